@@ -1,0 +1,52 @@
+# Needs python3 (with venv) and make; everything else is set up in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SCRIPTS := health_check.py token_usage_metrics.py credential_usage_metrics.py
+WORKERS ?= 2
+
+.PHONY: demo demo-web test lint format bench fuzz matrix dev clean
+
+demo: $(VENV)/.runtime  ## start the sandbox, run the scripts against it, keep the results
+	@$(BIN)/python -m sandbox.demo
+
+demo-web: $(VENV)/.runtime  ## the same with exporters and a page to look at
+	@$(BIN)/python -m sandbox.demo --web
+
+test: $(VENV)/.dev  ## every test (those that need a missing program say so)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(TEST_ARGS)
+
+lint: $(VENV)/.dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## one table of ratios
+	$(BIN)/python -m benchmarks
+
+fuzz: $(VENV)/.dev  ## the decoders and parsers, for longer than the tests do
+	FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest -q -k "fuzz or hostile" --timeout 3600
+
+matrix: $(VENV)/.dev  ## oldest and newest libraries on every Python found
+	$(BIN)/python -m tests.matrix $(MATRIX_CELLS) $(MATRIX_ARGS)
+
+dev: $(VENV)/.dev
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The runtime's needs and a server to watch; enough for the demo.
+$(VENV)/.runtime: requirements.txt requirements-demo.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-demo.txt
+	@touch $@
+
+$(VENV)/.dev: requirements.txt requirements-demo.txt requirements-test.txt requirements-dev.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ $(VENV)/.runtime
+
+clean:
+	rm -rf $(VENV) demo-results .pytest_cache .mypy_cache .ruff_cache .hypothesis
