@@ -1,0 +1,1 @@
+"""Decision: the parts of `alerts`: advice, grouping, hysteresis, messages, delivery."""

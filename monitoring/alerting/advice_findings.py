@@ -1,0 +1,136 @@
+"""Values: what alerts on findings say, by the finding's reason; see advice_texts."""
+
+from __future__ import annotations
+
+from typing import Mapping, Tuple
+
+#: Finding reason -> (meaning, first thing to do, page). A finding's own texts win.
+FINDINGS: Mapping[str, Tuple[str, str, str]] = {
+    "volume_spike": (
+        "The client calls far more than it ever did at this hour.",
+        "Ask its owner; if nobody knows of it, rotate the secret.",
+        "credential-anomalies",
+    ),
+    "slow_abuse": (
+        "The client's use has been a little higher for long: a stolen secret may be in quiet use.",
+        "Compare its source addresses with last month's and ask its owner.",
+        "credential-anomalies",
+    ),
+    "off_habit": (
+        "The client is active at hours at which it never was.",
+        "Ask its owner whether a job was moved; if not, rotate the secret.",
+        "credential-anomalies",
+    ),
+    "dormant_woken": (
+        "A client that was silent for long is used again.",
+        "Ask its owner; disable it if nobody needs it.",
+        "credential-anomalies",
+    ),
+    "new_client": (
+        "A client that was never seen before logs in.",
+        "Check that it was registered on purpose.",
+        "credential-anomalies",
+    ),
+    "failure_burst": (
+        "Many logins of the client fail at once: a broken rollout or somebody guessing.",
+        "See whether its secret was just rotated; if not, block the callers.",
+        "authentication-failures",
+    ),
+    "source_fanout": (
+        "The client's secret is used from many more addresses than usual.",
+        "Compare the addresses with its owner's hosts; rotate the secret if some are strange.",
+        "credential-anomalies",
+    ),
+    "out_of_habit": (
+        "As a whole, tokens are minted, held or refused otherwise than ever at this hour.",
+        "See which client it is with token_usage_metrics.py --analyze, then ask its owner.",
+        "credential-anomalies",
+    ),
+    "silence": (
+        "A client that always calls has stopped: its payments may be failing before they reach us.",
+        "Ask its owner and check its way to EAPI.",
+        "client-silent",
+    ),
+    "no_tokens": (
+        "Either nobody can log in, or the monitor looks for tokens under the wrong keys.",
+        "Compare the patterns tried with the key prefixes that are there.",
+        "no-tokens",
+    ),
+    "clients_going_dark": (
+        "These clients never renew in time: their payments fail when their tokens end.",
+        "Ask their owners to renew before the end.",
+        "client-silent",
+    ),
+    "renewing_every_call": (
+        "These clients log in for every call: EAPI and the vault carry the load for nothing.",
+        "Ask their owners to keep a token until shortly before its end.",
+        "token-hygiene",
+    ),
+    "scan_truncated": (
+        "Part of the cache was not looked at; figures are of the part that was.",
+        "Raise --max-keys or --time-budget, or scan a replica.",
+        "monitoring-blind",
+    ),
+    "generation_sources_disagree": (
+        "Tokens live shorter than the window, are evicted, or are minted by somebody else.",
+        "Compare rate_window with the token lifetime; see that every EAPI instance is read.",
+        "token-hygiene",
+    ),
+    "validation_sources_disagree": (
+        "A few callers that try again and again show in the counters and not in the cache.",
+        "See which client fails most in the services' own metrics.",
+        "token-validation-failures",
+    ),
+    "expiry_cliff": (
+        "Many clients will log in at the same moment and may overload EAPI and the vault.",
+        "See when it is due; renew some clients early or ask them to spread their renewals.",
+        "expiry-cliff",
+    ),
+    "disabled_credential_used": (
+        "A credential that was taken out of use is still tried, by a forgotten job or a thief.",
+        "Find the callers by their addresses; see that no live token is left.",
+        "unauthorized-access",
+    ),
+    "failures_then_success": (
+        "After many failed logins one worked: a secret may have been guessed.",
+        "Ask the client's owner at once; if they know nothing of it, rotate the secret.",
+        "authentication-failures",
+    ),
+    "notification_channel_failing": (
+        "Alerts do not reach the people on this channel; what waits is kept and sent later.",
+        "Run --test-alerts for the channel and check its address, key and network.",
+        "notification-channel",
+    ),
+}
+
+_ACCEPTED = (
+    "A service accepts what it must refuse: whoever reaches it can act as any client.",
+    "Take the service out of use or close its network; look at its last change.",
+    "proof-accepted",
+)
+_HYGIENE = (
+    "Tokens are not as the policy wants them: a stolen or forged one may do more harm.",
+    "See which clients the evidence names and what EAPI writes for them.",
+    "token-hygiene",
+)
+_ROTATION = (
+    "The secret's rotation is not on track: it grows old, or stands between two secrets.",
+    "Run --check-rotation; its line for the client says what to do next.",
+    "rotation-overdue",
+)
+
+#: Patterns of reasons that share a text; the first that fits, after FINDINGS.
+FAMILIES: Tuple[Tuple[str, Tuple[str, str, str]], ...] = (
+    ("accepts_*", _ACCEPTED),
+    ("rotation_*", _ROTATION),
+    ("rotator_*", _ROTATION),
+    ("credential_*", _ROTATION),
+    ("tokens_outlive_credential", _ROTATION),
+    *((name, _ROTATION) for name in ("overdue", "due_soon", "stuck", "unused", "failed")),
+    *((name, _ROTATION) for name in ("half_done", "never_adopted")),
+    *((glob, _HYGIENE) for glob in ("token*", "hygiene_*", "ttl_*", "missing_*", "unexpected_*")),
+    ("undecodable_tokens", _HYGIENE),
+    *((name, _HYGIENE) for name in ("without_ttl", "expired_served", "lifetime_above_policy")),
+    *((name, _HYGIENE) for name in ("alg_none", "iat_in_future", "jti_conflict", "jwt_in_key")),
+    ("permissions_outside", _HYGIENE),
+)

@@ -1,0 +1,224 @@
+"""Values: what alerts say to a person who was just woken up.
+
+Plain sentences: what it means for whom, then the first thing to do. No figures: an alert brings
+its own. Pages are those of docs/runbooks.
+"""
+
+from __future__ import annotations
+
+from typing import Mapping, Tuple
+
+#: Threshold.name -> (noun, meaning, first thing to do); the page is the catalogue's.
+THRESHOLDS: Mapping[str, Tuple[str, str, str]] = {
+    "performance.api_response_time": (
+        "response time",
+        "Every client that logs in or has a token checked waits this long.",
+        "Compare the request phases: slow connect is the network, slow first byte the service.",
+    ),
+    "performance.vault_response_time": (
+        "response time",
+        "Logins that miss the credential cache wait for the vault.",
+        "Look at the vault's load and storage; check whether a follower is nearer.",
+    ),
+    "performance.redis_response_time": (
+        "response time",
+        "Every token lookup waits for the cache, so all clients are slower.",
+        "Run SLOWLOG GET 10 on the node and look for a client that scans or fetches whole hashes.",
+    ),
+    "performance.authentication_time": (
+        "login time",
+        "A client needs this long to get a token; callers with short timeouts fail.",
+        "Look which step of the login is slow in details, then open that component's page.",
+    ),
+    "performance.token_validation_time": (
+        "token validation time",
+        "Each payment waits this long for its token to be checked.",
+        "Check SAPI's load first, then its connection to the cache.",
+    ),
+    "performance.clock_skew": (
+        "clock difference",
+        "Tokens look expired or not yet valid to a host whose clock is off.",
+        "Check time synchronisation (chronyc tracking) on that host, and on the monitor's.",
+    ),
+    "performance.redis_memory_used": (
+        "memory use",
+        "At the limit the cache evicts live tokens or refuses writes; clients must log in again.",
+        "Look for tokens without expiry and for other users of the cache; then raise maxmemory.",
+    ),
+    "performance.redis_hit_ratio": (
+        "hit ratio",
+        "More lookups miss: tokens are evicted or asked for after their end, and logins grow.",
+        "Compare evictions with memory use, and token lifetimes with renewals.",
+    ),
+    "performance.redis_replication_lag": (
+        "replication lag",
+        "A failover now would lose the newest tokens; their clients would have to log in again.",
+        "Check the replica's link and the network between the two nodes.",
+    ),
+    "performance.redis_evictions": (
+        "evictions",
+        "The cache drops keys under memory pressure; those clients lose live tokens.",
+        "Look at memory use and at tokens without expiry.",
+    ),
+    "performance.redis_rejected_connections": (
+        "rejected connections",
+        "Some callers get no connection to the cache at all.",
+        "Find who holds the connections (CLIENT LIST) and compare with maxclients.",
+    ),
+    "performance.redis_blocked_clients": (
+        "blocked clients",
+        "Callers wait on blocking commands; a growing number means a stuck consumer.",
+        "Find them with CLIENT LIST and look who uses blocking commands.",
+    ),
+    "performance.service_error_ratio": (
+        "server errors",
+        "This share of requests fails for the clients of the service.",
+        "Read the service's error log since the alert began; look at its dependencies.",
+    ),
+    "availability.tls_certificate_days": (
+        "a certificate expires in",
+        "When it expires every client of the component is refused at once.",
+        "Renew the certificate that the details name; mind that it may be an intermediate one.",
+    ),
+    "availability.error_budget_burn_rate": (
+        "error budget burn rate",
+        "At this speed the month's allowance of downtime is gone early.",
+        "Find the component that is down or flapping and open its page.",
+    ),
+    "availability.expiry_cliff": (
+        "tokens that die within one minute",
+        "Their clients will all log in at the same moment and may overload EAPI and the vault.",
+        "See when it is due; renew some clients early or ask them to spread their renewals.",
+    ),
+    "security.authentication_failures": (
+        "failed logins",
+        "A client uses a wrong or old secret, or somebody guesses.",
+        "See whether its secret was just rotated; if not, find the callers and block them.",
+    ),
+    "security.authentication_failure_ratio": (
+        "share of logins refused",
+        "A large part of all logins fails: a broken rotation, a broken vault, or an attack.",
+        "See whether one client or all of them fail; then check the last rotation and the vault.",
+    ),
+    "security.token_validation_failures": (
+        "failed token validations",
+        "Payments are refused because tokens do not pass: expired, of a wrong key, or forged.",
+        "Look at the reasons: expired points to renewals, signature to keys or forgery.",
+    ),
+    "security.token_validation_success": (
+        "share of token validations that succeed",
+        "Payments of this share of calls are refused.",
+        "Look at the reasons of failure and at the clients concerned.",
+    ),
+    "security.credential_access_anomalies": (
+        "anomalous uses of credentials",
+        "Credentials are used in a way their owners never did before.",
+        "Read the findings beside this alert and ask the owners of the clients named.",
+    ),
+    "security.unauthorized_access_attempts": (
+        "logins by unknown or disabled clients",
+        "Somebody tries client ids that should not exist or may no longer log in.",
+        "Find the source addresses in the service's access log; block what is not ours.",
+    ),
+    "security.credential_age_days": (
+        "age of the secret",
+        "The older a secret, the more places may know it; policy wants it replaced.",
+        "Start a rotation of this client and watch it with --check-rotation.",
+    ),
+    "security.tokens_without_ttl": (
+        "tokens without expiry in the cache",
+        "They stay in the cache for ever: a stolen one is never cleaned up, and memory fills.",
+        "Find the writer that sets tokens without EX, and give the keys a time to live.",
+    ),
+    "security.undecodable_tokens": (
+        "unreadable values under token keys",
+        "Nobody can say whether these tokens are valid; statistics leave them out.",
+        "See the encodings named; a new service version may have changed how it serialises.",
+    ),
+}
+
+#: Component -> (meaning when it is down, first thing to do, page).
+COMPONENTS: Mapping[str, Tuple[str, str, str]] = {
+    "payment-eapi": (
+        "No client can log in; those with live tokens work on until these end.",
+        "Look at the service's pods and log; restart it if it hangs.",
+        "payment-eapi-down",
+    ),
+    "payment-sapi": (
+        "Tokens cannot be validated, so payments are refused.",
+        "Look at the service's pods and log; check its way to the cache.",
+        "payment-sapi-down",
+    ),
+    "conjur-vault": (
+        "Logins that miss the credential cache fail, and no credential can be rotated.",
+        "Check the vault's own health page and its database; consider its standby.",
+        "conjur-vault-down",
+    ),
+    "redis-cache": (
+        "Tokens can be neither stored nor found; every payment needs a new login.",
+        "Check the server process, then memory and disk of its host; consider a failover.",
+        "redis-cache-down",
+    ),
+    "authentication-flow": (
+        "A login does not work from end to end, though the components may look healthy.",
+        "See in details which step failed and open that component's page.",
+        "authentication-flow",
+    ),
+}
+ANY_COMPONENT = (
+    "Something that the payment API's authentication needs does not work.",
+    "Check the component itself, then the network between it and the monitor.",
+    "component-down",
+)
+
+#: Fault kind -> what it hints at.
+FAULTS: Mapping[str, str] = {
+    "dns": "Its name does not resolve: check the address in the settings and the resolver.",
+    "connect": "No connection: check the network, routes and firewall.",
+    "refused": "Nothing listens on the port: the process is gone or the address is wrong.",
+    "timeout": "It accepts but does not answer in time: it hangs or is overloaded.",
+    "tls": "The TLS handshake fails: check the certificate and the CA the monitor trusts.",
+    "http": "It answers with an error status.",
+    "auth": "It refuses the monitor's credentials: see whether they were rotated.",
+    "redirect": "It redirects elsewhere: the address in the settings may be out of date.",
+    "body": "Its answer cannot be read: see whether a proxy answers in its place.",
+    "protocol": "Something else answers on that port.",
+    "too_large": "Its answer is far too large: see whether the address is right.",
+    "loading": "It loads its data after a start: it will be back by itself.",
+    "busy": "A script blocks it: SCRIPT KILL ends one that has not written.",
+    "readonly": "It is a replica now: a failover happened and callers use the old address.",
+    "masterdown": "The replica has lost its primary: check the primary and its link.",
+    "clusterdown": "Part of the hash slots has no owner: check the cluster's nodes.",
+    "oom": "It is out of memory and refuses writes.",
+    "noperm": "The monitor's user may not run a command that it needs: compare deploy/redis.",
+    "maxclients": "It has no connection left: see who holds them.",
+    "config": "The settings do not fit: run --check-config.",
+    "internal": "The monitor itself failed: its log has the traceback.",
+}
+
+BLIND = (
+    "It may be healthy or not: nobody is watching it right now.",
+    "Check the monitor's own access: settings (--check-config), credentials, network.",
+    "monitoring-blind",
+)
+
+#: Category -> (meaning, first thing to do) where nothing better is known, and the page.
+CATEGORIES: Mapping[str, Tuple[str, str]] = {
+    "security": (
+        "Credentials or tokens may be misused.",
+        "Read the evidence beside this alert and ask the owner of the client named.",
+    ),
+    "performance": (
+        "Clients of the payment API wait longer, or will soon.",
+        "Look at the component's dashboard for what changed when the alert began.",
+    ),
+    "availability": (
+        "Clients of the payment API may fail to log in.",
+        "Check the component named, then what it depends on.",
+    ),
+}
+GENERAL: Mapping[str, str] = {
+    "security": "security-finding",
+    "performance": "slow-service",
+    "availability": "component-down",
+}

@@ -1,0 +1,232 @@
+"""Keep: notices carried from the outbox to their channels, all channels at the same time.
+
+One sending thread per channel; only the calling thread touches the state file. What is not back
+when the budget ends counts as failed and goes again in a later cycle. A file lock per channel keeps
+processes that share a state file from sending the same rows twice; where it is taken, we wait for
+it as long as the budget lasts.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Callable, Mapping, Optional, Sequence, Tuple
+
+from monitoring.alerting.outbox_merge import Waiting
+from monitoring.channels.base import Channel, Kit, TransportError
+from monitoring.logs import LOGGER
+from monitoring.model import Notice
+from monitoring.outbox import LONGEST_RETRY_AFTER, Outbox, Pause, backoff
+from monitoring.redact import redact
+from monitoring.state import State, StateLocked
+
+_REFUSED_WAIT = 300.0  # a notice that was refused for good: the channel may be mended meanwhile
+_STRIKES = 3  # so many refusals in a row are the channel's fault, not the notices'
+_LOST_AFTER = 120.0  # seconds after which a thread that hangs is no longer waited for
+_POLL = 0.1  # seconds between two looks at a lock that another process holds
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of one attempt: `outcome` is sent, failed, unfinished (not back in time),
+    given_up, or busy (another process is sending on this channel)."""
+
+    channel: str
+    outcome: str
+    why: str = ""
+    notices: int = 1
+
+
+@dataclass(frozen=True)
+class _Flight:
+    channel: str
+    rows: Tuple[Waiting, ...]
+    since: float  # ticks
+
+
+@dataclass(frozen=True)
+class _Landing:
+    flight: _Flight
+    error: Optional[TransportError]
+
+
+class Courier:
+    """Delivers for one process. `table`: the channels that are on. `clock` is epoch seconds,
+    `ticks` monotonic."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        state: State,
+        table: Mapping[str, Tuple[Channel, Kit]],
+        *,
+        clock: Callable[[], float],
+        ticks: Callable[[], float],
+    ) -> None:
+        self._outbox, self._state, self._table = outbox, state, dict(table)
+        self._clock, self._ticks = clock, ticks
+        self._landed: queue.SimpleQueue[_Landing] = queue.SimpleQueue()
+        self._flying: dict[str, _Flight] = {}
+        self._refusals: dict[str, int] = {}
+        self._done: list[Delivery] = []
+
+    def deliver(
+        self, budget: float, jobs: Mapping[str, Callable[[], None]]
+    ) -> Tuple[Delivery, ...]:
+        """Send what is due, at most `budget` seconds long; `jobs` (the Alertmanager mirror) run
+        once each beside it."""
+        self._done, self._refusals = [], {}
+        self._forget_lost()
+        until = self._ticks() + budget
+        for name, job in jobs.items():
+            if name not in self._flying:
+                self._fly(name, (), job)
+        with ExitStack() as locks:
+            locked_out = [name for name in self._table if not self._open(name, locks)]
+            while self._flying or locked_out:
+                left = until - self._ticks()
+                if left <= 0:
+                    break
+                self._land(min(left, _POLL) if locked_out else left)
+                locked_out = [name for name in locked_out if not self._open(name, locks)]
+        self._done += [Delivery(name, "busy", "another process is sending") for name in locked_out]
+        self._done += [
+            Delivery(name, "unfinished", "no answer within the time for sending", len(f.rows))
+            for name, f in self._flying.items()
+        ]
+        return tuple(self._done)
+
+    # -- one channel
+
+    def _open(self, name: str, locks: ExitStack) -> bool:
+        """Start the channel if it has something to send. False: another process is at it."""
+        if name in self._flying or not self._next(name):
+            return True
+        try:
+            locks.enter_context(self._state.lock(f"deliver-{name}", wait=0.0))
+        except StateLocked:
+            return False
+        self._launch(name)
+        return True
+
+    def _next(self, name: str) -> Tuple[Waiting, ...]:
+        now = self._clock()
+        pause = self._outbox.pause(name)
+        if now < pause.until:
+            return ()
+        channel, _ = self._table[name]
+        return self._outbox.due(name, now, 1 if pause.single else channel.batch)
+
+    def _launch(self, name: str) -> None:
+        rows = self._next(name)
+        if not rows:
+            return
+        channel, kit = self._table[name]
+        self._outbox.begin(rows, self._clock())
+        notices = [row.notice for row in rows]
+        self._fly(name, rows, lambda: channel.send(notices, kit))
+
+    def _fly(self, name: str, rows: Tuple[Waiting, ...], job: Callable[[], None]) -> None:
+        flight = _Flight(name, rows, self._ticks())
+        self._flying[name] = flight
+
+        def work() -> None:
+            self._landed.put(_Landing(flight, _attempt(job)))
+
+        threading.Thread(target=work, name=f"send-{name}", daemon=True).start()
+
+    def _land(self, wait: float) -> None:
+        try:
+            landing = self._landed.get(timeout=wait)
+        except queue.Empty:
+            return
+        flight = landing.flight
+        if self._flying.get(flight.channel) is flight:
+            del self._flying[flight.channel]
+        if landing.error is None:
+            self._succeeded(flight)
+        else:
+            self._failed(flight, landing.error)
+
+    def _forget_lost(self) -> None:
+        """Threads of earlier cycles: take what came back, stop waiting for what hangs."""
+        while not self._landed.empty():
+            self._land(0.0)
+        now = self._ticks()
+        for name, flight in list(self._flying.items()):
+            if now - flight.since > _LOST_AFTER:
+                del self._flying[name]
+
+    # -- what became of it
+
+    def _succeeded(self, flight: _Flight) -> None:
+        self._done.append(Delivery(flight.channel, "sent", "", max(1, len(flight.rows))))
+        if not flight.rows:
+            self._outbox.clear_pause(flight.channel)
+        else:
+            self._outbox.told(flight.rows, self._clock())
+            self._refusals.pop(flight.channel, None)
+            self._launch(flight.channel)
+
+    def _failed(self, flight: _Flight, error: TransportError) -> None:
+        why = redact(str(error))
+        self._done.append(Delivery(flight.channel, "failed", why, max(1, len(flight.rows))))
+        LOGGER.error("notices were not delivered to %s: %s", flight.channel, why)
+        now = self._clock()
+        if not flight.rows:
+            self._outbox.set_pause(flight.channel, self._noted(flight.channel, why, now))
+            return
+        refused = error.permanent and self._struck(flight)
+        pause = self._pause(flight, error, why, now)
+        due = now + _REFUSED_WAIT if refused and len(flight.rows) == 1 else now
+        lost = self._outbox.failed(flight.rows, why, due=due, unsure=error.unsure, now=now)
+        self._outbox.set_pause(flight.channel, pause)
+        if lost:
+            self._done.append(Delivery(flight.channel, "given_up", why, len(lost)))
+        if pause.until <= now:
+            self._launch(flight.channel)
+
+    def _struck(self, flight: _Flight) -> bool:
+        """Whether the refusal may be the notice's own fault; counts it."""
+        count = self._refusals.get(flight.channel, 0) + 1
+        self._refusals[flight.channel] = count
+        return count < _STRIKES
+
+    def _pause(self, flight: _Flight, error: TransportError, why: str, now: float) -> Pause:
+        after = self._noted(flight.channel, why, now)
+        if error.permanent and self._refusals.get(flight.channel, 0) < _STRIKES:
+            return replace(after, single=True)  # at once, one by one: who is it?
+        wait = backoff(after.failures)
+        if error.retry_after is not None:
+            wait = min(error.retry_after, LONGEST_RETRY_AFTER)
+        return replace(after, until=now + wait)
+
+    def _noted(self, name: str, why: str, now: float) -> Pause:
+        """The channel's record with one failure more, and no pause."""
+        before = self._outbox.pause(name)
+        since = before.since or now
+        return replace(before, failures=before.failures + 1, since=since, why=why, until=now)
+
+
+def _attempt(job: Callable[[], None]) -> Optional[TransportError]:
+    try:
+        job()
+    except TransportError as exc:
+        return exc
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
+        # A fault of our own in a channel must not end the thread without a word.
+        return TransportError(f"internal: {type(exc).__name__}: {exc}")
+    return None
+
+
+def send_now(channel: Channel, kit: Kit, notices: Sequence[Notice]) -> str:
+    """Send one after the other without the outbox, in this thread. Returns why it failed; empty:
+    it worked."""
+    for notice in notices:
+        error = _attempt(partial(channel.send, [notice], kit))
+        if error:
+            return redact(str(error))
+    return ""

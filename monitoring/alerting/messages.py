@@ -1,0 +1,160 @@
+"""Present: a notice as parts that every channel lays out in its own way.
+
+Written for a tired person: the sentence first, then what it means, the first thing to do, figures,
+links. Every text is redacted and free of control characters here; escaping for HTML, Slack or mail
+headers is the channel's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Iterator, Tuple
+from urllib.parse import quote
+
+from monitoring.alerting.amounts import amount
+from monitoring.durations import say
+from monitoring.model import Alert, Notice, Severity
+from monitoring.redact import redact, safe_id
+from monitoring.settings import AlertSettings
+from monitoring.timestamps import iso_seconds
+
+LISTED = 20  # members of a group that are named
+_LONGEST = 1000  # characters of one text
+_FLAPPING = (
+    "It keeps coming and going. It is held as firing; you will hear again when it has been quiet"
+    " for a while, or gets worse."
+)
+_HIDDEN = ("flapping", "component", "client_id", "client")
+
+
+@dataclass(frozen=True)
+class Message:
+    """`title`: reason, severity and sentence in one line. `lines`: (label, text) in reading order.
+    `fields`: (name, value) figures. `links`: (text, href). `members`: one line per alert of a
+    group. `over`: nothing is wrong any more."""
+
+    key: str
+    reason: str
+    severity: Severity
+    over: bool
+    title: str
+    sentence: str
+    lines: Tuple[Tuple[str, str], ...]
+    fields: Tuple[Tuple[str, str], ...]
+    links: Tuple[Tuple[str, str], ...]
+    members: Tuple[str, ...] = ()
+
+
+def render(notice: Notice, rules: AlertSettings) -> Message:
+    """The parts of a notice; `rules` gives the base addresses of links."""
+    alert = notice.alert
+    sentence = clean(alert.summary)
+    return Message(
+        key=alert.key.text,
+        reason=notice.reason,
+        severity=alert.severity,
+        over=notice.reason in ("resolved", "missed"),
+        title=f"{_heading(notice)}: {sentence}",
+        sentence=sentence,
+        lines=tuple(_lines(notice, linked=bool(rules.runbooks))),
+        fields=tuple(_fields(notice)),
+        links=tuple(_links(notice, rules)),
+        members=tuple(_members(notice)),
+    )
+
+
+def clean(text: str, limit: int = _LONGEST) -> str:
+    """Text in one line: secrets masked, control and invisible characters escaped."""
+    shown = "".join(
+        c if c.isprintable() else " " if c in "\r\n\t" else c.encode("unicode_escape").decode()
+        for c in redact(str(text))
+    )
+    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+
+
+def _heading(notice: Notice) -> str:
+    word = notice.alert.severity.word.upper()
+    lasted = say(notice.lasted)
+    headings = {
+        "first": word,
+        "escalated": f"{word}, worse than told before",
+        "reminder": f"STILL {word} after {lasted}",
+        "flapping": f"FLAPPING, {word}",
+        "resolved": f"RESOLVED after {lasted}",
+        "missed": f"OVER, could not be told in time ({notice.alert.severity.word} for {lasted})",
+    }
+    return headings.get(notice.reason, f"{notice.reason.upper()} {word}")
+
+
+def _lines(notice: Notice, *, linked: bool) -> Iterator[Tuple[str, str]]:
+    """`linked`: the runbook's page is linked, so it need not be named."""
+    alert = notice.alert
+    if alert.evidence.get("flapping"):
+        yield "Flapping", _FLAPPING
+    if notice.reason in ("resolved", "missed"):
+        return
+    if alert.meaning:
+        yield "What it means", clean(alert.meaning)
+    if alert.action:
+        yield "First thing to do", clean(alert.action)
+    if alert.runbook and not linked:
+        yield "Then", f"docs/runbooks/{alert.runbook}.md"
+
+
+def _fields(notice: Notice) -> Iterator[Tuple[str, str]]:
+    alert = notice.alert
+    yield "Component", clean(alert.key.component, 100)
+    if alert.key.client not in ("", "*"):
+        yield "Client", safe_id(alert.key.client)
+    yield "Since", _clock(notice.since)
+    if notice.reason in ("resolved", "missed"):
+        yield "Until", _clock(notice.at)
+        yield "Lasted", say(notice.lasted)
+    yield from _figures(alert)
+    yield "Environment", clean(alert.key.environment, 50)
+    yield "Found by", clean(alert.key.script, 50)
+    yield from _evidence(alert)
+
+
+def _figures(alert: Alert) -> Iterator[Tuple[str, str]]:
+    if alert.key.metric == "health_status":
+        return  # "value 0, limit 1" helps nobody
+    if alert.value is not None:
+        yield "Value", amount(alert.value, alert.unit)
+    if alert.threshold is not None:
+        yield "Limit", amount(alert.threshold, alert.unit)
+
+
+def _evidence(alert: Alert) -> Iterator[Tuple[str, str]]:
+    shown = 0
+    for name, value in alert.evidence.items():
+        if name in _HIDDEN or not isinstance(value, (str, int, float)) or shown == 6:
+            continue
+        shown += 1
+        text = amount(value) if isinstance(value, float) else clean(str(value), 200)
+        yield clean(name.replace("_", " ").capitalize(), 60), text
+
+
+def _links(notice: Notice, rules: AlertSettings) -> Iterator[Tuple[str, str]]:
+    alert = notice.alert
+    if rules.runbooks and alert.runbook:
+        yield "Runbook", f"{rules.runbooks.rstrip('/')}/{quote(alert.runbook)}.md"
+    if rules.dashboards and alert.dashboard:
+        # From a little before it began, so that the healthy state is on the picture too.
+        start = int((notice.since - 900) * 1000)
+        base = f"{rules.dashboards.rstrip('/')}/{quote(alert.dashboard)}"
+        yield "Dashboard", f"{base}?from={start}&to=now"
+
+
+def _members(notice: Notice) -> Iterator[str]:
+    for alert in notice.also[:LISTED]:
+        client = safe_id(alert.key.client)
+        # The sentence names place and client before its colon; here they are known.
+        said = alert.summary.rpartition(f"client {client}: ")[2]
+        yield f"{client}: {clean(said, 300)}"
+    if len(notice.also) > LISTED:
+        yield f"and {len(notice.also) - LISTED} more"
+
+
+def _clock(at: float) -> str:
+    return iso_seconds(at).replace("T", " ").replace("Z", " UTC")

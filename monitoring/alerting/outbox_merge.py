@@ -1,0 +1,75 @@
+"""Decision: what a new notice makes of those that still wait for the same alert and channel.
+
+A row that may be on the wire is never touched; behind it at most one row waits per alert and
+channel, so a day of changes with a dead channel is one row. What that one row says depends on what
+the channel's people believe once all before it has arrived:
+
+| they believe | waits | comes | waits then |
+|---|---|---|---|
+| firing | nothing | first to flapping | that |
+| firing | first to flapping | first to flapping | the newer one |
+| firing | first to flapping, or nothing | resolved | resolved |
+| firing | resolved | first | reminder (they never heard that it was over) |
+| fine | nothing, first, missed | first to flapping | first, with the newer text |
+| fine | first | resolved | missed: it happened and is over |
+| fine | nothing, missed | resolved | as it was |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Optional, Sequence
+
+from monitoring.model import Notice
+
+FIRING = ("first", "escalated", "reminder", "flapping")
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """One row of the outbox that is neither told nor given up. `begun`: may be on the wire."""
+
+    id: int
+    key: str
+    channel: str
+    notice: Notice
+    created: float
+    attempts: int = 0
+    begun: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """`replace_id`: the row whose place `notice` takes (None: a new row). `notice` None: nothing
+    changes."""
+
+    notice: Optional[Notice]
+    replace_id: Optional[int] = None
+
+
+def merge(waiting: Sequence[Waiting], told: bool, notice: Notice) -> Merge:
+    """What to do with `notice`. `waiting`: rows of its key and channel, oldest first; `told`: the
+    channel was told that the alert fires, and not yet that it ended."""
+    last = waiting[-1] if waiting and not waiting[-1].begun else None
+    earlier = waiting[:-1] if last else waiting
+    believes = earlier[-1].notice.reason in FIRING if earlier else told
+    place = last.id if last else None
+    if notice.reason != "resolved":
+        return Merge(_firing(notice, last, believes), place)
+    if believes:
+        return Merge(notice, place)
+    if last is not None and last.notice.reason in FIRING:
+        return Merge(replace(notice, reason="missed"), place)
+    return Merge(None)
+
+
+def _firing(notice: Notice, last: Optional[Waiting], believes: bool) -> Notice:
+    if not believes:
+        return replace(notice, reason="first")
+    before = last.notice.reason if last else ""
+    if before == "resolved" and notice.reason == "first":
+        return replace(notice, reason="reminder")
+    if before == "escalated" and notice.reason in ("reminder", "flapping"):
+        return replace(notice, reason="escalated")
+    return notice

@@ -1,0 +1,142 @@
+"""Present: what fires, since when, who was told, and what waits to be told (`--alerts`)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Callable, Iterable, Iterator, Mapping, Sequence, Tuple
+
+from monitoring.alerting.messages import clean
+from monitoring.alerting.outbox_merge import Waiting
+from monitoring.alerting.state import OK, AlertState
+from monitoring.durations import say
+from monitoring.model import Alert
+from monitoring.outbox import Pause
+from monitoring.timestamps import iso_seconds
+
+
+@dataclass(frozen=True)
+class Firing:
+    """An alert in an incident. `state`: firing, pending or silenced. Times are ISO 8601."""
+
+    key: str
+    state: str
+    severity: str
+    summary: str
+    since: str
+    lasts: str
+    told: Tuple[str, ...]
+    group: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A notice that waits, and why the last attempt failed."""
+
+    key: str
+    channel: str
+    reason: str
+    summary: str
+    since: str
+    attempts: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Troubled:
+    """A channel that fails."""
+
+    channel: str
+    failures: int
+    since: str
+    next_try: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Report:
+    at: str
+    alerts: Tuple[Firing, ...]
+    waiting: Tuple[Queued, ...]
+    channels: Tuple[Troubled, ...]
+
+
+def build(
+    states: Sequence[AlertState],
+    told: Mapping[str, Tuple[str, ...]],
+    waiting: Iterable[Waiting],
+    pauses: Mapping[str, Pause],
+    *,
+    why_quiet: Callable[[Alert], str],
+    now: float,
+) -> Report:
+    """The report, the worst alerts first."""
+    active = [state for state in states if state.phase != OK]
+    active.sort(key=lambda s: (not s.firing, -s.alert.severity, s.since or 0.0, s.key))
+    return Report(
+        iso_seconds(now),
+        tuple(_firing(state, told, why_quiet(state.alert), now) for state in active),
+        tuple(_queued(row) for row in waiting),
+        tuple(_troubled(name, pause) for name, pause in pauses.items() if pause.failures),
+    )
+
+
+def as_json(report: Report) -> str:
+    """The report as one JSON object."""
+    return json.dumps(asdict(report), ensure_ascii=False)
+
+
+def as_text(report: Report) -> str:
+    """The report for a terminal."""
+    return "\n".join(_text(report))
+
+
+def _firing(
+    state: AlertState, told: Mapping[str, Tuple[str, ...]], quiet: str, now: float
+) -> Firing:
+    since = state.since if state.since is not None else now
+    return Firing(
+        state.key,
+        "silenced" if quiet else state.phase,
+        state.alert.severity.word,
+        clean(state.alert.summary),
+        iso_seconds(since),
+        say(max(0.0, now - since)),
+        told.get(state.group or state.key, ()),
+        state.group,
+        quiet or ("flapping" if state.flapping else ""),
+    )
+
+
+def _queued(row: Waiting) -> Queued:
+    summary = clean(row.notice.alert.summary)
+    since, reason = iso_seconds(row.created), row.notice.reason
+    return Queued(row.key, row.channel, reason, summary, since, row.attempts, row.why)
+
+
+def _troubled(name: str, pause: Pause) -> Troubled:
+    since, until = iso_seconds(pause.since), iso_seconds(pause.until)
+    return Troubled(name, pause.failures, since, until, pause.why)
+
+
+def _text(report: Report) -> Iterator[str]:
+    if not report.alerts:
+        yield "No alert is firing or pending."
+    for alert in report.alerts:
+        yield f"{alert.state.upper():8} {alert.severity:8} {alert.summary}"
+        told = ", ".join(alert.told) or "nobody yet"
+        why = f" ({alert.why})" if alert.why else ""
+        yield f"{'':17} since {alert.since} ({alert.lasts}), told: {told}{why}"
+        yield f"{'':17} {alert.key}"
+    if report.waiting:
+        yield f"\nWaiting to be delivered: {len(report.waiting)}"
+    for row in report.waiting:
+        tried = f"attempts: {row.attempts}"
+        yield f"  {row.channel}: {row.reason}, {row.summary}"
+        yield f"      since {row.since}, {tried}{': ' + row.why if row.why else ''}"
+    for channel in report.channels:
+        yield (
+            f"\nChannel {channel.channel} fails since {channel.since}"
+            f" (failures: {channel.failures}): {channel.why}; next try {channel.next_try}"
+        )

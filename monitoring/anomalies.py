@@ -1,0 +1,279 @@
+"""Decision: anomalous use of credentials, found hour by hour and told in one sentence each.
+
+`Detector.feed` takes buckets of calls per client in order of time and returns what is anomalous in
+every hour that they complete; a finding depends on the buckets up to it and on nothing else. All
+times are UTC. Collection that is missing is unknown: it is neither rest nor silence. How it was
+measured, and its limits: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from math import isfinite, log10
+from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Set, Tuple, Union
+
+from monitoring.anomaly import codec as anomaly_codec
+from monitoring.anomaly.clock import ClosedHour, HourCollector
+from monitoring.anomaly.learning import learn
+from monitoring.anomaly.platform import Platform, busy_levels, shared_penalty, survey
+from monitoring.anomaly.profiles import SETTLE_HOURS, Profile
+from monitoring.anomaly.runs import silence, slow
+from monitoring.anomaly.scene import LEARNING_HOURS, NO_USAGE, Finding, Hour, Look, network
+from monitoring.anomaly.telling import as_anomaly, is_calm, is_due, series_anomaly
+from monitoring.anomaly.types import REASONS, Anomaly, Bucket, Sensitivity, Usage
+from monitoring.anomaly.views import dormant, failures, fanout, volume
+from monitoring.anomaly.wire import as_json, parse_bucket
+
+__all__ = [
+    "PLATFORM_KEY",
+    "REASONS",
+    "Anomaly",
+    "Bucket",
+    "Detector",
+    "Sensitivity",
+    "SeriesDetector",
+    "Usage",
+    "as_json",
+    "parse_bucket",
+]
+
+Judged = Tuple[str, Profile, List[Finding]]
+
+VIEWS: Tuple[Callable[[Look], List[Finding]], ...] = (
+    volume,
+    dormant,
+    failures,
+    fanout,
+    slow,
+    silence,
+)
+
+PLATFORM_KEY = "*platform*"  # under this name `dump` keeps what clients share
+FORGET_HOURS = 60 * 24  # a client at rest for so long gives its place away when places are short
+_MONTH_HOURS = 730.0
+DEFAULT_SENSITIVITY = Sensitivity()
+_SURGES = ("volume_spike", "off_habit")
+
+
+class Detector:
+    """Watches many clients. Give it buckets of at most an hour in order of time; an hour is judged
+    when it is complete, or when a later one begins. `counts` tells what was left out:
+    `ignored` buckets (late or duplicate), `outages` (hours in which everybody was silent),
+    `unknown` client-hours (counts that are negative or not finite), `left_out` client-hours beyond
+    `max_clients`, `shared` surges that other clients had too, `unreadable` stored profiles.
+
+    For one aggregate series (tokens a minute, active tokens, failure share) use SeriesDetector.
+    """
+
+    def __init__(
+        self,
+        sensitivity: Sensitivity = DEFAULT_SENSITIVITY,
+        profiles: Optional[Mapping[str, Union[str, bytes]]] = None,
+        *,
+        max_clients: int = 10_000,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._limit = _limit(sensitivity.false_alerts_per_client_month)
+        self._limits = {name: _limit(n) for name, n in sensitivity.per_client.items()}
+        self._max_clients = max_clients
+        self._profiles: Dict[str, Profile] = {}
+        self._platform = Platform()
+        self._clock = HourCollector()
+        self._changed: Set[str] = set()
+        for name, text in (profiles or {}).items():
+            self._load(name, text)
+
+    def feed(self, bucket: Bucket) -> List[Anomaly]:
+        """What is anomalous in the hours that this bucket completes: those found worst first."""
+        found: List[Anomaly] = []
+        for closed in self._clock.add(bucket):
+            found += self._judge(closed)
+        self._changed.add(PLATFORM_KEY)
+        self.counts["ignored"] = self._clock.ignored
+        return found
+
+    def dump(self) -> Dict[str, str]:
+        """Every profile that changed since the last dump, as text, and under PLATFORM_KEY what
+        clients share. An empty text means that the profile was forgotten. Give them all back as
+        `profiles`, and the detector goes on where it was."""
+        texts = {}
+        for name in self._changed - {PLATFORM_KEY}:
+            profile = self._profiles.get(name)
+            texts[name] = "" if profile is None else anomaly_codec.encode(profile)
+        if self._changed:
+            state = {"v": 1, "platform": self._platform.as_dict(), "clock": self._clock.as_dict()}
+            texts[PLATFORM_KEY] = json.dumps(state, separators=(",", ":"))
+        self._changed = set()
+        return texts
+
+    def _load(self, name: str, text: Union[str, bytes]) -> None:
+        if not text:
+            return
+        try:
+            if name == PLATFORM_KEY:
+                self._load_platform(text)
+            else:
+                profile = anomaly_codec.decode(text)
+                profile.limit = self._limits.get(name, self._limit)
+                self._profiles[name] = profile
+        except (ValueError, LookupError, TypeError, AttributeError):
+            self.counts["unreadable"] += 1
+
+    def _load_platform(self, text: Union[str, bytes]) -> None:
+        state = json.loads(text)
+        if state["v"] == 1:
+            self._clock.restore(state["clock"])
+            self._platform.restore(state["platform"])
+        else:
+            self.counts["unreadable"] += 1
+
+    def _judge(self, closed: ClosedHour) -> List[Anomaly]:
+        number, platform, profiles = closed.number, self._platform, self._profiles
+        self._bridge_gap(number)
+        unknown = [name for name, usage in closed.rows.items() if not _is_sound(usage)]
+        self.counts["unknown"] += len(unknown)
+        rows = (
+            {n: u for n, u in closed.rows.items() if n not in unknown} if unknown else closed.rows
+        )
+        hour = Hour(number, closed.exposure, platform.home(len(profiles)))
+        self._changed.update(profiles)
+        if survey(profiles, rows, hour):
+            self.counts["outages"] += 1
+            unknown = list(profiles)
+        for name in unknown:
+            if name in profiles:
+                profiles[name].skip(1, hour.of_day)
+        return self._tell(hour, self._judge_clients(hour, rows, frozenset(unknown)))
+
+    def _bridge_gap(self, number: int) -> None:
+        platform = self._platform
+        if platform.born is None or platform.hour is None:
+            platform.born = platform.hour = number - 1
+        missing = number - platform.hour - 1
+        if missing > 0:
+            for profile in self._profiles.values():
+                profile.skip(missing, (platform.hour + 1) % 24)
+        platform.hour = number
+
+    def _judge_clients(
+        self, hour: Hour, rows: Mapping[str, Usage], unknown: FrozenSet[str]
+    ) -> List[Judged]:
+        profiles, platform = self._profiles, self._platform
+        judged: List[Judged] = []
+        networks: Counter[str] = Counter()
+        known = list(profiles.items())
+        for name, profile in known:
+            if unknown and name in unknown:
+                continue
+            look = Look(profile, rows.get(name, NO_USAGE), hour, name)
+            findings = _examine(look)
+            if findings:
+                judged.append((name, profile, findings))
+            elif look.sources and profile.seen > SETTLE_HOURS and is_calm(profile, hour.number):
+                networks.update({network(source) for source in look.sources})
+        judged += self._judge_newcomers(hour, rows)
+        platform.client_hours += len(known)
+        platform.learn_networks(networks, hour.number)
+        return judged
+
+    def _judge_newcomers(self, hour: Hour, rows: Mapping[str, Usage]) -> List[Judged]:
+        profiles, platform = self._profiles, self._platform
+        names = [n for n, u in rows.items() if n not in profiles and u.ok + u.failed > 0]
+        if not names:
+            return []
+        grown_up = hour.number - (platform.born or 0) > LEARNING_HOURS
+        levels = busy_levels(profiles) if grown_up else []
+        platform.newcomers += len(names) if grown_up else 0
+        judged: List[Judged] = []
+        for name in self._admit(names, hour.number):
+            profile = profiles[name]
+            profile.expect(hour.week_hour, hour.day_hour)
+            findings = _examine(Look(profile, rows[name], hour, name))
+            if grown_up:
+                newcomer = platform.judge_newcomer(
+                    rows[name], profile.limit, levels=levels, home=hour.home
+                )
+                findings = newcomer + findings
+            judged.append((name, profile, findings))
+        return judged
+
+    def _admit(self, names: List[str], number: int) -> List[str]:
+        """Make profiles for new clients while there is room; the rest is counted."""
+        profiles = self._profiles
+        if len(profiles) + len(names) > self._max_clients:
+            stale = [n for n, p in profiles.items() if number - p.last_call > FORGET_HOURS]
+            for name in stale:
+                del profiles[name]
+        free = max(0, self._max_clients - len(profiles))
+        admitted = [name for name in names if name != PLATFORM_KEY][:free]
+        self.counts["left_out"] += len(names) - len(admitted)
+        for name in admitted:
+            profile = profiles[name] = Profile(number)
+            profile.limit = self._limits.get(name, self._limit)
+        self._changed.update(admitted)
+        return admitted
+
+    def _tell(self, hour: Hour, judged: List[Judged]) -> List[Anomaly]:
+        told = []
+        for name, profile, findings in judged:
+            penalty = shared_penalty(hour, name, len(self._profiles))
+            for finding in findings:
+                surge = finding.reason in _SURGES and not finding.evidence["joined"]
+                if surge and finding.score - penalty < profile.limit:
+                    self.counts["shared"] += 1
+                elif is_due(profile, finding, hour.number):
+                    told.append(as_anomaly(hour.number, name, profile, finding))
+        return sorted(told, key=lambda anomaly: (-anomaly.score, anomaly.client, anomaly.reason))
+
+
+def _examine(look: Look) -> List[Finding]:
+    findings: List[Finding] = []
+    for view in VIEWS:
+        findings += view(look)
+    learn(look, findings)
+    return findings
+
+
+def _limit(budget: float) -> float:
+    """The score at which a client stays within its budget of false alerts per month."""
+    if not (isfinite(budget) and budget > 0):
+        raise ValueError("a budget of false alerts must be a number above 0")
+    return log10(_MONTH_HOURS * len(REASONS) / budget)
+
+
+def _is_sound(usage: Usage) -> bool:
+    return 0.0 <= usage.ok < 1e15 and 0.0 <= usage.failed < 1e15
+
+
+class SeriesDetector:
+    """The same machinery for one aggregate series, as a pseudo client that never has addresses.
+
+    `unit` is the smallest difference that matters (1 token, 0.001 of a share): values are counted
+    in it. An Anomaly's `client` is the series' name, `observed` and `expected` are in the series'
+    own unit (an hour's mean; the mean of 24 hours for `slow_abuse`). Reasons that occur:
+    volume_spike, off_habit, slow_abuse, silence, dormant_woken.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        unit: float = 1.0,
+        *,
+        sensitivity: Sensitivity = DEFAULT_SENSITIVITY,
+        profiles: Optional[Mapping[str, Union[str, bytes]]] = None,
+    ) -> None:
+        self.name, self.unit = name, unit
+        self._detector = Detector(sensitivity, profiles)
+
+    def feed(self, at: float, seconds: float, value: Optional[float]) -> List[Anomaly]:
+        """The mean `value` from `at` for `seconds`; None = not measured, which is a gap."""
+        if value is None:
+            return []
+        usage = Usage(value / self.unit * seconds / 3600.0, 0.0)
+        found = self._detector.feed(Bucket(at, seconds, {self.name: usage}))
+        return [series_anomaly(anomaly, self.unit) for anomaly in found]
+
+    def dump(self) -> Dict[str, str]:
+        """As Detector.dump."""
+        return self._detector.dump()

@@ -1,0 +1,1 @@
+"""Decision: the parts of `anomalies`: profiles, views, clock, words."""

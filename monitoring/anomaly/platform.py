@@ -1,0 +1,139 @@
+"""Decision: what all clients do together: outages, shared surges, networks at home, newcomers.
+
+Nothing here depends on the order or the names of the clients.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from math import fsum, log10
+from typing import Dict, List, Mapping, Optional
+
+from monitoring.anomaly.profiles import Profile
+from monitoring.anomaly.scene import (
+    LEARNING_HOURS,
+    NO_USAGE,
+    Finding,
+    Hour,
+    factor_parts,
+    network,
+)
+from monitoring.anomaly.types import Usage
+
+MAX_NETWORKS = 1024
+
+_HOME_SHARE = 0.25  # a network is at home if it carries this share of what a client carries
+_NETWORK_MEMORY = 0.97  # what a day leaves of a network's weight
+_OUTAGE_CLIENTS, _OUTAGE_CALLS, _OUTAGE_SHARE = 3, 20.0, 0.9
+_CHANCE_PEERS = 0.003  # conspicuous clients per client and hour that chance alone brings
+_PEER_PENALTY = 3.0
+_NEWCOMER_HOURS = 2000.0  # one new client in so many client-hours, before any was counted
+_FOREIGN, _UNKNOWN = (
+    2.0,
+    1.0,
+)  # score of a new client from a foreign network; from nobody knows where
+
+
+class Platform:
+    """The running state that clients share; `as_dict` and `from_dict` carry it over a restart."""
+
+    def __init__(self) -> None:
+        self.born: Optional[int] = None
+        self.hour: Optional[int] = None
+        self.networks: Dict[str, float] = {}
+        self.client_hours = 0.0
+        self.newcomers = 0.0
+
+    def as_dict(self) -> Dict[str, object]:
+        """The state as plain JSON values."""
+        return dict(vars(self))
+
+    def restore(self, state: Mapping[str, object]) -> None:
+        """Take over what `as_dict` gave; unknown names are ignored, missing ones keep defaults."""
+        vars(self).update({key: value for key, value in state.items() if key in vars(self)})
+
+    def home(self, clients: int) -> Mapping[str, float]:
+        """The networks that clients of this platform habitually call from."""
+        least = _HOME_SHARE * fsum(self.networks.values()) / max(1, clients)
+        return {name: weight for name, weight in self.networks.items() if weight >= least}
+
+    def learn_networks(self, seen: Mapping[str, int], hour: int) -> None:
+        """Take in how many clients used each network in this hour; forget a little each day."""
+        networks = self.networks
+        for name, clients in seen.items():
+            networks[name] = networks.get(name, 0.0) + clients
+        if hour % 24 and len(networks) <= 2 * MAX_NETWORKS:
+            return
+        least = 0.05
+        if len(networks) > MAX_NETWORKS:
+            least = max(least, sorted(networks.values())[-MAX_NETWORKS])
+        self.networks = {
+            name: weight * _NETWORK_MEMORY for name, weight in networks.items() if weight >= least
+        }
+
+    def judge_newcomer(
+        self, usage: Usage, limit: float, *, levels: List[float], home: Mapping[str, float]
+    ) -> List[Finding]:
+        """A client that was never seen before. How rare newcomers are, how busy this one is among
+        all clients (`levels`, sorted), and whether it comes from a network nobody else uses."""
+        rate = self.newcomers / (self.client_hours + _NEWCOMER_HOURS)
+        calls = usage.ok + usage.failed
+        busier = len(levels) - bisect_left(levels, calls)
+        sure = -log10(min(1.0, rate)) - log10((1.0 + busier) / (len(levels) + 1.0))
+        foreign = foreign_share(usage, home)
+        if foreign is None:
+            sure += _UNKNOWN
+        elif foreign > 0.5:
+            sure += _FOREIGN
+        if sure < limit:
+            return []
+        evidence: Dict[str, object] = {
+            "foreign_share": foreign,
+            "busier_clients": busier,
+            "clients": len(levels),
+            "sources": sorted(usage.sources or ())[:20],
+        }
+        return [Finding("new_client", sure, calls, 0.0, evidence)]
+
+
+def foreign_share(usage: Usage, home: Mapping[str, float]) -> Optional[float]:
+    """The share of calls from networks that are not at home; None where addresses are unknown."""
+    total = fsum((usage.sources or {}).values())
+    if not usage.sources or total <= 0:
+        return None
+    return fsum(n for source, n in usage.sources.items() if network(source) not in home) / total
+
+
+def survey(profiles: Mapping[str, Profile], rows: Mapping[str, Usage], hour: Hour) -> bool:
+    """Work out every client's expectation and the platform's factor; True if nearly everybody who
+    should call is silent, which is an outage of the collector or the platform, not of clients."""
+    parts, expected = [], []
+    due = silent = 0
+    for name, profile in profiles.items():
+        mean = profile.expect(hour.week_hour, hour.day_hour) * hour.exposure
+        phi = profile.spread(hour.of_day)
+        calls = rows.get(name, NO_USAGE).ok
+        part = factor_parts(calls, mean, phi)
+        if part is None or profile.silent:
+            continue
+        parts.append(part)
+        if mean >= 1.0:
+            due += 1
+            silent += calls == 0
+            expected.append(mean)
+    hour.factor_sum = fsum(part[0] for part in parts)
+    hour.factor_weight = fsum(part[1] for part in parts)
+    if due < _OUTAGE_CLIENTS or silent < _OUTAGE_SHARE * due:
+        return False
+    return fsum(expected) >= _OUTAGE_CALLS
+
+
+def shared_penalty(hour: Hour, name: str, clients: int) -> float:
+    """What to take off a surge's score because other clients surged in the same hour."""
+    peers = len(hour.conspicuous) - (name in hour.conspicuous)
+    return _PEER_PENALTY * max(0.0, peers - _CHANCE_PEERS * clients)
+
+
+def busy_levels(profiles: Mapping[str, Profile]) -> List[float]:
+    """The mean hours of all clients that are known well enough, sorted."""
+    return sorted(p.level for p in profiles.values() if p.seen >= LEARNING_HOURS)

@@ -1,0 +1,212 @@
+"""Decision: what is remembered of one client, learned hour by hour in about 4 kB.
+
+A habit is a mean for each hour of the week, which leans on the mean of its hour of the day
+(weekdays and weekends apart), which leans on the client's level; and a dispersion for each hour
+of the day, which leans on the client's own. Everything forgets: weeks after five, days after
+sixteen, the level after two weeks.
+"""
+
+from __future__ import annotations
+
+from array import array
+from math import log10
+from typing import Dict, List, Tuple
+
+WEEK, DAY = 168, 24
+WEEK_MEMORY, DAY_MEMORY, LEVEL_MEMORY = 5.0, 16.0, 336.0
+WEEK_PRIOR, DAY_PRIOR = 3.0, 0.05  # how many observations the coarser mean is worth
+SPREAD_PRIOR, SPREAD_LEAST = 0.35, 0.002  # dispersion: var = mean + dispersion * mean ** 2
+SETTLE_HOURS = 72  # errors made before the third day say nothing about the client
+MAX_SOURCES = 32
+
+# Scores above SURPRISE are remembered, how often and how far above, so that a client with wild
+# hours needs a wilder one: peaks over a threshold with an exponential tail.
+SURPRISE, SURPRISE_CAP = 1.5, 6.0
+_SURPRISE_RATE, _SURPRISE_MEAN = 10**-SURPRISE, 1.0 / 2.302585
+_SURPRISE_PRIOR, _SURPRISE_HOURS = 6.0, 200.0
+
+ARRAYS: Dict[str, int] = {
+    "week": WEEK,
+    "week_n": WEEK,
+    "day": 2 * DAY,
+    "day_n": 2 * DAY,
+    "residual": DAY,
+    "square": DAY,
+    "ring_x": DAY,
+    "ring_m": DAY,
+    "yesterday": DAY,
+}
+COUNTS = ("seen", "last_call", "returns", "low_run", "low_hours", "awake", "longest_pause")
+NUMBERS = (
+    *("level", "level_n", "residual_all", "square_all", "sum_x", "sum_m", "drift", "drift_n"),
+    *("cusum", "peak", "peaks", "peaks_sum", "excursion_x", "excursion_m", "excursion_n"),
+    *("failures", "calls", "failure_residual", "failure_square"),
+    *("fresh_hours", "active_hours", "fresh_sources", "distinct"),
+    *("low_score", "low_m", "low_x", "low_after_low", "low_any"),
+    *("surprises", "surprise_sum", "surprise_hours"),
+)
+MAPS = ("known", "holds", "suspects")
+
+
+class Profile:
+    """One client's habits and running statistics.
+
+    `born` and every other time is in hours since the epoch; `seen` counts the hours observed; `mu`
+    and `phi` belong to the hour under judgement. Only what is listed above is kept as text."""
+
+    __slots__ = ("born", *COUNTS, *NUMBERS, *ARRAYS, *MAPS, "silent", "mu", "phi", "limit")
+
+    seen: int
+    last_call: int
+    returns: int
+    low_run: int
+    low_hours: int
+    awake: int
+    longest_pause: int
+    level: float
+    level_n: float
+    residual_all: float
+    square_all: float
+    sum_x: float
+    sum_m: float
+    drift: float
+    drift_n: float
+    cusum: float
+    peak: float
+    peaks: float
+    peaks_sum: float
+    excursion_x: float
+    excursion_m: float
+    excursion_n: float
+    failures: float
+    calls: float
+    failure_residual: float
+    failure_square: float
+    fresh_hours: float
+    active_hours: float
+    fresh_sources: float
+    distinct: float
+    low_score: float
+    low_m: float
+    low_x: float
+    low_after_low: float
+    low_any: float
+    surprises: float
+    surprise_sum: float
+    surprise_hours: float
+    week: array[float]
+    week_n: array[float]
+    day: array[float]
+    day_n: array[float]
+    residual: array[float]
+    square: array[float]
+    ring_x: array[float]
+    ring_m: array[float]
+    yesterday: array[float]
+    known: Dict[str, int]
+    holds: Dict[str, Tuple[int, float, int]]  # reason: (hour, observed, hours of hold-off)
+    suspects: Dict[str, int]
+
+    def __init__(self, born: int) -> None:
+        self.born = born
+        for name in COUNTS:
+            setattr(self, name, 0)
+        for name in NUMBERS:
+            setattr(self, name, 0.0)
+        for name, length in ARRAYS.items():
+            setattr(self, name, array("f", bytes(4 * length)))
+        for name in MAPS:
+            setattr(self, name, {})
+        self.last_call = born
+        self.silent = False
+        self.mu, self.phi, self.limit = 0.0, SPREAD_PRIOR, 0.0
+
+    def expect(self, week_hour: int, day_hour: int) -> float:
+        """Calls expected in this hour; `day_hour` is 0..23 on weekdays, 24..47 on weekends."""
+        n = self.day_n[day_hour]
+        day = (n * self.day[day_hour] + DAY_PRIOR * self.level) / (n + DAY_PRIOR)
+        n = self.week_n[week_hour]
+        self.mu = mu = (n * self.week[week_hour] + WEEK_PRIOR * day) / (n + WEEK_PRIOR)
+        return mu
+
+    def spread(self, hour: int) -> float:
+        """The dispersion of this hour of the day."""
+        weight = self.level * self.level
+        own = (self.residual_all + SPREAD_PRIOR * 24.0 * weight + 0.01) / (
+            self.square_all + 24.0 * weight + 0.01
+        )
+        weight = 5.0 * weight + 0.01
+        phi = (self.residual[hour] + own * weight) / (self.square[hour] + weight)
+        self.phi = phi = phi if phi > SPREAD_LEAST else SPREAD_LEAST
+        return phi
+
+    def learn(self, calls: float, week_hour: int, day_hour: int) -> None:
+        """Take one whole hour of calls into the habit (after `expect` of that hour)."""
+        n = self.week_n[week_hour]
+        self.week[week_hour] += (calls - self.week[week_hour]) / (n + 1.0)
+        if n < WEEK_MEMORY:
+            self.week_n[week_hour] = n + 1.0
+        n = self.day_n[day_hour]
+        self.day[day_hour] += (calls - self.day[day_hour]) / (n + 1.0)
+        if n < DAY_MEMORY:
+            self.day_n[day_hour] = n + 1.0
+        n = self.level_n
+        self.level += (calls - self.level) / (n + 1.0)
+        if n < LEVEL_MEMORY:
+            self.level_n = n + 1.0
+        if self.seen >= SETTLE_HOURS:
+            self._learn_spread(calls, day_hour % DAY)
+
+    def _learn_spread(self, calls: float, hour: int) -> None:
+        mu = self.mu
+        residual, square = (calls - mu) ** 2 - mu, mu * mu
+        self.residual[hour] = self.residual[hour] * 0.95 + residual
+        self.square[hour] = self.square[hour] * 0.95 + square
+        self.residual_all = self.residual_all * 0.998 + residual
+        self.square_all = self.square_all * 0.998 + square
+
+    def roll(self, hour: int, calls: float, mean: float) -> None:
+        """Put this hour into the sums of the last 24 hours."""
+        self.sum_x += calls - self.ring_x[hour]
+        self.sum_m += mean - self.ring_m[hour]
+        self.ring_x[hour] = calls
+        self.ring_m[hour] = mean
+        # The rings hold 32-bit floats; add up afresh once a day, so that rounding cannot pile up.
+        if not hour:
+            self.sum_x, self.sum_m = sum(self.ring_x), sum(self.ring_m)
+
+    def skip(self, hours: int, first: int) -> None:
+        """Hours that nobody observed, the first at hour of day `first`: no rest, no silence."""
+        for hour in range(first, first + min(hours, DAY)):
+            self.roll(hour % DAY, 0.0, 0.0)
+        self.last_call += hours
+        if hours >= DAY:
+            self.cusum = self.low_score = self.low_m = self.low_x = 0.0
+            self.low_run = self.low_hours = 0
+
+    def calibrate(self, score: float) -> float:
+        """The score in view of how often, and by how much, this client was surprising before."""
+        if score <= SURPRISE:
+            return score
+        n = self.surprises + _SURPRISE_PRIOR
+        mean = (self.surprise_sum + _SURPRISE_PRIOR * _SURPRISE_MEAN) / n
+        rate = (self.surprises + _SURPRISE_HOURS * _SURPRISE_RATE) / (
+            self.surprise_hours + _SURPRISE_HOURS
+        )
+        return (score - SURPRISE) * _SURPRISE_MEAN / mean - log10(min(1.0, rate))
+
+    def remember_surprise(self, score: float, cap: float) -> None:
+        """Take the hour's raw score into the calibration, at most `cap` above the threshold."""
+        self.surprise_hours = self.surprise_hours * 0.9995 + 1.0
+        if score > SURPRISE:
+            self.surprises = self.surprises * 0.995 + 1.0
+            self.surprise_sum = self.surprise_sum * 0.995 + min(score - SURPRISE, cap)
+
+    def meet(self, sources: List[str], hour: int) -> None:
+        """Remember these addresses; of too many, those used last are kept."""
+        known = self.known
+        for source in sources:
+            known[source] = hour
+        if len(known) > 2 * MAX_SOURCES:
+            latest = sorted(known.items(), key=lambda item: item[1])[-MAX_SOURCES:]
+            self.known = dict(latest)

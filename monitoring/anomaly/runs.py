@@ -1,0 +1,150 @@
+"""Decision: the views that add up hours: a slow excess, and a silence.
+
+Both keep a running statistic in the client's profile, and both learn from the client's own past
+how far such a run goes when nothing is wrong.
+"""
+
+from __future__ import annotations
+
+from math import log, log10
+from typing import Dict
+
+from monitoring.anomaly.profiles import Profile
+from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
+from monitoring.anomaly.tails import lower, zero
+from monitoring.anomaly.views import NONE, WAKING_HOURS, Findings
+
+_EXTRA = 0.7  # slow abuse adds about this share of the client's level to every hour
+_STEP_CAP = 1.0  # no single hour moves the slow sum by more (nats)
+_DAY_DOUBT = 0.1
+_PEAK_FLOOR, _PEAK_MEAN, _PEAK_WEIGHT = 3.0, 2.5, 4.0  # excursions, before the client's are known
+_PEAK_CAP = 60.0
+_SLOW_BONUS = 0.7  # an excursion is one event for many hours
+_LEAST_EXTRA, _LEAST_RATIO = 0.6, 0.15
+
+_LOW, _LOUD = 0.25, 200.0  # below this share of so many calls or more, an hour is as good as silent
+_DUE = 0.4  # hours that expect less than this share of the level say nothing about silence
+_AS_LAST_WEEK = 0.5
+_LOW_PRIOR, _LOW_WEIGHT = 0.15, 6.0  # chance that one low hour follows another
+_LEAST_HOURS, _LEAST_DUE, _LEAST_ACTIVE = 3, 2, 24.0
+
+
+def slow(look: Look) -> Findings:
+    """A small excess, hour after hour: the cumulative sum (Page) of the log-likelihood ratio
+    between `level * _EXTRA` more calls an hour and the habit, judged against the client's own past
+    excursions."""
+    profile, calls = look.profile, min(look.ok, look.mu + 3.0 * look.deviation)
+    profile.roll(look.hour.of_day, calls, look.mu)
+    if not look.mature or profile.level <= 0.3:
+        return NONE
+    step = _step(look, calls)
+    profile.cusum = max(0.0, profile.cusum + step)
+    _follow_excursion(profile, calls, look.mu)
+    if profile.cusum <= 5.0 or calls <= 0.0:
+        return NONE
+    return _slow_findings(look)
+
+
+def _step(look: Look, calls: float) -> float:
+    profile, mean = look.profile, look.mu * look.level_shift(_DAY_DOUBT)
+    if profile.sum_m > 1.0:
+        chance = 1.0 / profile.sum_m + look.phi / 24.0
+        excess = min(max(look.ahead * look.ahead - chance, 0.0), 1.0)
+        profile.drift = profile.drift * 0.998 + excess
+        profile.drift_n = profile.drift_n * 0.998 + 1.0
+    size, level = 1.0 / look.phi, profile.level * look.hour.exposure
+    mean += 0.02 * level
+    more = mean + _EXTRA * level
+    shrink = (size + more) / (size + mean)
+    step = calls * log(more / (mean * shrink)) - size * log(shrink)
+    return min(max(step, -_STEP_CAP), _STEP_CAP)
+
+
+def _follow_excursion(profile: Profile, calls: float, mean: float) -> None:
+    if profile.cusum > 0.0:
+        profile.peak = max(profile.peak, profile.cusum)
+        profile.excursion_x += calls
+        profile.excursion_m += mean
+        profile.excursion_n += 1.0
+        return
+    if profile.peak > _PEAK_FLOOR:
+        profile.peaks = profile.peaks * 0.97 + 1.0
+        profile.peaks_sum = profile.peaks_sum * 0.97 + min(profile.peak, _PEAK_CAP) - _PEAK_FLOOR
+    profile.peak = profile.excursion_x = profile.excursion_m = profile.excursion_n = 0.0
+
+
+def _slow_findings(look: Look) -> Findings:
+    profile = look.profile
+    mean = (profile.peaks_sum + _PEAK_WEIGHT * _PEAK_MEAN) / (profile.peaks + _PEAK_WEIGHT)
+    rate = (profile.peaks + 1.0) / (profile.seen + 300.0)
+    sure = _SLOW_BONUS - log10(rate) + (profile.cusum - _PEAK_FLOOR) / mean / 2.302585
+    extra = profile.excursion_x - profile.excursion_m
+    enough = extra > _LEAST_EXTRA * profile.level * profile.excursion_n
+    if sure < profile.limit or not enough or look.ahead < 0.0:
+        return NONE
+    if profile.sum_x <= (1.0 + _LEAST_RATIO) * profile.sum_m:
+        return NONE
+    evidence: Dict[str, object] = {
+        "hours": profile.excursion_n,
+        "observed": profile.excursion_x,
+        "expected": profile.excursion_m,
+    }
+    profile.cusum = 0.0
+    return [Finding("slow_abuse", sure, profile.sum_x, profile.sum_m, evidence)]
+
+
+def silence(look: Look) -> Findings:
+    """No call while calls are due: the product of the chances of each hour, where a low hour makes
+    the next more likely, as often as this client's past shows."""
+    profile, calls = look.profile, look.ok + look.failed
+    if calls > (_LOW * look.mu if look.mu >= _LOUD else 0.0):
+        _wake(profile)
+        return NONE
+    profile.low_run += 1
+    if not look.mature or look.mu <= max(0.05, _DUE * profile.level * look.hour.exposure):
+        return NONE
+    chance = _low_chance(look, calls)
+    if profile.low_hours:
+        again = (profile.low_after_low + _LOW_PRIOR * _LOW_WEIGHT) / (profile.low_any + _LOW_WEIGHT)
+        chance = max(chance, again)
+    profile.low_hours += 1
+    profile.low_score -= log10(max(chance, 1e-50))
+    profile.low_m += look.mu
+    profile.low_x += calls
+    return _silence_findings(profile)
+
+
+def _low_chance(look: Look, calls: float) -> float:
+    """P(so few calls): the hour may follow its habit or, as well, just its own hour of the week."""
+    at, phi = look.hour, look.phi
+    means = [look.mu]
+    if look.profile.week_n[at.week_hour] >= 2:
+        means.append(look.profile.week[at.week_hour] * look.factor * at.exposure)
+    if calls <= 0.0:
+        chances = [zero(mean, phi) for mean in means]
+    else:
+        chances = [lower(calls, mean, phi) for mean in means]
+    return max(chances[0], _AS_LAST_WEEK * chances[-1])
+
+
+def _silence_findings(profile: Profile) -> Findings:
+    if profile.silent or profile.low_score < profile.limit or profile.active_hours < _LEAST_ACTIVE:
+        return NONE
+    if profile.low_run < _LEAST_HOURS or profile.low_hours < _LEAST_DUE:
+        return NONE
+    profile.silent, profile.awake = True, 0
+    evidence: Dict[str, object] = {"hours": profile.low_run, "hours_due": profile.low_hours}
+    return [Finding("silence", profile.low_score, profile.low_x, profile.low_m, evidence)]
+
+
+def _wake(profile: Profile) -> None:
+    """A call ends the run; only several hours with calls end the state of silence."""
+    trusted = not (profile.silent and profile.seen > TRUSTED_HOURS)
+    if profile.low_hours and trusted:
+        profile.low_any += profile.low_hours
+        profile.low_after_low += profile.low_hours - 1
+    profile.low_run = profile.low_hours = 0
+    profile.low_score = profile.low_m = profile.low_x = 0.0
+    profile.awake += 1
+    if profile.awake > WAKING_HOURS:
+        profile.silent = False

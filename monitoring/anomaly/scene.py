@@ -1,0 +1,133 @@
+"""Decision: one client's hour, set against its profile, as the views look at it."""
+
+from __future__ import annotations
+
+from math import log10, sqrt
+from typing import Dict, List, Mapping, NamedTuple, Optional
+
+from monitoring.anomaly.profiles import DAY, WEEK, Profile
+from monitoring.anomaly.types import Usage
+
+LEARNING_HOURS = 168  # before this many observed hours only failures and new clients speak
+TRUSTED_HOURS = 336  # from here on, hours that raised an alert are not learned at face value
+
+_FACTOR_PRIOR = 16.0  # what "nothing special on the platform" weighs against the other clients
+_FACTOR_CAP = 3.0  # no client may pull the platform's factor by more than three times its habit
+_FACTOR_SPREAD = 0.25  # clients go their own ways by so much (variance), however precise each is
+_FACTOR_LEAST = 0.5  # clients that expect fewer calls say nothing about the platform
+_RARE_PRIOR, _RARE_HOURS = 0.5, 100.0  # new addresses: one in 200 hours, until the client is known
+_STRANGE_NETWORK = 1.0  # extra score where no client of the platform uses that network
+_WEEKEND = (2, 3)  # day number 0, 1 January 1970, was a Thursday
+NO_USAGE = Usage(0.0, 0.0)
+
+
+class Finding(NamedTuple):
+    """A view's verdict, before hold-off and wording."""
+
+    reason: str
+    score: float
+    observed: float
+    expected: float
+    evidence: Dict[str, object]
+
+
+class Hour:
+    """What all clients share in one hour: its place in the week, how much of it was observed
+    (0..1), what the platform as a whole did, and which networks are at home on it."""
+
+    __slots__ = (
+        *("number", "exposure", "week_hour", "day_hour", "of_day"),
+        *("factor_sum", "factor_weight", "home", "conspicuous"),
+    )
+
+    def __init__(self, number: int, exposure: float, home: Optional[Mapping[str, float]]) -> None:
+        self.number, self.exposure = number, exposure
+        self.week_hour, self.of_day = number % WEEK, number % DAY
+        self.day_hour = self.of_day + (DAY if number // DAY % 7 in _WEEKEND else 0)
+        self.factor_sum = self.factor_weight = 0.0
+        self.home: Mapping[str, float] = home or {}
+        self.conspicuous: List[str] = []
+
+    def factor(self, calls: float, mean: float, phi: float) -> float:
+        """How busy the other clients are against their habits; 1.0 = as ever.
+
+        A mean of the clients' ratios, weighted by how precisely each ratio is known, shrunk to 1;
+        the client's own part is taken out, so that nobody explains itself away."""
+        total, weight = self.factor_sum, self.factor_weight
+        if mean >= _FACTOR_LEAST:
+            own = mean / (1.0 + (phi + _FACTOR_SPREAD) * mean)
+            ratio = calls / mean
+            total -= own * ((ratio if ratio < _FACTOR_CAP else _FACTOR_CAP) - 1.0)
+            weight -= own
+        return max(0.05, 1.0 + total / (max(weight, 0.0) + _FACTOR_PRIOR))
+
+
+def factor_parts(calls: float, mean: float, phi: float) -> Optional[tuple[float, float]]:
+    """(weight * (ratio - 1), weight) of one client in the platform's factor; None where too few
+    calls are expected to tell."""
+    if mean < _FACTOR_LEAST:
+        return None
+    weight = mean / (1.0 + (phi + _FACTOR_SPREAD) * mean)
+    return weight * (min(calls / mean, _FACTOR_CAP) - 1.0), weight
+
+
+class Look:
+    """One client in one hour. `mu` is what its habit and the platform let expect of the observed
+    part of the hour, `deviation` the standard deviation of that, `fresh` its addresses never seen
+    before, `rarity` the score of seeing any."""
+
+    __slots__ = (
+        *("profile", "hour", "name", "ok", "failed", "sources", "mu", "phi", "deviation"),
+        *("fresh", "fresh_calls", "rarity", "mature", "factor", "swing", "ahead"),
+    )
+
+    def __init__(self, profile: Profile, usage: Usage, hour: Hour, name: str) -> None:
+        self.profile, self.hour, self.name = profile, hour, name
+        self.ok, self.failed, self.sources = usage.ok, usage.failed, usage.sources
+        mean, self.phi = profile.mu * hour.exposure, profile.phi
+        self.factor = hour.factor(self.ok, mean, self.phi)
+        self.mu = mu = mean * self.factor
+        self.deviation = sqrt(mu + self.phi * mu * mu) + 0.3
+        self.mature = profile.seen >= LEARNING_HOURS
+        self.fresh: List[str] = []
+        self.fresh_calls = self.rarity = 0.0
+        self.swing = self.ahead = 0.0
+        if self.sources:
+            self._look_at_sources(self.sources)
+        if profile.sum_m > 1.0:
+            self._look_at_yesterday()
+
+    def _look_at_sources(self, sources: Mapping[str, float]) -> None:
+        known = self.profile.known
+        for source, calls in sources.items():
+            if source not in known:
+                self.fresh.append(source)
+                self.fresh_calls += calls
+        if not self.fresh:
+            return
+        profile = self.profile
+        share = (profile.fresh_hours + _RARE_PRIOR) / (profile.active_hours + _RARE_HOURS)
+        self.rarity = -log10(min(1.0, share))
+        if self.mature and any(network(source) not in self.hour.home for source in self.fresh):
+            self.rarity += _STRANGE_NETWORK
+
+    def _look_at_yesterday(self) -> None:
+        """`ahead`: the last 24 hours against expectation, as a ratio less 1; `swing`: the variance
+        of that ratio from day to day, beyond what chance brings."""
+        profile = self.profile
+        self.ahead = profile.sum_x / profile.sum_m - 1.0
+        self.swing = max(0.0, (profile.drift + 0.48) / (profile.drift_n + 48.0))
+
+    def level_shift(self, doubt: float) -> float:
+        """The ratio to expect today, given yesterday's and how much this client's days differ: a
+        client with equal days keeps its habit, one with unequal days follows yesterday."""
+        if self.ahead <= 0.0:
+            return 1.0
+        return 1.0 + min(self.ahead, 3.0) * self.swing / (self.swing + doubt)
+
+
+def network(source: str) -> str:
+    """The neighbourhood of an address: the first two numbers of IPv4, two groups of IPv6."""
+    if ":" in source:
+        return ":".join(source.split(":", 2)[:2])
+    return source.rsplit(".", 2)[0]

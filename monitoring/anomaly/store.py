@@ -1,0 +1,91 @@
+"""Keep: the anomaly detector's profiles in the state file, and what it found lately."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Dict, List, Mapping, Optional, Tuple
+
+from monitoring.anomalies import PLATFORM_KEY, Anomaly, Bucket, Detector, Sensitivity
+from monitoring.credentials.usage_counters import LONGEST, UNKNOWN_CLIENT
+from monitoring.settings import CredentialSettings
+from monitoring.state import State
+
+MAX_CLIENTS = 10_000
+RECENT_KEPT = 500
+_SCOPE, _RECENT = "anomalies", "recent"
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Told:
+    """An anomaly and when it was found (epoch seconds)."""
+
+    at: float
+    anomaly: Anomaly
+
+
+def sensitivity_of(settings: CredentialSettings) -> Sensitivity:
+    """The detector's budget as configured."""
+    return Sensitivity(settings.false_alerts_per_client_month, settings.per_client_sensitivity)
+
+
+class AnomalyStore:
+    """One detector over the table `profiles`, which another monitor may have moved on meanwhile.
+    Methods raise StateError."""
+
+    def __init__(self, state: State, sensitivity: Sensitivity) -> None:
+        self._state, self._sensitivity = state, sensitivity
+        self._detector: Optional[Detector] = None
+        self._stamp: Optional[float] = None
+
+    def feed(self, bucket: Optional[Bucket], now: float, window: float) -> Tuple[Told, ...]:
+        """Judge the bucket (None: nothing was seen), and return what was found in the last
+        `window` seconds, this time's last. A bucket too long to tell hours apart is a gap."""
+        found: List[Anomaly] = []
+        if bucket is not None and bucket.seconds <= LONGEST:
+            clients = {n: u for n, u in bucket.clients.items() if n != UNKNOWN_CLIENT}
+            with self._state.transaction():
+                detector = self._current()
+                found = detector.feed(Bucket(bucket.at, bucket.seconds, clients))
+                self._save(detector.dump(), now)
+        return self._recent([Told(now, anomaly) for anomaly in found], now, window)
+
+    def _current(self) -> Detector:
+        """The detector in memory, or a new one when somebody else has fed the profiles."""
+        sql = "SELECT updated FROM profiles WHERE client = ?"
+        rows = self._state.read(sql, (PLATFORM_KEY,))
+        stamp = float(rows[0][0]) if rows else None
+        if self._detector is None or stamp != self._stamp:
+            profiles = dict(self._state.read("SELECT client, body FROM profiles"))
+            self._detector = Detector(self._sensitivity, profiles, max_clients=MAX_CLIENTS)
+        return self._detector
+
+    def _save(self, texts: Mapping[str, str], now: float) -> None:
+        rows = [(name, _VERSION, text, now) for name, text in texts.items() if text]
+        gone = [(name,) for name, text in texts.items() if not text]
+        with self._state.transaction() as tx:
+            tx.executemany("INSERT OR REPLACE INTO profiles VALUES (?, ?, ?, ?)", rows)
+            tx.executemany("DELETE FROM profiles WHERE client = ?", gone)
+        self._stamp = now if PLATFORM_KEY in texts else self._stamp
+
+    def _recent(self, new: List[Told], now: float, window: float) -> Tuple[Told, ...]:
+        kept = [told for told in _read(self._state) if now - window < told.at <= now]
+        both = [*kept, *new][-RECENT_KEPT:]
+        if new or kept:
+            text = json.dumps([_row(told) for told in both])
+            self._state.put(_SCOPE, _RECENT, text)
+        return tuple(both)
+
+
+def _read(state: State) -> List[Told]:
+    try:
+        rows = json.loads(state.get(_SCOPE, _RECENT) or "[]")
+        return [Told(float(row["told"]), Anomaly(**row["anomaly"])) for row in rows]
+    except (ValueError, KeyError, TypeError):
+        return []  # of another version: what it says was told long ago
+
+
+def _row(told: Told) -> Dict[str, object]:
+    anomaly = {**told.anomaly.__dict__, "evidence": {}}
+    return {"told": told.at, "anomaly": anomaly}

@@ -1,0 +1,59 @@
+"""Decision: the values that go into and come out of the anomaly detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Optional
+
+REASONS = (
+    "volume_spike",
+    "slow_abuse",
+    "off_habit",
+    "dormant_woken",
+    "new_client",
+    "failure_burst",
+    "source_fanout",
+    "silence",
+)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Calls of one client in one bucket; `sources` counts them by address (None: not known)."""
+
+    ok: float
+    failed: float
+    sources: Optional[Mapping[str, float]] = None
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What was seen from `at` (epoch seconds) for `seconds`; an absent client made no calls."""
+
+    at: float
+    seconds: float
+    clients: Mapping[str, Usage]
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """One finding. `at` is the start of the hour judged (epoch seconds), `score` is -log10 p."""
+
+    at: float
+    client: str
+    reason: str
+    score: float
+    observed: float
+    expected: float
+    sentence: str
+    severity: str
+    profile_age_days: float
+    evidence: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The budget: false alerts that a client may cause in a month of 730 hours; and overrides."""
+
+    false_alerts_per_client_month: float = 0.1
+    per_client: Mapping[str, float] = field(default_factory=dict)

@@ -1,0 +1,175 @@
+"""Decision: the statistics that one hour of a client is held against, on the scale -log10 p.
+
+A view is `view(look) -> findings`; the detector's table lists them all. A view looks at the
+client's profile and the hour: no clock, no other client save through `Hour`. A cheap screen comes
+first in each, so that an ordinary hour costs no special function.
+"""
+
+from __future__ import annotations
+
+from math import log10
+from typing import List, Tuple
+
+from monitoring.anomaly.profiles import DAY, SURPRISE_CAP, WEEK, WEEK_PRIOR
+from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
+from monitoring.anomaly.tails import score, upper
+
+REST_HOURS = 168  # a week without a call is a rest; ending one is news
+WAKING_HOURS = 6  # so many hours with calls, and a rested client is back to its habit
+CONSPICUOUS = 3.0  # a score that counts when many clients are surprising in one hour
+GOT_IN = 4.0  # a success after a burst of failures is this far beyond the limit
+SUSPECT_HOURS = 24  # an address that brought failures is watched so long for a success
+
+_EARLY_OR_LATE = 0.02  # chance that an hour follows the habit of the hour beside it
+_AS_YESTERDAY = 0.05  # chance that what was unusual yesterday comes again at the same hour
+_AS_LAST_WEEK = 0.3  # chance that it follows its own hour of the week, whatever its day does
+_DAY_DOUBT = 0.1  # variance of a day's level at which yesterday and habit weigh the same
+_MOST_FRESH_SOURCES = 20  # named in the evidence
+_ALERT_CAP = 2.0  # how far a surprise that raised an alert counts in the calibration
+
+Findings = List[Finding]
+NONE: Findings = []
+
+
+def volume(look: Look) -> Findings:
+    """More calls than habit, neighbouring hours and yesterday let expect: `off_habit` where hardly
+    any were due, `volume_spike` where it is also far above the client's average hour, or both."""
+    if not look.mature:
+        return NONE
+    # A quiet platform does not make an ordinary hour suspicious: only a busy one counts here.
+    mean = look.mu * look.level_shift(_DAY_DOUBT) / min(look.factor, 1.0)
+    excess = look.ok - mean
+    raw, found = 0.0, NONE
+    if look.ok >= 3 and excess > 1.3 * look.deviation * mean / max(look.mu, 1e-9):
+        raw = score(_chance(look, mean))
+        found = _volume_findings(look, raw, excess)
+    trusted = not found or look.profile.seen < TRUSTED_HOURS
+    look.profile.remember_surprise(raw, SURPRISE_CAP if trusted else _ALERT_CAP)
+    return found
+
+
+def _chance(look: Look, mean: float) -> float:
+    """P(so many calls or more): a mixture over what this hour may be following."""
+    profile, at, calls, phi = look.profile, look.hour, look.ok, look.phi
+    weeks, days = profile.week_n[at.week_hour], profile.day_n[at.day_hour]
+    mean += 0.5 / (weeks + days + 1.0)
+    # The mean is itself an estimate, from so many weeks and days; its variance joins the hour's.
+    doubt = (weeks + WEEK_PRIOR**2 / max(days, 1.0)) / (weeks + WEEK_PRIOR) ** 2
+    phi += min((1.0 / mean + phi) * doubt, 2.0)
+    chance = upper(calls, mean, phi)
+    unusual = profile.yesterday[at.of_day] - profile.week[(at.week_hour - DAY) % WEEK]
+    others = (
+        (_EARLY_OR_LATE, profile.week[(at.week_hour - 1) % WEEK] * look.factor * at.exposure),
+        (_EARLY_OR_LATE, profile.week[(at.week_hour + 1) % WEEK] * look.factor * at.exposure),
+        (_AS_LAST_WEEK, profile.week[at.week_hour] * look.factor * at.exposure),
+        (_AS_YESTERDAY, mean + unusual * at.exposure),
+    )
+    for weight, other in others:
+        if other > mean:
+            chance += weight * upper(calls, other, phi)
+    return min(1.0, chance)
+
+
+def _volume_findings(look: Look, raw: float, excess: float) -> Findings:
+    profile = look.profile
+    sure = profile.calibrate(raw)
+    if sure >= CONSPICUOUS:
+        look.hour.conspicuous.append(look.name)
+    joined = look.rarity > 0.0 and raw > 1.0 and look.fresh_calls >= 0.5 * excess
+    if joined:
+        sure += look.rarity
+    if sure < profile.limit:
+        return NONE
+    level = profile.level * look.hour.exposure
+    evidence = _source_evidence(look) if joined else {}
+    evidence.update(usual=level, joined=joined)
+    quiet = look.mu < 0.25 * level + 0.5
+    reasons = (["off_habit"] if quiet else []) + (
+        ["volume_spike"] if not quiet or look.ok > 2.0 * level + 5.0 else []
+    )
+    return [Finding(reason, sure, look.ok, look.mu, evidence) for reason in reasons]
+
+
+def _source_evidence(look: Look) -> dict[str, object]:
+    return {
+        "new_sources": sorted(look.fresh)[:_MOST_FRESH_SOURCES],
+        "new_source_count": len(look.fresh),
+        "new_source_calls": look.fresh_calls,
+    }
+
+
+def dormant(look: Look) -> Findings:
+    """Calls after a rest of a week or more, much longer than any rest before."""
+    profile = look.profile
+    calls = look.ok + look.failed
+    rest = look.hour.number - profile.last_call
+    if calls < 2 or rest < REST_HOURS or profile.seen < TRUSTED_HOURS:
+        return NONE
+    usual = max(float(DAY), float(profile.longest_pause))
+    sure = log10(profile.seen) + 2.0 * log10(rest / usual) + look.rarity
+    if sure < profile.limit or rest <= usual:
+        return NONE
+    evidence = {**_source_evidence(look), "rest_hours": rest, "longest_pause_hours": usual}
+    return [Finding("dormant_woken", sure, calls, look.mu, evidence)]
+
+
+def failures(look: Look) -> Findings:
+    """More failed calls than the client's failure rate explains; and an address that first failed
+    and then got in."""
+    profile = look.profile
+    if profile.suspects:
+        entered = _got_in(look)
+        if entered:
+            return entered
+    if look.failed < 5:
+        return NONE
+    mean, dispersion = failure_expectation(look)
+    sure = score(upper(look.failed, mean, dispersion))
+    joined = look.rarity > 0.0 and sure > 1.0 and look.fresh_calls >= 0.5 * (look.failed - mean)
+    if joined:
+        sure += look.rarity
+    if sure < profile.limit:
+        return NONE
+    evidence = {**(_source_evidence(look) if joined else {}), "calls": look.ok + look.failed}
+    return [Finding("failure_burst", sure, look.failed, mean, evidence)]
+
+
+def failure_expectation(look: Look) -> Tuple[float, float]:
+    """(mean, dispersion) of failed calls, for the calls made or due, whichever is more."""
+    profile = look.profile
+    rate = (profile.failures + 0.2) / (profile.calls + 20.0)
+    dispersion = (profile.failure_residual + 7.0) / (profile.failure_square + 10.0)
+    return rate * max(look.ok, look.mu) + 0.05, max(dispersion, 0.05)
+
+
+def _got_in(look: Look) -> Findings:
+    """Calls from a suspect address, more than failed in the whole hour: some succeeded."""
+    suspects, now = look.profile.suspects, look.hour.number
+    calls = sum(
+        count
+        for source, count in (look.sources or {}).items()
+        if now - suspects.get(source, now) in range(1, SUSPECT_HOURS + 1)
+    )
+    entered = calls - look.failed
+    if entered < 1:
+        return NONE
+    names = sorted(source for source in look.sources or () if source in suspects)
+    evidence = {"suspects": names, "succeeded_at_least": entered, "calls": look.ok + look.failed}
+    look.profile.suspects = {}
+    sure = look.profile.limit + GOT_IN
+    return [Finding("failure_burst", sure, look.failed, failure_expectation(look)[0], evidence)]
+
+
+def fanout(look: Look) -> Findings:
+    """Many addresses never seen before at once, more than the client ever uses side by side."""
+    count, profile = len(look.fresh), look.profile
+    if count < 3 or not look.mature or len(look.sources or ()) <= profile.distinct + 2.0:
+        return NONE
+    mean = (profile.fresh_sources + 0.1) / (profile.active_hours + 20.0)
+    sure = score(upper(count, mean, 2.0))
+    if sure < profile.limit:
+        return NONE
+    evidence = {**_source_evidence(look), "usual_sources": profile.distinct}
+    return [
+        Finding("source_fanout", sure, float(len(look.sources or ())), profile.distinct, evidence)
+    ]

@@ -1,0 +1,95 @@
+"""Present: buckets from, and anomalies to, the JSON lines of `--replay`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import re
+from typing import Any, Dict, Mapping, Optional
+
+from monitoring.anomaly.types import Anomaly, Bucket, Usage
+
+LONGEST_BUCKET = 3600.0
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+
+
+def parse_bucket(obj: object) -> Bucket:
+    """One decoded line as a Bucket: `{"at": "2026-03-02T00:00:00Z", "seconds": 3600,
+    "clients": {NAME: {"ok": 12, "failed": 0, "sources": {ADDRESS: 12}}}}`. `failed` may be missing
+    (0), and `sources` missing or null (addresses not known). ValueError, one sentence, names what
+    is wrong."""
+    if not isinstance(obj, dict):
+        raise ValueError("a bucket must be a JSON object")
+    for key in ("at", "seconds", "clients"):
+        if key not in obj:
+            raise ValueError(f"the bucket has no {key!r}")
+    seconds = _count(obj["seconds"], "seconds")
+    if not 0.0 < seconds <= LONGEST_BUCKET:
+        raise ValueError("'seconds' must be above 0 and at most 3600")
+    if not isinstance(obj["clients"], dict):
+        raise ValueError("'clients' must be an object of client names")
+    at = _parse_time(obj["at"])
+    return Bucket(at, seconds, {name: _usage(name, row) for name, row in obj["clients"].items()})
+
+
+def _parse_time(value: object) -> float:
+    match = _STAMP.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("'at' must be a time such as 2026-03-02T00:00:00Z")
+    zone = "+00:00" if match[3] == "Z" else match[3]
+    try:
+        moment = dt.datetime.fromisoformat(match[1] + zone)
+    except ValueError as error:
+        raise ValueError("'at' is no date of the calendar") from error
+    return (moment - _EPOCH).total_seconds() + float(match[2] or 0.0)
+
+
+def _usage(name: str, row: Any) -> Usage:
+    if not isinstance(row, dict):
+        raise ValueError(f"client {name!r} must be an object with 'ok' and 'failed'")
+    if "ok" not in row:
+        raise ValueError(f"client {name!r} has no 'ok'")
+    ok = _count(row["ok"], "ok", name)
+    failed = _count(row.get("failed", 0), "failed", name)
+    return Usage(ok, failed, _sources(name, row.get("sources")))
+
+
+def _sources(name: str, sources: Any) -> Optional[Mapping[str, float]]:
+    if sources is None:
+        return None
+    if not isinstance(sources, dict):
+        raise ValueError(f"'sources' of client {name!r} must be an object of addresses")
+    for calls in sources.values():
+        if type(calls) is not int or calls < 0:
+            _count(calls, "sources", name)
+    return sources
+
+
+def _count(value: Any, key: str, name: Optional[str] = None) -> float:
+    if type(value) is int and 0 <= value < 1 << 53:
+        return value
+    if type(value) is float and math.isfinite(value) and value >= 0.0:
+        return value
+    owner = "" if name is None else f" of client {name!r}"
+    raise ValueError(f"{key!r}{owner} must be a finite number, 0 or more")
+
+
+def as_json(anomaly: Anomaly) -> Dict[str, object]:
+    """The line that `--replay` prints for a finding; `at` in UTC, figures rounded for reading."""
+    return {
+        "at": stamp(anomaly.at),
+        "client": anomaly.client,
+        "reason": anomaly.reason,
+        "score": round(anomaly.score, 2),
+        "observed": round(anomaly.observed, 3),
+        "expected": round(anomaly.expected, 3),
+        "sentence": anomaly.sentence,
+        "severity": anomaly.severity,
+        "profile_age_days": round(anomaly.profile_age_days, 2),
+    }
+
+
+def stamp(at: float) -> str:
+    """Epoch seconds as `2026-03-02T00:00:00Z`."""
+    return (_EPOCH + dt.timedelta(seconds=int(at))).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,114 @@
+"""Present: a finding as one sentence that is true of its evidence."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Mapping
+
+from monitoring.anomaly.scene import Finding
+
+Writer = Callable[[str, Finding, Mapping[str, Any]], str]
+
+
+def sentence(client: str, finding: Finding, age_days: float) -> str:
+    """What was seen, what was expected, and how much history that rests on."""
+    told = WRITERS[finding.reason](client, finding, finding.evidence)
+    return f"{told} (profile of {age_days:.1f} days)."
+
+
+def brief(value: float) -> str:
+    """A figure as short as a reader needs it."""
+    if value >= 10 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+def _plural(count: float, word: str) -> str:
+    return f"{brief(count)} {word}" + ("" if count == 1 else "es" if word.endswith("s") else "s")
+
+
+def _addresses(seen: Mapping[str, Any]) -> str:
+    if not seen.get("new_source_count"):
+        return ""
+    came = _plural(seen["new_source_count"], "address")
+    return f"; {brief(seen['new_source_calls'])} came from {came} never seen before"
+
+
+def _volume(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    calls = _plural(found.observed, "call")
+    return (
+        f"{client} made {calls} in this hour, expected about {brief(found.expected)}"
+        + _addresses(seen)
+    )
+
+
+def _off_habit(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    calls, habit = _plural(found.observed, "call"), brief(found.expected)
+    told = f"{client} made {calls} at an hour of the week when its habit is about {habit}"
+    return told + _addresses(seen)
+
+
+def _slow(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    calls, expected = _plural(found.observed, "call"), brief(found.expected)
+    return (
+        f"{client} made at least {calls} in the last 24 hours, expected about {expected}; "
+        f"{brief(seen['observed'])} against {brief(seen['expected'])} in the "
+        f"{brief(seen['hours'])} hours since the excess began"
+    )
+
+
+def _dormant(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    calls, days = _plural(found.observed, "call"), brief(seen["rest_hours"] / 24)
+    usual = brief(seen["longest_pause_hours"])
+    return (
+        f"{client} made {calls} after {days} days out of habitual use, "
+        f"where no rest before was longer than {usual} hours" + _addresses(seen)
+    )
+
+
+def _newcomer(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    calls = _plural(found.observed, "call")
+    told = f"{client} was never seen before and made {calls} in its first hour"
+    share = seen["foreign_share"]
+    if share:
+        return f"{told}, {share:.0%} of them from networks that no other client habitually uses"
+    return told + (", from addresses that are not known" if share is None else "")
+
+
+def _failures(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    if "suspects" in seen:
+        names = ", ".join(seen["suspects"])
+        return (
+            f"{client}: at least {_plural(seen['succeeded_at_least'], 'call')} from {names} "
+            "succeeded, after a burst of failures in the last 24 hours"
+        )
+    failed = brief(found.observed)
+    return (
+        f"{client} failed {failed} of {_plural(seen['calls'], 'call')} in this hour, expected "
+        f"about {brief(found.expected)}" + _addresses(seen)
+    )
+
+
+def _fanout(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    return (
+        f"{client} called from {_plural(found.observed, 'address')} in this hour, "
+        f"{brief(seen['new_source_count'])} of them never seen before, against about "
+        f"{brief(seen['usual_sources'])} usually"
+    )
+
+
+def _silence(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    calls = "no call" if not found.observed else f"only {_plural(found.observed, 'call')}"
+    hours, expected = _plural(seen["hours"], "hour"), brief(found.expected)
+    return f"{client} made {calls} in {hours}, expected about {expected}"
+
+
+WRITERS: Dict[str, Writer] = {
+    "volume_spike": _volume,
+    "slow_abuse": _slow,
+    "off_habit": _off_habit,
+    "dormant_woken": _dormant,
+    "new_client": _newcomer,
+    "failure_burst": _failures,
+    "source_fanout": _fanout,
+    "silence": _silence,
+}

@@ -1,0 +1,43 @@
+"""Acquire: the way to one Redis server: name, TCP and TLS within its timeout, replies too."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any, Optional
+
+from monitoring.http import wire
+
+
+class Door:
+    """Opens connections and keeps the socket opened last, for its stopwatch."""
+
+    def __init__(self, context: Optional[ssl.SSLContext], timeout: float) -> None:
+        self.timeout = timeout
+        self._context = context
+        self._socket: Optional[wire.TimedSocket] = None
+
+    @property
+    def secured(self) -> bool:
+        """Whether TLS is spoken."""
+        return self._context is not None
+
+    def open(self, host: str, port: int) -> wire.TimedSocket:
+        """A connected socket whose every reply must be whole within the timeout. WireFault."""
+        deadline = wire.Deadline(self.timeout)
+        sock: Any = wire.open_socket(host, port, deadline).sock
+        if self._context is not None:
+            sock = wire.secure(sock, self._context, host, deadline)
+        self._socket = wire.TimedSocket(sock, wire.Deadline(self.timeout), renewing=True)
+        return self._socket
+
+    def restart(self) -> None:
+        """Set the stopwatch to nothing."""
+        if self._socket is not None:
+            self._socket.restart()
+
+    def seconds(self) -> float:
+        """From the first byte sent to the last received since `restart`."""
+        sock = self._socket
+        if sock is None or sock.sent_at is None or sock.last_at is None:
+            raise ValueError("nothing was sent and answered")
+        return sock.last_at - sock.sent_at

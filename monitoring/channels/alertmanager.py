@@ -1,0 +1,127 @@
+"""Present: the state of alerts, mirrored to every peer of an Alertmanager (API v2).
+
+Not notices: every firing alert is sent in every cycle with an end four cycles ahead, as Prometheus
+does, so that it resolves by itself should the monitor die; a resolved one is sent with its end. A
+failed cycle is mended by the next. Identity is the label set; severity and figures are annotations.
+"""
+
+from __future__ import annotations
+
+import base64
+from functools import partial
+from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from urllib.parse import urlsplit, urlunsplit
+
+from monitoring.alerting.messages import render
+from monitoring.alerting.state import AlertState
+from monitoring.channels.base import Kit, TransportError, ask
+from monitoring.logs import LOGGER
+from monitoring.model import Notice
+from monitoring.redact import safe_id
+from monitoring.timestamps import iso
+
+_PATH = "/api/v2/alerts"
+_rewritten: set[str] = set()  # hosts that were warned of already: once per process is enough
+
+
+def send(notices: Sequence[Notice], kit: Kit) -> None:
+    """A notice as a firing or ended alert (for --test-alerts). Raises TransportError."""
+    alerts = []
+    for notice in notices:
+        over = notice.reason == "resolved"
+        alerts.append(_alert(notice, kit, ends=notice.at if over else notice.at + 300.0))
+    post(alerts, kit)
+
+
+def mirror(
+    states: Iterable[AlertState], quiet: Iterable[str], kit: Kit, *, now: float, interval: float
+) -> List[Dict[str, Any]]:
+    """What to post: firing alerts that are not quiet (keys), and those resolved lately."""
+    hushed = set(quiet)
+    alerts = []
+    for state in states:
+        since = state.since if state.since is not None else now
+        notice = Notice(state.alert, "first", now, since)
+        if state.firing and state.key not in hushed:
+            alerts.append(_alert(notice, kit, ends=now + 4 * interval))
+        elif not state.firing and state.resolved_at is not None:
+            alerts.append(_alert(notice, kit, ends=max(since, state.resolved_at)))
+    return alerts
+
+
+def post(alerts: Sequence[Dict[str, Any]], kit: Kit) -> None:
+    """Post to every peer. Raises TransportError naming those that failed; the others have it."""
+    http = kit.http(trust_env=False)
+    failures = []
+    for url in endpoints(kit):
+        try:
+            ask(f"Alertmanager {urlsplit(url).hostname}", partial(_post, http, url, alerts, kit))
+        except TransportError as exc:
+            failures.append(exc)
+    if failures:
+        raise TransportError("; ".join(str(f) for f in failures), permanent=failures[0].permanent)
+
+
+def endpoints(kit: Kit) -> Tuple[str, ...]:
+    """The v2 address of every peer. With or without a path; a v1 address, gone since 0.27, is
+    rewritten with a warning."""
+    urls = kit.config.get("url") or ()
+    return tuple(_endpoint(url) for url in ([urls] if isinstance(urls, str) else urls) if url)
+
+
+def _endpoint(url: str) -> str:
+    parts = urlsplit(url.strip())
+    path = parts.path.rstrip("/")
+    if path.endswith("/api/v1/alerts"):
+        path = path[: -len("/api/v1/alerts")]
+        if parts.netloc not in _rewritten:
+            _rewritten.add(parts.netloc)
+            LOGGER.warning(
+                "ALERT_MANAGER url of %s: the v1 API was removed in Alertmanager 0.27; %s is used",
+                *(parts.hostname, path + _PATH),
+            )
+    elif path.endswith(_PATH):
+        path = path[: -len(_PATH)]
+    elif path.endswith("/api/v2"):
+        path = path[: -len("/api/v2")]
+    return urlunsplit((parts.scheme, parts.netloc, path + _PATH, "", ""))
+
+
+def _alert(notice: Notice, kit: Kit, *, ends: float) -> Dict[str, Any]:
+    message = render(notice, kit.rules)
+    alert = notice.alert
+    labels = {**alert.key.labels(), "category": alert.category}
+    if "client" in labels:
+        labels["client"] = safe_id(labels["client"])
+    annotations = {"summary": message.sentence, "severity": alert.severity.word}
+    annotations.update({_name(label): text for label, text in (*message.lines, *message.fields)})
+    links = {name.lower(): href for name, href in message.links}
+    if "runbook" in links:
+        annotations["runbook_url"] = links["runbook"]
+    posted: Dict[str, Any] = {
+        "labels": labels,
+        "annotations": annotations,
+        "startsAt": iso(min(notice.since, ends)),
+        "endsAt": iso(ends),
+    }
+    if "dashboard" in links:
+        posted["generatorURL"] = links["dashboard"]
+    return posted
+
+
+def _name(label: str) -> str:
+    return "".join(c if c.isalnum() else "_" for c in label.lower())
+
+
+def _post(http: Any, url: str, alerts: Sequence[Dict[str, Any]], kit: Kit) -> Any:
+    return http.post(url, json=list(alerts), headers=_authorization(kit))
+
+
+def _authorization(kit: Kit) -> Dict[str, str]:
+    token, username = kit.text("bearer_token"), kit.text("username")
+    if token:
+        return {"Authorization": f"Bearer {token}"}
+    if username:
+        pair = f"{username}:{kit.text('password')}".encode()
+        return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+    return {}

@@ -1,0 +1,121 @@
+"""Values: what every channel is given and how it says that it failed.
+
+A channel is a module with `send(notices, kit)`: it returns when the other side has taken them all,
+and raises TransportError otherwise. It never retries and never waits: when to try again is decided
+in one place (delivery.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any, Callable, Mapping, Optional, Sequence
+
+from monitoring.http.reply import HttpFault, Reply
+from monitoring.http_client import HttpClient
+from monitoring.model import Notice
+from monitoring.settings import AlertSettings, Secret, TlsSettings
+
+
+class TransportError(Exception):
+    """The notices did not get through. The text is one sentence without secrets. `permanent`: the
+    same notices will be refused again. `retry_after`: seconds the other side asks us to wait.
+    `unsure`: they may have arrived all the same."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        permanent: bool = False,
+        retry_after: Optional[float] = None,
+        unsure: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        self.retry_after = retry_after
+        self.unsure = unsure
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What a channel works with: its section of CHANNEL_CONFIG, the alert settings (links), how
+    long one send may take, who we are."""
+
+    config: Mapping[str, Any]
+    rules: AlertSettings = field(default_factory=AlertSettings)
+    timeout: float = 10.0
+    user_agent: str = "payment-api-monitoring"
+
+    def text(self, name: str, default: str = "") -> str:
+        """A setting as text; a secret is revealed. Raises TransportError when it cannot be read."""
+        value = self.config.get(name, default)
+        if not isinstance(value, Secret):
+            return str(value or default)
+        try:
+            return value.reveal() or default
+        except OSError as exc:
+            raise TransportError(f"cannot read the file of {name}: {exc.strerror}") from exc
+
+    def http(self, *, trust_env: bool) -> HttpClient:
+        """A client that trusts the channel's `ca_file`; `trust_env`: proxies of the environment
+        are used, for addresses that may lie outside."""
+        return HttpClient(
+            tls=TlsSettings(ca_file=self.text("ca_file")),
+            timeout=self.timeout,
+            user_agent=self.user_agent,
+            trust_env=trust_env,
+        )
+
+
+Send = Callable[[Sequence[Notice], Kit], None]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A row of CHANNELS. `batch`: notices that one send may carry. `past`: whether it wants to
+    hear of what is over when it could not be told in time."""
+
+    send: Send
+    batch: int = 1
+    past: bool = True
+
+
+def ask(what: str, request: Callable[[], Reply]) -> Reply:
+    """The reply to `request` if its status is 2xx, else TransportError."""
+    try:
+        reply = request()
+    except HttpFault as exc:
+        # A request that was never sent cannot have arrived.
+        unsure = exc.fault.kind in ("timeout", "body", "protocol", "connect", "too_large")
+        raise TransportError(f"{what}: {exc.fault.message}", unsure=unsure) from exc
+    refuse(what, reply.status, reply.headers)
+    return reply
+
+
+def refuse(what: str, status: int, headers: Mapping[str, str], said: str = "") -> None:
+    """Raise TransportError unless `status` is 2xx. `headers` by lower-case name."""
+    if 200 <= status < 300:
+        return
+    raise TransportError(
+        f"{what} answered {status}{': ' + said if said else ''}",
+        permanent=400 <= status < 500 and status not in (408, 425, 429),
+        retry_after=retry_after(headers),
+        unsure=status in (502, 504),
+    )
+
+
+def retry_after(headers: Mapping[str, str]) -> Optional[float]:
+    """Seconds of a Retry-After header, which holds seconds or a date (measured by the answer's own
+    Date, so that our clock does not matter); None: neither. `headers` by lower-case name."""
+    text = headers.get("retry-after", "").strip()
+    if text.isdecimal():
+        return float(text)
+    until, now = _date(text), _date(headers.get("date", ""))
+    return None if until is None or now is None else max(0.0, until - now)
+
+
+def _date(text: str) -> Optional[float]:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (TypeError, ValueError, OverflowError, IndexError):
+        return None

@@ -1,0 +1,206 @@
+"""Present: notices as one mail per cycle, HTML and text, over SMTP.
+
+Port 465 speaks TLS from the start; elsewhere STARTTLS, unless the server is on this host or
+`starttls` says no. Certificates are verified (smtplib alone would not).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import smtplib
+import socket
+import ssl
+from contextlib import ExitStack
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from html import escape
+from typing import Dict, Iterator, List, Sequence, Tuple
+
+from monitoring.alerting.messages import Message, clean, render
+from monitoring.channels.base import Kit, TransportError
+from monitoring.logs import LOGGER
+from monitoring.model import Notice, Severity
+
+BATCH = 200
+_COLOURS = {Severity.CRITICAL: "#c62828", Severity.WARNING: "#e08600"}
+_OVER = "#2e7d32"
+_DOMAIN = "payment-api-monitoring.invalid"
+_DETAILED = 25  # notices with all their lines; the rest of a very long digest is titles
+
+
+def send(notices: Sequence[Notice], kit: Kit) -> None:
+    """Send one mail with all notices. Raises TransportError unless at least one recipient was
+    accepted; the refused ones are an error in the log."""
+    recipients = _recipients(kit)
+    mail = digest([render(notice, kit.rules) for notice in notices], kit, recipients)
+    sending = False
+    try:
+        with _connected(kit) as server:
+            sending = True
+            refused = server.send_message(mail, to_addrs=list(recipients))
+    except smtplib.SMTPRecipientsRefused as exc:
+        raise _all_refused(exc.recipients) from None
+    except (smtplib.SMTPException, OSError, ValueError) as exc:
+        raise _translated(exc, sending=sending) from None
+    for address, (code, _) in refused.items():
+        LOGGER.error("the mail server refused the recipient %s (%s)", clean(address, 100), code)
+
+
+def digest(messages: Sequence[Message], kit: Kit, recipients: Sequence[str]) -> EmailMessage:
+    """The mail. Header values are single clean lines, so that none can add a header."""
+    mail = EmailMessage()
+    mail["Subject"] = subject(messages)
+    mail["From"] = clean(kit.text("sender", "monitoring@localhost"), 200)
+    mail["To"] = ", ".join(recipients)
+    mail["Date"] = formatdate(localtime=False)
+    mail["Message-ID"] = make_msgid(domain=_DOMAIN)
+    mail["Auto-Submitted"] = "auto-generated"
+    mail["X-Auto-Response-Suppress"] = "All"
+    if len(messages) == 1:
+        # First, reminders and the resolve of an alert become one conversation.
+        thread = hashlib.sha256(messages[0].key.encode()).hexdigest()[:32]
+        mail["References"] = f"<{thread}@{_DOMAIN}>"
+    if any(m.severity is Severity.CRITICAL and not m.over for m in messages):
+        mail["X-Priority"] = "1"
+    mail.set_content("\n".join(_text(messages)))
+    mail.add_alternative("\n".join(_html(messages)), subtype="html")
+    return mail
+
+
+def subject(messages: Sequence[Message]) -> str:
+    """One line that says the worst of it."""
+    worst = min(messages, key=lambda m: (m.over, -m.severity))
+    more = f" (and {len(messages) - 1} more)" if len(messages) > 1 else ""
+    return f"[payment-api] {clean(worst.title, 180)}{more}"
+
+
+def _text(messages: Sequence[Message]) -> Iterator[str]:
+    for number, message in enumerate(messages):
+        yield message.title
+        if number >= _DETAILED:
+            continue
+        yield from (f"  {label}: {text}" for label, text in message.lines)
+        yield from (f"  - {member}" for member in message.members)
+        yield from (f"  {name}: {value}" for name, value in message.fields)
+        yield from (f"  {name}: {href}" for name, href in message.links)
+        yield ""
+
+
+def _html(messages: Sequence[Message]) -> Iterator[str]:
+    yield '<!doctype html><html><body style="margin:0;padding:16px;background:#f4f4f5;'
+    yield 'font:15px/1.45 -apple-system,Segoe UI,Helvetica,Arial,sans-serif;color:#1b1b1f">'
+    for number, message in enumerate(messages):
+        colour = _OVER if message.over else _COLOURS.get(message.severity, "#546e7a")
+        yield f'<div style="background:#fff;border-left:6px solid {colour};padding:12px 16px;'
+        yield 'margin:0 0 14px;max-width:680px">'
+        yield f'<div style="font-weight:600;font-size:16px">{escape(message.title)}</div>'
+        if number < _DETAILED:
+            yield from _html_body(message)
+        yield "</div>"
+    yield "</body></html>"
+
+
+def _html_body(message: Message) -> Iterator[str]:
+    for label, text in message.lines:
+        yield f'<p style="margin:8px 0"><b>{escape(label)}:</b> {escape(text)}</p>'
+    if message.members:
+        rows = "".join(f"<li>{escape(member)}</li>" for member in message.members)
+        yield f'<ul style="margin:8px 0;padding-left:20px">{rows}</ul>'
+    yield '<table cellpadding="0" cellspacing="0" style="font-size:13px;color:#44474e">'
+    for name, value in message.fields:
+        yield f'<tr><td style="padding:1px 14px 1px 0">{escape(name)}</td>'
+        yield f"<td>{escape(value)}</td></tr>"
+    yield "</table>"
+    if message.links:
+        links = " · ".join(
+            f'<a href="{escape(href, quote=True)}">{escape(name)}</a>'
+            for name, href in message.links
+        )
+        yield f'<p style="margin:8px 0 0">{links}</p>'
+
+
+# -- the server
+
+
+def _recipients(kit: Kit) -> Tuple[str, ...]:
+    listed = kit.config.get("recipients") or ()
+    names = listed.split(",") if isinstance(listed, str) else listed
+    recipients = tuple(name.strip() for name in names if name.strip())
+    if not recipients:
+        raise TransportError("no mail recipients are configured", permanent=True)
+    return recipients
+
+
+def _connected(kit: Kit) -> smtplib.SMTP:
+    """A server that is ready to take mail; closed by its `with` block."""
+    host, port = kit.text("smtp_server"), int(kit.config.get("smtp_port") or 25)
+    context = ssl.create_default_context(cafile=kit.text("ca_file") or None)
+    # The default asks the resolver for our own name, which can hang for long.
+    name = socket.gethostname() or "localhost"
+    if port == 465:
+        server: smtplib.SMTP = smtplib.SMTP_SSL(
+            host, port, local_hostname=name, timeout=kit.timeout, context=context
+        )
+    else:
+        server = smtplib.SMTP(host, port, local_hostname=name, timeout=kit.timeout)
+    with ExitStack() as on_failure:
+        on_failure.callback(server.close)
+        _secure(server, host, kit, context)
+        on_failure.pop_all()
+    return server
+
+
+def _secure(server: smtplib.SMTP, host: str, kit: Kit, context: ssl.SSLContext) -> None:
+    asked = kit.config.get("starttls", "auto")
+    encrypted = isinstance(server, smtplib.SMTP_SSL)
+    if not encrypted and (asked is True or (asked != False and not _local(host))):  # noqa: E712
+        server.starttls(context=context)
+    if kit.text("username"):
+        server.login(kit.text("username"), kit.text("password"))
+
+
+def _local(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _all_refused(recipients: Dict[str, Tuple[int, bytes]]) -> TransportError:
+    codes: List[int] = sorted({code for code, _ in recipients.values()})
+    return TransportError(
+        f"the mail server refused every recipient ({', '.join(map(str, codes))})",
+        permanent=all(code >= 500 for code in codes),
+    )
+
+
+_WORDS = {
+    smtplib.SMTPAuthenticationError: "refused our login",
+    smtplib.SMTPSenderRefused: "refused our sender address",
+    smtplib.SMTPDataError: "refused the mail",
+    smtplib.SMTPConnectError: "refused the connection",
+    smtplib.SMTPHeloError: "refused our greeting",
+    smtplib.SMTPNotSupportedError: "does not offer what we need (STARTTLS or login)",
+    smtplib.SMTPServerDisconnected: "closed the connection",
+}
+
+
+def _translated(exc: Exception, *, sending: bool) -> TransportError:
+    """The error as a sentence; the server's own words may repeat what we sent and are left out.
+    A connection lost while sending may have carried the mail all the same."""
+    if not isinstance(exc, smtplib.SMTPException):
+        return TransportError(f"mail server: {_why(exc)}", unsure=sending)
+    if "timed out" in str(exc):
+        return TransportError("mail server: no answer in time", unsure=sending)
+    code = exc.smtp_code if isinstance(exc, smtplib.SMTPResponseException) else 0
+    said = f" ({code})" if code else ""
+    return TransportError(
+        f"the mail server {_WORDS.get(type(exc), 'failed')}{said}",
+        permanent=code >= 500 or isinstance(exc, smtplib.SMTPNotSupportedError),
+        unsure=sending and isinstance(exc, smtplib.SMTPServerDisconnected),
+    )
+
+
+def _why(exc: Exception) -> str:
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {exc.verify_message}"
+    if isinstance(exc, socket.timeout):
+        return "no answer in time"
+    return str(getattr(exc, "strerror", None) or type(exc).__name__)

@@ -1,0 +1,36 @@
+"""Present: notices as log lines; the channel that needs no address and always works."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Sequence
+
+from monitoring.alerting.messages import Message, render
+from monitoring.channels.base import Kit
+from monitoring.logs import LOGGER
+from monitoring.model import Notice, Severity
+
+BATCH = 100
+_LEVELS = {Severity.CRITICAL: "critical", Severity.WARNING: "warning"}
+
+
+def send(notices: Sequence[Notice], kit: Kit) -> None:
+    """One line per notice; never fails."""
+    for notice in notices:
+        message = render(notice, kit.rules)
+        level = "info" if message.over else _LEVELS.get(message.severity, "info")
+        getattr(LOGGER, level)("alert: %s", message.title, extra={"fields": fields(message)})
+
+
+def fields(message: Message) -> Dict[str, Any]:
+    """ECS fields of a notice."""
+    named: Dict[str, Any] = {
+        "event.kind": "alert",
+        "event.action": message.reason,
+        "payment_api.alert.key": message.key,
+        "payment_api.alert.severity": message.severity.word,
+    }
+    for label, text in (*message.lines, *message.fields):
+        named[f"payment_api.alert.{label.lower().replace(' ', '_')}"] = text
+    if message.members:
+        named["payment_api.alert.members"] = list(message.members)
+    return named

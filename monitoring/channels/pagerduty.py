@@ -1,0 +1,123 @@
+"""Present: notices as PagerDuty events (Events API v2), through pdpyras as the brief asks.
+
+An incident is opened, grown and resolved under the alert's key. A repeated trigger is appended to
+an open incident and leaves an acknowledgement alone (developer.pagerduty.com, Events API v2,
+"Event management", read 2026-11), so reminders are sent: they reopen what was resolved by hand.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from typing import Any, Dict, List, Sequence
+
+from monitoring.alerting.messages import Message, render
+from monitoring.channels.base import Kit, TransportError, refuse
+from monitoring.model import Notice, Severity
+from monitoring.timestamps import iso
+
+BATCH = 1
+_SEVERITIES = {Severity.CRITICAL: "critical", Severity.WARNING: "warning"}
+#: Network errors after which the event cannot have arrived.
+_NOT_SENT = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "SSLError")
+# Its logger prints the end of the key.
+logging.getLogger("pdpyras").setLevel(logging.CRITICAL)
+
+
+def send(notices: Sequence[Notice], kit: Kit) -> None:
+    """Send one event after the other. Raises TransportError."""
+    session = _session(kit)
+    pdpyras = _library()
+    for notice in notices:
+        try:
+            session.send_event(**event(notice, kit))
+        except pdpyras.PDClientError as exc:
+            raise _translated(exc) from None  # its text may hold the end of the key
+        finally:
+            session.parent.close()
+
+
+def event(notice: Notice, kit: Kit) -> Dict[str, Any]:
+    """The event's properties: action, dedup_key, and for a trigger all there is to say."""
+    message = render(notice, kit.rules)
+    if message.over:
+        return {"action": "resolve", "dedup_key": message.key}
+    key = notice.alert.key
+    return {
+        "action": "trigger",
+        "dedup_key": message.key,
+        "client": kit.text("client", "Payment API Monitoring"),
+        "links": [{"href": href, "text": name} for name, href in message.links],
+        "payload": {
+            "summary": message.title[:1024],
+            "source": f"{key.component} ({key.environment})",
+            "severity": _SEVERITIES.get(message.severity, "info"),
+            "timestamp": iso(notice.since),
+            "component": key.component,
+            "group": key.environment,
+            "class": key.metric,
+            "custom_details": _details(message),
+        },
+    }
+
+
+def _details(message: Message) -> Dict[str, Any]:
+    details: Dict[str, Any] = dict((*message.lines, *message.fields))
+    if message.members:
+        members: List[str] = list(message.members)
+        details["Concerned"] = members
+    return details
+
+
+@functools.cache
+def _library() -> Any:
+    # It is no longer kept and says so at import, which `-W error` makes fatal (FACTS.md section 3).
+    warnings.filterwarnings("ignore", message=r'The package "pdpyras" is deprecated')
+    import pdpyras
+
+    return pdpyras
+
+
+def _session(kit: Kit) -> Any:
+    session = _library().EventsAPISession(kit.text("service_key"))
+    url = kit.text("url", "https://events.pagerduty.com").rstrip("/")
+    session.url = url[: -len("/v2/enqueue")] if url.endswith("/v2/enqueue") else url
+    session.timeout = kit.timeout
+    # Left alone it would try again for ever on 429, and for minutes on other failures. With no
+    # attempt to spare it gives every answer back at once.
+    session.max_network_attempts = 0
+    session.max_http_attempts = -1
+    session.retry = {429: 1}
+    return session
+
+
+def _translated(exc: Any) -> TransportError:
+    response = getattr(exc, "response", None)
+    if response is None:
+        reason = _reason(exc)
+        unsure = reason not in _NOT_SENT
+        return TransportError(f"PagerDuty cannot be reached: {reason}", unsure=unsure)
+    headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
+    try:
+        refuse("PagerDuty", response.status_code, headers, _message(response))
+    except TransportError as refused:
+        return refused
+    return TransportError("PagerDuty answered, but not that it took the event: is the URL right?")
+
+
+def _reason(exc: Any) -> str:
+    """The innermost name of a network error: requests wraps urllib3's, pdpyras wraps requests'."""
+    cause = exc.__cause__ or exc.__context__  # older versions do not say `from`
+    inner = next(iter(getattr(cause, "args", ())), None)
+    return type(getattr(inner, "reason", None) or inner or cause).__name__
+
+
+def _message(response: Any) -> str:
+    """What PagerDuty finds wrong with an event; it never repeats the key."""
+    try:
+        body = response.json()
+    except ValueError:
+        return ""
+    errors = body.get("errors") if isinstance(body, dict) else None
+    return "; ".join(str(error) for error in errors)[:300] if isinstance(errors, list) else ""

@@ -1,0 +1,143 @@
+"""Present: notices in Slack, through an incoming webhook and Block Kit.
+
+Limits (api.slack.com/reference/block-kit, read 2026-11): 50 blocks a message, 150 characters of
+plain text in a header, 3000 in a section, 10 fields of 2000, about 13 000 in all.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import re
+import ssl
+from typing import Any, Dict, Iterator, List, Sequence
+
+from monitoring.alerting.messages import Message, render
+from monitoring.channels.base import Kit, TransportError, refuse
+from monitoring.model import Notice, Severity
+
+BATCH = 8  # notices a message: 8 x 6 blocks stay below 50
+_BUDGET = 12_000  # characters of all blocks together
+_ICONS = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠"}
+
+_MARKUP = re.compile(r"(?<!\w)[*_~]|[*_~](?!\w)|`")
+
+# slack_sdk logs the whole webhook URL, which is a secret, below INFO (FACTS.md section 4); a
+# logger of our own keeps that true whatever level the root has.
+_MUTE = logging.Logger("payment-api-slack", logging.CRITICAL)
+
+
+def send(notices: Sequence[Notice], kit: Kit) -> None:
+    """Post one message. Raises TransportError."""
+    from slack_sdk.errors import SlackClientError
+    from slack_sdk.webhook import WebhookClient
+
+    client = WebhookClient(
+        kit.text("webhook_url"),
+        timeout=max(1, int(kit.timeout)),
+        ssl=_context(kit.text("ca_file")),
+        logger=_MUTE,
+        retry_handlers=[],  # when to try again is not decided here
+    )
+    try:
+        answer = client.send_dict(payload([render(n, kit.rules) for n in notices], kit))
+    except (OSError, http.client.HTTPException, ValueError, SlackClientError) as exc:
+        raise _unreachable(exc) from None  # the cause's text holds the URL
+    headers = {str(name).lower(): str(value) for name, value in dict(answer.headers).items()}
+    refuse("Slack", answer.status_code, headers, _word(answer.body))
+    if answer.body.strip() not in ("ok", '{"success":true}'):
+        # A redirect to a login page answers 200 as well.
+        raise TransportError("Slack answered 200, but not with ok: is the webhook URL right?")
+
+
+def payload(messages: Sequence[Message], kit: Kit) -> Dict[str, Any]:
+    """The webhook's JSON. `channel` and `username` are heeded by legacy webhooks only."""
+    blocks: List[Dict[str, Any]] = []
+    spent = 0
+    for message in messages:
+        for block in _blocks(message):
+            spent += len(str(block))
+            if spent <= _BUDGET or block["type"] == "header":
+                blocks.append(block)
+    body: Dict[str, Any] = {"text": _fallback(messages), "blocks": blocks[:50]}
+    for name in ("channel", "username"):
+        if kit.text(name):
+            body[name] = kit.text(name)
+    return body
+
+
+def escape(text: str) -> str:
+    """Text that Slack shows as it is: no link, mention or markup comes of it."""
+    for sign, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(sign, name)
+    # A zero-width space keeps *bold*, _italic_, ~strike~ and `code` from being read as such; inside
+    # a word they mean nothing, and names such as health_check stay fit to be copied.
+    return _MARKUP.sub("\\g<0>\u200b", text)
+
+
+def _blocks(message: Message) -> Iterator[Dict[str, Any]]:
+    icon = "🟢" if message.over else _ICONS.get(message.severity, "⚪")
+    yield {
+        "type": "header",
+        "text": {"type": "plain_text", "text": _cut(f"{icon} {message.title}", 150)},
+    }
+    text = "\n".join(f"*{label}*: {escape(said)}" for label, said in message.lines)
+    if len(message.title) > 145:
+        text = f"{escape(message.sentence)}\n{text}"
+    if text.strip():
+        yield _section(text)
+    if message.members:
+        yield _section("\n".join(f"• {escape(line)}" for line in message.members))
+    fields = [
+        _markdown(f"*{escape(name)}*\n{escape(value)}", 2000) for name, value in message.fields
+    ]
+    for start in range(0, len(fields), 10):
+        yield {"type": "section", "fields": fields[start : start + 10]}
+    if message.links:
+        links = "  ·  ".join(f"<{_href(href)}|{escape(name)}>" for name, href in message.links)
+        yield {"type": "context", "elements": [_markdown(links, 2000)]}
+
+
+def _section(text: str) -> Dict[str, Any]:
+    return {"type": "section", "text": _markdown(text, 3000)}
+
+
+def _markdown(text: str, limit: int) -> Dict[str, str]:
+    return {"type": "mrkdwn", "text": _cut(text, limit)}
+
+
+def _href(href: str) -> str:
+    return href.replace("&", "&amp;").replace("|", "%7C").replace(">", "%3E").replace("<", "%3C")
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _fallback(messages: Sequence[Message]) -> str:
+    """What a phone shows before the blocks are loaded."""
+    return _cut(escape("\n".join(message.title for message in messages)), 3000)
+
+
+def _word(body: str) -> str:
+    """Slack's error word (`no_service`); nothing of anything longer."""
+    word = body.strip()
+    return word if word.replace("_", "").isalnum() and len(word) <= 40 else ""
+
+
+def _context(ca_file: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file or None)
+
+
+def _unreachable(exc: Exception) -> TransportError:
+    reason = getattr(exc, "reason", exc)
+    timeout = isinstance(reason, TimeoutError) or "timed out" in str(reason)
+    word = "no answer in time" if timeout else _why(reason)
+    refused = isinstance(reason, (ConnectionRefusedError, ssl.SSLError))
+    return TransportError(f"Slack cannot be reached: {word}", unsure=not refused)
+
+
+def _why(reason: object) -> str:
+    if isinstance(reason, OSError) and reason.strerror:
+        return str(reason.strerror)
+    return type(reason).__name__

@@ -1,0 +1,169 @@
+"""Present: the command line that the three scripts share; a usage error is one sentence, exit 3."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from typing import Any, NoReturn, Optional, Sequence
+
+from monitoring import __version__, durations, outputs
+from monitoring.logs import LOGGER
+from monitoring.model import ExitStatus
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with the house's manners: exit 3 (2 means critical here), the error as a log line
+    that names the flag and the cure, no abbreviations (they break when a flag is added)."""
+
+    def __init__(self, script: str, description: str, examples: str) -> None:
+        super().__init__(
+            prog=f"{script}.py",
+            description=description,
+            epilog=f"examples:\n{examples}\n\nexit status of a single run: "
+            "0 ok, 1 warning, 2 critical, 3 cannot tell",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        LOGGER.error("%s: %s%s; see --help", self.prog, message, self._suggestion(message))
+        sys.exit(ExitStatus.UNKNOWN)
+
+    def _suggestion(self, message: str) -> str:
+        """`did you mean` for a misspelt flag."""
+        unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+        known = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(unknown.group(1), known, n=1) if unknown else []
+        return f" (did you mean {near[0]}?)" if near else ""
+
+
+def duration(text: str) -> float:
+    """argparse type: `90s`, `15m`, `24h`, `7d`, `2w` or seconds, above zero; gives seconds."""
+    try:
+        seconds = durations.parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+    if seconds <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above zero")
+    return seconds
+
+
+def port(text: str) -> int:
+    """argparse type: a TCP port; 0 lets the system choose one (it is logged)."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """argparse type: a whole number above zero."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
+    return int(text)
+
+
+def _output(text: str) -> str:
+    try:
+        return outputs.check_target(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _level(text: str) -> str:
+    if text.upper() not in LEVELS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {' '.join(LEVELS)}")
+    return text.upper()
+
+
+def _flag(group: Any, name: str, text: str, **more: Any) -> None:
+    if not more:
+        more = {"action": "store_true"}
+    group.add_argument(name, help=text, **more)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that all three scripts share (DESIGN.md section 2)."""
+    run = parser.add_argument_group("when to run")
+    _flag(run, "--single-run", "one cycle, then exit with the status")
+    _flag(
+        run,
+        "--interval",
+        "loop with this interval (default: the configured one)",
+        type=duration,
+        metavar="SECONDS",
+    )
+    _flag(run, "--prometheus-port", "loop and serve /metrics", type=port, metavar="PORT")
+    _flag(run, "--prometheus-address", "address to serve on", metavar="ADDR")
+    _add_results(parser.add_argument_group("results and alerts"))
+    _add_logging(parser.add_argument_group("logging"))
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+
+
+def _add_results(group: Any) -> None:
+    endings = " ".join(outputs.SUFFIXES)
+    _flag(
+        group,
+        "--output",
+        f"write each cycle's result: {endings}, or - for standard output",
+        type=_output,
+        metavar="FILE",
+    )
+    _flag(group, "--config", "YAML or Python file laid over the configuration", metavar="FILE")
+    _flag(group, "--check-config", "validate, print the effective settings and exit (0 or 3)")
+    _flag(
+        group,
+        "--test-alerts",
+        "send a test alert and its resolve through each configured channel",
+        nargs="?",
+        const="",
+        default=None,
+        metavar="CHANNEL",
+    )
+    _flag(group, "--alerts", "show what is firing, who was told and what waits, then exit")
+    _flag(group, "--no-alerts", "measure and report, tell nobody")
+
+
+def _add_logging(group: Any) -> None:
+    _flag(group, "--log-level", f"one of {' '.join(LEVELS)}", type=_level, metavar="LEVEL")
+    _flag(
+        group,
+        "--log-format",
+        "auto (default): text on a terminal, JSON otherwise",
+        choices=("auto", "json", "text"),
+        default="auto",
+    )
+    _flag(group, "--verbose", "show the details of each result")
+    _flag(group, "--debug", "connection settings, request phases, sizes, where time went")
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Refuse combinations that cannot mean anything."""
+    if args.single_run and args.prometheus_port is not None:
+        parser.error(
+            "--single-run ends before anyone could scrape --prometheus-port; "
+            "use --output FILE.prom with the textfile collector, or leave --single-run out"
+        )
+    if args.single_run and args.interval is not None:
+        parser.error("--single-run runs once, so --interval has no meaning; leave one out")
+    if args.prometheus_address and args.prometheus_port is None:
+        parser.error("--prometheus-address needs --prometheus-port")
+
+
+def effective_level(args: argparse.Namespace) -> str:
+    """`--log-level`, else DEBUG for `--debug`, else INFO."""
+    return args.log_level or ("DEBUG" if args.debug else "INFO")
+
+
+def requested_format(argv: Optional[Sequence[str]]) -> str:
+    """The log format asked for, read before the command line is parsed, so that a usage error is
+    already printed the right way; a wrong value is left to the parser."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    for flag, value in zip(words, [*words[1:], ""]):
+        asked = flag.partition("=")[2] if flag.startswith("--log-format=") else value
+        if flag.startswith("--log-format") and asked in ("json", "text"):
+            return asked
+    return "auto"

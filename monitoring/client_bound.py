@@ -1,0 +1,56 @@
+"""Decision: which clients get a series of their own, so that their number stays bounded.
+
+Clients come and go and strangers invent them; a metric shows `top` of them and the rest as one.
+"""
+
+from __future__ import annotations
+
+from typing import AbstractSet, Mapping, Tuple
+
+from monitoring.catalog import Metric
+
+CLIENT = "client_id"
+OTHER = "other"
+SUMS = ("", "all", OTHER)  # values of client_id that are sums already
+
+#: Metrics of which the smallest values matter.
+_LOWEST_FIRST = ("payment_api_credential_due_seconds",)
+
+#: Values by label values, in the order of the metric's labels.
+Samples = Mapping[Tuple[str, ...], float]
+
+
+def bounded(
+    metric: Metric, samples: Samples, *, top: int, known: AbstractSet[str], kept: AbstractSet[str]
+) -> dict[Tuple[str, ...], float]:
+    """`samples` with at most `top` clients; the others are summed as client `other`, or left out
+    where a sum means nothing (ages). A metric without `client_id` comes back as it is.
+
+    First come clients that are `kept` (shown before: a counter's sum would fall, which reads as
+    a reset, if clients changed places with it), then `known` ones, then the largest values."""
+    if CLIENT not in metric.labels:
+        return dict(samples)
+    place = metric.labels.index(CLIENT)
+    clients = _ranked(metric, samples, known, kept)[:top]
+    chosen = {*clients, *SUMS}
+    result: dict[Tuple[str, ...], float] = {}
+    for labels, value in samples.items():
+        if labels[place] not in chosen:
+            if not metric.summable:
+                continue
+            labels = (*labels[:place], OTHER, *labels[place + 1 :])  # noqa: PLW2901
+        result[labels] = result.get(labels, 0.0) + value
+    return result
+
+
+def _ranked(
+    metric: Metric, samples: Samples, known: AbstractSet[str], kept: AbstractSet[str]
+) -> list[str]:
+    place = metric.labels.index(CLIENT)
+    sign = -1 if metric.name in _LOWEST_FIRST else 1
+    best: dict[str, float] = {}
+    for labels, value in samples.items():
+        client = labels[place]
+        if client not in SUMS:
+            best[client] = max(sign * value, best.get(client, sign * value))
+    return sorted(best, key=lambda c: (c not in kept, c not in known, -best[c], c))

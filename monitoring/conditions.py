@@ -1,0 +1,273 @@
+"""Decision: what of an Outcome somebody may have to know, as alerts.
+
+Components give `health_status` (down, or degraded for a reason that no verdict or finding names)
+and, where we could not look, `monitoring_blind`. Verdicts give one alert per threshold, component
+and client: of several nodes or labels the worst speaks. Findings give one per reason, component
+and client. What is fine gives an OK alert, so that an earlier one resolves; what could not be
+judged gives UNKNOWN, which neither fires nor resolves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Iterable, Iterator, Optional, Tuple
+
+from monitoring.alerting import advice
+from monitoring.alerting.amounts import amount
+from monitoring.catalog import COMPONENTS, THRESHOLDS
+from monitoring.model import (
+    Alert,
+    AlertKey,
+    Component,
+    Finding,
+    Outcome,
+    Severity,
+    Source,
+    Verdict,
+)
+from monitoring.redact import safe_id
+
+BLIND = "monitoring_blind"
+UP = "health_status"
+EXPIRY_STEPS = (30, 14, 7, 1)
+#: Units that a sentence needs; counted things are in the noun ("failed logins 12").
+_MEASURES = ("ms", "s", "%", "days", "x")
+#: Alerts about expiries: they tell once per step instead of reminding.
+_EXPIRIES = ("availability.tls_certificate_days",)
+#: Whose failure explains which component's (DESIGN.md section 6).
+_LOGIN = "authentication-flow"
+_PARENTS_OF_DOWN = {_LOGIN: "payment-eapi payment-sapi"}
+#: Whose failure explains that a component is up but degraded: what it leans on.
+_PARENTS_OF_DEGRADED = {
+    "payment-eapi": "payment-sapi conjur-vault redis-cache",
+    "payment-sapi": "redis-cache",
+    _LOGIN: "payment-eapi payment-sapi conjur-vault redis-cache",
+}
+#: Where figures without a component label come from, by the start of their name.
+_HOMES = (
+    ("redis", "redis-cache"),
+    ("conjur", "conjur-vault"),
+    ("token_validation", "payment-sapi"),
+    ("token", "redis-cache"),
+    ("authentication_step", "authentication-flow"),
+    ("authentication", "payment-eapi"),
+    ("unauthorized", "payment-eapi"),
+    ("credential", "conjur-vault"),
+)
+#: Sources by the component that they read.
+_SOURCE_OF = (("redis", "redis-cache"), ("conjur", "conjur-vault"), ("eapi", "payment-eapi"))
+_SOURCES = (*_SOURCE_OF, ("sapi", "payment-sapi"))
+
+
+def conditions(outcome: Outcome) -> Tuple[Alert, ...]:
+    """Every alert of this cycle, one per key; of several with the same key the worst."""
+    found: dict[str, Alert] = {}
+    for alert in _all(outcome):
+        known = found.get(alert.key.text)
+        if known is None or alert.severity > known.severity:
+            found[alert.key.text] = alert
+    return tuple(found.values())
+
+
+def _all(outcome: Outcome) -> Iterator[Alert]:
+    for component in outcome.components:
+        if component.configured:
+            yield _availability(component, outcome)
+            yield _blind_component(component, outcome)
+    for source in outcome.sources:
+        if source.configured and source.name not in COMPONENTS:
+            yield _blind_source(source, outcome)
+    for verdict in outcome.verdicts:
+        yield _from_verdict(verdict, outcome)
+    for finding in outcome.findings:
+        yield _from_finding(finding, outcome)
+
+
+# -- components and sources
+
+
+def _availability(component: Component, outcome: Outcome) -> Alert:
+    texts = advice.for_component(component.name, component.error or "")
+    severity = _availability_severity(component, outcome)
+    down = component.up is False
+    return Alert(
+        _key(outcome, component.name, UP),
+        severity,
+        f"{component.name} {_state_word(component, severity)}: {component.message or 'no details'}",
+        value=None if component.up is None else float(component.up),
+        threshold=1.0,
+        parent=(_PARENTS_OF_DOWN if down else _PARENTS_OF_DEGRADED).get(component.name, ""),
+        evidence={"error": component.error} if down and component.error else {},
+        **texts.fields(),
+    )
+
+
+def _state_word(component: Component, severity: Severity) -> str:
+    if component.up is False:
+        return "is down"
+    return "is up" if severity is Severity.OK else "is degraded"
+
+
+def _availability_severity(component: Component, outcome: Outcome) -> Severity:
+    if component.up is False:
+        return Severity.CRITICAL
+    if component.up is None:
+        return Severity.UNKNOWN
+    if component.status <= Severity.UNKNOWN or component.status <= _said(component.name, outcome):
+        return Severity.OK
+    return component.status
+
+
+def _said(name: str, outcome: Outcome) -> Severity:
+    """The worst that verdicts and findings already say of the component."""
+    verdicts = [v.severity for v in outcome.verdicts if _component_of(v) == name]
+    findings = [f.severity for f in outcome.findings if f.component == name]
+    return max([*verdicts, *findings], default=Severity.OK)
+
+
+def _blind_component(component: Component, outcome: Outcome) -> Alert:
+    blind = component.status is Severity.UNKNOWN
+    why = component.message or component.error or "no reason given"
+    return _blind(outcome, component.name, why if blind else "", parent="")
+
+
+def _blind_source(source: Source, outcome: Outcome) -> Alert:
+    why = source.why or source.error or "no reason given"
+    parent = _home(source.name, _SOURCES, "")
+    return _blind(outcome, source.name, "" if source.ok else why, parent=parent)
+
+
+def _blind(outcome: Outcome, component: str, why: str, *, parent: str) -> Alert:
+    return Alert(
+        _key(outcome, component, BLIND),
+        Severity.WARNING if why else Severity.OK,
+        f"the monitor cannot judge {component}: {why}" if why else f"{component} can be judged",
+        parent=parent,
+        **advice.for_blindness().fields(),
+    )
+
+
+# -- verdicts and findings
+
+
+def _from_verdict(verdict: Verdict, outcome: Outcome) -> Alert:
+    threshold = THRESHOLDS.get(verdict.threshold)
+    metric = threshold.key if threshold else _short(verdict.measurement.name)
+    client = verdict.measurement.labels.get("client_id", "")
+    component = _component_of(verdict)
+    scale = threshold.scale if threshold else 1.0
+    value = _scaled(verdict.measurement.value, scale)
+    limit = _scaled(verdict.limit, scale)
+    category = threshold.category if threshold else "performance"
+    return Alert(
+        _key(outcome, component, metric, "" if client == "all" else client),
+        verdict.severity,
+        _verdict_sentence(verdict, value, limit),
+        category,
+        value=value,
+        threshold=limit,
+        unit=threshold.unit if threshold else "",
+        parent=_parent(component, category, outcome),
+        hold=1 if category == "security" else None,
+        step=_step(verdict.threshold, value, limit),
+        evidence=dict(verdict.measurement.labels),
+        **advice.for_threshold(verdict.threshold).fields(),
+    )
+
+
+def _verdict_sentence(verdict: Verdict, value: Optional[float], limit: Optional[float]) -> str:
+    """`payment-eapi: response time 812 ms (critical from 500 ms)`."""
+    threshold = THRESHOLDS.get(verdict.threshold)
+    unit = threshold.unit if threshold and threshold.unit in _MEASURES else ""
+    what = advice.noun(verdict.threshold or _short(verdict.measurement.name))
+    shown = "not known" if value is None else amount(value, unit)
+    side = "up to" if threshold and threshold.worse == "lower" else "from"
+    crossed = "" if limit is None else f" ({verdict.severity.word} {side} {amount(limit, unit)})"
+    return f"{_about(verdict)}: {what} {shown}{crossed}"
+
+
+def _about(verdict: Verdict) -> str:
+    labels = verdict.measurement.labels
+    parts = [_component_of(verdict)]
+    parts += [
+        f"{name} {text}"
+        for name, text in sorted(labels.items())
+        if name not in ("component", "client_id")
+    ]
+    client = labels.get("client_id", "")
+    if client not in ("", "all"):
+        parts.append("all other clients" if client == "other" else f"client {safe_id(client)}")
+    return ", ".join(parts)
+
+
+def _scaled(value: Optional[float], scale: float) -> Optional[float]:
+    """From the metric's unit to the threshold's."""
+    return None if value is None else value / scale
+
+
+def _step(threshold: str, days: Optional[float], limit: Optional[float]) -> Optional[int]:
+    """The lowest expiry step reached; above them all the limit itself is the first one."""
+    if threshold not in _EXPIRIES or days is None or limit is None:
+        return None
+    return min([step for step in EXPIRY_STEPS if days <= step], default=int(limit))
+
+
+def _from_finding(finding: Finding, outcome: Outcome) -> Alert:
+    texts = advice.for_finding(finding.reason, finding.category)
+    fields = texts.fields()
+    fields["meaning"] = finding.meaning or fields["meaning"]
+    fields["action"] = finding.action or fields["action"]
+    return Alert(
+        _key(outcome, finding.component, finding.reason, finding.client),
+        finding.severity,
+        finding.sentence,
+        finding.category,
+        parent=_parent(finding.component, finding.category, outcome),
+        hold=1 if finding.category == "security" else None,
+        evidence=dict(finding.evidence),
+        **fields,
+    )
+
+
+# -- places
+
+
+def _key(outcome: Outcome, component: str, metric: str, client: str = "") -> AlertKey:
+    return AlertKey(outcome.environment, outcome.script, component, metric, _client(client))
+
+
+def _client(name: str) -> str:
+    """A client id fit for keys, labels and subjects. Ids come from strangers: what had to be
+    escaped, masked or cut is told apart by a hash, so that no two share an alert."""
+    shown = safe_id(name)
+    if shown == name:
+        return name
+    return f"{safe_id(name, 50)}~{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+
+
+def _short(name: str) -> str:
+    prefix = "payment_api_"
+    return name[len(prefix) :] if name.startswith(prefix) else name
+
+
+def _component_of(verdict: Verdict) -> str:
+    named = verdict.measurement.labels.get("component")
+    if named:
+        return named
+    return _home(_short(verdict.measurement.name), _HOMES, "payment-api")
+
+
+def _home(name: str, homes: Iterable[Tuple[str, str]], otherwise: str) -> str:
+    return next((home for part, home in homes if name.startswith(part)), otherwise)
+
+
+def _parent(component: str, category: str, outcome: Outcome) -> str:
+    """The components whose failure explains an alert about `component`. A security alert is only
+    explained by a dead cache, out of which it was read: an attack may be why a service is down."""
+    if category == "security" and component != "redis-cache":
+        return ""
+    if component == _LOGIN:  # each step waits for what is behind it
+        return f"{_LOGIN} {_PARENTS_OF_DEGRADED[_LOGIN]}"
+    if component in COMPONENTS and outcome.script:
+        return component
+    return _home(component, _SOURCES, "")

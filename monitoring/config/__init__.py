@@ -1,0 +1,1 @@
+"""Acquire: the parts of `configuration`: files, layers, schema, rules, problems."""

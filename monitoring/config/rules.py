@@ -1,0 +1,147 @@
+"""Decision: what settings must be to each other: the order of levels, what prod demands."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Iterator, List, Optional
+from urllib.parse import urlsplit
+
+from monitoring.catalog import THRESHOLDS, Threshold
+from monitoring.config.layers import Values
+from monitoring.config.problems import Problem, is_example
+from monitoring.durations import say
+from monitoring.settings import Secret, Settings
+
+_LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0")
+_ENDPOINTS = ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "ROTATION_ENDPOINT", "CONJUR_URL")
+_TEMPLATE = "config.example.py"
+_WATCHED = ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "CONJUR_URL")
+
+
+def problems(values: Values) -> Iterator[Problem]:
+    """Everything about the effective values that contradicts itself or its environment."""
+    for threshold in THRESHOLDS.values():
+        yield from _order(values, threshold)
+    yield from _pairs(values)
+    if values["MONITORING_ENV"] == "prod":
+        yield from _prod(values)
+
+
+def _problem(values: Values, path: tuple[str, ...], cure: str) -> Problem:
+    return values.entries[path].problem(path, cure)
+
+
+def _order(values: Values, threshold: Threshold) -> Iterator[Problem]:
+    path = ("ALERT_THRESHOLDS", threshold.category, threshold.key)
+    levels = values.table(*path)
+    warning, critical = levels.get("warning"), levels.get("critical")
+    if warning is None or critical is None or warning == critical:
+        return
+    if (critical < warning) == (threshold.worse == "lower"):
+        return
+    # the level to put right is the one somebody wrote, not the one left as it came
+    level, other, limit = "critical", "warning", warning
+    if values.where(*path, "critical") == _TEMPLATE:
+        level, other, limit = "warning", "critical", critical
+    side = "above" if (threshold.worse == "higher") == (level == "critical") else "below"
+    cure = f"{threshold.worse} is worse here, so {level} lies {side} {other} ({limit:g})"
+    yield _problem(values, (*path, level), cure)
+
+
+def _pairs(values: Values) -> Iterator[Problem]:
+    if bool(values["MONITORING_CLIENT_ID"]) != bool(values["MONITORING_CLIENT_SECRET"]):
+        missing = ("MONITORING_CLIENT_SECRET", "MONITORING_CLIENT_ID")
+        name = missing[0] if values["MONITORING_CLIENT_ID"] else missing[1]
+        yield _problem(values, (name,), "the canary needs both its id and its secret")
+    if values["CONJUR_JWT_FILE"] and not values["CONJUR_JWT_SERVICE_ID"]:
+        cure = "CONJUR_JWT_FILE needs the service id of authn-jwt"
+        yield _problem(values, ("CONJUR_JWT_SERVICE_ID",), cure)
+    if values["CONJUR_AUTHN_API_KEY"] and not values["CONJUR_AUTHN_LOGIN"]:
+        cure = "CONJUR_AUTHN_API_KEY needs the login it belongs to, such as host/monitoring"
+        yield _problem(values, ("CONJUR_AUTHN_LOGIN",), cure)
+    if values["REDIS_CLUSTER"] and values["REDIS_SENTINELS"]:
+        yield _problem(values, ("REDIS_SENTINELS",), "use REDIS_CLUSTER or Sentinels, not both")
+    if values["REDIS_CLUSTER"] and values["REDIS_DB"]:
+        yield _problem(values, ("REDIS_DB",), "a Redis Cluster has database 0 alone")
+    yield from _ladders(values)
+
+
+def _ladders(values: Values) -> Iterator[Problem]:
+    kept = [("HISTORY", key) for key in ("raw_for", "fine_for", "retention")]
+    for shorter, longer in zip(kept, kept[1:]):
+        if values[shorter] > values[longer]:
+            cure = f"must not be shorter than {shorter[1]} ({say(values[shorter])})"
+            yield _problem(values, longer, cure)
+    days = values.table("CREDENTIALS")
+    if days["due_soon_days"] >= days["rotation_days"]:
+        cure = f"must be less than rotation_days ({days['rotation_days']:g})"
+        yield _problem(values, ("CREDENTIALS", "due_soon_days"), cure)
+    manager = values.table("ALERT_MANAGER")
+    if manager["password"] and manager["bearer_token"]:
+        cure = "give a password or a bearer token, not both"
+        yield _problem(values, ("ALERT_MANAGER", "bearer_token"), cure)
+
+
+def _prod(values: Values) -> Iterator[Problem]:
+    for path, entry in values.entries.items():
+        if path[0] == "TLS_VERIFY" and not entry.value:
+            yield _problem(values, path, "prod demands that certificates are verified")
+        secret = entry.value if isinstance(entry.value, Secret) else None
+        if secret is not None and is_example(secret.value):
+            yield _problem(values, path, "is an example; prod refuses to run with it")
+
+
+def warnings(settings: Settings, values: Values, script: str) -> List[str]:
+    """Sentences for the log: allowed, and worth knowing."""
+    found = [*_unwatched(values), *_insecure(settings, values), *_late(settings, script)]
+    v1 = [u for u in values["ALERT_MANAGER", "url"] if "/api/v1" in u]
+    if v1 and values["ALERT_MANAGER", "enabled"]:
+        found.append("ALERT_MANAGER['url'] names the v1 API, which is gone; v2 is used instead")
+    if settings.environment in ("staging", "prod"):
+        found += _unready(settings, values)
+    return found
+
+
+def _unwatched(values: Values) -> Iterator[str]:
+    for name in _WATCHED:
+        if not values[name]:
+            yield f"{name} is empty: it is not watched"
+
+
+def _insecure(settings: Settings, values: Values) -> Iterator[str]:
+    for target, verified in values.table("TLS_VERIFY").items():
+        if not verified:
+            yield f"TLS_VERIFY['{target}'] is off: anybody on the way can pose as it"
+    if settings.environment != "prod":
+        return
+    for name in _ENDPOINTS:
+        parts = urlsplit(values[name])
+        if parts.scheme == "http" and not _is_local(parts.hostname):
+            yield f"{name} is plain http: right inside a service mesh, wrong anywhere else"
+    if not values["REDIS_SSL"] and not _is_local(values["REDIS_HOST"]):
+        yield "REDIS_SSL is off: passwords and tokens cross the network in clear"
+
+
+def _is_local(host: Optional[str]) -> bool:
+    return bool(host and _LOCAL.fullmatch(host))
+
+
+def _unready(settings: Settings, values: Values) -> Iterator[str]:
+    for name in (*_WATCHED, "REDIS_HOST"):
+        # elsewhere than in the file that began as a copy of the template it was said on purpose
+        template = values.where(name) in (_TEMPLATE, "config.py")
+        host = values[name] if name == "REDIS_HOST" else urlsplit(values[name]).hostname
+        if template and _is_local(host):
+            yield f"{name} is not set: watching this machine"
+    if settings.notifications.by_severity.get("critical") == ("log",):
+        yield "no channel for critical alerts is on: they go to the log alone"
+
+
+def _late(settings: Settings, script: str) -> Iterator[str]:
+    run = settings.run
+    interval: Any = run.intervals.get(script)
+    if interval is not None and run.cycle_deadline > interval:
+        yield (
+            f"RUN['cycle_deadline'] ({say(run.cycle_deadline)}) is longer than the interval of "
+            f"{script} ({say(interval)}): cycles may start late"
+        )

@@ -1,0 +1,137 @@
+"""Values: the names of a configuration that say whom alerts reach, when and how."""
+
+from __future__ import annotations
+
+from monitoring.catalog import COMPONENTS
+from monitoring.config import kinds as k
+from monitoring.config.nodes import Free, Node, Rows, Table, each, leaf, secret
+
+SEVERITIES = ("critical", "warning", "info")
+CHANNELS = ("slack", "pagerduty", "email", "webhook", "alertmanager", "log")
+
+_count = k.number(1, 100_000, whole=True)
+
+
+_MATCH = Free(
+    leaf(k.text(empty=False), "Glob pattern"),
+    k.choice("component", "metric", "client", "script", "category", "environment"),
+)
+_names = k.items(k.choice(*COMPONENTS))
+
+ALERTING: dict[str, Node] = {
+    "NOTIFICATION_CHANNELS": each(
+        SEVERITIES, k.items(k.choice(*CHANNELS)), "Channels to tell", called="severity"
+    ),
+    "CHANNEL_CONFIG": Table(
+        {
+            "slack": Table(
+                {
+                    "webhook_url": secret(
+                        "Incoming webhook", "SLACK_WEBHOOK_URL", k.url(query=True)
+                    ),
+                    "channel": leaf(k.text(), "Channel (legacy webhooks only)"),
+                    "username": leaf(k.text(), "Name of the sender (legacy webhooks only)"),
+                }
+            ),
+            "pagerduty": Table(
+                {
+                    "service_key": secret("Integration key (Events v2)", "PAGERDUTY_SERVICE_KEY"),
+                    "client": leaf(k.text(), "Name shown as the sender"),
+                    "url": leaf(k.url(empty=False), "Events API, of your region or proxy"),
+                }
+            ),
+            "email": Table(
+                {
+                    "recipients": leaf(k.items(k.address), "Recipients", "EMAIL_RECIPIENTS"),
+                    "sender": leaf(k.address, "From", "SMTP_FROM"),
+                    "smtp_server": leaf(k.either("", k.host), "Mail server", "SMTP_SERVER"),
+                    "smtp_port": leaf(k.port, "Port of the mail server", "SMTP_PORT"),
+                    "username": leaf(k.text(), "Login at the mail server", "SMTP_USERNAME"),
+                    "password": secret("Its password", "SMTP_PASSWORD"),
+                    "starttls": leaf(
+                        k.either("auto", k.flag), "STARTTLS; auto: unless the server is local"
+                    ),
+                    "ca_file": leaf(k.path, "CA file of the mail server"),
+                }
+            ),
+            "webhook": Table(
+                {
+                    "url": secret("Receiver of JSON posts", "", k.url(query=True)),
+                    "headers": Free(secret("Header")),
+                    "ca_file": leaf(k.path, "CA file of the receiver"),
+                }
+            ),
+            "log": Table({}),
+        },
+        called="channel",
+    ),
+    "ALERT_MANAGER": Table(
+        {
+            "url": leaf(k.items(k.url(empty=False)), "Every peer, with commas", "ALERTMANAGER_URL"),
+            "enabled": leaf(k.flag, "Send to Alertmanager"),
+            "username": leaf(k.text(), "Basic authentication"),
+            "password": secret("Its password"),
+            "bearer_token": secret("Bearer authentication"),
+            "ca_file": leaf(k.path, "CA file of Alertmanager"),
+        }
+    ),
+    "NOTIFICATION_ROUTES": Rows(
+        Table(
+            {
+                "channels": leaf(k.items(k.choice(*CHANNELS)), "Channels to tell instead"),
+                "match": _MATCH,
+                "severities": leaf(k.items(k.choice(*SEVERITIES)), "Empty: all"),
+            }
+        ),
+        "Alerts that go elsewhere",
+    ),
+    "SILENCES": Rows(
+        Table(
+            {
+                "match": _MATCH,
+                "owner": leaf(k.text(empty=False), "Who answers for it"),
+                "reason": leaf(k.text(empty=False), "Why"),
+                "until": leaf(k.moment, "When it ends"),
+            }
+        ),
+        "Alerts nobody is told of, until a date",
+    ),
+    "MAINTENANCE_WINDOWS": Rows(
+        Table(
+            {
+                "name": leaf(k.text(empty=False), "What it is for"),
+                "cron": leaf(k.text(), "When it begins"),
+                "duration": leaf(k.duration(), "How long it lasts"),
+                "start": leaf(k.moment, "First moment of a window that comes once"),
+                "end": leaf(k.moment, "Its last moment"),
+                "timezone": leaf(k.text(empty=False), "IANA name"),
+                "components": leaf(_names, "Empty: all"),
+            }
+        ),
+        "Planned work: measured, not told",
+    ),
+    "ALERTS": Table(
+        {
+            "failure_threshold": leaf(
+                k.number(1, 100, whole=True), "Bad cycles before an alert fires"
+            ),
+            "recovery_threshold": leaf(
+                k.number(1, 100, whole=True), "Good cycles before it resolves"
+            ),
+            "window": leaf(k.m_of_n, "M of N bad cycles, instead"),
+            "reminder_interval": each(
+                SEVERITIES,
+                k.duration(60, never=True),
+                "Time between reminders",
+                called="severity",
+            ),
+            "give_up_after": leaf(k.duration(60), "Time after which a notice is given up"),
+            "send_budget": leaf(k.duration(0.1), "Time for sending in one cycle"),
+            "group_above": leaf(_count, "Equal alerts above which one notice is sent"),
+            "flap_changes": leaf(_count, "Changes within the window that are flapping"),
+            "flap_window": leaf(k.duration(60), "Window of flapping"),
+            "runbooks": leaf(k.url(), "Base URL of docs/runbooks"),
+            "dashboards": leaf(k.url(), "Base URL of the dashboards"),
+        }
+    ),
+}

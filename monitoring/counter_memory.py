@@ -1,0 +1,205 @@
+"""Keep: the services' counters from one cycle to the next: what they grew by, totals that never
+run backwards, and what fell into a window of time.
+
+Every script keeps its own look at each service, so that one that runs rarely does not take the
+increases away from one that runs often.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+
+from monitoring import counters
+from monitoring.counters import CounterKey, Delta
+from monitoring.service_counters import CounterSample, Labels
+from monitoring.state import State, StateError, Transaction
+
+Totals = Dict[CounterKey, float]
+
+_KEPT = 2 * 86400.0  # an instance unseen for so long is gone
+_TOTALS_KEPT = 90 * 86400.0
+
+_log = logging.getLogger("monitoring.counter_memory")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What the counters say in this cycle. `deltas` since the last look, over all sources; empty
+    on the first. `totals` never run backwards, whatever restarts: they begin with what the
+    services had counted at our first look. Their keys have the plain source and no instance."""
+
+    deltas: Mapping[CounterKey, Delta] = field(default_factory=dict)
+    totals: Mapping[CounterKey, float] = field(default_factory=dict)
+
+    def of(self, source: str) -> Growth:
+        """That of one source: another may not have been read for longer."""
+        return Growth(
+            {key: delta for key, delta in self.deltas.items() if key.source == source},
+            {key: total for key, total in self.totals.items() if key.source == source},
+        )
+
+    @property
+    def seconds(self) -> float:
+        """The time that the deltas stand for (the longest, where sources differ)."""
+        return max((delta.seconds for delta in self.deltas.values()), default=0.0)
+
+
+class CounterMemory:
+    """The counters as `script` saw them last, in the table `counters` of the state file."""
+
+    def __init__(self, state: State, script: str) -> None:
+        self._state, self._script = state, script
+
+    def advance(self, now: float, looks: Mapping[str, Sequence[CounterSample]]) -> Growth:
+        """Take in this cycle's look at each source (a service that could be read; one that could
+        not is left out and keeps what it had), and say what grew. One transaction. Where the
+        state cannot be used, an error is logged and nothing is said to have grown."""
+        try:
+            with self._state.transaction() as tx:
+                return self._advance(tx, now, looks)
+        except StateError as error:
+            _log.error("%s; what the services counted since the last cycle is not known", error)
+            return Growth()
+
+    def _advance(
+        self, tx: Transaction, now: float, looks: Mapping[str, Sequence[CounterSample]]
+    ) -> Growth:
+        previous, totals = self._load(tx)
+        current: Dict[CounterKey, Tuple[float, float]] = {}
+        for source, samples in looks.items():
+            current.update(counters.keyed(source, samples, now))
+        deltas = counters.deltas(previous, current)
+        _add(totals, current, deltas, known={key.source for key in previous})
+        self._store(tx, now, {key: value for key, (value, _) in current.items()}, "")
+        touched = {_whole(key) for key in current}
+        self._store(tx, now, {key: totals[key] for key in touched if key in totals}, "total/")
+        self._forget(tx, now)
+        return Growth(deltas, totals)
+
+    def _load(self, tx: Transaction) -> Tuple[Dict[CounterKey, Tuple[float, float]], Totals]:
+        previous: Dict[CounterKey, Tuple[float, float]] = {}
+        totals: Totals = {}
+        rows = tx.execute(
+            "SELECT source, name, labels, instance, value, at FROM counters "
+            "WHERE source LIKE ? OR source LIKE ?",
+            (f"{self._script}/%", f"total/{self._script}/%"),
+        )
+        for source, name, labels, instance, value, at in rows:
+            key = CounterKey(source.rpartition("/")[2], name, _labels(labels), instance)
+            if source.startswith("total/"):
+                totals[key] = value
+            else:
+                previous[key] = (value, at)
+        return previous, totals
+
+    def _store(
+        self, tx: Transaction, now: float, values: Mapping[CounterKey, float], kind: str
+    ) -> None:
+        rows = (
+            (
+                f"{kind}{self._script}/{key.source}",
+                key.name,
+                _text(key.labels),
+                key.instance,
+                n,
+                now,
+            )
+            for key, n in values.items()
+        )
+        tx.executemany("INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def _forget(self, tx: Transaction, now: float) -> None:
+        for pattern, kept in (
+            (f"{self._script}/%", _KEPT),
+            (f"total/{self._script}/%", _TOTALS_KEPT),
+        ):
+            tx.execute("DELETE FROM counters WHERE source LIKE ? AND at < ?", (pattern, now - kept))
+
+
+def _add(
+    totals: Totals,
+    current: Mapping[CounterKey, Tuple[float, float]],
+    deltas: Mapping[CounterKey, Delta],
+    known: Iterable[str],
+) -> None:
+    """Add this cycle's increases. A source never seen before brings all that it has counted; an
+    instance whose beginning we did not see (the next behind a load balancer) brings nothing."""
+    known = set(known)
+    for key, (value, _) in current.items():
+        whole = _whole(key)
+        delta = deltas.get(key)
+        grown = delta.increase if delta else 0.0 if key.source in known else value
+        totals[whole] = totals.get(whole, 0.0) + grown
+
+
+def _whole(key: CounterKey) -> CounterKey:
+    return CounterKey(key.source, key.name, key.labels, "")
+
+
+def _text(labels: Labels) -> str:
+    return json.dumps(labels, separators=(",", ":"))
+
+
+def _labels(text: str) -> Labels:
+    return tuple((str(name), str(value)) for name, value in json.loads(text))
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was counted in the last `window` seconds, of which `seconds` were counted at all."""
+
+    seconds: float = 0.0
+    sums: Mapping[str, float] = field(default_factory=dict)
+
+
+def together(windows: Iterable[Window]) -> Window:
+    """What several sources counted in the same window."""
+    seconds = 0.0
+    sums: Dict[str, float] = {}
+    for window in windows:
+        seconds = max(seconds, window.seconds)
+        for name, count in window.sums.items():
+            sums[name] = sums.get(name, 0.0) + count
+    return Window(seconds, sums)
+
+
+class Recent:
+    """Increases of the last `window` seconds by a name of the caller's, kept under `key`."""
+
+    def __init__(self, state: State, script: str, key: str, *, window: float) -> None:
+        self._state, self._script, self._key, self._window = state, script, f"recent/{key}", window
+
+    def add(self, now: float, seconds: float, increases: Mapping[str, float]) -> Window:
+        """Take in what was counted in the `seconds` up to `now` (0: nothing was), and sum up. Of
+        a count that reaches back before the window (the monitor stood still) its share counts."""
+        entries = self._entries(now)
+        if seconds > 0:
+            entries.append([now, seconds, dict(increases)])
+        try:
+            self._state.put(self._script, self._key, json.dumps(entries, separators=(",", ":")))
+        except StateError as error:
+            _log.error("%s; the next cycle will not know this one's counts", error)
+        return _sum(entries, now - self._window)
+
+    def _entries(self, now: float) -> List[Any]:
+        try:
+            kept = json.loads(self._state.get(self._script, self._key) or "[]")
+        except (StateError, ValueError) as error:
+            _log.error("%s; counts of earlier cycles are not known", error)
+            return []
+        # Times ahead of ours come from a clock that was wrong.
+        return [entry for entry in kept if now - self._window < entry[0] < now]
+
+
+def _sum(entries: Sequence[Any], start: float) -> Window:
+    sums: Dict[str, float] = {}
+    watched = 0.0
+    for at, seconds, increases in entries:
+        inside = min(seconds, at - start)
+        watched += inside
+        for name, increase in increases.items():
+            sums[name] = sums.get(name, 0.0) + increase * inside / seconds
+    return Window(watched, sums)

@@ -1,0 +1,282 @@
+"""Decision: facts of all clients -> verdicts, the rows of the result, and the figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+from monitoring.anomaly.types import REASONS, Anomaly, Usage
+from monitoring.catalog import METRICS
+from monitoring.credentials.ages import current_version
+from monitoring.credentials.facts import VERDICTS, CredentialFacts, Policy
+from monitoring.credentials.rotation_states import state_of
+from monitoring.credentials.rotations import SEVERITIES, RotationVerdict, judge
+from monitoring.credentials.usage_counters import UNKNOWN_CLIENT
+from monitoring.credentials.usage_history import Totals, Window
+from monitoring.model import Measurement, Severity, Verdict
+from monitoring.redact import safe_id
+from monitoring.settings import CredentialSettings
+from monitoring.timestamps import iso_seconds
+
+DAY = 86400.0
+ALL, OTHER = "all", "other"
+#: Logins below which a share of failures says nothing: one slip of one client would be 100 %.
+ENOUGH_LOGINS = 20
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One client: what is known, which policy it has, and what follows. `own_policy`: its maximum
+    age is not the general one, so the general threshold does not judge it."""
+
+    facts: CredentialFacts
+    verdict: RotationVerdict
+    policy: Policy
+    own_policy: bool = False
+
+    @property
+    def client(self) -> str:
+        return self.facts.client
+
+
+def judge_all(
+    facts: Iterable[CredentialFacts], settings: CredentialSettings, now: float
+) -> List[Judged]:
+    """Every client judged, those that need attention first."""
+    judged = []
+    for each in facts:
+        policy = policy_of(settings, each.client)
+        own = policy.excluded or each.client in settings.per_client_days
+        judged.append(Judged(each, judge(each, policy, now), policy, own))
+    return sorted(judged, key=_attention)
+
+
+def policy_of(settings: CredentialSettings, client: str) -> Policy:
+    """The client's rotation policy: its own number of days, else the general one."""
+    days = settings.per_client_days.get(client, settings.rotation_days)
+    return Policy(
+        max_age=days * DAY,
+        due_soon=min(settings.due_soon_days, days / 2) * DAY,
+        transition=settings.transition,
+        excluded=any(fnmatchcase(client, pattern) for pattern in settings.excluded),
+    )
+
+
+def _attention(each: Judged) -> Tuple[int, float, float, str]:
+    """Worst verdict first, then whose rotation is due first, then who fails most."""
+    verdict, failures = each.verdict, each.facts.use.failures or 0.0
+    due = verdict.due_in if verdict.due_in is not None else float("inf")
+    return VERDICTS.index(verdict.verdict), due, -failures, each.client
+
+
+def row(each: Judged, now: float) -> Dict[str, Any]:
+    """`credentials[client]` of DESIGN.md section 4, with why and what to do."""
+    facts, verdict, use = each.facts, each.verdict, each.facts.use
+    age, tokens = verdict.age.seconds(now), each.facts.tokens
+    return {
+        "verdict": verdict.verdict,
+        "state": verdict.state,
+        "version": current_version(facts),
+        "age_days": _days(age),
+        "age_at_least": verdict.age.at_least,
+        "age_source": verdict.age.source,
+        "rotated_at": _moment(_rotated_at(each)),
+        "due_in_days": None if verdict.age.at_least else _days(verdict.due_in),
+        "last_used": _moment(use.last_used),
+        "uses": _whole(use.uses),
+        "failures": _whole(use.failures),
+        "failure_rate": _share(use.failures, use.uses),
+        "live_tokens": tokens.live if tokens else None,
+        "old_version_tokens": tokens.old if tokens else None,
+        "why": safe_id(verdict.why, 500),
+        "todo": safe_id(verdict.todo, 300),
+    }
+
+
+def rows(judged: Sequence[Judged], now: float) -> Dict[str, Dict[str, Any]]:
+    """By client id made fit to print, in the order given."""
+    return {safe_id(each.client): row(each, now) for each in judged}
+
+
+def _rotated_at(each: Judged) -> Optional[float]:
+    rotation, age = each.facts.rotation, each.verdict.age
+    if rotation is not None and rotation.state == "new_active" and rotation.completed_at:
+        return rotation.completed_at
+    if rotation is not None and rotation.running:
+        return rotation.old_since
+    return None if age.at_least else age.since
+
+
+def _days(seconds: Optional[float]) -> Optional[float]:
+    return None if seconds is None else round(seconds / DAY, 2)
+
+
+def _moment(at: Optional[float]) -> Optional[str]:
+    return None if at is None else iso_seconds(at)
+
+
+def _whole(number: Optional[float]) -> Optional[int]:
+    return None if number is None else round(number)
+
+
+def _share(part: Optional[float], whole: Optional[float]) -> Optional[float]:
+    return round(part / whole, 4) if whole and part is not None else None
+
+
+# -- figures
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the figures are made from, beside the judged clients. `known` None: it is not known who
+    is registered. `counted`: every client id that the services count. `anomalies` None: no bucket
+    was judged in this cycle; `recent` those of the window (None: logins were never counted)."""
+
+    window: Window
+    totals: Mapping[str, Totals]
+    known: Optional[Collection[str]]
+    counted: Collection[str] = ()
+    anomalies: Optional[Sequence[Anomaly]] = None
+    recent: Optional[int] = None
+
+
+def measurements(judged: Sequence[Judged], figures: Figures, now: float) -> List[Measurement]:
+    """Every figure of every client; `bounded` chooses which are exported."""
+    return [
+        *_whole_figures(judged, figures),
+        *_logins(judged, figures),
+        *(m for each in judged for m in _of_client(each, now)),
+        *(_gauge("credential_verdicts", float(n), verdict=v) for v, n in _verdicts(judged)),
+    ]
+
+
+def _gauge(name: str, value: Optional[float], **labels: str) -> Measurement:
+    return Measurement(f"payment_api_{name}", value, labels)
+
+
+def _verdicts(judged: Sequence[Judged]) -> Iterator[Tuple[str, int]]:
+    for verdict in VERDICTS:
+        yield verdict, sum(each.verdict.verdict == verdict for each in judged)
+
+
+def _of_client(each: Judged, now: float) -> Iterator[Measurement]:
+    client, verdict, tokens = each.client, each.verdict, each.facts.tokens
+    yield _gauge("credential_rotation_state", 1.0, client_id=client, state=verdict.state)
+    if not each.policy.excluded:
+        yield _gauge("credential_age_seconds", verdict.age.seconds(now), client_id=client)
+    if verdict.due_in is not None and not verdict.age.at_least and not each.policy.excluded:
+        yield _gauge("credential_due_seconds", verdict.due_in, client_id=client)
+    if tokens is not None and tokens.old is not None:
+        yield _gauge("credential_old_version_tokens", float(tokens.old), client_id=client)
+
+
+def _logins(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:
+    window = figures.window
+    for each in judged:
+        total = figures.totals.get(each.client)
+        if window.seconds is not None:
+            failed = window.clients.get(each.client, Usage(0.0, 0.0)).failed
+            yield _gauge("authentication_failures_recent", failed, client_id=each.client)
+        if total is not None:
+            yield _gauge("authentication_attempts_total", total.attempts, client_id=each.client)
+            yield _gauge("authentication_failures_total", total.failures, client_id=each.client)
+
+
+def _whole_figures(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:
+    usages, watched = figures.window.clients.values(), figures.window.seconds is not None
+    ok, failed = sum(u.ok for u in usages), sum(u.failed for u in usages)
+    share = failed / (ok + failed) if watched and ok + failed else None
+    yield _gauge("authentication_failures_recent", failed if watched else None, client_id=ALL)
+    yield _gauge("authentication_failure_ratio", share)
+    yield _gauge("authentication_success_ratio", None if share is None else 1.0 - share)
+    yield _gauge("unknown_client_ids", _unknown_ids(figures))
+    yield _gauge("unauthorized_access_attempts", _unauthorized(judged, figures))
+    yield _gauge(
+        "credential_access_anomalies_recent",
+        None if figures.recent is None else float(figures.recent),
+    )
+    for reason in REASONS if figures.anomalies is not None else ():
+        many = sum(anomaly.reason == reason for anomaly in figures.anomalies or ())
+        yield _gauge("credential_access_anomalies", float(many), reason=reason)
+
+
+def _unknown_ids(figures: Figures) -> Optional[float]:
+    """None where nobody knows who is registered, or no service was read."""
+    if figures.known is None or not figures.counted:
+        return None
+    return float(len(set(figures.counted) - set(figures.known) - {""}))
+
+
+def _unauthorized(judged: Sequence[Judged], figures: Figures) -> Optional[float]:
+    if figures.known is None or figures.window.seconds is None:
+        return None
+    names = [each.client for each in judged if state_of(each.facts) == "disabled"]
+    usages = (figures.window.clients.get(name) for name in (UNKNOWN_CLIENT, *names))
+    return sum(usage.ok + usage.failed for usage in usages if usage is not None)
+
+
+# -- limits, and how much is shown
+
+
+def to_judge(judged: Sequence[Judged], figures: Sequence[Measurement]) -> List[Measurement]:
+    """The figures that thresholds may judge: not the age of a client with a policy of its own, and
+    no share of too few logins. A client's own policy speaks through its verdict."""
+    apart = {each.client for each in judged if each.own_policy}
+    logins = sum(each.facts.use.uses or 0.0 for each in judged)
+    return [m for m in figures if _fit(m, apart, logins)]
+
+
+def _fit(figure: Measurement, apart: Collection[str], logins: float) -> bool:
+    if figure.name == "payment_api_credential_age_seconds":
+        return figure.labels["client_id"] not in apart and figure.value is not None
+    if figure.name == "payment_api_authentication_failure_ratio":
+        return figure.value is None or logins >= ENOUGH_LOGINS or figure.value == 0.0
+    return True
+
+
+def bounded(
+    figures: Sequence[Measurement],
+    judged: Sequence[Judged],
+    verdicts: Sequence[Verdict],
+    *,
+    totals: Mapping[str, Totals],
+    top: int,
+) -> List[Measurement]:
+    """The figures to export: of the `top` clients that log in most, and of at most as many more
+    that need attention; what adds up of the others is summed as "other"."""
+    busy = sorted((j.client for j in judged), key=lambda c: (-_attempts(totals, c), c))
+    shown = set(busy[:top]) | set(_troubled(judged, verdicts)[:top]) | {ALL}
+    kept: List[Measurement] = []
+    rest: Dict[str, float] = {}
+    for figure in figures:
+        client = figure.labels.get("client_id")
+        if client is None or client in shown:
+            kept.append(figure)
+        elif METRICS[figure.name].summable and "state" not in figure.labels:
+            rest[figure.name] = rest.get(figure.name, 0.0) + (figure.value or 0.0)
+    return [*kept, *(Measurement(n, value, {"client_id": OTHER}) for n, value in rest.items())]
+
+
+def _attempts(totals: Mapping[str, Totals], client: str) -> float:
+    return totals[client].attempts if client in totals else 0.0
+
+
+def _troubled(judged: Sequence[Judged], verdicts: Sequence[Verdict]) -> List[str]:
+    bad = {v.measurement.labels.get("client_id") for v in verdicts if v.severity > Severity.UNKNOWN}
+    return [
+        each.client
+        for each in judged
+        if each.client in bad or SEVERITIES[each.verdict.verdict] > Severity.UNKNOWN
+    ]

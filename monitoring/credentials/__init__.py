@@ -1,0 +1,1 @@
+"""Decision: ages, rotations, revocation; the sources and memories they rest on."""

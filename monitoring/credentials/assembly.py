@@ -1,0 +1,228 @@
+"""Decision: what all sources together say of each client, as one CredentialFacts."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Collection, Dict, FrozenSet, Mapping, Optional, Tuple
+
+from monitoring.credentials.ages import UNBORN, age_of, current_version
+from monitoring.credentials.facts import (
+    CACHE,
+    ROTATIONS,
+    VAULT,
+    CachedFacts,
+    CredentialFacts,
+    LedgerFacts,
+    RotationFacts,
+    TokenFacts,
+    UseFacts,
+    VaultFacts,
+    version_number,
+)
+from monitoring.credentials.usage_history import Totals, Window
+
+if TYPE_CHECKING:
+    from monitoring.conjur import Variable
+    from monitoring.credentials.rotation_memory import Heard
+    from monitoring.credentials.source_cache import CacheSeen
+    from monitoring.credentials.source_vault import VaultSeen
+
+_FOR_EVER = 1e12  # a moment after every token
+_TTL = re.compile(
+    r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?\Z", re.I
+)
+_SECONDS = (365 * 86400.0, 30 * 86400.0, 7 * 86400.0, 86400.0, 3600.0, 60.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Everything one look brought, with what was remembered. `dark`: source -> why nothing may
+    rest on it. `behind`: client -> the higher version that was seen before."""
+
+    dark: Mapping[str, str] = field(default_factory=dict)
+    vault: Optional[VaultSeen] = None
+    cache: Optional[CacheSeen] = None
+    heard: Mapping[str, Heard] = field(default_factory=dict)
+    ledger: Mapping[Tuple[str, int], LedgerFacts] = field(default_factory=dict)
+    behind: Mapping[str, int] = field(default_factory=dict)
+    moving: FrozenSet[str] = frozenset()
+    window: Window = field(default_factory=Window)
+    totals: Mapping[str, Totals] = field(default_factory=dict)
+
+
+def registered(looked: Looked, canary: str) -> Optional[FrozenSet[str]]:
+    """Every client that some source knows as registered; those of the ledger too while the vault
+    is dark. None: the vault cannot tell and never could, so it is not known who is."""
+    names = set(looked.vault.variables) if looked.vault else {c for c, _ in looked.ledger}
+    if not names:
+        return None
+    return frozenset(names | _elsewhere(looked)) - {canary}
+
+
+def clients_of(looked: Looked, canary: str) -> FrozenSet[str]:
+    """The clients to judge."""
+    known = registered(looked, canary)
+    return frozenset(_elsewhere(looked)) - {canary} if known is None else known
+
+
+def _elsewhere(looked: Looked) -> set[str]:
+    """Clients that the cache or the rotation service names. Once the vault has been read, an old
+    rotation of a client that it no longer has says nothing: it was deleted."""
+    cached = set(looked.cache.credentials) | set(looked.cache.legacy) if looked.cache else set()
+    rotated = {c: heard.rotation for c, heard in looked.heard.items() if heard.rotation}
+    return cached | {c for c, r in rotated.items() if looked.vault is None or r.running}
+
+
+def assemble(looked: Looked, clients: Collection[str]) -> Dict[str, CredentialFacts]:
+    """The facts of each client."""
+    return {client: _facts(looked, client) for client in clients}
+
+
+def _facts(looked: Looked, client: str) -> CredentialFacts:
+    cache = looked.cache
+    variable = looked.vault.variables.get(client) if looked.vault else None
+    cached = cache.credentials.get(client) if cache else None
+    facts = CredentialFacts(
+        client,
+        vault=_vault(variable, client in looked.moving) if variable else None,
+        cached=cached,
+        rotation=_rotation(looked, client, cached),
+        legacy=cache.legacy.get(client) if cache else None,
+        dark=_dark(looked, client),
+    )
+    version = current_version(facts)
+    ledger = looked.ledger.get((client, version)) if version is not None else None
+    facts = replace(facts, ledger=ledger)
+    return replace(facts, use=_use(looked, facts), tokens=_tokens(looked, facts))
+
+
+def _dark(looked: Looked, client: str) -> Dict[str, str]:
+    dark = dict(looked.dark)
+    if client in looked.behind:
+        dark.setdefault(
+            VAULT, f"it shows old data: version {looked.behind[client]} was seen before"
+        )
+    elif looked.vault is not None and client not in looked.vault.variables:
+        dark.setdefault(VAULT, "it has no variable of this client that we may see")
+    if client not in looked.heard:
+        dark.setdefault(ROTATIONS, "it was not asked about this client yet")
+    return dark
+
+
+def _vault(variable: Variable, moving: bool) -> VaultFacts:
+    notes = variable.annotations
+    return VaultFacts(
+        version=variable.version,
+        expires_at=variable.expires_at,
+        rotator=notes.get("rotation/rotator", ""),
+        rotator_ttl=ttl_seconds(notes.get("rotation/ttl", "")),
+        expiries=variable.expiries,
+        created_at=variable.created_at,
+        moving=moving,
+    )
+
+
+def ttl_seconds(text: str) -> Optional[float]:
+    """Seconds of an ISO 8601 duration such as P30D; None for what is none."""
+    found = _TTL.match(text.strip()[:40])
+    parts = [int(part or 0) for part in found.groups()] if found else []
+    return sum(n * seconds for n, seconds in zip(parts, _SECONDS)) or None
+
+
+def _rotation(
+    looked: Looked, client: str, cached: Optional[CachedFacts]
+) -> Optional[RotationFacts]:
+    """As last heard. EAPI's cached credential says since when exactly, where it speaks of the
+    same state of the same version; we may have looked long after."""
+    heard = looked.heard.get(client)
+    rotation = heard.rotation if heard and ROTATIONS not in looked.dark else None
+    if rotation is None or cached is None or cached.updated_at is None:
+        return rotation
+    same = version_number(cached.version) == version_number(rotation.new_version)
+    if not same or cached.rotation_state != rotation.state:
+        return rotation
+    ended = rotation.deprecated_by
+    if ended is not None:
+        ended = min(ended, cached.updated_at)
+    return replace(rotation, entered_at=cached.updated_at, deprecated_by=ended)
+
+
+def _use(looked: Looked, facts: CredentialFacts) -> UseFacts:
+    totals = looked.totals.get(facts.client, Totals())
+    watched = looked.window.seconds is not None
+    usage = looked.window.clients.get(facts.client)
+    ok, failed = (usage.ok, usage.failed) if usage else (0.0, 0.0)
+    return UseFacts(
+        uses=ok + failed if watched else None,
+        failures=failed if watched else None,
+        last_used=_last_used(looked, facts, totals),
+        last_failed=totals.last_failed,
+        old_version_seen=_old_seen(facts, totals.old_seen),
+    )
+
+
+def _last_used(looked: Looked, facts: CredentialFacts, totals: Totals) -> Optional[float]:
+    """The last login that succeeded: as counted, as its newest token or the older layout says."""
+    share = looked.cache.result.by_client.get(facts.client) if looked.cache else None
+    access = facts.legacy.last_access if facts.legacy else None
+    seen = (totals.last_ok, share.last_issued if share else None, access)
+    return max((at for at in seen if at is not None), default=None)
+
+
+def _old_seen(facts: CredentialFacts, seen: Optional[float]) -> Optional[float]:
+    """A sighting from before this version came was of another pair of versions."""
+    if seen is None:
+        return None
+    began = facts.rotation.started_at if facts.rotation else age_of(facts).since
+    return seen if began is None or seen >= began else None
+
+
+def ended_at(facts: CredentialFacts) -> Optional[float]:
+    """Tokens minted before this may be of the version before the present one, those after are not.
+    While both log in: when the new one came, so that those before are surely old. None: the
+    present version is the old one still, or nobody knows."""
+    rotation = facts.rotation
+    if rotation is not None and rotation.state in UNBORN:
+        return None
+    if rotation is not None and rotation.running and rotation.deprecated_by is None:
+        return rotation.started_at
+    if rotation is not None and rotation.deprecated_by is not None:
+        return rotation.deprecated_by
+    age = age_of(facts)
+    return None if age.at_least else age.since
+
+
+def _tokens(looked: Looked, facts: CredentialFacts) -> Optional[TokenFacts]:
+    cache, client = looked.cache, facts.client
+    if cache is None or CACHE in looked.dark:
+        return None
+    share = cache.result.by_client.get(client)
+    whole = cache.whole and (share is not None or cache.result.clients_exact)
+    live = share.active if share else 0
+    ended, version = ended_at(facts), current_version(facts)
+    first = version == 1 and facts.rotation is None
+    if live == 0 or first:
+        none = 0 if first or ended is not None else None
+        return TokenFacts(live, none, None, whole, cache.unreadable)
+    old = _of_older(share.by_version if share else {}, version)
+    if ended is None:
+        return TokenFacts(live, old or None, None, whole, cache.unreadable)
+    before, always = (cache.stats.minted_before(client, at) for at in (ended, _FOR_EVER))
+    timeless = live - (always.live if always else 0)  # no time of issue: could be of any version
+    by_time = (before.live if before else 0) + max(0, timeless)
+    until = before.last_dies if before else None
+    return TokenFacts(live, max(old, by_time), until, whole, cache.unreadable)
+
+
+def _of_older(by_version: Mapping[str, int], version: Optional[int]) -> int:
+    """Live tokens that name an older version themselves."""
+    numbers = ((version_number(name), many) for name, many in by_version.items())
+    return sum(n for v, n in numbers if v is not None and version is not None and v < version)
+
+
+def cache_is_old(facts: CredentialFacts) -> bool:
+    """EAPI loaded the replaced version lately: somebody used it."""
+    number = version_number(facts.cached.version) if facts.cached else None
+    present = current_version(facts)
+    return number is not None and present is not None and number < present

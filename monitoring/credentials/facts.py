@@ -1,0 +1,182 @@
+"""Values: what each source says of one client's credential, before anything is judged.
+
+Times are epoch seconds (UTC), None where the source does not say. A whole source that could not
+be read is None in `CredentialFacts`; a source that was read and knows nothing of the client is
+`absent` in `Known`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Mapping, Optional
+
+#: Names of the sources, as `sources`, `dark` and the findings' evidence spell them.
+VAULT, CACHE, ROTATIONS = "conjur", "redis", "rotation-service"
+EAPI, SAPI = "eapi-metrics", "sapi-metrics"
+
+#: Rotation states as the rotation service names them (FACTS.md section 0).
+IN_ROTATION = ("initiated", "dual_active", "old_deprecated")
+STATES = ("active", *IN_ROTATION, "failed", "disabled", "unknown")
+#: Seconds between two looks above which the moment of a change is not known.
+WATCH_GAP = 2 * 86400.0
+VERDICTS = ("failed", "stuck", "overdue", "unused", "due_soon", "unknown", "ok")
+
+
+def version_number(version: Optional[str]) -> Optional[int]:
+    """`v7`, `7` and `version-7` are 7; None when there is no number in it."""
+    found = re.search(r"\d+", version or "")
+    return int(found.group()) if found and len(found.group()) < 10 else None
+
+
+@dataclass(frozen=True)
+class VaultFacts:
+    """The Conjur variable: `version` is the highest number (None: never set), `expires_at` that of
+    the highest version, `rotator_ttl` the `rotation/ttl` annotation in seconds, `expiries` the
+    `expires_at` of every version kept, `created_at` when the *variable* was made: no version is
+    older. `moving`: `expires_at` changed since the last look and the version did not."""
+
+    version: Optional[int]
+    expires_at: Optional[float] = None
+    rotator: str = ""
+    rotator_ttl: Optional[float] = None
+    expiries: tuple[Optional[float], ...] = ()
+    created_at: Optional[float] = None
+    moving: bool = False
+
+
+@dataclass(frozen=True)
+class CachedFacts:
+    """`credential:{client}` as EAPI cached it at its last use of the vault (at most 15 min old)."""
+
+    active: Optional[bool] = None
+    version: Optional[str] = None
+    rotation_state: Optional[str] = None
+    created_at: Optional[float] = None
+    updated_at: Optional[float] = None
+    expires_at: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class RotationFacts:
+    """The client's newest rotation. `state` as the service says it; `entered_at` is when this
+    monitor saw the state change (None: it was already so when first seen). `deprecated_by`: the
+    old secret logs nobody in since then at the latest (None: it still may). `old_since`: when the
+    rotation before this one began, that is, when the old version came."""
+
+    rotation_id: str
+    state: str
+    old_version: Optional[str] = None
+    new_version: Optional[str] = None
+    transition: Optional[float] = None
+    started_at: Optional[float] = None
+    completed_at: Optional[float] = None
+    success: Optional[bool] = None
+    message: str = ""
+    entered_at: Optional[float] = None
+    deprecated_by: Optional[float] = None
+    old_since: Optional[float] = None
+
+    @property
+    def running(self) -> bool:
+        return self.state in IN_ROTATION
+
+
+@dataclass(frozen=True)
+class LegacyFacts:
+    """`credential:rotation:{client}` and `credential:access:*` of the older script layout."""
+
+    status: str = ""
+    last_rotation: Optional[float] = None
+    next_rotation: Optional[float] = None
+    failure_reason: str = ""
+    failure_time: Optional[float] = None
+    last_access: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class LedgerFacts:
+    """What this monitor remembers of the present version: `first_seen`, and `watched_since`, the
+    last look at which the client did not have it yet (`first_seen` itself: there was none).
+    `born` and `born_source`: when it came, as a better source once said."""
+
+    first_seen: float
+    watched_since: float
+    born: Optional[float] = None
+    born_source: str = ""
+
+    @property
+    def is_minimum(self) -> bool:
+        """The version may be far older: it was there when we first looked, or came while nobody
+        looked for longer than WATCH_GAP."""
+        gap = self.first_seen - self.watched_since
+        return gap <= 0 or gap > WATCH_GAP
+
+
+@dataclass(frozen=True)
+class UseFacts:
+    """Logins in the window, from the services' counters; `last_used` is the last that succeeded,
+    `last_failed` the last that did not, `old_version_seen` the last time the replaced version was
+    seen in use."""
+
+    uses: Optional[float] = None
+    failures: Optional[float] = None
+    last_used: Optional[float] = None
+    last_failed: Optional[float] = None
+    old_version_seen: Optional[float] = None
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """The client's live tokens from the census. `old` may be of the secret before the present one:
+    minted while it could still log in, or by their own word (None: it is not known since when it
+    cannot); the last of those dies at `old_until`. `complete` False: the scan ended early, so the
+    counts are minima. `unreadable`: values under token keys that could be anybody's token."""
+
+    live: int
+    old: Optional[int] = None
+    old_until: Optional[float] = None
+    complete: bool = True
+    unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class CredentialFacts:
+    """Everything known of one client; a source that could not be read is None and named in
+    `dark` with the reason."""
+
+    client: str
+    vault: Optional[VaultFacts] = None
+    cached: Optional[CachedFacts] = None
+    rotation: Optional[RotationFacts] = None
+    legacy: Optional[LegacyFacts] = None
+    ledger: Optional[LedgerFacts] = None
+    use: UseFacts = UseFacts()
+    tokens: Optional[TokenFacts] = None
+    dark: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Rotation policy of one client, in seconds. `excluded`: it needs no rotation."""
+
+    max_age: float = 90 * 86400.0
+    due_soon: float = 14 * 86400.0
+    transition: float = 3600.0
+    unused_after: float = 7 * 86400.0
+    excluded: bool = False
+
+
+@dataclass(frozen=True)
+class Age:
+    """Seconds since the present secret came, and which source says so (rotation_service, cache,
+    vault_expiry, older_layout, ledger). `at_least`: it may be older, but came after `oldest`
+    (None: nobody knows). `since` None: not known."""
+
+    since: Optional[float]
+    source: str
+    at_least: bool = False
+    oldest: Optional[float] = None
+
+    def seconds(self, now: float) -> Optional[float]:
+        return None if self.since is None else max(0.0, now - self.since)

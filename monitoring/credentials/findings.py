@@ -1,0 +1,201 @@
+"""Decision: what is wrong with credentials that no single threshold says, in one sentence each."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Iterable, Iterator, List, Mapping, Sequence, Tuple
+
+from monitoring.anomaly.types import Anomaly
+from monitoring.credential_stats import Judged
+from monitoring.credentials.ages import failing_rotator
+from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, VAULT, VaultFacts
+from monitoring.credentials.rotation_states import counted, half_done
+from monitoring.credentials.usage_history import Window
+from monitoring.durations import say
+from monitoring.model import Finding, Severity
+from monitoring.redact import safe_id
+from monitoring.timestamps import iso_seconds
+
+if TYPE_CHECKING:
+    from monitoring.credentials.memory import Gained
+
+#: Where findings are: what a source speaks of.
+_COMPONENTS = {VAULT: "conjur-vault", CACHE: "redis-cache", EAPI: "payment-eapi"}
+_WARN = Severity.WARNING
+ANOMALIES_TOLD = 50
+_HELD = (
+    "Whoever takes over the monitor could read or replace the clients' secrets.",
+    "Take the privilege from the monitor's group in the vault's policy; see docs/security.md.",
+)
+_DRIFT = (
+    "More identities than yesterday can read a client's secret.",
+    "Ask who changed the vault's policy; take the role out if nobody knows it.",
+)
+#: A version may outlive its annotated life by so much before the annotation is called wrong.
+_ANNOTATION_GRACE = 86400.0
+_SEVERITIES = {"critical": Severity.CRITICAL}
+
+
+def findings(judged: Sequence[Judged], window: Window, now: float) -> List[Finding]:
+    """Everything that is wrong with single clients, worst first."""
+    rules = (_rotation, _half_done, _outliving, _disabled, _annotation)
+    found = [finding for each in judged for rule in rules for finding in rule(each, now)]
+    found += [f for each in judged for f in _recovered(each, window)]
+    return sorted(found, key=lambda f: (-f.severity, f.reason, f.client))
+
+
+def _finding(
+    reason: str, severity: Severity, sentence: str, source: str, *, client: str = ""
+) -> Finding:
+    return Finding(
+        reason,
+        severity,
+        safe_id(sentence, 500),
+        _COMPONENTS.get(source, source),
+        client=client,
+        evidence={"source": source},
+    )
+
+
+_REASONS = {
+    "failed": "rotation_failed",
+    "stuck": "rotation_stuck",
+    "unused": "rotation_never_adopted",
+}
+
+
+def _rotation(each: Judged, _now: float) -> Iterator[Finding]:
+    """The verdict on the rotation, where the age threshold does not already say it."""
+    verdict, vault = each.verdict, each.facts.vault
+    reason = _REASONS.get(verdict.verdict, "")
+    source = ROTATIONS if each.facts.rotation is not None else VAULT
+    if verdict.verdict == "overdue" and vault is not None and _never_ran(vault):
+        reason, source = "rotator_never_ran", VAULT
+    elif verdict.verdict == "overdue" and each.own_policy:
+        reason = "rotation_overdue"
+    elif reason and failing_rotator(each.facts):
+        reason, source = "rotator_failing", VAULT
+    elif verdict.verdict == "stuck" and each.facts.rotation is None and vault and vault.expires_at:
+        reason = "rotator_stuck"
+    if reason:
+        sentence = f"{safe_id(each.client)}: {verdict.why}; {verdict.todo}"
+        yield _finding(reason, verdict.severity, sentence, source, client=each.client)
+
+
+def _never_ran(vault: VaultFacts) -> bool:
+    return bool(vault.rotator or vault.rotator_ttl) and vault.expires_at is None
+
+
+def _half_done(each: Judged, now: float) -> Iterator[Finding]:
+    """The old secret ended, and is still tried or has tokens for longer than the transition. The
+    verdict says so itself while the rotation is stuck."""
+    rotation, verdict = each.facts.rotation, each.verdict
+    ended = rotation.deprecated_by if rotation is not None else None
+    if ended is None or verdict.verdict == "stuck" or each.policy.excluded:
+        return
+    seen = each.facts.use.old_version_seen
+    again = seen is not None and seen > ended
+    left = half_done(each.facts)
+    allowed = (rotation.transition if rotation else None) or each.policy.transition
+    if again or (left and now - ended > allowed and verdict.state == "old_deprecated"):
+        sentence = f"{safe_id(each.client)}: the rotation is half done: {left}"
+        yield _finding("rotation_half_done", _WARN, sentence, ROTATIONS, client=each.client)
+
+
+def _outliving(each: Judged, _now: float) -> Iterator[Finding]:
+    """Tokens minted before the last rotation, once it is over."""
+    tokens, verdict = each.facts.tokens, each.verdict
+    if tokens is None or not tokens.old or verdict.state != "active":
+        return
+    last = f", the last until {iso_seconds(tokens.old_until)}" if tokens.old_until else ""
+    sentence = f"{safe_id(each.client)}: {counted(tokens.old, 'token')} minted before the last "
+    sentence += f"rotation still alive{last}"
+    yield _finding("tokens_outlive_credential", _WARN, sentence, CACHE, client=each.client)
+
+
+def _disabled(each: Judged, _now: float) -> Iterator[Finding]:
+    """A disabled credential that has live tokens, or that somebody uses."""
+    if each.verdict.state != "disabled":
+        return
+    tokens, use, client = each.facts.tokens, each.facts.use, safe_id(each.client)
+    if tokens is not None and tokens.live:
+        sentence = f"{client} is disabled and has {counted(tokens.live, 'live token')}"
+        yield _finding("tokens_outlive_credential", _WARN, sentence, CACHE, client=each.client)
+    if use.uses:
+        ok = round(use.uses - (use.failures or 0.0))
+        sentence = f"{client} is disabled and tried {counted(round(use.uses), 'login')}"
+        sentence += f", of which {ok} succeeded" if ok else ", all refused"
+        severity = Severity.CRITICAL if ok else Severity.WARNING
+        yield _finding("disabled_credential_used", severity, sentence, EAPI, client=each.client)
+
+
+def _annotation(each: Judged, now: float) -> Iterator[Finding]:
+    """The annotation promises a shorter life than the version has already had."""
+    vault, age = each.facts.vault, each.verdict.age.seconds(now)
+    ttl = vault.rotator_ttl if vault is not None else None
+    if ttl is None or age is None or age <= ttl + _ANNOTATION_GRACE:
+        return
+    least = "at least " if each.verdict.age.at_least else ""
+    sentence = f"{safe_id(each.client)}: its annotation says {say(ttl)} and its version is {least}"
+    sentence += f"{say(age)} old"
+    yield _finding("rotation_annotation_broken", _WARN, sentence, VAULT, client=each.client)
+
+
+def _recovered(each: Judged, window: Window) -> Iterator[Finding]:
+    found = window.recovered.get(each.client)
+    if found is None:
+        return
+    failures, _at = found
+    sentence = f"{safe_id(each.client)}: {counted(round(failures), 'failed login')} without a "
+    sentence += "success between, then one succeeded: somebody may have guessed its secret"
+    yield _finding("failures_then_success", _WARN, sentence, EAPI, client=each.client)
+
+
+# -- the vault as a whole, and the detector
+
+
+def of_vault(held: Iterable[Tuple[str, str]], gained: Iterable[Gained]) -> List[Finding]:
+    """What our identity holds and should not, and who may newly read which secret."""
+    found: List[Finding] = []
+    for privilege in sorted({privilege for privilege, _ in held}):
+        names = sorted({variable for p, variable in held if p == privilege})
+        sentence = f"our own identity holds {privilege} on {safe_id(names[0], 120)}: "
+        sentence += "it must hold read alone"
+        reason = f"identity_holds_{privilege}"
+        made = _finding(reason, Severity.CRITICAL, sentence, VAULT)
+        found.append(replace(made, meaning=_HELD[0], action=_HELD[1]))
+    by_role: dict[str, List[str]] = {}
+    for each in gained:
+        by_role.setdefault(each.role, []).append(each.client)
+    for role, clients in sorted(by_role.items()):
+        one = len(clients) == 1
+        whose = f"secret of {safe_id(clients[0])}" if one else f"secrets of {len(clients)} clients"
+        sentence = f"{safe_id(role, 120)} may newly read the {whose}"
+        client = clients[0] if one else ""
+        made = _finding("permitted_roles_drift", _WARN, sentence, VAULT, client=client)
+        found.append(replace(made, meaning=_DRIFT[0], action=_DRIFT[1]))
+    return found
+
+
+def of_anomalies(anomalies: Sequence[Anomaly]) -> List[Finding]:
+    """One finding per client and reason, the newest; at most ANOMALIES_TOLD, the strangest."""
+    newest: Mapping[Tuple[str, str], Anomaly] = {(a.client, a.reason): a for a in anomalies}
+    worst = sorted(newest.values(), key=lambda a: (-a.score, a.client, a.reason))
+    return [_anomaly(anomaly) for anomaly in worst[:ANOMALIES_TOLD]]
+
+
+def _anomaly(anomaly: Anomaly) -> Finding:
+    return Finding(
+        anomaly.reason,
+        _SEVERITIES.get(anomaly.severity, Severity.WARNING),
+        safe_id(anomaly.sentence, 500),
+        _COMPONENTS[EAPI],
+        client=anomaly.client,
+        evidence={
+            "source": EAPI,
+            "score": round(anomaly.score, 2),
+            "observed": round(anomaly.observed, 3),
+            "expected": round(anomaly.expected, 3),
+            "profile_age_days": round(anomaly.profile_age_days, 1),
+        },
+    )

@@ -1,0 +1,58 @@
+"""Present: `--replay`: the anomaly detector over recorded buckets, its findings as JSON lines.
+
+Lines are read one by one, so that a year of history needs no more memory than an hour.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Callable, Iterable, Iterator
+
+from monitoring.anomalies import Bucket, Detector, Sensitivity, as_json, parse_bucket
+from monitoring.redact import redact, safe_id
+
+#: A bucket of all clients; longer lines are no buckets.
+LONGEST_LINE = 64 << 20
+
+
+class ReplayError(Exception):
+    """A line is not a bucket; the message names the line, what is wrong and what is wanted."""
+
+
+def buckets(lines: Iterable[bytes]) -> Iterator[Bucket]:
+    """The bucket of each line; empty lines are passed over. Raises ReplayError."""
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield _bucket(number, line)
+
+
+def _bucket(number: int, line: bytes) -> Bucket:
+    if len(line) > LONGEST_LINE:
+        raise ReplayError(f"line {number}: longer than {LONGEST_LINE >> 20} MiB, so no bucket")
+    try:
+        return parse_bucket(json.loads(line))
+    except RecursionError:
+        raise ReplayError(f"line {number}: nested too deep for a bucket") from None
+    except json.JSONDecodeError as error:
+        said = f"line {number}: not JSON ({error.msg} at column {error.colno})"
+        raise ReplayError(f'{said}; wanted is {{"at":…,"seconds":…,"clients":{{…}}}}') from None
+    except UnicodeDecodeError:
+        raise ReplayError(f"line {number}: not UTF-8 text") from None
+    except ValueError as error:
+        raise ReplayError(f"line {number}: {safe_id(str(error), 300)}") from None
+
+
+def replay(
+    recorded: Iterable[Bucket], sensitivity: Sensitivity, write: Callable[[str], object]
+) -> int:
+    """Feed the detector and write a line for each finding as soon as its hour is judged. Returns
+    how many buckets were read."""
+    detector, read = Detector(sensitivity), 0
+    for bucket in recorded:
+        read += 1
+        for anomaly in detector.feed(bucket):
+            row = as_json(anomaly)
+            row["client"] = safe_id(anomaly.client)
+            row["sentence"] = safe_id(anomaly.sentence, 500)
+            write(redact(json.dumps(row, allow_nan=False)) + "\n")
+    return read

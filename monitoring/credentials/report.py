@@ -1,0 +1,240 @@
+"""Present: the inventory, the state of rotations and the answer on a revocation, as text, JSON,
+CSV or Markdown; those that need attention first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from monitoring.credential_stats import Judged, rows
+from monitoring.credentials.revocation import Answer
+from monitoring.credentials.rotations import SEVERITIES
+from monitoring.credentials.watch import Picture
+from monitoring.durations import say
+from monitoring.model import ExitStatus, Severity, Source
+from monitoring.redact import safe_id
+from monitoring.report import source_json
+from monitoring.timestamps import iso, iso_seconds
+
+_INVENTORY = (
+    *("client", "verdict", "state", "version", "age", "source", "rotated", "due in", "last used"),
+    *("uses", "failed", "tokens", "of old"),
+)
+_ROTATION = ("client", "verdict", "state", "since", "why", "what to do")
+_WORDS = {0: "ok", 1: "warning", 2: "critical", 3: "cannot tell"}
+Table = Tuple[Sequence[str], List[List[str]]]
+
+
+def exit_status(picture: Picture) -> ExitStatus:
+    """Of `--check-rotation` and `--inventory`: 0, 1 or 2 by the worst client; 3 when no source
+    could be read. What is unknown, and a source that failed, is at least 1."""
+    asked = [source for source in picture.sources if source.configured]
+    if not any(source.ok for source in asked):
+        return ExitStatus.UNKNOWN
+    severities = [SEVERITIES[each.verdict.verdict] for each in picture.judged]
+    if Severity.CRITICAL in severities:
+        return ExitStatus.CRITICAL
+    blind = not all(source.ok for source in asked)
+    fine = not blind and all(severity is Severity.OK for severity in severities)
+    return ExitStatus.OK if fine else ExitStatus.WARNING
+
+
+# -- inventory
+
+
+def inventory(picture: Picture, form: str) -> str:
+    """Every client: state, version, age, use, tokens, verdict. `form` is one of FORMATS."""
+    table = _INVENTORY, [_inventory_cells(each, picture.at) for each in picture.judged]
+    return FORMATS[form]("Credentials", picture, table)
+
+
+def _inventory_cells(each: Judged, now: float) -> List[str]:
+    cells = next(iter(rows([each], now).values()))
+    return [
+        safe_id(each.client),
+        _word(each),
+        cells["state"],
+        _shown(cells["version"]),
+        age_words(each, now),
+        cells["age_source"].replace("_", " "),
+        _shown(cells["rotated_at"]),
+        _due(cells["due_in_days"]),
+        _shown(cells["last_used"]),
+        _shown(cells["uses"]),
+        _shown(cells["failures"]),
+        _shown(cells["live_tokens"]),
+        _shown(cells["old_version_tokens"]),
+    ]
+
+
+def age_words(each: Judged, now: float) -> str:
+    """`12 d 4 h`, `at least 12 d 4 h`, or `unknown`."""
+    seconds = each.verdict.age.seconds(now)
+    if seconds is None:
+        return "unknown"
+    return f"at least {say(seconds)}" if each.verdict.age.at_least else say(seconds)
+
+
+def _word(each: Judged) -> str:
+    return each.verdict.verdict.replace("_", " ")
+
+
+def _due(days: Optional[float]) -> str:
+    if days is None:
+        return "-"
+    return f"{days:.0f} d" if days >= 0 else f"late by {-days:.0f} d"
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None else str(value)
+
+
+# -- rotations
+
+
+def rotations(picture: Picture, form: str) -> str:
+    """One line per client that says where its rotation is and what to do."""
+    table = _ROTATION, [_rotation_cells(each) for each in picture.judged]
+    return FORMATS[form]("Rotations", picture, table)
+
+
+def _rotation_cells(each: Judged) -> List[str]:
+    verdict = each.verdict
+    return [
+        safe_id(each.client),
+        _word(each),
+        verdict.state,
+        "-" if verdict.dwell is None else say(verdict.dwell),
+        safe_id(verdict.why, 300),
+        safe_id(verdict.todo, 300),
+    ]
+
+
+# -- revocation
+
+
+def revocation(answer: Answer, form: str) -> str:
+    """May the old version go? `form` is text or json."""
+    return _revocation_json(answer) if form == "json" else _revocation_text(answer)
+
+
+def _revocation_text(answer: Answer) -> str:
+    said = {True: "yes", False: "no", None: "cannot tell"}[answer.yes]
+    which = f" version {safe_id(answer.old_version)}" if answer.old_version else " old version"
+    lines = [f"{said}: may the{which} of {safe_id(answer.client)} be revoked?"]
+    lines += [f"  {safe_id(reason, 300)}" for reason in answer.reasons]
+    lines += [f"  not known: {safe_id(reason, 300)}" for reason in answer.unknowns]
+    seen = iso_seconds(answer.last_sighting) if answer.last_sighting else "never by this monitor"
+    tokens = "not known" if answer.old_tokens is None else str(answer.old_tokens)
+    last = f", the last dies at {iso_seconds(answer.until)}" if answer.until else ""
+    return "\n".join([*lines, f"  old version last seen: {seen}; its live tokens: {tokens}{last}"])
+
+
+def _revocation_json(answer: Answer) -> str:
+    document = {
+        "client": safe_id(answer.client),
+        "can_revoke": answer.yes,
+        "answer": {True: "yes", False: "no", None: "cannot tell"}[answer.yes],
+        "old_version": safe_id(answer.old_version) or None,
+        "reasons": [safe_id(reason, 300) for reason in answer.reasons],
+        "unknown": [safe_id(reason, 300) for reason in answer.unknowns],
+        "old_version_last_seen": iso_seconds(answer.last_sighting)
+        if answer.last_sighting
+        else None,
+        "old_version_tokens": answer.old_tokens,
+        "last_old_token_dies": _moment(answer.until),
+        "exit_status": int(answer.exit_status),
+    }
+    return json.dumps(document, allow_nan=False)
+
+
+def _moment(at: Optional[float]) -> Optional[str]:
+    return None if at is None else iso_seconds(at)
+
+
+# -- formats
+
+
+def _as_text(title: str, picture: Picture, table: Table) -> str:
+    header, cells = table
+    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    lines = [_headline(title, picture), ""]
+    for row in [list(header), *cells]:
+        lines.append("  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip())
+    return "\n".join([*lines, "", *_notes(picture.sources)])
+
+
+def _as_markdown(title: str, picture: Picture, table: Table) -> str:
+    header, cells = table
+    lines = [f"# {_headline(title, picture)}", ""]
+    for row in [list(header), ["---"] * len(header), *cells]:
+        lines.append("| " + " | ".join(_escaped(cell) for cell in row) + " |")
+    return "\n".join([*lines, "", *(f"- {note}" for note in _notes(picture.sources))])
+
+
+def _escaped(cell: str) -> str:
+    """Ids come from strangers: no markup, no new column."""
+    for sign in "\\|`*[]":
+        cell = cell.replace(sign, f"\\{sign}")
+    return cell.replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _as_csv(_title: str, _picture: Picture, table: Table) -> str:
+    text = io.StringIO()
+    header, cells = table
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([[_no_formula(cell) for cell in row] for row in cells])
+    return text.getvalue()
+
+
+def _no_formula(cell: str) -> str:
+    """A spreadsheet would run what begins so."""
+    return "'" + cell if cell[:1] in ("=", "+", "@") or (cell[:1] == "-" and cell != "-") else cell
+
+
+def _as_json(_title: str, picture: Picture, _table: Table) -> str:
+    clients = rows(picture.judged, picture.at)
+    for each, row in zip(picture.judged, clients.values()):
+        row["state_seconds"] = None if each.verdict.dwell is None else round(each.verdict.dwell)
+    status = exit_status(picture)
+    document = {
+        "timestamp": iso(picture.at),
+        "status": _WORDS[status],
+        "exit_status": int(status),
+        "verdicts": dict(_counts(picture.judged)),
+        "credentials": clients,
+        "sources": {source.name: source_json(source) for source in picture.sources},
+    }
+    return json.dumps(document, allow_nan=False)
+
+
+FORMATS: Mapping[str, Callable[[str, Picture, Table], str]] = {
+    "text": _as_text,
+    "json": _as_json,
+    "csv": _as_csv,
+    "markdown": _as_markdown,
+}
+
+
+def _headline(title: str, picture: Picture) -> str:
+    counts = ", ".join(f"{n} {verdict.replace('_', ' ')}" for verdict, n in _counts(picture.judged))
+    word = _WORDS[exit_status(picture)]
+    return f"{title} at {iso_seconds(picture.at)}: {word} ({counts or 'no client is known'})"
+
+
+def _counts(judged: Iterable[Judged]) -> List[Tuple[str, int]]:
+    found: dict[str, int] = {}
+    for each in judged:
+        found[each.verdict.verdict] = found.get(each.verdict.verdict, 0) + 1
+    return list(found.items())
+
+
+def _notes(sources: Iterable[Source]) -> List[str]:
+    return [
+        f"{source.name}: {source.why}" if source.configured else f"{source.name} is not configured"
+        for source in sources
+        if not source.ok
+    ]

@@ -1,0 +1,230 @@
+"""Decision: is a client's rotation on track, and what should be done next.
+
+Rules (DESIGN.md, FACTS.md section 0): a secret is due `max_age` after it came; a rotation is stuck
+when it stays in one state for longer than its transition period; it is half done while the old
+version is still used or its tokens live; a new version nobody uses was never adopted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from monitoring.credentials.ages import age_of, failing_rotator
+from monitoring.credentials.facts import IN_ROTATION, Age, CredentialFacts, Policy, RotationFacts
+from monitoring.credentials.rotation_states import dwell_of, half_done, state_of
+from monitoring.durations import say
+from monitoring.model import Severity
+
+ROTATOR_GRACE = 120.0  # its loop runs every second; a minute or two late is stuck (FACTS.md)
+
+
+@dataclass(frozen=True)
+class RotationVerdict:
+    """`verdict` is one of credential_facts.VERDICTS; `why` what it rests on, `todo` the next step
+    for the operator. `dwell` is how long the present rotation state has lasted at least."""
+
+    state: str
+    verdict: str
+    severity: Severity
+    why: str
+    todo: str
+    age: Age
+    due_in: Optional[float] = None
+    dwell: Optional[float] = None
+
+
+SEVERITIES = {
+    "failed": Severity.CRITICAL,
+    "stuck": Severity.CRITICAL,
+    "overdue": Severity.CRITICAL,
+    "unused": Severity.WARNING,
+    "due_soon": Severity.WARNING,
+    "unknown": Severity.UNKNOWN,
+    "ok": Severity.OK,
+}
+
+
+def judge(facts: CredentialFacts, policy: Policy, now: float) -> RotationVerdict:
+    """The worst thing that is true of the client's rotation, and what to do about it."""
+    age = age_of(facts)
+    due_in = None if age.since is None else age.since + policy.max_age - now
+    state, dwell = state_of(facts), dwell_of(facts, policy, now)
+    case = _Case(facts, policy, now, state, age, due_in, dwell)
+    verdict, why, todo = next(said for said in (rule(case) for rule in _RULES) if said)
+    severity = SEVERITIES[verdict]
+    return RotationVerdict(state, verdict, severity, why, todo, age, due_in, dwell)
+
+
+@dataclass(frozen=True)
+class _Case:
+    facts: CredentialFacts
+    policy: Policy
+    now: float
+    state: str
+    age: Age
+    due_in: Optional[float]
+    dwell: Optional[float]
+
+    @property
+    def allowed(self) -> float:
+        rotation = self.facts.rotation
+        return (rotation.transition if rotation else None) or self.policy.transition
+
+    @property
+    def how_old(self) -> str:
+        seconds = self.age.seconds(self.now) or 0.0
+        return f"{'at least ' if self.age.at_least else ''}{say(seconds)} old"
+
+
+_Said = Optional[tuple[str, str, str]]
+
+
+def _disabled(case: _Case) -> _Said:
+    if case.state != "disabled":
+        return None
+    return "ok", "the credential is disabled", "nothing; delete it when nobody asks for it back"
+
+
+def _excluded(case: _Case) -> _Said:
+    if not case.policy.excluded:
+        return None
+    return "ok", "excluded from rotation by the configuration", "nothing"
+
+
+def _failed(case: _Case) -> _Said:
+    rotation, legacy = case.facts.rotation, case.facts.legacy
+    if rotation is not None and (rotation.state == "failed" or _ended_badly(rotation)):
+        reason = rotation.message or "the rotation service gives no reason"
+        return "failed", f"the rotation failed: {reason}", _again(case)
+    if rotation is None and legacy is not None and legacy.status == "failed":
+        reason = legacy.failure_reason or "no reason is recorded"
+        return "failed", f"the rotation failed: {reason}", _again(case)
+    if failing_rotator(case.facts):
+        why = "its expiry moves and no new version comes: Conjur's rotator fails on each try"
+        return "failed", why, "read the rotator's log on the vault's leader"
+    return None
+
+
+def _ended_badly(rotation: RotationFacts) -> bool:
+    return rotation.success is False and not rotation.running
+
+
+def _again(case: _Case) -> str:
+    rotation = case.facts.rotation
+    old = rotation.old_version if rotation and rotation.old_version else "the old version"
+    return f"mend the cause, check that {old} still logs in, start the rotation again"
+
+
+def _stuck(case: _Case) -> _Said:
+    if case.dwell is None or case.dwell <= case.allowed or case.state not in _NEXT:
+        return None
+    left = half_done(case.facts)
+    why = f"{case.state} for {say(case.dwell)}, {say(case.allowed)} are allowed"
+    return "stuck", f"{why}; half done: {left}" if left else why, _NEXT[case.state]
+
+
+_NEXT = {
+    "initiated": "look why the rotation service does not write the new version to the vault",
+    "dual_active": "find who still uses the old secret, then let the rotation go on",
+    "old_deprecated": "wait for the last old token or end its sessions, then finish it",
+}
+
+
+def _rotating(case: _Case) -> _Said:
+    """A rotation on its way is never overdue, whatever the old secret's age."""
+    if case.state not in IN_ROTATION:
+        return None
+    left = half_done(case.facts)
+    lasted = f" for {say(case.dwell)}" if case.dwell is not None else ""
+    why = f"{case.state}{lasted}" + (f"; half done: {left}" if left else "")
+    return "ok", why, "wait" if left else "nothing; the rotation is on track"
+
+
+def _overdue(case: _Case) -> _Said:
+    if case.due_in is None or case.due_in >= 0:
+        return None
+    why = f"{case.how_old}, {say(case.policy.max_age)} are allowed"
+    return "overdue", why, "start a rotation"
+
+
+def _rotator_late(case: _Case) -> _Said:
+    """Rotator-managed secrets: Conjur itself promised to replace it at `expires_at`."""
+    vault = case.facts.vault
+    if vault is None or not (vault.rotator or vault.rotator_ttl) or vault.version is None:
+        return None
+    check = "check that the rotator runs on the vault's leader"
+    if vault.expires_at is None:
+        by_hand = any(moment is not None for moment in vault.expiries)
+        why = "the newest version was written by hand" if by_hand else "its rotator never ran"
+        return "overdue", f"a rotator is configured, but {why}", check
+    late = case.now - vault.expires_at
+    if late <= ROTATOR_GRACE:
+        return None
+    return "stuck", f"the vault's rotator is {say(late)} late", check
+
+
+def _never_adopted(case: _Case) -> _Said:
+    """The new version is the only one that logs in, and nobody has logged in with it."""
+    since, use = _alone_since(case), case.facts.use
+    if since is None:
+        return None
+    waited, seen = case.now - since, use.old_version_seen
+    if seen is not None and seen > since + case.allowed and waited > case.allowed:
+        why = f"the old version was seen in use {say(case.now - seen)} ago, "
+        why += f"{say(seen - since)} after the new one took over"
+        return "unused", why, "give the client its new secret before the old one is revoked"
+    if use.last_used is None or use.last_used >= since:
+        return None
+    if use.last_failed is not None and use.last_failed > since and waited > case.allowed:
+        why = f"logins fail, none succeeded since the new version took over {say(waited)} ago"
+        return "unused", why, "give the client its new secret: it still uses the old one"
+    if waited < case.policy.unused_after:
+        return None
+    why = f"nobody has logged in since the new version took over {say(waited)} ago"
+    return "unused", why, "ask the client whether it has its new secret"
+
+
+def _alone_since(case: _Case) -> Optional[float]:
+    """When the new version became the only one that logs in; None: it did not, or not known."""
+    rotation = case.facts.rotation
+    if rotation is not None and rotation.deprecated_by is not None:
+        return rotation.deprecated_by
+    return None if case.age.at_least else case.age.since
+
+
+def _due_soon(case: _Case) -> _Said:
+    if case.due_in is None or case.due_in > case.policy.due_soon:
+        return None
+    when = f"in {say(case.due_in)}" if not case.age.at_least else f"within {say(case.due_in)}"
+    return "due_soon", f"due {when}, {case.how_old}", "plan a rotation with the client"
+
+
+def _unknown(case: _Case) -> _Said:
+    if case.age.since is None:
+        dark = "; ".join(f"{name}: {why}" for name, why in case.facts.dark.items())
+        why = f"no source tells its age{' (' + dark + ')' if dark else ''}"
+        return "unknown", why, "make a source readable: vault, rotation service or cache"
+    if not case.age.at_least or _surely_young(case):
+        return None
+    why = f"{case.how_old}; it was here before this monitor could see it come"
+    return "unknown", why, "rotate it once, or look up its date, and the age is known"
+
+
+def _surely_young(case: _Case) -> bool:
+    """Even the oldest it can be is not due soon."""
+    oldest = case.age.oldest
+    return oldest is not None and case.now - oldest < case.policy.max_age - case.policy.due_soon
+
+
+def _fine(case: _Case) -> _Said:
+    due = f", due in {say(case.due_in)}" if case.due_in is not None else ""
+    if case.age.at_least and case.age.oldest is not None:
+        due = f" and at most {say(case.now - case.age.oldest)}, not due yet"
+    return "ok", f"{case.how_old}{due}", "nothing"
+
+
+_RULES: tuple[Callable[[_Case], _Said], ...] = (
+    *(_disabled, _excluded, _failed, _stuck, _rotating, _rotator_late),
+    *(_overdue, _never_adopted, _due_soon, _unknown, _fine),
+)

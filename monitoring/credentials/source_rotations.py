@@ -1,0 +1,153 @@
+"""Acquire: the rotation service: which rotations run, and how those of a client went."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from urllib.parse import quote
+
+from monitoring.credentials.facts import ROTATIONS, RotationFacts
+from monitoring.credentials.source_kit import Answer, Asked, absent, dark
+from monitoring.http_client import HttpFault, Reply
+from monitoring.model import Fault, Source
+from monitoring.probing.kit import bearer
+from monitoring.timestamps import parse_iso
+
+MAX_BYTES = 16 << 20
+MAX_ROTATIONS = 20_000
+AT_ONCE = 8
+_WORD = 200
+
+
+@dataclass(frozen=True)
+class RotationsSeen:
+    """The newest running rotation by client."""
+
+    active: Mapping[str, RotationFacts]
+
+
+class RotationFault(Exception):  # noqa: N818 - it carries a Fault
+    """The rotation service did not answer with rotations."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+def ask_rotations(asked: Asked) -> Answer:
+    """The rotations that run now."""
+    if not asked.settings.rotation_url:
+        return absent(ROTATIONS)
+    started = time.monotonic()
+    try:
+        rows = _rotations(asked, "/api/v1/rotations/active")
+    except RotationFault as error:
+        return dark(ROTATIONS, error.fault)
+    active = {client: found[0] for client, found in _by_client(rows).items()}
+    took = time.monotonic() - started
+    return Answer(Source(ROTATIONS, True, len(active), took), RotationsSeen(active))
+
+
+def ask_clients(
+    asked: Asked, clients: Iterable[str], seconds: float
+) -> Tuple[Dict[str, Optional[RotationFacts]], str]:
+    """The newest rotation of each client (None: it never had one), several at once and for at most
+    `seconds`; and why some are missing, "" when none is."""
+    until = time.monotonic() + seconds
+
+    def one(client: str) -> Tuple[str, Optional[RotationFacts], str]:
+        if time.monotonic() > until:
+            return client, None, f"not all clients could be asked within {seconds:g} s"
+        try:
+            return client, _newest(asked, client), ""
+        except RotationFault as error:
+            return client, None, error.fault.message
+
+    with ThreadPoolExecutor(AT_ONCE, "rotations") as pool:
+        answers = list(pool.map(one, clients))
+    found = {client: rotation for client, rotation, why in answers if not why}
+    return found, next((why for _, _, why in answers if why), "")
+
+
+def _newest(asked: Asked, client: str) -> Optional[RotationFacts]:
+    rows = _rotations(asked, f"/api/v1/rotations/client/{quote(client, safe='')}")
+    return next(iter(_by_client(rows).get(client, ())), None)
+
+
+def _rotations(asked: Asked, path: str) -> List[Any]:
+    """The elements of the list that `path` answers; a 404 is an empty one."""
+    url = asked.settings.rotation_url.rstrip("/") + path
+    try:
+        headers = {"Accept": "application/json", **bearer(asked.settings.auth_token)}
+        reply = asked.rotations.get(url, headers=headers, max_bytes=MAX_BYTES)
+        body = reply.json() if reply.status == 200 else None
+    except HttpFault as error:
+        raise RotationFault(error.fault) from None
+    if reply.status == 404 and "/client/" in path:
+        return []
+    if reply.status != 200:
+        raise RotationFault(_refused(reply))
+    rows = body.get("rotations") if isinstance(body, dict) and "rotations" in body else body
+    if isinstance(rows, dict) and "rotation_id" in rows:
+        rows = [rows]
+    if not isinstance(rows, list):
+        raise RotationFault(Fault("body", f"{reply.url} answered JSON that is no list"))
+    return rows[:MAX_ROTATIONS]
+
+
+def _refused(reply: Reply) -> Fault:
+    kind = "auth" if reply.status in (401, 403) else "http"
+    return Fault(kind, f"{reply.url} answered {reply.status} instead of rotations")
+
+
+def _by_client(rows: Iterable[Any]) -> Dict[str, List[RotationFacts]]:
+    """Newest first; each knows when the one that brought its old version began."""
+    found: Dict[str, List[RotationFacts]] = {}
+    for row in rows:
+        client = row.get("client_id") if isinstance(row, dict) else None
+        if isinstance(client, str) and client and isinstance(row.get("current_state"), str):
+            found.setdefault(client, []).append(_rotation(row))
+    for client, rotations in found.items():
+        rotations.sort(key=lambda r: r.started_at or 0.0, reverse=True)
+        found[client] = [_linked(rotations), *rotations[1:]]
+    return found
+
+
+def _linked(rotations: List[RotationFacts]) -> RotationFacts:
+    newest = rotations[0]
+    before = (r for r in rotations[1:] if r.state == "new_active" or r.success)
+    since = next((r.started_at for r in before if r.new_version == newest.old_version), None)
+    return replace(newest, old_since=since)
+
+
+def _rotation(row: Mapping[str, Any]) -> RotationFacts:
+    minutes, success = row.get("transition_period_minutes"), row.get("success")
+    fit = isinstance(minutes, (int, float)) and 0 < minutes < 1e6
+    return RotationFacts(
+        rotation_id=_text(row.get("rotation_id")),
+        state=_text(row.get("current_state")).lower(),
+        old_version=_text(row.get("old_version")) or None,
+        new_version=_text(row.get("new_version")) or None,
+        transition=float(minutes) * 60 if fit and minutes is not None else None,
+        started_at=_moment(row.get("started_at")),
+        completed_at=_moment(row.get("completed_at")),
+        success=success if isinstance(success, bool) else None,
+        message=_text(row.get("message")),
+    )
+
+
+def _text(value: Any) -> str:
+    fit = isinstance(value, (str, int)) and not isinstance(value, bool)
+    return str(value)[:_WORD] if fit else ""
+
+
+def _moment(value: Any) -> Optional[float]:
+    """ISO text as Jackson writes it, or epoch milliseconds, its other habit."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 1e11 < value < 1e14:
+        return value / 1000.0
+    try:
+        return parse_iso(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,79 @@
+"""Acquire: what Conjur says of the clients' variables: metadata alone, never a value."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Dict, List, Mapping, Tuple
+
+from monitoring.conjur import ConjurClient, ConjurFault, Variable
+from monitoring.credentials.facts import VAULT
+from monitoring.credentials.source_kit import Answer, Asked, absent, dark
+from monitoring.model import Fault, Source
+
+#: What our identity must not hold: execute reads the secret, update writes one.
+FORBIDDEN = ("execute", "update")
+#: Variables that grant the same to the same are asked about once; more kinds than this are not.
+KINDS_ASKED = 5
+
+
+@dataclass(frozen=True)
+class VaultSeen:
+    """`variables` by client. `held`: (privilege, variable) that our identity holds and should
+    not. `readers`: by client, the full ids of the roles that may read the value, members of
+    groups included where the vault said them."""
+
+    variables: Mapping[str, Variable]
+    held: Tuple[Tuple[str, str], ...] = ()
+    readers: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+
+
+def ask_vault(asked: Asked) -> Answer:
+    """All variables that fit the template. A follower that no longer replicates is a failed
+    source whose data is there all the same; so is a vault in which none of ours is seen."""
+    settings, client = asked.settings.conjur, asked.conjur
+    if not settings.url or not client.has_credentials:
+        return absent(VAULT)
+    started = time.monotonic()
+    try:
+        trouble, remark = _trouble(client)
+        prefix = settings.variable_template.partition("{client_id}")[0]
+        variables = {v.client: v for v in client.variables(prefix) if v.client}
+        seen = _with_access(client, variables)
+    except ConjurFault as error:
+        return dark(VAULT, error.fault)
+    if not variables:
+        text = f"no variable like {settings.variable_template} is visible to our identity"
+        return dark(VAULT, Fault("config", text))
+    if trouble:
+        return dark(VAULT, Fault("http", trouble), seen)
+    took = time.monotonic() - started
+    return Answer(Source(VAULT, True, len(variables), took, remark), seen)
+
+
+def _trouble(client: ConjurClient) -> Tuple[str, str]:
+    """Why its metadata may be out of date, and a remark where it does not say."""
+    try:
+        health = client.health()
+    except ConjurFault as error:
+        return "", f"whether it is up to date is not known: {error.fault.message}"
+    if health.stale:
+        said = "; ".join(health.messages[:2])
+        return f"a follower that no longer gets changes{': ' + said if said else ''}", ""
+    return "", ""
+
+
+def _with_access(client: ConjurClient, variables: Mapping[str, Variable]) -> VaultSeen:
+    kinds: Dict[Tuple[Tuple[str, str], ...], List[str]] = {}
+    for name, variable in variables.items():
+        kinds.setdefault(tuple(sorted(variable.permissions)), []).append(name)
+    held: List[Tuple[str, str]] = []
+    readers: Dict[str, Tuple[str, ...]] = {}
+    for number, (kind, clients) in enumerate(kinds.items()):
+        granted = sorted({role for privilege, role in kind if privilege in FORBIDDEN})
+        if number < KINDS_ASKED:
+            example = variables[clients[0]].id
+            held += [(p, example) for p in FORBIDDEN if client.may(example, p)]
+            granted = sorted({*granted, *client.readers(example)})
+        readers.update(dict.fromkeys(clients, tuple(granted)))
+    return VaultSeen(variables, tuple(held), readers)

@@ -1,0 +1,202 @@
+"""Keep: one look at all credentials: every source asked, compared with what is remembered, kept.
+
+The script and the reports rest on the same look; whatever cannot be read is named, and costs what
+rests on it alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Collection, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+
+from monitoring.anomaly.store import AnomalyStore, Told, sensitivity_of
+from monitoring.conjur import Variable
+from monitoring.credential_stats import Figures, Judged, judge_all
+from monitoring.credentials.ages import age_of, current_version
+from monitoring.credentials.assembly import (
+    Looked,
+    assemble,
+    cache_is_old,
+    clients_of,
+    registered,
+)
+from monitoring.credentials.facts import (
+    CACHE,
+    EAPI,
+    ROTATIONS,
+    SAPI,
+    VAULT,
+    CredentialFacts,
+    RotationFacts,
+)
+from monitoring.credentials.findings import findings, of_anomalies, of_vault
+from monitoring.credentials.ledger import Ledger
+from monitoring.credentials.memory import Gained, VaultMemory
+from monitoring.credentials.rotation_memory import Heard, RotationMemory, remembered, to_ask
+from monitoring.credentials.source_kit import Answer, Asked
+from monitoring.credentials.source_rotations import ask_clients
+from monitoring.credentials.source_vault import VaultSeen
+from monitoring.credentials.sources import Sources
+from monitoring.credentials.usage_counters import Look, UsageBook
+from monitoring.credentials.usage_history import UsageHistory, Window
+from monitoring.model import Finding, Source
+from monitoring.state import State
+
+#: Clients whose last rotation is asked for again in each cycle, though nothing says it changed.
+ASKED_AGAIN = 20
+#: Failed logins in a row after which a success is worth a word.
+GUESSES = 10.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one look shows."""
+
+    at: float
+    judged: Sequence[Judged]
+    figures: Figures
+    findings: Sequence[Finding]
+    sources: Sequence[Source]
+    dark: Mapping[str, str] = field(default_factory=dict)
+
+
+class CredentialWatch:
+    """Looks again and again; what it must remember is in the state file, which others may share.
+    Methods raise StateError."""
+
+    def __init__(self, asked: Asked, state: State) -> None:
+        self._asked, self._settings = asked, asked.settings
+        self._sources = Sources(asked)
+        canary = asked.settings.canary.client_id
+        self._canary = canary
+        self._ledger, self._vault = Ledger(state), VaultMemory(state)
+        self._rotations, self._usage = RotationMemory(state), UsageBook(state, ignored=(canary,))
+        self._history = UsageHistory(state)
+        self._anomalies = AnomalyStore(state, sensitivity_of(asked.settings.credentials))
+
+    def look(self, now: float, *, all_rotations: bool = False) -> Picture:
+        """Ask everything once. `all_rotations`: every client's newest rotation is asked for, else
+        those that may have changed."""
+        answers = self._sources.ask()
+        dark = {name: answer.why_dark for name, answer in answers.items() if answer.why_dark}
+        vault: Optional[VaultSeen] = answers[VAULT].data
+        behind, moving, gained = self._note_vault(vault, VAULT not in dark, now)
+        heard, why = self._hear(answers, vault, now, every=all_rotations)
+        looked = Looked(
+            dark=dark,
+            vault=vault,
+            cache=answers[CACHE].data,
+            heard=heard,
+            ledger=self._ledger.facts(),
+            behind=behind,
+            moving=moving,
+        )
+        known = registered(looked, self._canary)
+        counted = self._count(answers, known, now)
+        looked = replace(looked, window=self._window(now), totals=self._history.totals())
+        judged = judge_all(self._facts(looked, now), self._settings.credentials, now)
+        told = self._anomalies.feed(counted.bucket, now, self._settings.credentials.failure_window)
+        return Picture(
+            now,
+            judged,
+            _figures(looked, known, counted, told),
+            [
+                *findings(judged, looked.window, now),
+                *of_vault(vault.held if vault else (), gained),
+                *of_anomalies([each.anomaly for each in told]),
+            ],
+            _rows(answers, why),
+            dark,
+        )
+
+    def _note_vault(
+        self, vault: Optional[VaultSeen], sound: bool, now: float
+    ) -> Tuple[Mapping[str, int], FrozenSet[str], List[Gained]]:
+        """Old data of a stale follower is not kept: it would say that nothing has changed."""
+        if vault is None or not sound:
+            return {}, frozenset(), []
+        behind = self._ledger.note(vault.variables, now)
+        moving = self._vault.moving(vault.variables)
+        return behind, moving, self._vault.gained(vault.readers, now)
+
+    def _hear(
+        self,
+        answers: Mapping[str, Answer],
+        vault: Optional[VaultSeen],
+        now: float,
+        *,
+        every: bool,
+    ) -> Tuple[Dict[str, Heard], str]:
+        """What was last heard of each client's rotation, and why some could not be asked for."""
+        before = self._rotations.load()
+        data = answers[ROTATIONS].data
+        if data is None:
+            return before, ""
+        active: Mapping[str, RotationFacts] = data.active
+        variables: Mapping[str, Variable] = vault.variables if vault else {}
+        names = {*variables, *before, *_cached(answers[CACHE])}
+        versions = {client: variable.version for client, variable in variables.items()}
+        again = len(names) if every else ASKED_AGAIN
+        wanted = to_ask(sorted(names), before, active, versions=versions, again=again)
+        seconds = self._settings.run.cycle_deadline / 2
+        told, why = ask_clients(self._asked, wanted, seconds)
+        after = dict(before)
+        for client, rotation in {**told, **active}.items():
+            heard = remembered(rotation, before.get(client), now)
+            after[client] = Heard(heard.rotation, now, versions.get(client))
+        self._rotations.save(before, after, now)
+        return after, why
+
+    def _count(
+        self, answers: Mapping[str, Answer], known: Optional[Collection[str]], now: float
+    ) -> Look:
+        read = {name: answers[name].data for name in (EAPI, SAPI) if answers[name].data}
+        look = self._usage.look(read, known, now)
+        self._usage.fold(now)
+        return look
+
+    def _window(self, now: float) -> Window:
+        seconds = self._settings.credentials.failure_window
+        return self._history.window(now, seconds, guesses=GUESSES)
+
+    def _facts(self, looked: Looked, now: float) -> List[CredentialFacts]:
+        """The facts of every client, once the ages and sightings they tell of are kept."""
+        facts = assemble(looked, clients_of(looked, self._canary))
+        self._ledger.learn((c, current_version(each), age_of(each)) for c, each in facts.items())
+        sighted = [client for client, each in facts.items() if cache_is_old(each)]
+        if sighted:
+            self._usage.sighted(sighted, now)
+            again = replace(looked, totals=self._history.totals())
+            facts.update(assemble(again, sighted))
+        return list(facts.values())
+
+
+def _cached(answer: Answer) -> Collection[str]:
+    return answer.data.credentials if answer.data is not None else ()
+
+
+def _figures(
+    looked: Looked, known: Optional[Collection[str]], counted: Look, told: Sequence[Told]
+) -> Figures:
+    watched, bucket = looked.window.seconds is not None, counted.bucket
+    new = [each.anomaly for each in told if bucket and each.at >= bucket.at + bucket.seconds]
+    return Figures(
+        window=looked.window,
+        totals=looked.totals,
+        known=known,
+        counted=counted.clients,
+        anomalies=new if bucket is not None else None,
+        recent=len(told) if watched else None,
+    )
+
+
+def _rows(answers: Mapping[str, Answer], why: str) -> List[Source]:
+    """The sources' rows; that single rotations could not be asked for is a fault of theirs."""
+    rows = [answer.source for answer in answers.values()]
+    if not why:
+        return rows
+    return [replace(row, ok=False, why=why, error="http") if _asked(row) else row for row in rows]
+
+
+def _asked(row: Source) -> bool:
+    return row.name == ROTATIONS and row.ok

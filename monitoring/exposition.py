@@ -1,0 +1,268 @@
+"""Present: an Outcome as Prometheus text, and the Exporter that keeps it ready for scrapes.
+
+A scrape costs a lookup: the page is rendered when a cycle ends. Every page is made from its cycle
+alone, so that no label set outlives what it described; counters and the histogram of this process
+are the exception.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import math
+import time
+from collections import Counter
+from typing import Callable, Iterable, Iterator, Mapping, Protocol, Tuple
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector
+
+from monitoring.catalog import METRICS, Metric
+from monitoring.client_bound import CLIENT, SUMS, bounded
+from monitoring.metrics_server import DEFAULT_ADDRESS, Answer, MetricsServer
+from monitoring.model import Measurement, Outcome, Severity
+from monitoring.redact import safe_id
+
+TOP_CLIENTS = 50
+#: Spelt out: the library's constant says 1.0.0 since 0.23, which older scrapers refuse.
+CONTENT_TYPE_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_ALERT_STATES = ("firing", "pending", "suppressed", "silenced", "resolved")
+_RESPONSE_MS = "payment_api_response_time_ms"
+_RESPONSE_SECONDS = "payment_api_response_time_seconds"
+_CYCLES = "payment_api_cycles_total"
+_NOTIFICATIONS = "payment_api_notifications_total"
+
+#: Upper bounds in seconds; 0.3 and 0.5 are the brief's warning and critical.
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, math.inf)
+
+Labels = Tuple[str, ...]
+Table = dict[str, dict[Labels, float]]  # metric -> label values in the metric's order -> value
+
+
+class Delivery(Protocol):
+    """A notification that was tried."""
+
+    @property
+    def channel(self) -> str: ...
+
+    @property
+    def outcome(self) -> str: ...
+
+
+def render(outcome: Outcome, *, top_clients: int = TOP_CLIENTS) -> bytes:
+    """The Outcome as Prometheus text 0.0.4, sorted; the same Outcome gives the same bytes.
+    Unknown values are left out. Raises ValueError naming a measurement that the catalogue does
+    not have, or whose labels are not those of the catalogue."""
+    return _text(_families(_table(outcome, top_clients, {})))
+
+
+class Exporter:
+    """Keeps the page of the last finished cycle, and what adds up over the cycles of a process.
+
+    `interval` and `deadline` (seconds) say when the next cycle is overdue. `ticks` is a monotonic
+    clock."""
+
+    def __init__(
+        self,
+        script: str,
+        *,
+        interval: float = 300.0,
+        deadline: float = 30.0,
+        top_clients: int = TOP_CLIENTS,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._patience = 3 * interval + deadline
+        self._top = top_clients
+        self._ticks = ticks
+        self._last = ticks()
+        self._cycles: Counter[Labels] = Counter({(script, s.word): 0 for s in Severity})
+        self._notifications: Counter[Labels] = Counter()
+        self._times: dict[str, _Times] = {}
+        self._shown: dict[str, frozenset[str]] = {}
+        self._page = _page(_text(self._own_families()))
+
+    def publish(self, outcome: Outcome, notifications: Iterable[Delivery] = ()) -> None:
+        """Replace the page by that of `outcome`. Raises as `render` does; the cycle is counted
+        all the same and the old page stays."""
+        self._last = self._ticks()
+        self._count(outcome, notifications)
+        table = _table(outcome, self._top, self._shown)
+        self._shown = {name: _clients(name, found) for name, found in table.items()}
+        families = {family.name: family for family in self._own_families()}
+        families.update((family.name, family) for family in _families(table))
+        self._page = _page(_text(families[name] for name in sorted(families)))
+
+    def serve(self, address: str = DEFAULT_ADDRESS, port: int = 0) -> MetricsServer:
+        """Serve `/metrics` and `/-/healthy` until the server is closed. Raises ServeError."""
+        return MetricsServer(address, port, self.answer)
+
+    def answer(self, path: str, gzip_accepted: bool) -> Answer:
+        """What a request for `path` gets."""
+        if path == "/metrics":
+            return self._page[1 if gzip_accepted else 0]
+        if path == "/-/healthy":
+            return self._health()
+        return Answer(404, "text/plain; charset=utf-8", b"Not here; see /metrics\n")
+
+    def _health(self) -> Answer:
+        ago = self._ticks() - self._last
+        late = ago > self._patience
+        text = f"last cycle ended {ago:.0f} s ago, overdue after {self._patience:.0f} s\n"
+        return Answer(503 if late else 200, "text/plain; charset=utf-8", text.encode())
+
+    def _count(self, outcome: Outcome, notifications: Iterable[Delivery]) -> None:
+        self._cycles[outcome.script, outcome.status.word] += 1
+        self._notifications.update((n.channel, n.outcome) for n in notifications)
+        for measurement in outcome.measurements:
+            if measurement.name == _RESPONSE_MS and _measured(measurement):
+                component = measurement.labels.get("component", "")
+                times = self._times.setdefault(component, _Times())
+                times.observe((measurement.value or 0.0) / 1000)
+
+    def _own_families(self) -> Iterator[Family]:
+        yield _family(METRICS[_CYCLES], self._cycles)
+        yield _family(METRICS[_NOTIFICATIONS], self._notifications)
+        metric = METRICS[_RESPONSE_SECONDS]
+        family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+        for component, times in sorted(self._times.items()):
+            family.add_metric([component], times.buckets(), times.total)
+        yield family
+
+
+class _Times:
+    """Response times of one component: how many up to each bound."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        self._counts = [0] * len(BUCKETS)
+
+    def observe(self, seconds: float) -> None:
+        self.total += seconds
+        for place, bound in enumerate(BUCKETS):
+            self._counts[place] += seconds <= bound
+
+    def buckets(self) -> list[Tuple[str, float]]:
+        names = ("+Inf" if math.isinf(bound) else str(bound) for bound in BUCKETS)
+        return list(zip(names, self._counts))
+
+
+class _Ready(Collector):
+    """Families that are already made, as a registry wants them."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = list(families)
+
+    def collect(self) -> Iterable[Family]:
+        return self._families
+
+
+def _text(families: Iterable[Family]) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Ready(families))
+    return bytes(generate_latest(registry))
+
+
+def _page(text: bytes) -> Tuple[Answer, Answer]:
+    """Plain and packed."""
+    packed = gzip.compress(text, 6, mtime=0)
+    return (
+        Answer(200, CONTENT_TYPE_TEXT, text),
+        Answer(200, CONTENT_TYPE_TEXT, packed, gzipped=True),
+    )
+
+
+# -- from an Outcome to a table
+
+
+def _table(outcome: Outcome, top: int, shown: Mapping[str, frozenset[str]]) -> Table:
+    """Every sample of the page, clients bounded, empty metrics left out."""
+    table: Table = {}
+    clean = functools.lru_cache(maxsize=None)(safe_id)  # a client has several metrics
+    for measurement in (*_derived(outcome), *outcome.measurements):
+        labels = _checked(measurement, clean)
+        if measurement.value is not None and not math.isnan(measurement.value):
+            table.setdefault(measurement.name, {})[labels] = float(measurement.value)
+    known = frozenset(map(safe_id, outcome.credentials or ()))
+    return {
+        name: bounded(
+            METRICS[name],
+            table[name],
+            top=top,
+            known=known,
+            kept=shown.get(name, frozenset()) if METRICS[name].kind == "counter" else frozenset(),
+        )
+        for name in sorted(table)
+    }
+
+
+def _clients(name: str, samples: Mapping[Labels, float]) -> frozenset[str]:
+    """The clients that have a series of their own."""
+    names = METRICS[name].labels
+    if CLIENT not in names:
+        return frozenset()
+    place = names.index(CLIENT)
+    return frozenset(labels[place] for labels in samples) - set(SUMS)
+
+
+def _checked(measurement: Measurement, clean: Callable[[str, int], str]) -> Labels:
+    """Label values in the catalogue's order, fit to print. Raises ValueError."""
+    metric = METRICS.get(measurement.name)
+    if metric is None or metric.kind == "histogram":
+        raise ValueError(f"measurement {measurement.name!r}: no gauge or counter of the catalogue")
+    if set(measurement.labels) != set(metric.labels):
+        raise ValueError(
+            f"measurement {measurement.name!r} has labels {sorted(measurement.labels)}, "
+            f"the catalogue says {sorted(metric.labels)}"
+        )
+    return tuple(
+        clean(str(measurement.labels[label]), 64 if label == CLIENT else 128)
+        for label in metric.labels
+    )
+
+
+def _measured(measurement: Measurement) -> bool:
+    return measurement.value is not None and math.isfinite(measurement.value)
+
+
+def _derived(outcome: Outcome) -> Iterator[Measurement]:
+    """What the Outcome says about itself; a measurement of the same name and labels wins."""
+    script = {"script": outcome.script}
+    yield Measurement("payment_api_build_info", 1.0, {"version": outcome.version})
+    yield Measurement("payment_api_status", float(outcome.status), script)
+    yield Measurement(
+        "payment_api_last_cycle_timestamp_seconds", outcome.at + outcome.seconds, script
+    )
+    yield Measurement("payment_api_cycle_duration_seconds", outcome.seconds, script)
+    for source in outcome.sources:
+        if source.configured:
+            yield Measurement("payment_api_up", float(source.ok), {"source": source.name})
+    found = Counter((finding.reason, finding.severity.word) for finding in outcome.findings)
+    for (reason, severity), count in found.items():
+        labels = {**script, "reason": reason, "severity": severity}
+        yield Measurement("payment_api_findings", float(count), labels)
+    rows: Counter[Labels] = Counter(
+        {(word, state): 0 for word in ("warning", "critical") for state in _ALERT_STATES}
+    )
+    rows.update((row.alert.severity.word, row.state) for row in outcome.alerts)
+    for (severity, state), count in rows.items():
+        labels = {"severity": severity, "state": state}
+        yield Measurement("payment_api_alerts", float(count), labels)
+
+
+# -- from a table to families
+
+
+def _families(table: Table) -> Iterator[Family]:
+    for name in sorted(table):
+        if table[name]:
+            yield _family(METRICS[name], table[name])
+
+
+def _family(metric: Metric, samples: Mapping[Labels, float]) -> Family:
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    family = kind(metric.name, metric.help, labels=metric.labels)
+    for labels in sorted(samples):
+        family.add_metric(labels, samples[labels])
+    return family

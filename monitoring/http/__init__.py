@@ -1,0 +1,1 @@
+"""Acquire: the parts of `http_client`: sockets, TLS, names, replies."""

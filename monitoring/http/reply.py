@@ -1,0 +1,139 @@
+"""Values: what an HTTP exchange ended in: an answer, or why there is none; the rules of a body."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Callable, Mapping, Optional
+
+from monitoring.http.tls import TlsFacts
+from monitoring.model import Fault
+
+PHASES = ("dns", "connect", "tls", "first_byte", "transfer")
+CHUNK = 65536
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An HTTP answer of any status. `headers` by lower-case name. `seconds` is the response time:
+    the sum of `phases` (PHASES, seconds; those of redirects included). `url` is scheme, host and
+    port alone: paths and queries may hold secrets. `server_date`: its Date header, epoch."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    seconds: float
+    phases: Mapping[str, float]
+    url: str
+    tls: Optional[TlsFacts] = None
+    server_date: Optional[float] = None
+    redirects: int = field(default=0, compare=False)
+
+    def json(self) -> object:
+        """The body as strict JSON. Raises HttpFault of kind body: not JSON, NaN, too deep."""
+        try:
+            return json.loads(self.body, parse_constant=_refuse, parse_float=_finite)
+        except RecursionError:
+            text = f"{self.url} answered JSON nested too deeply to be read"
+        except ValueError:
+            kind = self.headers.get("content-type", "no content type")
+            text = (
+                f"{self.url} answered {self.status} with a body that is not JSON ({_short(kind)})"
+            )
+        raise HttpFault(Fault("body", text), self) from None
+
+
+class HttpFault(Exception):  # noqa: N818 - the word of the contract: it carries a Fault
+    """No usable answer. `fault.kind`: dns, refused, connect, timeout, tls, redirect, body,
+    protocol, too_large or config. `reply` holds status and headers when they had come."""
+
+    def __init__(self, fault: Fault, reply: Optional[Reply] = None) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+        self.reply = reply
+
+
+def fault(kind: str, message: str, reply: Optional[Reply] = None) -> HttpFault:
+    """An HttpFault in one call."""
+    return HttpFault(Fault(kind, message), reply)
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number out of range")
+    return number
+
+
+def _short(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:60])
+
+
+def date_of(headers: Mapping[str, str]) -> Optional[float]:
+    """Epoch seconds of the Date header; None: absent or unreadable."""
+    try:
+        return parsedate_to_datetime(headers["date"]).timestamp()
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
+        return None
+
+
+class BodyError(Exception):
+    """The body breaks a rule; `kind` is body or too_large, the text ends "answered ..."."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def read_body(read: Callable[[int], bytes], headers: Mapping[str, str], limit: int) -> bytes:
+    """The whole body, unpacked, at most `limit` bytes before and after unpacking.
+
+    `read(n)` gives up to n bytes, b"" at the end. Raises BodyError."""
+    unpack = _unpacker(headers.get("content-encoding", "identity").strip().lower(), limit)
+    got, parts = 0, []
+    while True:
+        chunk = read(CHUNK)
+        if not chunk:
+            break
+        got += len(chunk)
+        if got > limit:
+            raise BodyError("too_large", f"more than {limit} bytes")
+        parts.append(unpack(chunk))
+    _check_length(headers, got)
+    return b"".join(parts)
+
+
+def _check_length(headers: Mapping[str, str], got: int) -> None:
+    promised = headers.get("content-length", "")
+    if promised.isdecimal() and "transfer-encoding" not in headers and got < int(promised[:18]):
+        raise BodyError("body", f"{got} of {promised[:18]} bytes, then broke off")
+
+
+def _unpacker(encoding: str, limit: int) -> Callable[[bytes], bytes]:
+    """We ask for no encoding; some servers send gzip all the same."""
+    if encoding in ("", "identity"):
+        return lambda chunk: chunk
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise BodyError("body", f"a body packed as {_short(encoding)}, which was not asked for")
+    unzip = zlib.decompressobj(32 + zlib.MAX_WBITS)  # 32: gzip and zlib headers told apart
+    total = 0
+
+    def unpack(chunk: bytes) -> bytes:
+        nonlocal total
+        try:
+            plain = unzip.decompress(chunk, limit - total + 1)
+        except zlib.error:
+            raise BodyError("body", "a body whose compression is broken") from None
+        total += len(plain)
+        if total > limit:
+            raise BodyError("too_large", f"a body that unpacks to more than {limit} bytes")
+        return plain
+
+    return unpack

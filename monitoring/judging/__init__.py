@@ -1,0 +1,1 @@
+"""Decision: one module per component that `health` judges."""

@@ -1,0 +1,255 @@
+"""Decision: how the Redis cache is: what PING says and what it hides.
+
+One server, a Sentinel group or a cluster: the primaries decide whether the cache is up, a lost
+replica or link is a warning. Figures carry the node they are of.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
+
+from monitoring.judging.common import (
+    CRITICAL,
+    OK,
+    WARNING,
+    Call,
+    Context,
+    Judged,
+    basics,
+    call_of,
+    clean,
+    component_of,
+    number,
+)
+from monitoring.model import Fault, Measurement, Reading, worst
+
+_PRIMARY = ("primary", "node", "master")
+_ROLES = {"master": "primary", "slave": "replica"}  # INFO's words, and ours
+_FEWEST_LOOKUPS = 100.0  # a hit ratio of less is chance
+
+# Metric -> field of INFO, where the figure is the field.
+_FIELDS = (
+    ("redis_memory_used_bytes", "used_memory"),
+    ("redis_memory_max_bytes", "maxmemory"),
+    ("redis_connected_clients", "connected_clients"),
+    ("redis_blocked_clients", "blocked_clients"),
+    ("redis_rejected_connections_total", "rejected_connections"),
+    ("redis_evicted_keys_total", "evicted_keys"),
+    ("redis_keyspace_hits_total", "keyspace_hits"),
+    ("redis_keyspace_misses_total", "keyspace_misses"),
+    ("redis_last_save_timestamp_seconds", "rdb_last_save_time"),
+    ("redis_uptime_seconds", "uptime_in_seconds"),
+)
+_SINCE = (
+    ("redis_evictions_recent", "evicted_keys"),
+    ("redis_rejections_recent", "rejected_connections"),
+)
+_SHOWN = (
+    *("redis_version", "valkey_version", "maxmemory_policy", "used_memory_human"),
+    *("connected_clients", "blocked_clients", "evicted_keys", "rejected_connections"),
+    *("loading", "loading_loaded_perc", "loading_eta_seconds", "master_link_status"),
+    *("connected_slaves", "rdb_last_bgsave_status", "aof_last_write_status", "uptime_in_seconds"),
+)
+
+
+def judge_cache(reading: Reading, context: Context) -> Judged:
+    """`facts` as `probes_cache.probe` gives them: `mode` (single, sentinel, cluster), `nodes`
+    (each: name, role, seconds, fault, info, info_fault, slow, slow_fault), `cluster`, `sentinel`,
+    `user`, `blind`."""
+    nodes = reading.facts.get("nodes", ())
+    component = component_of(reading, _call(reading), dict(_details(reading)))
+    figures = [m for node in nodes for m in _node_figures(node, reading.at, context)]
+    return Judged(
+        component,
+        (*basics(component), *figures),
+        counters=dict(_counters(nodes)),
+        blind=tuple(_blind(reading)),
+    )
+
+
+def _call(reading: Reading) -> Call:
+    nodes = reading.facts.get("nodes", ())
+    if not nodes:
+        return _fault_call(reading.fault or Fault("internal", "the probe brought no answer"))
+    calls = [_node_call(node, reading.facts.get("mode", "single")) for node in nodes]
+    deciding = [c for c, n in zip(calls, nodes) if n["role"] in _PRIMARY] or calls
+    calls += _topology_calls(reading.facts, deciding)
+    return _combined(calls, _up(reading.facts, deciding))
+
+
+def _up(facts: Mapping[str, Any], deciding: Iterable[Call]) -> Optional[bool]:
+    """Whether the cache serves: every primary does, or the cluster itself says it covers all
+    slots. None: of one at least we cannot tell."""
+    if _field(facts.get("cluster"), "cluster_state") == "ok":
+        return True
+    ups = [call.up for call in deciding]
+    if False in ups:
+        return False
+    return None if None in ups else True
+
+
+def _combined(calls: List[Call], up: Optional[bool]) -> Call:
+    """The worst call speaks, the other troubles follow. What is up is no outage: a node that is
+    lost while the rest serves is a warning."""
+    troubled = sorted((c for c in calls if c.severity is not OK), key=lambda c: -c.severity)
+    if not troubled:
+        return Call(OK, up, "answers")
+    severity = worst(c.severity for c in troubled)
+    if up and severity is CRITICAL:
+        severity = WARNING
+    message = "; ".join(dict.fromkeys(c.message for c in troubled))
+    return Call(severity, up, message, troubled[0].error)
+
+
+def _node_call(node: Mapping[str, Any], mode: str) -> Call:
+    fault: Optional[Fault] = node.get("fault")
+    if fault is not None:
+        call = _fault_call(fault)
+        return (
+            call if mode == "single" else replace(call, message=f"{node['name']}: {call.message}")
+        )
+    info = node.get("info") or {}
+    for call in _info_calls(info, node, mode):
+        return call
+    return Call(OK, True)
+
+
+def _fault_call(fault: Fault) -> Call:
+    """Being refused at the door is the monitor's blindness, not the cache's outage."""
+    call = call_of(fault)
+    if fault.kind != "auth":
+        return call
+    cure = "it runs, but does not let the monitor in: check REDIS_USERNAME and REDIS_PASSWORD"
+    return replace(call, message=f"{call.message}; {cure}")
+
+
+def _info_calls(info: Mapping[str, Any], node: Mapping[str, Any], mode: str) -> Iterator[Call]:
+    """What a server that answers PING says of its own troubles."""
+    name = node["name"]
+    if number(info.get("loading")):
+        yield Call(WARNING, True, f"{name} is loading its data set", "loading")
+    if _field(info, "master_link_status") == "down":
+        yield Call(WARNING, True, f"{name} has lost its primary and serves old data", "masterdown")
+    if _field(info, "role") == "slave" and (mode == "single" or node["role"] in _PRIMARY):
+        sentence = f"{name} is a replica, so tokens cannot be cached there: was there a failover?"
+        yield Call(WARNING, True, sentence, "readonly")
+    if _field(info, "rdb_last_bgsave_status") == "err":
+        yield Call(WARNING, True, f"{name} could not save its data set; writes may be refused")
+    if _field(info, "aof_last_write_status") == "err":
+        yield Call(WARNING, True, f"{name} could not write its append-only file")
+
+
+def _topology_calls(facts: Mapping[str, Any], deciding: Iterable[Call]) -> List[Call]:
+    calls = []
+    state = _field(facts.get("cluster"), "cluster_state")
+    if state and state != "ok":
+        failed = number((facts.get("cluster") or {}).get("cluster_slots_fail"))
+        lost = f", {failed:.0f} slots lost" if failed else ""
+        calls.append(Call(CRITICAL, False, f"the cluster says {clean(state)}{lost}", "clusterdown"))
+    sentinel = facts.get("sentinel") or {}
+    if sentinel.get("quorum_ok") is False:
+        sentence = "the sentinels have no quorum: nobody would take over for a lost primary"
+        calls.append(Call(WARNING, all(c.up for c in deciding), sentence))
+    return calls
+
+
+def _node_figures(node: Mapping[str, Any], at: float, context: Context) -> Iterator[Measurement]:
+    info = node.get("info")
+    if not info:
+        return
+    labels = {"node": node["name"]}
+    for metric, name in _FIELDS:
+        if name in info:
+            yield Measurement(f"payment_api_{metric}", number(info[name]), labels)
+    for metric, name in _SINCE:
+        if name in info:
+            key = _counter_key(node, name)
+            grown = context.increase(key, number(info[name]), at)
+            yield Measurement(f"payment_api_{metric}", grown, labels)
+    for metric, value in (*_ratios(info), *_replication(info)):
+        yield Measurement(f"payment_api_{metric}", value, labels)
+
+
+def _ratios(info: Mapping[str, Any]) -> Iterator[Tuple[str, Optional[float]]]:
+    used, most = number(info.get("used_memory")), number(info.get("maxmemory"))
+    if used is not None and most:  # maxmemory 0: there is no limit to hold it against
+        yield "redis_memory_used_ratio", used / most
+    hits, misses = number(info.get("keyspace_hits")), number(info.get("keyspace_misses"))
+    if hits is not None and misses is not None:
+        lookups = hits + misses
+        yield "redis_hit_ratio", hits / lookups if lookups >= _FEWEST_LOOKUPS else None
+
+
+def _replication(info: Mapping[str, Any]) -> Iterator[Tuple[str, Optional[float]]]:
+    if _field(info, "role") == "slave":
+        up = _field(info, "master_link_status") == "up"
+        yield "redis_replication_link_up", float(up)
+        silent = number(info.get("master_last_io_seconds_ago"))
+        yield "redis_replication_lag_seconds", silent if up and silent != -1 else None
+        return
+    if "connected_slaves" in info:
+        yield "redis_connected_replicas", number(info["connected_slaves"])
+    lags = [number(r.get("lag")) for r in _replicas(info)]
+    known = [lag for lag in lags if lag is not None]
+    if known:
+        yield "redis_replication_lag_seconds", max(known)
+
+
+def _replicas(info: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+    """`slave0`, `slave1`, ... as the client library parses them."""
+    rows = [v for k, v in info.items() if str(k).startswith("slave") and str(k)[5:].isdigit()]
+    return [row for row in rows if isinstance(row, Mapping)]
+
+
+def _counter_key(node: Mapping[str, Any], name: str) -> str:
+    return f"redis-cache|{node['name']}|{name}"
+
+
+def _counters(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Tuple[str, float]]:
+    for node in nodes:
+        for _, name in _SINCE:
+            total = number((node.get("info") or {}).get(name))
+            if total is not None:
+                yield _counter_key(node, name), total
+
+
+def _details(reading: Reading) -> Iterator[Tuple[str, Any]]:
+    facts = reading.facts
+    for key in ("mode", "user"):
+        if facts.get(key):
+            yield key, clean(facts[key])
+    for key in ("cluster", "sentinel"):
+        if facts.get(key):
+            yield key, {clean(k): v for k, v in facts[key].items()}
+    if facts.get("nodes"):
+        yield "nodes", {n["name"]: dict(_node_details(n)) for n in facts["nodes"]}
+
+
+def _node_details(node: Mapping[str, Any]) -> Iterator[Tuple[str, Any]]:
+    info = node.get("info") or {}
+    yield "role", _ROLES.get(_field(info, "role"), node["role"])
+    if node.get("seconds") is not None:
+        yield "ping_ms", round(node["seconds"] * 1000.0, 3)
+    for fault in (node.get("fault"), node.get("info_fault"), node.get("slow_fault")):
+        if fault is not None:
+            yield "error" if fault is node.get("fault") else f"{fault.kind}", fault.message
+    yield from ((field, info[field]) for field in _SHOWN if field in info)
+    for name, value in (*_ratios(info), *_replication(info)):
+        yield name[len("redis_") :], None if value is None else round(value, 3)
+    if node.get("slow"):
+        yield "slowest_commands", [f"{clean(name)} {ms:.1f} ms" for name, ms in node["slow"]]
+
+
+def _blind(reading: Reading) -> Iterator[str]:
+    """What could not be looked at although the server answers."""
+    yield from reading.facts.get("blind", ())
+    for node in reading.facts.get("nodes", ()):
+        fault = node.get("info_fault")
+        if fault is not None and node.get("fault") is None:
+            said = fault.message
+            yield said if node["name"] in said else f"{node['name']}: {said}"
+
+
+def _field(info: Optional[Mapping[str, Any]], name: str) -> str:
+    return str((info or {}).get(name, "")).lower()

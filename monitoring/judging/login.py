@@ -1,0 +1,202 @@
+"""Decision: whether a login really works from end to end, and whether a forged one fails.
+
+The canary's way: EAPI gives a token, the token is sound, SAPI accepts it. Then the proofs: what
+must be refused was refused. A proof that could not be done is unknown; an acceptance once seen
+stays found until a later proof sees the refusal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Iterator, Mapping, Optional, Tuple
+
+from monitoring.judging.common import (
+    CRITICAL,
+    OK,
+    UNKNOWN,
+    Call,
+    Context,
+    Judged,
+    Proof,
+    basics,
+    call_of,
+    component_of,
+    milliseconds_of,
+)
+from monitoring.judging.token import clock_difference, token_details, token_findings
+from monitoring.model import Component, Fault, Finding, Measurement, Reading
+from monitoring.timestamps import iso
+
+#: Proof -> what was sent.
+PROOFS = {
+    "tampered": "a token whose claims were altered under its old signature",
+    "expired": "a token that has run out",
+    "alg_none": "an unsigned token (alg none)",
+    "wrong_secret": "a wrong client secret",
+}
+EAPI, SAPI = "payment-eapi", "payment-sapi"
+NO_CANARY = (
+    "no canary client is configured, so nobody proves that logins work: set "
+    "MONITORING_CLIENT_ID and MONITORING_CLIENT_SECRET"
+)
+
+
+#: (who gave no usable answer, is it unknown what that means) -> what it means for a login.
+_UNREACHED = {
+    ("EAPI", False): "no login is possible",
+    ("EAPI", True): "it is not known whether a login works",
+    ("SAPI", False): "a token is given, but no service can use it",
+    ("SAPI", True): "a token is given, but it is not known whether it can be used",
+}
+
+
+def judge_login(reading: Reading, context: Context) -> Judged:
+    """`facts` as `probes_login.probe` gives them: `token` and `validate` answers ({"status", ...}
+    or {"fault"}), `claims` (header and claims without jti; None: not a JWT), `received_at`,
+    `steps` (name -> seconds), `proofs` (name -> {"accepted": True, False or None, "why"})."""
+    if not reading.configured:
+        component = Component(reading.source, UNKNOWN, None, message=NO_CANARY, configured=False)
+        return Judged(component)
+    step, call = _positive(reading)
+    proofs = merged(context.proofs, reading.facts.get("proofs", {}), reading.at)
+    findings = (*token_findings(reading, context), *_proof_findings(proofs, reading))
+    details = dict(_details(reading, proofs))
+    if call.severity is not OK:
+        details["parent"] = EAPI if step == "token" else SAPI
+        details["failed_step"] = step
+    component = _with_proofs(component_of(reading, call, details), proofs)
+    measurements = (*basics(component), *_figures(reading, proofs))
+    return Judged(component, measurements, findings, proofs=proofs)
+
+
+def _with_proofs(component: Component, proofs: Mapping[str, Proof]) -> Component:
+    """A login that works for forgers too is no healthy login."""
+    accepted = [PROOFS[name] for name, proof in proofs.items() if proof.outcome == "accepted"]
+    if not accepted or component.status is not OK:
+        return component
+    said = f"{component.message}, but also with {' and '.join(accepted)}"
+    return replace(component, status=CRITICAL, message=said)
+
+
+def _positive(reading: Reading) -> Tuple[str, Call]:
+    """The first step that did not do what it must, and what that means."""
+    facts = reading.facts
+    if "token" not in facts:
+        return "token", call_of(reading.fault or Fault("internal", "the probe brought no answer"))
+    call = _token_call(facts["token"])
+    if call.severity is not OK:
+        return "token", call
+    return "validate", _validate_call(facts.get("validate") or {"fault": reading.fault})
+
+
+def _token_call(answer: Mapping[str, Any]) -> Call:
+    call = _common_call(answer, "EAPI", "token path")
+    if call is not None:
+        return call
+    if answer["status"] in (400, 401, 403):
+        sentence = (
+            f"EAPI refuses the canary's secret (HTTP {answer['status']}): either logins are "
+            "broken, or MONITORING_CLIENT_SECRET is not the client's secret any more"
+        )
+        return Call(CRITICAL, False, sentence, "auth")
+    if answer["status"] >= 300:
+        return Call(UNKNOWN, None, f"EAPI answers HTTP {answer['status']} to a login", "http")
+    if not answer.get("has_token"):
+        return Call(CRITICAL, False, "EAPI accepts the login but gives no token", "body")
+    return Call(OK, True)
+
+
+def _validate_call(answer: Mapping[str, Any]) -> Call:
+    call = _common_call(answer, "SAPI", "validate path")
+    if call is not None:
+        return call
+    if answer.get("valid") is True:
+        return Call(OK, True, "a login works from end to end")
+    if answer.get("forbidden") or answer["status"] == 403:
+        sentence = "SAPI says the canary may not do what it asked: check the canary's permission"
+        return Call(CRITICAL, False, sentence, "auth")
+    if answer.get("valid") is False or answer["status"] in (400, 401):
+        sentence = f"SAPI refuses a token that EAPI has just given (HTTP {answer['status']})"
+        return Call(CRITICAL, False, sentence, "auth")
+    sentence = f"SAPI does not say whether the token is valid (HTTP {answer['status']})"
+    return Call(UNKNOWN, None, sentence, "body")
+
+
+def _common_call(answer: Mapping[str, Any], who: str, path: str) -> Optional[Call]:
+    """What means the same at either service; None: the answer has to be read."""
+    fault = answer.get("fault")
+    if fault is not None:
+        call = call_of(fault)
+        return replace(call, message=f"{_UNREACHED[who, call.severity is UNKNOWN]}: {call.message}")
+    if answer.get("status") is None:
+        return Call(UNKNOWN, None, f"{who} was not asked", "internal")
+    if answer["status"] >= 500:
+        sentence = f"{_UNREACHED[who, False]}: {who} answers HTTP {answer['status']}"
+        return Call(CRITICAL, False, sentence, "http")
+    if answer["status"] in (404, 405):
+        sentence = f"{who} has no such {path} (HTTP {answer['status']}): correct it in the settings"
+        return Call(UNKNOWN, None, sentence, "http")
+    if answer["status"] == 429:
+        return Call(UNKNOWN, None, f"{who} answers HTTP 429: the canary asks too often", "http")
+    return None
+
+
+def merged(
+    before: Mapping[str, Proof], now: Mapping[str, Mapping[str, Any]], at: float
+) -> Mapping[str, Proof]:
+    """Old proofs updated by this cycle's. What could not be asked does not clear an acceptance,
+    nor does it replace a refusal's date with nothing: it is then unknown."""
+    proofs = {name: proof for name, proof in before.items() if name in PROOFS}
+    for name, answer in now.items():
+        outcome = {True: "accepted", False: "refused", None: "unknown"}[answer.get("accepted")]
+        old = proofs.get(name)
+        if outcome == "unknown" and old is not None and old.outcome == "accepted":
+            continue
+        proofs[name] = Proof(outcome, at, str(answer.get("why", "")))
+    return proofs
+
+
+def _proof_findings(proofs: Mapping[str, Proof], reading: Reading) -> Iterator[Finding]:
+    for name, proof in proofs.items():
+        if proof.outcome != "accepted":
+            continue
+        who = EAPI if name == "wrong_secret" else SAPI
+        yield Finding(
+            reason=f"accepts_{name}",
+            severity=CRITICAL,
+            sentence=f"{who} accepts {PROOFS[name]}",
+            component=reading.source,
+            evidence={"service": who, "proof": name, "seen_at": iso(proof.at)},
+            meaning="Whoever reaches this service can act as any client.",
+            action=f"Take {who} out of service or close its network, then look at its last change.",
+        )
+
+
+def _figures(reading: Reading, proofs: Mapping[str, Proof]) -> Iterator[Measurement]:
+    steps: Mapping[str, Optional[float]] = {"token": None, "validate": None}
+    for step, seconds in {**steps, **reading.facts.get("steps", {})}.items():
+        yield Measurement("payment_api_authentication_step_seconds", seconds, {"step": step})
+    for name in PROOFS:
+        known = proofs.get(name)
+        value = {"refused": 1.0, "accepted": 0.0}.get(known.outcome if known else "")
+        yield Measurement("payment_api_authentication_proof", value, {"proof": name})
+    skew = clock_difference(reading.facts)
+    if skew is not None:
+        labels = {"component": reading.source}
+        yield Measurement("payment_api_clock_skew_seconds", skew, labels)
+
+
+def _details(reading: Reading, proofs: Mapping[str, Proof]) -> Iterator[Tuple[str, Any]]:
+    facts = reading.facts
+    if facts.get("client"):
+        yield "client", facts["client"]
+    yield "steps_ms", milliseconds_of(facts.get("steps", {}))
+    yield from token_details(facts)
+    yield "proofs", {name: _said(proofs.get(name)) for name in PROOFS}
+
+
+def _said(proof: Optional[Proof]) -> Mapping[str, Any]:
+    if proof is None:
+        return {"outcome": "unknown", "why": "not tried yet"}
+    shown: dict[str, Any] = {"outcome": proof.outcome, "at": iso(proof.at)}
+    return {**shown, "why": proof.why} if proof.why else shown

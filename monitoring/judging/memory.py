@@ -1,0 +1,124 @@
+"""Keep: what health_check remembers from one cycle to the next: counters, and the last proofs.
+
+The proofs are remembered by environment and canary client, with the time they were last tried:
+that time is written before they run, so that a crash in the middle does not repeat them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional
+
+from monitoring.canary_log import CanaryLog
+from monitoring.judging.common import Context, Proof
+from monitoring.settings import Settings
+from monitoring.state import State, StateError
+
+_SCOPE = "health_check"
+_COUNTERS = "counters"
+_OUTCOMES = ("refused", "accepted", "unknown")
+
+_log = logging.getLogger("monitoring.judging.memory")
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """`context` for the judges, and when proofs were last tried (epoch; None: never)."""
+
+    context: Context
+    tried: Optional[float] = None
+
+
+class Memory:
+    """Reads and writes the state file; what cannot be written is logged and costs the memory,
+    not the cycle."""
+
+    def __init__(self, state: State, settings: Settings) -> None:
+        self._state, self._settings = state, settings
+        self._canary = CanaryLog(state, settings.environment)
+        self._proofs_key = f"proofs/{settings.environment}/{settings.canary.client_id}"
+
+    def load(self) -> Remembered:
+        """What the last cycle left; nothing where it cannot be read."""
+        counters, proofs = self._get(_COUNTERS), self._get(self._proofs_key)
+        context = Context(
+            at=_number(counters.get("at")),
+            counters=_numbers(counters.get("totals")),
+            proofs=_proofs(proofs.get("proofs")),
+            canary=self._settings.canary,
+            tokens=self._settings.tokens,
+        )
+        return Remembered(context, _number(proofs.get("tried")))
+
+    def claim(self, remembered: Remembered, now: float) -> bool:
+        """Whether the proofs are due; if so, this moment is written down first. Without a state
+        file that remembers they are never due: they would run in every cycle."""
+        interval = self._settings.canary.proof_interval
+        tried = remembered.tried
+        # a time in the future comes from a clock that was wrong
+        if tried is not None and tried <= now < tried + interval:
+            return False
+        if self._state.folder != self._settings.state_dir:
+            return False
+        return self._put_proofs(now, remembered.context.proofs)
+
+    def save(self, now: float, counters: Mapping[str, float], *, before: Remembered) -> None:
+        """Remember this cycle's totals; those of components that were not asked stay."""
+        kept = before.context.counters if before.context.seconds(now) is not None else {}
+        self._put(_COUNTERS, {"at": now, "totals": {**kept, **counters}})
+
+    def save_proofs(self, tried: Optional[float], proofs: Mapping[str, Proof]) -> None:
+        """Remember the outcomes, and when they were tried."""
+        self._put_proofs(tried, proofs)
+
+    def note_forgeries(self, count: int) -> None:
+        """`count` forged tokens were refused: scripts that count failures leave them out."""
+        try:
+            self._canary.note(count)
+        except StateError as error:
+            _log.error("%s; our own forgeries will be counted as failures", error)
+
+    def _put_proofs(self, tried: Optional[float], proofs: Mapping[str, Proof]) -> bool:
+        rows = {n: {"outcome": p.outcome, "at": p.at, "why": p.why} for n, p in proofs.items()}
+        return self._put(self._proofs_key, {"tried": tried, "proofs": rows})
+
+    def _get(self, key: str) -> Mapping[str, Any]:
+        try:
+            value = json.loads(self._state.get(_SCOPE, key) or "{}")
+        except StateError as error:
+            _log.error("%s; this cycle knows nothing of the one before", error)
+            return {}
+        except ValueError:
+            _log.error("what the state file holds under %s is not readable; starting anew", key)
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def _put(self, key: str, value: Mapping[str, Any]) -> bool:
+        try:
+            self._state.put(_SCOPE, key, json.dumps(value, allow_nan=False))
+        except StateError as error:
+            _log.error("%s; the next cycle will know nothing of this one", error)
+            return False
+        return True
+
+
+def _number(value: object) -> Optional[float]:
+    fit = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if fit else None  # type: ignore[arg-type]
+
+
+def _numbers(value: object) -> Mapping[str, float]:
+    rows = value.items() if isinstance(value, dict) else ()
+    known = ((str(key), _number(total)) for key, total in rows)
+    return {key: total for key, total in known if total is not None}
+
+
+def _proofs(value: object) -> Mapping[str, Proof]:
+    found: Dict[str, Proof] = {}
+    for name, row in value.items() if isinstance(value, dict) else ():
+        at = _number(row.get("at")) if isinstance(row, dict) else None
+        if at is not None and row.get("outcome") in _OUTCOMES:
+            found[str(name)] = Proof(row["outcome"], at, str(row.get("why", "")))
+    return found

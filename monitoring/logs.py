@@ -1,0 +1,128 @@
+"""Present: log lines, as ECS JSON for Filebeat or as text for a terminal; every one redacted.
+
+Each JSON line has `@timestamp`, `log.level` and `message` flat and first (the brief's Filebeat
+snippet reads `message`; the filestream input expands the dotted names). Warnings of libraries,
+uncaught exceptions of any thread and usage errors become lines too.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+import traceback
+from typing import Any, Mapping, TextIO
+
+from monitoring import __version__, streams
+from monitoring.redact import redact
+from monitoring.timestamps import iso
+
+#: Libraries that print URLs, headers or payloads below INFO (slack_sdk logs the whole webhook).
+_CHATTY = ("urllib3", "requests", "slack_sdk", "pdpyras", "redis", "push_response", "asyncio")
+
+LOGGER = logging.getLogger("monitoring")
+_LINE_ENDS = "\x85\u2028\u2029"
+
+
+class JsonFormatter(logging.Formatter):
+    """ECS 8 lines. `extra={"fields": {...}}` adds ECS fields, dotted or nested, to a line."""
+
+    def __init__(self, script: str, environment: str) -> None:
+        super().__init__()
+        self._service = {
+            "service.name": "payment-api-monitoring",
+            "service.version": __version__,
+            "service.environment": environment,
+            "event.dataset": f"payment_api.{script}",
+        }
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "@timestamp": iso(record.created),
+            "log.level": record.levelname.lower(),
+            "message": record.getMessage(),
+            "ecs.version": "8.11.0",
+            "log.logger": record.name,
+            **self._service,
+        }
+        line.update(getattr(record, "fields", None) or {})
+        if record.exc_info and record.exc_info[1] is not None:
+            line.update(_error_fields(record.exc_info))
+        return redact(json_line(line))
+
+
+class TextFormatter(logging.Formatter):
+    """`12:00:01 WARNING message` for a person; the traceback only when there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-8s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record))
+
+
+def json_line(value: Mapping[str, Any]) -> str:
+    """One line of strict JSON; what JSON does not know is written as its text. Some readers take
+    more than a newline for the end of a line, so those characters are escaped."""
+    line = json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
+    for character in _LINE_ENDS:
+        line = line.replace(character, f"\\u{ord(character):04x}")
+    return line
+
+
+def _error_fields(exc_info: Any) -> dict[str, str]:
+    kind, error, _ = exc_info
+    return {
+        "error.type": kind.__name__,
+        "error.message": str(error),
+        "error.stack_trace": "".join(traceback.format_exception(*exc_info)),
+    }
+
+
+def json_wanted(log_format: str, stream: TextIO) -> bool:
+    """`auto` is text on a terminal, JSON otherwise."""
+    return log_format == "json" or (log_format == "auto" and not stream.isatty())
+
+
+def setup(level: str, log_format: str, script: str, environment: str) -> None:
+    """Send every log line, warning and uncaught exception to standard error in one format.
+
+    Safe to call again: once early with defaults, once when the settings are known.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    as_json = json_wanted(log_format, sys.stderr)
+    handler.setFormatter(JsonFormatter(script, environment) if as_json else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(max(logging.INFO, root.level))
+    logging.captureWarnings(True)
+    logging.raiseExceptions = False  # a closed stderr must not print tracebacks about itself
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_thread
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    LOGGER.critical("uncaught %s: %s", kind.__name__, error, exc_info=(kind, error, trace))
+
+
+def _log_thread(args: threading.ExceptHookArgs) -> None:
+    if args.exc_value is not None:
+        _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def result(level: str, message: str, fields: Mapping[str, Any], *, to_stdout: bool = True) -> None:
+    """Print one result in the format of the log lines, on standard output (cron sends both
+    streams to one file); `to_stdout` False: as an ordinary log line."""
+    number = getattr(logging, level.upper())
+    record = LOGGER.makeRecord(LOGGER.name, number, "", 0, message, (), None)
+    record.__dict__["fields"] = dict(fields)
+    if not to_stdout:
+        LOGGER.handle(record)
+        return
+    formatters = [h.formatter for h in logging.getLogger().handlers if h.formatter]
+    as_json = [f for f in formatters if isinstance(f, JsonFormatter)]
+    formatter = as_json[0] if as_json else JsonFormatter("monitoring", "")
+    streams.say(formatter.format(record) + "\n")

@@ -1,0 +1,115 @@
+"""Keep: the run modes (once, loop, serve) and what every script answers about its alerts."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import Any, Callable
+
+from monitoring import logs
+from monitoring.channels import CHANNELS
+from monitoring.logs import LOGGER
+from monitoring.model import ExitStatus, Outcome
+from monitoring.pipeline import Pipeline
+from monitoring.runner import Runner, Stopped
+
+
+def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
+    """Run as `kit.args` asks. Returns the exit status: of the cycle when it ran once, 0 when a
+    loop was stopped, 3 when another run of the script holds the state file."""
+    args = kit.args
+    if args.test_alerts is not None:
+        return _test_alerts(kit)
+    if args.alerts:
+        return _show_alerts(kit)
+    with ExitStack() as stack:
+        runner = _runner(kit, cycle, stack)
+        if args.single_run:
+            return int(runner.once().exit_status)
+        return _loop(kit, runner)
+
+
+def _runner(kit: Any, cycle: Callable[[float], Outcome], stack: ExitStack) -> Runner:
+    args, settings = kit.args, kit.settings
+    pipeline = Pipeline(
+        interval=kit.interval,
+        history=kit.recorder(),
+        notifier=None if args.no_alerts else kit.notifier(),
+        exporter=_exporter(kit, stack),
+        output=args.output or "",
+        log_format=args.log_format,
+        verbose=args.verbose or args.debug,
+        send_budget=settings.alerts.send_budget,
+    )
+
+    def exclusive() -> Any:
+        return kit.state.lock(kit.script, wait=settings.run.lock_wait)
+
+    before = [] if args.no_alerts else [lambda: pipeline.notifier.heartbeat("start")]
+    return Runner(
+        kit.script,
+        settings.environment,
+        cycle,
+        pipeline.steps(),
+        before=before,
+        exclusive=exclusive,
+        clock=kit.clock,
+    )
+
+
+def _exporter(kit: Any, stack: ExitStack) -> Any:
+    """The exporter, already serving, or None when no port was asked for."""
+    if kit.args.prometheus_port is None:
+        return None
+    from monitoring.exposition import Exporter
+
+    deadline = kit.settings.run.cycle_deadline
+    exporter = Exporter(kit.script, interval=kit.interval, deadline=deadline)
+    address = kit.args.prometheus_address or "0.0.0.0"  # noqa: S104 - a scraper is elsewhere
+    server = exporter.serve(address, kit.args.prometheus_port)
+    stack.callback(server.close)
+    LOGGER.info("serving metrics on http://%s:%d/metrics", address, server.port)
+    return exporter
+
+
+def _loop(kit: Any, runner: Runner) -> int:
+    try:
+        LOGGER.info("%s every %g s; Ctrl-C or SIGTERM ends it", kit.script, kit.interval)
+        runner.loop(kit.interval)
+    except Stopped as stopped:
+        LOGGER.info("stopped by %s", stopped)
+    return int(ExitStatus.OK)
+
+
+def _test_alerts(kit: Any) -> int:
+    """One test alert and its resolve through each channel: 0 all worked, 2 one did not, 3 none
+    is configured."""
+    wanted = kit.args.test_alerts or None
+    if wanted is not None and wanted not in CHANNELS:
+        LOGGER.error("--test-alerts %s: no such channel; there are %s", wanted, ", ".join(CHANNELS))
+        return int(ExitStatus.UNKNOWN)
+    results = kit.notifier().test(wanted)
+    for channel, ok, why in results:
+        said = f"{channel}: {'delivered' if ok else 'failed'}{': ' + why if why else ''}"
+        fields = {"payment_api.channel": channel, "event.outcome": "success" if ok else "failure"}
+        _say(kit, "info" if ok else "error", said, fields)
+    if not results:
+        _say(kit, "error", "no notification channel is configured; --check-config says why", {})
+        return int(ExitStatus.UNKNOWN)
+    return int(ExitStatus.OK if all(ok for _, ok, _ in results) else ExitStatus.CRITICAL)
+
+
+def _show_alerts(kit: Any) -> int:
+    from monitoring.alerting import report as alert_report
+
+    rows = kit.notifier().report()
+    as_json = logs.json_wanted(kit.args.log_format, sys.stdout)
+    kit.show(alert_report.as_json(rows) if as_json else alert_report.as_text(rows))
+    return int(ExitStatus.OK)
+
+
+def _say(kit: Any, level: str, message: str, fields: dict[str, str]) -> None:
+    if logs.json_wanted(kit.args.log_format, sys.stdout):
+        logs.result(level, message, fields)
+    else:
+        kit.show(message)

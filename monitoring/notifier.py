@@ -1,0 +1,260 @@
+"""Keep: from an Outcome to people: states and notices written in one transaction, then delivered.
+
+The composition of the alerting parts: conditions (what), alerts (whether and why now), routing
+(whom), outbox (not one lost), delivery (at the same time, within a budget).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from functools import partial
+from typing import Callable, Iterable, Mapping, Optional, Tuple
+
+from monitoring import alerts
+from monitoring.alerting import heartbeat, routing
+from monitoring.alerting import report as alert_report
+from monitoring.alerting.channel_health import failing_channels
+from monitoring.alerting.delivery import Courier, Delivery, send_now
+from monitoring.alerting.maintenance import why_quiet
+from monitoring.alerting.state import AlertState, dump_state, load_state
+from monitoring.alerting.vanished import vanished
+from monitoring.channels import CHANNELS, alertmanager
+from monitoring.channels.base import Channel, Kit
+from monitoring.conditions import conditions
+from monitoring.http_client import HttpClient
+from monitoring.logs import LOGGER
+from monitoring.model import Alert, AlertKey, AlertRow, Measurement, Notice, Outcome, Severity
+from monitoring.outbox import Outbox, Pause
+from monitoring.settings import Settings, TlsSettings
+from monitoring.state import State, Transaction
+
+_HEARTBEAT_TIMEOUT = 3.0
+#: Other scripts' word on what is down holds for so many of the longest intervals.
+_FRESH = 4
+
+
+class Notifier:
+    """Alerting for one process. `clock` gives epoch seconds; `interval`: seconds between two
+    cycles of this script (default: how often cron starts it)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        clock: Callable[[], float],
+        *,
+        interval: Optional[float] = None,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings, self._state, self._clock = settings, state, clock
+        self._interval = interval or settings.run.cron_interval
+        self._table = _table(settings)
+        past = [name for name, (channel, _) in self._table.items() if channel.past]
+        give_up_after = settings.alerts.give_up_after
+        self._outbox = Outbox(state, give_up_after=give_up_after, past=past)
+        rows = {name: row for name, row in self._table.items() if name != routing.MIRROR}
+        self._courier = Courier(self._outbox, state, rows, clock=clock, ticks=ticks)
+        self._jobs: dict[str, Callable[[], None]] = {}
+
+    # -- a cycle
+
+    def process(self, outcome: Outcome) -> Tuple[AlertRow, ...]:
+        """Advance every alert of the script by this cycle and put what is due into the outbox:
+        both or neither is kept. Returns the rows of `alerts`. Raises StateError."""
+        with self._state.transaction() as tx:
+            own, others = self._load(tx, outcome)
+            found = self._found(own.values(), outcome)
+            result = alerts.step(own, found, self._policy(others, outcome.at), outcome.at)
+            _save(tx, outcome, own, result.states)
+            for notice in result.notices:
+                names = routing.channels_for(notice.alert, self._settings.notifications)
+                self._outbox.enqueue(tx, notice, names, outcome.at)
+            self._outbox.prune(tx, outcome.at)
+        self._prepare_mirror(result, outcome.at)
+        return result.rows
+
+    def deliver(self, budget: float) -> Tuple[Delivery, ...]:
+        """Send what waits in the outbox, of other scripts too, and the mirror; at most `budget`
+        seconds long. What did not get through goes again in a later cycle."""
+        jobs, self._jobs = self._jobs, {}
+        return self._courier.deliver(budget, jobs)
+
+    def heartbeat(self, stage: str) -> None:
+        """Ping HEARTBEAT_URL for `stage`: start, success or fail. A failure is a log line."""
+        run = self._settings.run
+        if run.heartbeat_url:
+            agent, tls = run.user_agent, TlsSettings()
+            http = HttpClient(tls=tls, timeout=_HEARTBEAT_TIMEOUT, user_agent=agent, trust_env=True)
+            heartbeat.ping(http, run.heartbeat_url, stage)
+
+    # -- questions
+
+    def test(self, channel: Optional[str] = None) -> list[Tuple[str, bool, str]]:
+        """Send a test alert and its resolve through `channel`, or through all that are on, at the
+        same time. Returns (channel, worked, why not)."""
+        notifications = self._settings.notifications
+        if channel is not None and channel not in self._table:
+            off = notifications.off.get(channel)
+            why = f"off: {off}" if off else f"no such channel; there are {', '.join(CHANNELS)}"
+            return [(channel, False, why)]
+        names = [channel] if channel else [n for n in self._table if n != routing.LOG]
+        notices = _test_notices(self._settings.environment, self._clock())
+        return _all_at_once(
+            {name: partial(send_now, *self._table[name], notices) for name in names},
+            3 * self._settings.alerts.send_budget,
+        )
+
+    def report(self) -> alert_report.Report:
+        """What fires, since when, who was told, what waits. Raises StateError."""
+        rows = self._state.read("SELECT body FROM alert_states ORDER BY key")
+        states = [state for state in map(_loaded, (row[0] for row in rows)) if state]
+        silences = self._settings.notifications.silences
+        windows = self._settings.notifications.maintenance
+        now = self._clock()
+        return alert_report.build(
+            states,
+            self._outbox.told_channels(),
+            self._outbox.waiting(),
+            self._pauses(),
+            why_quiet=lambda alert: why_quiet(alert, silences, windows, now),
+            now=now,
+        )
+
+    def waiting(self) -> Mapping[str, int]:
+        """How many notices wait, by channel that is on."""
+        counts = dict.fromkeys(self._table, 0)
+        for row in self._outbox.waiting():
+            counts[row.channel] = counts.get(row.channel, 0) + 1
+        return counts
+
+    def measurements(self) -> Tuple[Measurement, ...]:
+        """`payment_api_outbox_waiting` by channel, for the exposition."""
+        name = "payment_api_outbox_waiting"
+        return tuple(Measurement(name, n, {"channel": c}) for c, n in self.waiting().items())
+
+    def _pauses(self) -> dict[str, Pause]:
+        return {name: self._outbox.pause(name) for name in self._table}
+
+    # -- parts of process
+
+    def _load(
+        self, tx: Transaction, outcome: Outcome
+    ) -> Tuple[dict[str, AlertState], list[AlertState]]:
+        """The states of this script and environment, and those of other scripts."""
+        own: dict[str, AlertState] = {}
+        others = []
+        for key, body in tx.execute("SELECT key, body FROM alert_states"):
+            state = _loaded(body)
+            if state is None:
+                tx.execute("DELETE FROM alert_states WHERE key = ?", (key,))
+                continue
+            if state.alert.key.environment != outcome.environment:
+                continue
+            if state.alert.key.script == outcome.script:
+                own[state.key] = state
+            else:
+                others.append(state)
+        return own, others
+
+    def _found(self, own: Iterable[AlertState], outcome: Outcome) -> Tuple[Alert, ...]:
+        found = outcome.conditions or conditions(outcome)
+        found = (*found, *failing_channels(self._pauses(), outcome))
+        return (*found, *vanished((state.alert for state in own), found, outcome))
+
+    def _policy(self, others: Iterable[AlertState], now: float) -> alerts.Policy:
+        run, notifications = self._settings.run, self._settings.notifications
+        longest = max((run.cron_interval, self._interval, *run.intervals.values()))
+        return alerts.Policy(
+            self._settings.alerts,
+            notifications.silences,
+            notifications.maintenance,
+            alerts.down_components(others, now - _FRESH * longest),
+        )
+
+    def _prepare_mirror(self, result: alerts.Step, now: float) -> None:
+        row = self._table.get(routing.MIRROR)
+        if row is None:
+            return
+        hushed = [r.alert.key.text for r in result.rows if r.state in ("silenced", "suppressed")]
+        posted = alertmanager.mirror(
+            result.states.values(), hushed, row[1], now=now, interval=self._interval
+        )
+        if posted:
+            self._jobs[routing.MIRROR] = partial(alertmanager.post, posted, row[1])
+
+
+def _table(settings: Settings) -> dict[str, Tuple[Channel, Kit]]:
+    """The channels that are on, each with what it works with; the log always."""
+    table = {}
+    for name, channel in CHANNELS.items():
+        config = settings.notifications.channels.get(name)
+        if config is None and name != routing.LOG:
+            continue
+        kit = Kit(
+            config or {}, settings.alerts, settings.alerts.send_budget, settings.run.user_agent
+        )
+        table[name] = (channel, kit)
+    return table
+
+
+def _loaded(body: str) -> Optional[AlertState]:
+    try:
+        return load_state(body)
+    except ValueError as exc:
+        LOGGER.error("an alert state cannot be read and is started anew: %s", exc)
+        return None
+
+
+def _save(
+    tx: Transaction,
+    outcome: Outcome,
+    before: Mapping[str, AlertState],
+    after: Mapping[str, AlertState],
+) -> None:
+    gone = [(key,) for key in before if key not in after]
+    changed = [
+        (key, outcome.script, dump_state(state), outcome.at)
+        for key, state in after.items()
+        if state != before.get(key)
+    ]
+    tx.executemany("DELETE FROM alert_states WHERE key = ?", gone)
+    tx.executemany("INSERT OR REPLACE INTO alert_states VALUES (?, ?, ?, ?)", changed)
+
+
+def _test_notices(environment: str, now: float) -> Tuple[Notice, ...]:
+    # A key of its own each time: a pager that still has yesterday's test open must page.
+    key = AlertKey(environment, "test-alerts", f"test-{int(now)}", "test_alert")
+    alert = Alert(
+        key,
+        Severity.WARNING,
+        "this is a test of the alert channels; nothing is wrong",
+        meaning="Somebody ran --test-alerts.",
+        action="Nothing: the resolve follows at once.",
+    )
+    return (Notice(alert, "first", now, now), Notice(alert, "resolved", now, now))
+
+
+def _all_at_once(
+    jobs: Mapping[str, Callable[[], str]], budget: float
+) -> list[Tuple[str, bool, str]]:
+    """Run every job in a thread of its own; a job gives why it failed, or nothing."""
+    results: queue.SimpleQueue[Tuple[str, str]] = queue.SimpleQueue()
+    for name, job in jobs.items():
+        run = partial(_put, results, name, job)
+        threading.Thread(target=run, name=f"test-{name}", daemon=True).start()
+    found: dict[str, str] = {}
+    until = time.monotonic() + budget
+    while len(found) < len(jobs) and (left := until - time.monotonic()) > 0:
+        try:
+            name, why = results.get(timeout=left)
+        except queue.Empty:
+            break
+        found[name] = why
+    late = f"no answer within {budget:g} s"
+    return [(name, found.get(name, late) == "", found.get(name, late)) for name in jobs]
+
+
+def _put(results: queue.SimpleQueue[Tuple[str, str]], name: str, job: Callable[[], str]) -> None:
+    results.put((name, job()))

@@ -1,0 +1,101 @@
+"""Keep: what happens with a finished Outcome: recorded, told, exposed, shown, in that order."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field, replace
+from typing import Any, Optional, Sequence
+
+from monitoring import logs, outputs, report
+from monitoring.model import AlertRow, Outcome
+from monitoring.runner import Step, level_of
+
+
+@dataclass
+class Pipeline:
+    """The steps after a cycle. A part that is None is not wanted in this run.
+
+    `history` has `record(outcome, interval)` and `prune(now)`; `notifier` is a Notifier;
+    `exporter` an Exporter. `interval` is how far apart cycles are expected, in seconds.
+    """
+
+    interval: float
+    history: Any = None
+    notifier: Any = None
+    exporter: Any = None
+    output: str = ""
+    log_format: str = "auto"
+    verbose: bool = False
+    send_budget: float = 10.0
+    _deliveries: Sequence[Any] = field(default=(), repr=False)
+
+    def steps(self) -> list[Step]:
+        """In the order in which they matter when the power fails between two of them."""
+        wanted = [
+            (self.history, Step("record", self._record)),
+            (self.notifier, Step("tell", self._tell)),
+            (self.exporter, Step("expose", self._expose)),
+            (self.output, Step("output", self._write)),
+            (True, Step("show", self._show)),
+            (self.notifier, Step("heartbeat", self._beat)),
+        ]
+        return [step for part, step in wanted if part]
+
+    def _record(self, outcome: Outcome) -> None:
+        self.history.record(outcome, self.interval)
+        self.history.prune(outcome.at)
+
+    def _tell(self, outcome: Outcome) -> Outcome:
+        rows: tuple[AlertRow, ...] = self.notifier.process(outcome)
+        self._deliveries = self.notifier.deliver(self.send_budget)
+        waiting = tuple(self.notifier.measurements())
+        return replace(outcome, alerts=rows, measurements=(*outcome.measurements, *waiting))
+
+    def _expose(self, outcome: Outcome) -> None:
+        self.exporter.publish(outcome, self._deliveries)
+
+    def _write(self, outcome: Outcome) -> None:
+        outputs.write(self.output, outcome)
+
+    def _show(self, outcome: Outcome) -> None:
+        if logs.json_wanted(self.log_format, sys.stdout):
+            _show_lines(outcome, to_stdout=self.output != "-", verbose=self.verbose)
+        elif self.output != "-":
+            from monitoring import terminal
+
+            terminal.show(outcome, verbose=self.verbose)
+
+    def _beat(self, outcome: Outcome) -> None:
+        self.notifier.heartbeat("fail" if outcome.status.word == "critical" else "success")
+
+
+def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:
+    """One JSON line for the cycle, one for each component and finding that is not fine."""
+    event = {
+        "event.kind": "metric",
+        "event.outcome": _event_outcome(outcome),
+        "event.duration": int(outcome.seconds * 1e9),
+        "payment_api.status": outcome.status.word,
+    }
+    logs.result(level_of(outcome), report.sentence(outcome), event, to_stdout=to_stdout)
+    for component in outcome.components:
+        if verbose or component.status.word != "ok":
+            fields = {"payment_api.component": component.name}
+            shown = report.component_json(component)
+            fields.update({f"payment_api.{k}": v for k, v in shown.items() if k != "details"})
+            if verbose:
+                fields["payment_api.details"] = logs.json_line(report.plain_json(shown["details"]))
+            said = f"{component.name} {component.status.word}: {component.message}"
+            logs.result(_LEVELS[component.status.word], said, fields, to_stdout=to_stdout)
+    for finding in outcome.findings:
+        fields = {"event.kind": "alert", "payment_api.finding": finding.reason}
+        if finding.client:
+            fields["labels.client"] = report.finding_json(finding)["client"]
+        logs.result(_LEVELS[finding.severity.word], finding.sentence, fields, to_stdout=to_stdout)
+
+
+_LEVELS = {"ok": "info", "unknown": "warning", "warning": "warning", "critical": "critical"}
+
+
+def _event_outcome(outcome: Outcome) -> Optional[str]:
+    return {"ok": "success", "unknown": "unknown"}.get(outcome.status.word, "failure")

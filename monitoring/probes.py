@@ -1,0 +1,119 @@
+"""Acquire: the five components asked at the same time, each within its own time.
+
+A row of `PROBES` per component, a module per kind. A probe turns whatever happens into a Reading;
+one that hangs for longer than its time is given up, and harms no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional
+
+from monitoring.catalog import COMPONENTS
+from monitoring.model import Fault, Reading
+from monitoring.probing.cache import probe_cache
+from monitoring.probing.kit import Live
+from monitoring.probing.login import probe_login
+from monitoring.probing.service import probe_service
+from monitoring.probing.vault import probe_vault
+from monitoring.settings import Settings
+
+Probe = Callable[[Live], Reading]
+
+PROBES: Mapping[str, Probe] = {
+    "payment-eapi": functools.partial(probe_service, "payment-eapi"),
+    "payment-sapi": functools.partial(probe_service, "payment-sapi"),
+    "conjur-vault": probe_vault,
+    "redis-cache": probe_cache,
+    "authentication-flow": probe_login,
+}
+#: What a probe that keeps its deadlines may take beyond them on a busy machine.
+_GRACE = 1.0
+#: Between two starts: preparing five requests at one instant would be part of what they measure.
+_APART = 0.004
+
+_log = logging.getLogger("monitoring.probes")
+
+
+def patience(settings: Settings) -> Mapping[str, float]:
+    """Seconds after which a probe is given up. Each request keeps its own deadline; this is the
+    net below, for probes that make several."""
+    services = settings.eapi.timeout + settings.sapi.timeout
+    return {
+        "payment-eapi": settings.eapi.timeout + _GRACE,
+        "payment-sapi": settings.sapi.timeout + _GRACE,
+        "conjur-vault": 2 * settings.conjur.timeout + _GRACE,
+        "redis-cache": 2 * settings.redis.timeout + _GRACE,
+        "authentication-flow": services + _GRACE,
+    }
+
+
+class Team:
+    """Asks components in threads. One whose last probe still hangs is not asked again, so that
+    threads do not pile up in a resident loop."""
+
+    def __init__(self, probes: Mapping[str, Probe] = PROBES) -> None:
+        self._probes = probes
+        self._threads = ThreadPoolExecutor(len(probes), thread_name_prefix="probe")
+        self._hanging: Dict[str, Future[Reading]] = {}
+
+    def ask(self, live: Live, components: Iterable[str] = COMPONENTS) -> List[Reading]:
+        """One Reading per component, in the order given; none takes longer than its `patience`,
+        all together not longer than `run.cycle_deadline`. Never raises for a failed probe."""
+        at, started = live.clock(), time.monotonic()
+        names = list(components)
+        allowed = patience(live.settings)
+        most = live.settings.run.cycle_deadline
+        readings = []
+        with _prompt_threads():
+            asked = {}
+            for name in names:
+                asked[name] = self._start(name, live)
+                time.sleep(_APART)
+            for name in names:
+                seconds = min(allowed.get(name, most), most)
+                readings.append(self._reading(name, asked[name], at, (started, seconds)))
+        return readings
+
+    def _start(self, name: str, live: Live) -> Optional[Future[Reading]]:
+        before = self._hanging.get(name)
+        if before is not None and not before.done():
+            return None
+        return self._threads.submit(self._probes[name], live)
+
+    def _reading(
+        self, name: str, future: Optional[Future[Reading]], at: float, time_of: tuple[float, float]
+    ) -> Reading:
+        if future is None:
+            sentence = "the question of the cycle before still hangs, so it was not asked again"
+            return Reading(name, at, fault=Fault("timeout", sentence))
+        started, seconds = time_of
+        wait([future], timeout=max(0.0, started + seconds - time.monotonic()))
+        if not future.done():
+            self._hanging[name] = future
+            sentence = f"no answer within {seconds:g} s, the probe was given up"
+            return Reading(name, at, fault=Fault("timeout", sentence))
+        error = future.exception()
+        if error is None:
+            return future.result()
+        # A bug of ours must not cost the four other components their turn.
+        _log.error("the probe of %s broke: %s", name, type(error).__name__, exc_info=error)
+        sentence = f"the monitor's own probe broke ({type(error).__name__}); see the log"
+        return Reading(name, at, fault=Fault("internal", sentence))
+
+
+@contextlib.contextmanager
+def _prompt_threads() -> Iterator[None]:
+    """Hand the interpreter on every half millisecond: at the usual five, an answer that has come
+    waits for its turn behind the other probes, and response times tell of us."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)

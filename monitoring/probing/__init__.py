@@ -1,0 +1,1 @@
+"""Acquire: one module per component that `probes` asks."""

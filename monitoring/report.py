@@ -1,0 +1,185 @@
+"""Present: an Outcome as the documented JSON, as one sentence, and as a table of rows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Mapping, Optional, Sequence
+
+from monitoring.model import AlertRow, Component, Finding, Measurement, Outcome, Source
+from monitoring.redact import safe_id
+from monitoring.timestamps import iso
+
+_MAX_DEPTH = 12
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    """The JSON document of a cycle, field for field as DESIGN.md section 4 and README.md list it.
+    What was not measured is None; NaN and infinities become None."""
+    document: dict[str, Any] = {
+        "timestamp": iso(outcome.at),
+        "script": outcome.script,
+        "version": outcome.version,
+        "environment": outcome.environment,
+        "duration_ms": round(outcome.seconds * 1000, 1),
+        "status": outcome.status.word,
+    }
+    if outcome.components:
+        document["components"] = {c.name: component_json(c) for c in outcome.components}
+    document["metrics"] = [_measurement_json(m) for m in outcome.measurements]
+    if outcome.tokens is not None:
+        document["tokens"] = outcome.tokens
+    if outcome.credentials is not None:
+        document["credentials"] = outcome.credentials
+    document["findings"] = [finding_json(f) for f in outcome.findings]
+    document["sources"] = {s.name: source_json(s) for s in outcome.sources}
+    document["alerts"] = [_alert_json(row) for row in outcome.alerts]
+    document.update(outcome.notes)
+    plain: dict[str, Any] = plain_json(document)
+    return plain
+
+
+def component_json(component: Component) -> dict[str, Any]:
+    return {
+        "status": component.status.word,
+        "up": component.up,
+        "response_time_ms": _rounded(component.response_time_ms),
+        "error": component.error,
+        "message": component.message,
+        "details": component.details,
+    }
+
+
+def source_json(source: Source) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "ok": source.ok,
+        "seen": source.seen,
+        "seconds": None if source.seconds is None else round(source.seconds, 3),
+    }
+    if not source.configured:
+        row["configured"] = False
+    if source.error:
+        row["error"] = source.error
+    if source.why:
+        row["why"] = source.why
+    return row
+
+
+def finding_json(finding: Finding) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "reason": finding.reason,
+        "severity": finding.severity.word,
+        "component": finding.component,
+        "sentence": finding.sentence,
+        "evidence": finding.evidence,
+    }
+    if finding.client:
+        row["client"] = safe_id(finding.client)
+    if finding.action:
+        row["action"] = finding.action
+    return row
+
+
+def _measurement_json(measurement: Measurement) -> dict[str, Any]:
+    labels = {name: safe_id(value) for name, value in sorted(measurement.labels.items())}
+    return {"name": measurement.name, "labels": labels, "value": measurement.value}
+
+
+def _alert_json(row: AlertRow) -> dict[str, Any]:
+    alert = row.alert
+    document = {
+        "severity": alert.severity.word,
+        "component": alert.key.component,
+        "metric": alert.key.metric,
+        "value": alert.value,
+        "threshold": alert.threshold,
+        "summary": alert.summary,
+        "state": row.state,
+    }
+    if alert.key.client:
+        document["client"] = safe_id(alert.key.client)
+    if row.since is not None:
+        document["since"] = iso(row.since)
+    if row.why:
+        document["why"] = row.why
+    return document
+
+
+def plain_json(value: Any, depth: int = 0) -> Any:
+    """`value` as JSON types only: tuples and sets become lists, NaN and infinities None, keys and
+    unknown objects their text; deeper than 12 levels is cut with a note."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if depth > _MAX_DEPTH:
+        return "(too deep)"
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain_json(item, depth + 1) for item in value]
+    return str(value)
+
+
+def _rounded(value: Optional[float]) -> Optional[float]:
+    return None if value is None else round(value, 2)
+
+
+def sentence(outcome: Outcome) -> str:
+    """What the cycle found, in one line for a log."""
+    parts = [_components_clause(outcome.components), _tokens_clause(outcome.tokens)]
+    if outcome.credentials is not None:
+        parts.append(f"{len(outcome.credentials)} credentials")
+    if outcome.findings:
+        parts.append(_count(len(outcome.findings), "finding"))
+    firing = sum(row.state == "firing" for row in outcome.alerts)
+    if firing:
+        parts.append(_count(firing, "alert") + " firing")
+    parts += [f"{s.name}: {s.why}" for s in outcome.sources if s.configured and not s.ok]
+    said = ", ".join(part for part in parts if part) or "nothing was measured"
+    return f"{outcome.script} {outcome.status.word}: {said} ({outcome.seconds * 1000:.0f} ms)"
+
+
+def _components_clause(components: Sequence[Component]) -> str:
+    if not components:
+        return ""
+    troubled = [f"{c.name} {c.status.word}" for c in components if c.status.word != "ok"]
+    up = sum(c.up is True for c in components)
+    return f"{up} of {len(components)} components up" + "".join(f", {t}" for t in troubled)
+
+
+def _tokens_clause(tokens: Optional[Mapping[str, Any]]) -> str:
+    if tokens is None or tokens.get("active") is None:
+        return ""
+    return _count(int(tokens["active"]), "live token")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def table(outcome: Outcome) -> tuple[list[str], list[list[Any]]]:
+    """Header and rows for CSV and other tables: one row per credential, client or component."""
+    if outcome.credentials is not None:
+        return _rows("client", outcome.credentials)
+    if outcome.tokens is not None:
+        return _rows("client", outcome.tokens.get("by_client") or {})
+    components = {c.name: component_json(c) for c in outcome.components}
+    for row in components.values():
+        row.pop("details")
+    return _rows("component", components)
+
+
+def _rows(key: str, table_of: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[Any]]]:
+    columns = list(dict.fromkeys(name for row in table_of.values() for name in row))
+    header = [key, *columns]
+    rows = [[safe_id(name), *(row.get(c) for c in columns)] for name, row in table_of.items()]
+    return header, [[_cell(cell) for cell in row] for row in rows]
+
+
+def _cell(value: Any) -> Any:
+    """A spreadsheet runs text that begins with = + - @ as a formula; client ids are hostile."""
+    if isinstance(value, (Mapping, list, tuple)):
+        return str(plain_json(value))
+    if isinstance(value, str) and value[:1] in "=+-@\t" and value:
+        return "'" + value
+    return value

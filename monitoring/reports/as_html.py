@@ -1,0 +1,128 @@
+"""Present: the report as one self-contained HTML file: no script, no network, phone and paper."""
+
+from __future__ import annotations
+
+from html import escape
+
+from monitoring.analysis import Analysis, Figure
+from monitoring.redact import redact
+from monitoring.reports import axis, charts, wording
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6577; --line: #d9dee7; --card: #fff;
+  --page: #f4f6f9; --hue: #2563c9; --good: #1d7a46; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e7ebf2; --soft: #9aa5b8; --line: #343c4b;
+  --card: #1d232e; --page: #12161d; --hue: #78a9ff; --good: #6fd39a; --bad: #ff8a80; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", sans-serif; }
+main { max-width: 60rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.1rem; margin: 0 0 .5rem; }
+header p, .soft { color: var(--soft); margin: .2rem 0 1rem; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: .6rem;
+  padding: 1rem; margin: 1rem 0; break-inside: avoid; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr));
+  gap: .2rem 1.5rem; margin: .6rem 0 0; }
+.facts div { display: flex; flex-direction: column; border-top: 1px solid var(--line);
+  padding: .3rem 0; }
+dt { color: var(--soft); font-size: .85rem; } dd { margin: 0; font-variant-numeric: tabular-nums; }
+table { width: 100%; border-collapse: collapse; } th { text-align: left; color: var(--soft);
+  font-weight: 500; font-size: .85rem; }
+td, th { padding: .3rem .5rem .3rem 0; border-bottom: 1px solid var(--line);
+  overflow-wrap: anywhere; }
+td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.bar { height: .5rem; border-radius: .25rem; background: var(--hue); min-width: 2px; }
+.share { width: 35%; }
+svg { width: 100%; height: auto; display: block; } .grid { stroke: var(--line); stroke-width: 1; }
+.axis { fill: var(--soft); font-size: 11px; } .line { fill: none; stroke: var(--hue);
+  stroke-width: 1.8; stroke-linejoin: round; } .area { fill: var(--hue); opacity: .12; }
+.dot { fill: var(--hue); } .hit { fill: transparent; }
+.hit:hover { fill: var(--hue); opacity: .15; }
+section > p { margin: .3rem 0; } .verdict { font-size: 1.1rem; font-weight: 600; }
+.good { color: var(--good); } .bad { color: var(--bad); }
+td.when { min-width: 5.5rem; } td.word { white-space: nowrap; }
+@media (max-width: 40rem) { .axis { font-size: 19px; } .axis.even { display: none; } }
+@media print { body { background: #fff; } section { border-color: #bbb; } main { padding: 0; } }
+"""
+
+
+def render(analysis: Analysis) -> str:
+    head = escape(wording.title(analysis))
+    body = [
+        f"<header><h1>{head}</h1><p>{escape(wording.period(analysis))}</p></header>",
+        _summary(analysis),
+        *(_figure(figure, analysis) for figure in analysis.figures),
+        _clients(analysis),
+        _anomalies(analysis),
+    ]
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'\">"
+        f"<title>{head}</title><style>{_STYLE}</style></head>"
+        f"<body><main>{''.join(body)}</main></body></html>\n"
+    )
+    return redact(page)
+
+
+def _summary(analysis: Analysis) -> str:
+    tone = {True: "good", False: "bad", None: "soft"}[analysis.meets_target]
+    verdict, *rest = wording.summary(analysis)
+    lines = "".join(f"<p>{escape(line)}</p>" for line in rest)
+    return f'<section><p class="verdict {tone}">{escape(verdict)}</p>{lines}</section>'
+
+
+def _figure(figure: Figure, analysis: Analysis) -> str:
+    step = (analysis.end - analysis.start) / len(figure.steps)
+
+    def tooltip(index: int, value: float) -> str:
+        when = wording.moment(analysis.start + (index + 0.5) * step, analysis.zone)
+        return f"{when}: {wording.number(value, figure.unit)}"
+
+    drawn = charts.line(
+        f"{figure.title} over time",
+        figure.steps,
+        axis.marks(analysis.start, analysis.end, wording.zone_of(analysis.zone)),
+        ceiling=1.0 if figure.unit == "ratio" else None,
+        value_label=lambda value: wording.number(value, "ratio" if figure.unit == "ratio" else ""),
+        tooltip=tooltip,
+    )
+    facts = "".join(
+        f"<div><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>"
+        for label, text in wording.facts(figure, analysis)
+    )
+    title = f"{figure.title} <span class='soft'>({figure.unit})</span>"
+    return f'<section><h2>{title}</h2>{drawn}<dl class="facts">{facts}</dl></section>'
+
+
+def _clients(analysis: Analysis) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(wording.names((use.client,)))}</td>"
+        f'<td class="n">{wording.number(round(use.tokens))}</td>'
+        f'<td class="n">{wording.number(use.share, "ratio")}</td>'
+        f'<td class="share"><div class="bar" style="width:{use.share * 100:.1f}%"></div></td></tr>'
+        for use in analysis.clients
+    )
+    table = (
+        '<table><tr><th>client</th><th class="n">tokens</th><th class="n">share</th><th></th></tr>'
+        f"{rows}</table>"
+    )
+    moved = "".join(f"<p>{escape(line)}</p>" for line in wording.movements(analysis))
+    return (
+        f"<section><h2>Clients</h2>{table if rows else '<p>No client was seen.</p>'}"
+        f"{moved}</section>"
+    )
+
+
+def _anomalies(analysis: Analysis) -> str:
+    if not analysis.anomalies:
+        note = escape(analysis.anomaly_note)
+        return f"<section><h2>Out of habit</h2><p>{note}</p></section>"
+    rows = "".join(
+        f'<tr><td class="when">{escape(wording.moment(found.at, analysis.zone))}</td>'
+        f'<td class="word">{escape(found.severity)}</td><td>{escape(found.sentence)}</td></tr>'
+        for found in analysis.anomalies
+    )
+    header = "<tr><th>when</th><th>severity</th><th>what</th></tr>"
+    return f"<section><h2>Out of habit</h2><table>{header}{rows}</table></section>"

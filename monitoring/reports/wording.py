@@ -1,0 +1,143 @@
+"""Present: the sentences and numbers that every format of the report shares."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Optional
+from zoneinfo import ZoneInfo
+
+from monitoring.analysis import Analysis, Figure
+from monitoring.durations import say
+from monitoring.redact import safe_id
+from monitoring.trends import Trend
+
+_STEADY = 0.0005  # change per day that nobody would call one
+
+
+def number(value: Optional[float], unit: str = "") -> str:
+    """`1,234.5 tokens/min`, `99.97 %`; a dash for what is not known."""
+    if value is None:
+        return "–"
+    if unit == "ratio":
+        return f"{value:.2%}".replace("%", " %")
+    digits = 0 if abs(value) >= 100 or value == int(value) else 1
+    return f"{value:,.{digits}f} {unit}".rstrip()
+
+
+def moment(at: float, zone: str) -> str:
+    """`Mon 23 Nov 02:15` on the wall clock of `zone`."""
+    return dt.datetime.fromtimestamp(at, zone_of(zone)).strftime("%a %d %b %H:%M")
+
+
+def zone_of(name: str) -> dt.tzinfo:
+    """UTC needs no time zone data on the machine."""
+    return dt.timezone.utc if name == "UTC" else ZoneInfo(name)
+
+
+def trend(found: Trend) -> str:
+    """`rising 12 %/day (8 to 15)`, or why no trend can be told."""
+    if found.per_day is None or found.low is None or found.high is None:
+        return found.why
+    if max(abs(found.low), abs(found.high)) < _STEADY:
+        return "steady"
+    if not found.told:
+        return f"no trend can be told: {found.low:+.1%} to {found.high:+.1%} a day".replace(
+            "%", " %"
+        )
+    word = "rising" if found.per_day > 0 else "falling"
+    low, high = sorted((abs(found.low) * 100, abs(found.high) * 100))
+    digits = 0 if abs(found.per_day) >= 0.02 else 1
+    rate = f"{abs(found.per_day) * 100:.{digits}f} %/day"
+    return f"{word} {rate} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def busiest(figure: Figure, zone: str) -> str:
+    """`09:00 (120), 10:00 (118) UTC`."""
+    hours = ", ".join(
+        f"{hour:02d}:00 ({number(mean, figure.unit)})" for hour, mean in figure.busiest
+    )
+    return f"{hours} {zone}" if hours else "not known: too few hours of the day were watched"
+
+
+def title(analysis: Analysis) -> str:
+    return f"Token usage, {say(analysis.end - analysis.start)}"
+
+
+def period(analysis: Analysis) -> str:
+    zone = analysis.zone
+    return f"{moment(analysis.start, zone)} to {moment(analysis.end, zone)} ({zone})"
+
+
+def watched(analysis: Analysis) -> str:
+    """How much of the time was watched; the rest is unknown, not zero."""
+    if analysis.watched > 0.995:
+        return "The whole time was watched."
+    share = number(analysis.watched, "ratio")
+    return f"{share} of the time was watched; the rest is unknown and counted nowhere."
+
+
+def summary(analysis: Analysis) -> list[str]:
+    """What is said before the figures, a sentence each; the verdict on the target first."""
+    lines = [success(analysis)]
+    if analysis.failures:
+        reasons = ", ".join(f"{safe_id(r)} {number(round(n))}" for r, n in analysis.failures)
+        lines.append(f"Failed validations by reason: {reasons}.")
+    if analysis.minted is not None:
+        minted = number(round(analysis.minted))
+        lines.append(
+            f"The services counted {minted} new tokens, those minted while nobody looked included."
+        )
+    return [*lines, watched(analysis), *analysis.notes]
+
+
+def movements(analysis: Analysis) -> list[str]:
+    """Who joined and who left, and what that means here."""
+    if analysis.edge is None:
+        return ["Too little time was watched to tell who joined or left."]
+    edge = say(analysis.edge)
+    return [
+        f"Joined (unseen in the first {edge}): {names(analysis.joined)}",
+        f"Left (unseen in the last {edge}): {names(analysis.left)}",
+    ]
+
+
+def success(analysis: Analysis) -> str:
+    """The success rate against its target, in a sentence."""
+    if analysis.success is None:
+        return "No validation was counted, so the success rate is unknown."
+    verdict = "meets" if analysis.meets_target else "misses"
+    rate, target = number(analysis.success, "ratio"), number(analysis.success_target, "ratio")
+    return f"{rate} of validations succeeded, which {verdict} the target of {target}."
+
+
+def names(clients: tuple[str, ...], most: int = 10) -> str:
+    """Client ids made fit to print, the first `most` of them; `none` when there are none."""
+    shown = ", ".join(safe_id(client) for client in clients[:most])
+    more = f" and {len(clients) - most} more" if len(clients) > most else ""
+    return f"{shown}{more}" if shown else "none"
+
+
+def facts(figure: Figure, analysis: Analysis) -> list[tuple[str, str]]:
+    """What is said of one figure, as (label, text)."""
+    spread, unit, zone = figure.spread, figure.unit, analysis.zone
+    rows = [
+        ("median", number(spread.median, unit)),
+        ("95th percentile", number(spread.p95, unit)),
+        ("highest", f"{number(spread.high, unit)} at {moment(spread.high_at, zone)}"),
+        ("lowest", f"{number(spread.low, unit)} at {moment(spread.low_at, zone)}"),
+        ("trend", trend(figure.trend)),
+    ]
+    if unit != "ratio":
+        rows.append(("busiest hours", busiest(figure, zone)))
+    if figure.total is not None:
+        rows.insert(0, ("in the time watched", number(figure.total, unit.partition("/")[0])))
+    if figure.gaps:
+        rows.append(("not watched", gaps(figure, zone)))
+    return rows
+
+
+def gaps(figure: Figure, zone: str, most: int = 3) -> str:
+    longest = sorted(figure.gaps, key=lambda gap: -gap.seconds)[:most]
+    shown = ", ".join(f"{say(g.seconds)} from {moment(g.start, zone)}" for g in longest)
+    more = len(figure.gaps) - len(longest)
+    return f"{shown} and {more} more" if more else shown

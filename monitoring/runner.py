@@ -1,0 +1,138 @@
+"""Keep: when cycles run, and in which order an Outcome is recorded, told, exposed and shown.
+
+A step that fails is logged and the next one runs; a cycle that fails is an Outcome that says so.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Callable, ContextManager, Optional, Sequence
+
+from monitoring import __version__
+from monitoring.logs import LOGGER
+from monitoring.model import OperatorError, Outcome, Severity, Source, worst
+from monitoring.redact import redact
+from monitoring.state import StateError
+
+Cycle = Callable[[float], Outcome]
+
+
+class Stopped(BaseException):
+    """SIGTERM or Ctrl-C arrived; not an Exception, so that nothing but the door catches it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something done with an Outcome. It may return an enriched Outcome for the steps after it,
+    or None."""
+
+    name: str
+    run: Callable[[Outcome], Optional[Outcome]]
+
+
+class Runner:
+    """Runs `cycle` and then every step. `clock` gives epoch seconds, `ticks` a monotonic time."""
+
+    def __init__(
+        self,
+        script: str,
+        environment: str,
+        cycle: Cycle,
+        steps: Sequence[Step],
+        *,
+        before: Sequence[Callable[[], None]] = (),
+        exclusive: Callable[[], ContextManager[Any]] = nullcontext,
+        clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._script, self._environment = script, environment
+        self._before, self._exclusive = tuple(before), exclusive
+        self._cycle, self._steps = cycle, tuple(steps)
+        self._clock, self._ticks = clock, ticks
+        self._stop = threading.Event()
+
+    def once(self) -> Outcome:
+        """One cycle with all its steps, alone among the runs of this script. A failed cycle is an
+        Outcome whose only source, `monitor`, is not ok. Raises StateLocked when another run holds
+        the lock for too long; nothing was measured then."""
+        with self._exclusive():
+            return self._alone()
+
+    def _alone(self) -> Outcome:
+        for begin in self._before:
+            begin()
+        now, started = self._clock(), self._ticks()
+        outcome, why = _attempt("cycle", lambda: self._cycle(now))
+        if outcome is None:
+            outcome = self._failed(now, why)
+        outcome = replace(outcome, seconds=self._ticks() - started)
+        for step in self._steps:
+            outcome = self._take(step, outcome)
+        return outcome
+
+    def loop(self, interval: float) -> None:
+        """Cycles on a fixed grid of `interval` seconds until `stop`; a cycle that overruns skips
+        the ticks it missed instead of running late for ever."""
+        origin, tick = self._ticks(), 0
+        while not self._stop.is_set():
+            try:
+                self.once()
+            except StateError as error:
+                LOGGER.error("cycle skipped: %s", error)
+            tick = max(tick + 1, int((self._ticks() - origin) / interval) + 1)
+            self._stop.wait(max(0.0, origin + tick * interval - self._ticks()))
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _take(self, step: Step, outcome: Outcome) -> Outcome:
+        def work() -> Outcome:
+            return step.run(outcome) or outcome
+
+        after, why = _attempt(step.name, work)
+        if after is not None:
+            return after
+        # A step that broke leaves its mark: the steps after it show that something is missing.
+        broken = Source(f"monitor:{step.name}", ok=False, why=why, error="internal")
+        return replace(outcome, sources=(*outcome.sources, broken))
+
+    def _failed(self, now: float, why: str) -> Outcome:
+        broken = Source("monitor", ok=False, why=why, error="internal")
+        return Outcome(
+            self._script, self._environment, __version__, now, seconds=0.0, sources=(broken,)
+        )
+
+
+def _attempt(name: str, work: Callable[[], Outcome]) -> tuple[Optional[Outcome], str]:
+    """`work`'s result, or None and why not, fit to be kept and told. The one broad except of a
+    cycle (STYLE.md rule 7)."""
+    try:
+        return work(), ""
+    except OperatorError as error:  # its sentence says all; a traceback would hide it
+        LOGGER.critical("%s failed: %s", name, error)
+        return None, redact(str(error))
+    except Exception as error:  # noqa: BLE001
+        LOGGER.critical("%s failed: %s: %s", name, type(error).__name__, error, exc_info=True)
+        return None, redact(f"{type(error).__name__}: {error}")
+
+
+def stop_on_signals() -> None:
+    """From now on SIGTERM, SIGINT and SIGHUP raise `Stopped` in the main thread, once."""
+
+    def raise_stopped(number: int, _frame: Any) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        raise Stopped(signal.Signals(number).name)
+
+    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, raise_stopped)
+
+
+def level_of(outcome: Outcome) -> str:
+    """The log level of a cycle's summary line."""
+    levels = {Severity.OK: "info", Severity.UNKNOWN: "error", Severity.WARNING: "warning"}
+    return levels.get(worst([outcome.status]), "critical")

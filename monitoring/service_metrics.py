@@ -1,0 +1,132 @@
+"""Acquire: the counters and gauges of a service's Prometheus endpoint, of all its instances."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import List, Mapping, NamedTuple, Optional, Tuple
+
+from monitoring import prometheus_text, service_counters
+from monitoring.http import urls as http_urls
+from monitoring.http_client import HttpClient, HttpFault, Reply
+from monitoring.model import Fault
+from monitoring.service_counters import CounterSample, GaugeSample
+from monitoring.settings import ServiceMetricsSettings, ServiceSettings
+
+__all__ = ["CounterSample", "GaugeSample", "ServiceMetrics", "read"]
+
+MAX_BYTES = 16 << 20
+_AT_ONCE = 8
+#: Without it a server may choose OpenMetrics (FACTS.md section 5).
+ACCEPT = "text/plain;version=0.0.4"
+
+
+class InstanceFault(NamedTuple):
+    """Why one instance could not be read; `instance` is its scheme://host:port."""
+
+    instance: str
+    fault: Fault
+
+
+@dataclass(frozen=True)
+class ServiceMetrics:
+    """What the instances of one service count. `samples` are canonical (service_counters);
+    `instances` those that were read; `clients_left_out` above the bound. Nothing configured:
+    everything empty and `configured` False."""
+
+    service: str
+    samples: Tuple[CounterSample, ...] = ()
+    gauges: Tuple[GaugeSample, ...] = ()
+    instances: Tuple[str, ...] = ()
+    faults: Tuple[InstanceFault, ...] = ()
+    clients_left_out: int = 0
+    seconds: float = 0.0
+    configured: bool = True
+
+
+class _One(NamedTuple):
+    origin: str
+    instance: str = ""
+    samples: Tuple[CounterSample, ...] = ()
+    gauges: Tuple[GaugeSample, ...] = ()
+    left_out: int = 0
+    seconds: float = 0.0
+    fault: Optional[Fault] = None
+
+
+def read(
+    http: HttpClient,
+    service: ServiceSettings,
+    mapping: ServiceMetricsSettings,
+    *,
+    headers: Optional[Mapping[str, str]] = None,
+) -> ServiceMetrics:
+    """Read every instance at the same time. Raises nothing: what failed is among `faults`."""
+    urls = _urls(service)
+    if not urls:
+        return ServiceMetrics(service.name, configured=False)
+    asked = {"Accept": ACCEPT, **(headers or {})}
+
+    def one(url: str) -> _One:
+        return _read_one(http, url, service.timeout, mapping, headers=asked)
+
+    with ThreadPoolExecutor(min(_AT_ONCE, len(urls)), "metrics") as pool:
+        found = list(pool.map(one, urls))
+    good = [f for f in found if f.fault is None]
+    return ServiceMetrics(
+        service.name,
+        samples=tuple(sample for f in good for sample in f.samples),
+        gauges=tuple(gauge for f in good for gauge in f.gauges),
+        instances=tuple(f.instance for f in good),
+        faults=tuple(InstanceFault(f.origin, f.fault) for f in found if f.fault is not None),
+        clients_left_out=max((f.left_out for f in good), default=0),
+        seconds=max((f.seconds for f in good), default=0.0),
+    )
+
+
+def _urls(service: ServiceSettings) -> List[str]:
+    if service.metrics_urls:
+        return list(dict.fromkeys(service.metrics_urls))
+    path = service.paths.get("metrics", "")
+    return [service.url.rstrip("/") + "/" + path.lstrip("/")] if service.url and path else []
+
+
+def _read_one(
+    http: HttpClient,
+    url: str,
+    timeout: float,
+    mapping: ServiceMetricsSettings,
+    *,
+    headers: Mapping[str, str],
+) -> _One:
+    origin = _origin(url)
+    try:
+        reply = http.get(url, headers=headers, timeout=timeout, max_bytes=MAX_BYTES)
+    except HttpFault as error:
+        return _One(origin, fault=error.fault)
+    if reply.status != 200:
+        return _One(origin, fault=_refused(reply))
+    try:
+        text = reply.body.decode("utf-8", "replace")
+        samples = prometheus_text.read(text, service_counters.wanted(mapping)).samples
+    except ValueError as error:
+        return _One(origin, fault=Fault("body", f"{origin}: {error}"))
+    instance = service_counters.instance_of(origin, samples)
+    counted, left_out = service_counters.counters(samples, instance, mapping)
+    told = service_counters.gauges(samples, instance)
+    return _One(origin, instance, tuple(counted), tuple(told), left_out, reply.seconds)
+
+
+def _origin(url: str) -> str:
+    try:
+        return http_urls.origin(http_urls.parse(url))
+    except ValueError:
+        return "a metrics URL that cannot be used"
+
+
+def _refused(reply: Reply) -> Fault:
+    if reply.status in (401, 403):
+        return Fault("auth", f"{reply.url} does not let us read its metrics ({reply.status})")
+    if reply.status == 404:
+        return Fault("http", f"{reply.url} has no metrics at the configured path (404)")
+    return Fault("http", f"{reply.url} answered {reply.status} instead of its metrics")

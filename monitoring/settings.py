@@ -1,0 +1,295 @@
+"""Values: the frozen settings every part is built from; `configuration.load` makes one.
+
+Durations are seconds, sizes bytes. An empty string means "not configured". Secrets are `Secret`:
+they print masked and are read with `reveal()`, at the door that needs them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Optional
+from urllib.parse import urlsplit
+
+
+@dataclass(frozen=True, repr=False)
+class Secret:
+    """A value that must not be shown. `path` set: re-read on every `reveal()`, so that a rotated
+    file is picked up. Falsy when empty."""
+
+    value: str = ""
+    path: str = ""
+
+    def reveal(self) -> str:
+        """The secret itself; raises OSError when its file cannot be read."""
+        return Path(self.path).read_text(encoding="utf-8").strip() if self.path else self.value
+
+    def __bool__(self) -> bool:
+        return bool(self.value or self.path)
+
+    def __repr__(self) -> str:
+        return "Secret(set)" if self else "Secret(empty)"
+
+    __str__ = __repr__
+
+
+@dataclass(frozen=True)
+class TlsSettings:
+    verify: bool = True
+    ca_file: str = ""
+
+
+@dataclass(frozen=True)
+class ServiceSettings:
+    """One Spring Boot service. `paths` by purpose: health, detailed, metrics, and for EAPI
+    token, for SAPI validate. Values are paths below `url`; empty: the service has none.
+    `metrics_urls`: several instances to be summed (empty: url + paths['metrics'])."""
+
+    name: str
+    url: str
+    paths: Mapping[str, str]
+    timeout: float = 5.0
+    tls: TlsSettings = TlsSettings()
+    metrics_urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RedisSettings:
+    host: str = "localhost"
+    port: int = 6379
+    username: str = ""
+    password: Secret = Secret()
+    db: int = 0
+    ssl: bool = False
+    tls: TlsSettings = TlsSettings()
+    sentinels: tuple[tuple[str, int], ...] = ()
+    master: str = "mymaster"
+    cluster: bool = False
+    prefer_replicas: bool = False
+    timeout: float = 2.0
+    scan_timeout: float = 10.0
+
+
+@dataclass(frozen=True)
+class ConjurSettings:
+    url: str = ""
+    account: str = "payment-system"
+    login: str = ""
+    api_key: Secret = Secret()
+    jwt_file: str = ""
+    jwt_service_id: str = ""
+    variable_template: str = "payment/credentials/{client_id}"
+    timeout: float = 5.0
+    tls: TlsSettings = TlsSettings()
+
+
+@dataclass(frozen=True)
+class CanarySettings:
+    """The client that proves logins work. `proof_interval`: seconds between negative proofs."""
+
+    client_id: str = ""
+    client_secret: Secret = Secret()
+    audience: str = "payment-sapi"
+    permission: str = "view_status"
+    max_lifetime: float = 3600.0
+    max_clock_skew: float = 30.0
+    proof_interval: float = 3600.0
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A threshold as configured, in the unit of the catalogue's Threshold (not yet scaled)."""
+
+    warning: Optional[float]
+    critical: Optional[float]
+
+
+@dataclass(frozen=True)
+class SlaSettings:
+    """`availability` targets by component as ratios (0.999); `overall` the whole's target."""
+
+    availability: Mapping[str, float] = field(default_factory=dict)
+    overall: float = 0.999
+    authentication_success: float = 0.9997
+
+
+@dataclass(frozen=True)
+class TokenSettings:
+    profile: str = "auto"
+    patterns: tuple[str, ...] = ()
+    max_keys: Optional[int] = None
+    time_budget: Optional[float] = None
+    max_lifetime: float = 3600.0
+    algorithms: tuple[str, ...] = ("HS256",)
+    issuer: str = "payment-eapi"
+    audience: str = "payment-sapi"
+    permissions: tuple[str, ...] = ("process_payment", "view_status")
+    rate_window: float = 900.0
+    top_clients: int = 50
+    clock_skew: float = 30.0
+    ttl_tolerance: float = 60.0
+    accepted_findings: tuple[str, ...] = ()  # hygiene findings that are reported, not warned of
+
+
+@dataclass(frozen=True)
+class CredentialSettings:
+    rotation_days: float = 90.0
+    due_soon_days: float = 14.0
+    per_client_days: Mapping[str, float] = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()
+    transition: float = 3600.0
+    failure_window: float = 3600.0
+    top_clients: int = 50
+    false_alerts_per_client_month: float = 0.1
+    per_client_sensitivity: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServiceMetricsSettings:
+    """How counters of the services are named; lists because two families exist (FACTS.md)."""
+
+    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    client_labels: tuple[str, ...] = ("clientId", "client_id")
+
+
+@dataclass(frozen=True)
+class AlertSettings:
+    """`dashboards` and `runbooks` are base URLs; empty: no links."""
+
+    failure_threshold: int = 2
+    recovery_threshold: int = 2
+    window: Optional[tuple[int, int]] = None  # M of N
+    reminder_interval: Mapping[str, float] = field(default_factory=dict)  # by severity word
+    give_up_after: float = 86400.0
+    send_budget: float = 10.0
+    group_above: int = 5
+    flap_changes: int = 6
+    flap_window: float = 3600.0
+    runbooks: str = ""
+    dashboards: str = ""
+
+
+@dataclass(frozen=True)
+class Maintenance:
+    """A planned window: either `cron` + `duration` or `start`..`end`; `zone` an IANA name."""
+
+    name: str
+    cron: str = ""
+    duration: float = 0.0
+    start: Optional[float] = None
+    end: Optional[float] = None
+    zone: str = "UTC"
+    components: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Silence:
+    """`match` maps alert key fields (component, metric, client, script) to glob patterns."""
+
+    match: Mapping[str, str]
+    owner: str
+    reason: str
+    until: float
+
+
+@dataclass(frozen=True)
+class Route:
+    """Extra routing: alerts that match go to `channels` (replacing the severity's list)."""
+
+    channels: tuple[str, ...]
+    match: Mapping[str, str] = field(default_factory=dict)
+    severities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class NotificationSettings:
+    """`by_severity`: critical, warning, info -> channel names. `channels`: name -> its section of
+    CHANNEL_CONFIG, checked, secrets as `Secret`; only channels that are on. `off`: name -> why."""
+
+    by_severity: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    channels: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    off: Mapping[str, str] = field(default_factory=dict)
+    routes: tuple[Route, ...] = ()
+    silences: tuple[Silence, ...] = ()
+    maintenance: tuple[Maintenance, ...] = ()
+
+
+@dataclass(frozen=True)
+class HistorySettings:
+    """Where samples are kept and how long; `prometheus_url` set: lookbacks read from there."""
+
+    raw_for: float = 48 * 3600.0
+    fine_for: float = 14 * 86400.0
+    retention: float = 90 * 86400.0
+    max_series: int = 2000
+    prometheus_url: str = ""
+    prometheus_headers: Mapping[str, Secret] = field(default_factory=dict)
+    prometheus_params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Intervals of the loops by script name; `cron_interval`: how often cron starts us."""
+
+    intervals: Mapping[str, float] = field(default_factory=dict)
+    cron_interval: float = 300.0
+    cycle_deadline: float = 30.0
+    lock_wait: float = 5.0
+    heartbeat_url: Secret = Secret()
+    user_agent: str = "payment-api-monitoring/1.0 (canary; see docs/security.md)"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where one effective setting came from, for `--check-config`; secrets already masked."""
+
+    name: str
+    shown: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    environment: str
+    eapi: ServiceSettings
+    sapi: ServiceSettings
+    rotation_url: str
+    rotation_tls: TlsSettings
+    auth_token: Secret
+    redis: RedisSettings
+    conjur: ConjurSettings
+    canary: CanarySettings
+    thresholds: Mapping[str, Limit]  # by Threshold.name
+    sla: SlaSettings
+    tokens: TokenSettings
+    credentials: CredentialSettings
+    service_metrics: ServiceMetricsSettings
+    alerts: AlertSettings
+    notifications: NotificationSettings
+    history: HistorySettings
+    run: RunSettings
+    state_dir: Path
+    origins: tuple[Origin, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def secrets_of(value: object) -> Iterator[str]:
+    """Every secret inside settings, revealed, and every password inside a URL, for the redaction
+    list; files that cannot be read are left to whoever needs them."""
+    if isinstance(value, Secret):
+        with contextlib.suppress(OSError):
+            yield value.reveal()
+    elif isinstance(value, str) and "://" in value:
+        with contextlib.suppress(ValueError):
+            yield urlsplit(value).password or ""
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from secrets_of(item)
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from secrets_of(item)
+    elif dataclasses.is_dataclass(value):
+        for part in dataclasses.fields(value):
+            yield from secrets_of(getattr(value, part.name))

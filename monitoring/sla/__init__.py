@@ -1,0 +1,1 @@
+"""Present: service levels read from history and written as a report."""

@@ -1,0 +1,65 @@
+"""Decision: is a figure within its configured limits?
+
+One ladder for all three scripts: which thresholds concern a measurement comes from the catalogue,
+their numbers from the settings.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Iterable, Iterator, Mapping, Optional, Tuple
+
+from monitoring.catalog import THRESHOLDS, Threshold
+from monitoring.model import Measurement, Severity, Verdict
+from monitoring.settings import Limit
+
+
+def judge(measurements: Iterable[Measurement], limits: Mapping[str, Limit]) -> Tuple[Verdict, ...]:
+    """One verdict for each measurement and each threshold that concerns it, in their order.
+
+    `limits` maps `Threshold.name` to numbers in the threshold's unit; a name that is absent, or
+    has neither number, judges nothing. `Verdict.limit` is the number crossed, in the metric's
+    unit (None: none was crossed). A limit is crossed when it is reached. `why` is one of
+    `above_critical`, `above_warning`, `below_critical`, `below_warning`, `within_limits`,
+    `not_measured` (value None or NaN: severity UNKNOWN).
+    """
+    return tuple(verdict for figure in measurements for verdict in _verdicts(figure, limits))
+
+
+def concerns(threshold: Threshold, measurement: Measurement) -> bool:
+    """Whether the threshold judges this measurement: same metric, labels among its `where`."""
+    if threshold.metric != measurement.name:
+        return False
+    return all(measurement.labels.get(name) in among for name, among in threshold.where.items())
+
+
+def _verdicts(figure: Measurement, limits: Mapping[str, Limit]) -> Iterator[Verdict]:
+    for name, threshold in THRESHOLDS.items():
+        limit = limits.get(name)
+        if limit is None or (limit.warning is None and limit.critical is None):
+            continue
+        if concerns(threshold, figure):
+            yield _verdict(figure, threshold, limit)
+
+
+def _verdict(figure: Measurement, threshold: Threshold, limit: Limit) -> Verdict:
+    if figure.value is None or math.isnan(figure.value):
+        return Verdict(figure, Severity.UNKNOWN, None, "not_measured", threshold.name)
+    side = "above" if threshold.worse == "higher" else "below"
+    ladder = ((Severity.CRITICAL, limit.critical), (Severity.WARNING, limit.warning))
+    for severity, number in ladder:
+        bound = None if number is None else number * threshold.scale
+        if _reached(figure.value, bound, threshold):
+            return Verdict(figure, severity, bound, f"{side}_{severity.word}", threshold.name)
+    return Verdict(figure, Severity.OK, None, "within_limits", threshold.name)
+
+
+def _reached(value: float, bound: Optional[float], threshold: Threshold) -> bool:
+    if bound is None:
+        return False
+    if threshold.worse == "lower":
+        return value <= bound
+    # A clock may be wrong in either direction; every other figure that is worse when higher
+    # cannot be far below zero.
+    skew = threshold.metric == "payment_api_clock_skew_seconds"
+    return (abs(value) if skew else value) >= bound

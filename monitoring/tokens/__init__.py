@@ -1,0 +1,1 @@
+"""Decision: what the token census counts, finds and reports; its sources beside it."""

@@ -1,0 +1,115 @@
+"""Acquire: one cycle of token_usage_metrics: look, remember, judge, in that order."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable, Optional, Sequence
+
+from monitoring import __version__, redis_client, thresholds
+from monitoring.cache.scan import Progress
+from monitoring.canary_log import CanaryLog
+from monitoring.counter_memory import CounterMemory, Recent, together
+from monitoring.model import Outcome
+from monitoring.settings import Settings
+from monitoring.state import State
+from monitoring.tokens.document import document
+from monitoring.tokens.findings import findings
+from monitoring.tokens.forgeries import without
+from monitoring.tokens.habits import Habits
+from monitoring.tokens.measurements import Looked, measurements
+from monitoring.tokens.services import ServiceFigures, figures, increases
+from monitoring.tokens.sources import Census, ServiceLook, Services, take_census
+from monitoring.tokens.verdict_memory import VerdictMemory
+
+SCRIPT = "token_usage_metrics"
+
+
+class TokenUsage:
+    """The cycle, with what lives from one to the next. `eapi` and `sapi` are HttpClients."""
+
+    def __init__(self, settings: Settings, state: State, *, eapi: Any, sapi: Any) -> None:
+        self._settings = settings
+        self._services = Services({"eapi": eapi, "sapi": sapi}, settings)
+        self._counters = CounterMemory(state, SCRIPT)
+        self._recent = {
+            name: Recent(state, SCRIPT, name, window=settings.tokens.rate_window)
+            for name in ("eapi", "sapi")
+        }
+        self._verdicts = VerdictMemory(state, SCRIPT)
+        self._habits = Habits(state)
+        self._canary = (settings.canary.client_id,)
+        self._canary_log = CanaryLog(state, settings.environment)
+
+    def cycle(self, now: float, progress: Optional[Progress] = None) -> Outcome:
+        """Ask the services while the cache is scanned, then judge."""
+        started = time.monotonic()
+        asked = self._services.begin()
+        census = take_census(self._connect, self._settings, now, progress=progress)
+        looks = self._services.collect(asked)
+        looked = self._looked(now, census, looks)
+        measured = measurements(looked)
+        verdicts = thresholds.judge(measured, self._settings.thresholds)
+        return Outcome(
+            script=SCRIPT,
+            environment=self._settings.environment,
+            version=__version__,
+            at=now,
+            seconds=time.monotonic() - started,
+            measurements=measured,
+            verdicts=verdicts,
+            findings=(
+                *findings(looked, verdicts, now, rules=census.rules, policy=self._settings.tokens),
+                *self._habits.feed(measured, now),
+            ),
+            sources=(census.source, *(look.source for look in looks)),
+            tokens=document(looked),
+        )
+
+    def _connect(self) -> Any:
+        # A new one each time: who is primary is looked up again.
+        return redis_client.connect(self._settings.redis)
+
+    def _looked(self, now: float, census: Census, looks: Sequence[ServiceLook]) -> Looked:
+        report = census.report
+        services = self._counted(now, looks)
+        cached = None
+        if services.validations is None and report is not None and not report.truncated:
+            cached = self._verdicts.add(now, report.counted.validations.by_reason)
+        return Looked(
+            services,
+            report,
+            census.result,
+            layout_known=census.layout_known,
+            cached_failures=cached,
+        )
+
+    def _counted(self, now: float, looks: Sequence[ServiceLook]) -> ServiceFigures:
+        samples = {look.service: look.samples for look in looks if look.samples is not None}
+        growth = self._counters.advance(now, samples)
+        since = self._canary_log.since_last_look(SCRIPT)
+        ever, canary = self._canary_log.total(), self._canary[0]
+        growth = without(growth, ever=ever, since=since, canary=canary)
+        windows = [
+            recent.add(now, growth.of(name).seconds, increases(growth.of(name), self._canary))
+            for name, recent in self._recent.items()
+        ]
+        return figures(growth, together(windows), self._canary)
+
+
+def with_progress(
+    cycle: Callable[[float, Optional[Progress]], Outcome], shown: bool
+) -> Callable[[float], Outcome]:
+    """`cycle` as the runner wants it, with a progress bar when `shown`."""
+
+    def run(now: float) -> Outcome:
+        if not shown:
+            return cycle(now, None)
+        from monitoring.tokens.progress import ProgressBar
+
+        bar = ProgressBar()
+        try:
+            return cycle(now, bar)
+        finally:
+            bar.close()
+
+    return run

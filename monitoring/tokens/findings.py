@@ -1,0 +1,250 @@
+"""Decision: what is wrong with tokens, as findings: a count, whose, a sentence, and the cure.
+
+Where a threshold judges the same thing (tokens without expiry, unreadable values, the cliff), the
+finding has the threshold's name and its verdict's severity, so that both make one alert.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator, Mapping, Optional, Sequence, Tuple
+
+from monitoring.cache.profiles import Rule
+from monitoring.durations import say
+from monitoring.model import Finding, Severity, Verdict, worst
+from monitoring.redact import safe_id
+from monitoring.settings import TokenSettings
+from monitoring.timestamps import iso_seconds
+from monitoring.tokens.disagreements import disagreements
+from monitoring.tokens.hygiene import HygieneFinding
+from monitoring.tokens.measurements import CLIFF_LEAST, Looked
+from monitoring.tokens.results import TokenResult
+
+CACHE = "redis-cache"
+
+#: Hygiene findings that a threshold judges, by the threshold's name.
+_JUDGED = {"without_ttl": "tokens_without_ttl"}
+#: Whoever finds these may forge tokens.
+_CRITICAL = ("alg_none",)
+_SHOWN = 5
+_IRREGULAR = {"are": "is", "have": "has", "were": "was", "carry": "carries", "never": "never"}
+
+
+def findings(
+    looked: Looked,
+    verdicts: Sequence[Verdict],
+    now: float,
+    *,
+    rules: Sequence[Rule],
+    policy: TokenSettings,
+) -> Tuple[Finding, ...]:
+    """Everything of the cycle, in the order in which it is told. What the policy accepts, and
+    what is only to be known, has the severity OK."""
+    return (
+        *_layout(looked, rules),
+        *_hygiene(looked.result, verdicts, policy),
+        *_undecodable(looked.result, verdicts),
+        *_cliff(looked.result, verdicts, now),
+        *_clients(looked.result, now),
+        *disagreements(looked),
+        *_truncated(looked),
+    )
+
+
+def severity_of(threshold: str, verdicts: Sequence[Verdict]) -> Severity:
+    """The worst verdict of a threshold (its key); OK when it judged nothing, or knew nothing."""
+    found = (v.severity for v in verdicts if v.threshold.partition(".")[2] == threshold)
+    return worst(s for s in found if s is not Severity.UNKNOWN)
+
+
+def _layout(looked: Looked, rules: Sequence[Rule]) -> Iterator[Finding]:
+    report, patterns = looked.report, _patterns(rules)
+    if report is None or report.truncated:
+        return
+    tokens = sum(report.matched.get(pattern, 0) for pattern in patterns)
+    if tokens:
+        return
+    tried = f"tried {', '.join(patterns)}"
+    if not report.seen:
+        sentence = f"The cache holds no key at all ({tried})."
+    else:
+        kind = "a token's" if report.anything_matched else "of a known kind"
+        sentence = f"None of the cache's {report.seen:,} keys is {kind} ({tried})"
+        sentence += f"; there are {_prefixes(report.prefixes)}." if report.prefixes else "."
+    yield Finding(
+        "no_tokens",
+        Severity.WARNING,
+        sentence,
+        CACHE,
+        category="availability",
+        evidence={"patterns": patterns, "prefixes": dict(report.prefixes), "keys": report.seen},
+        meaning="Either no client has logged in for a token's life, or the tokens are elsewhere.",
+        action="Compare REDIS_DB and the TOKENS profile or patterns with where EAPI writes.",
+    )
+
+
+def _patterns(rules: Sequence[Rule]) -> list[str]:
+    return [rule.pattern for rule in rules if rule.role == "token"]
+
+
+def _prefixes(prefixes: Mapping[str, int]) -> str:
+    ranked = sorted(prefixes.items(), key=lambda item: (-item[1], item[0]))
+    return "keys like " + ", ".join(prefix for prefix, _ in ranked[:_SHOWN])
+
+
+def _hygiene(
+    result: Optional[TokenResult], verdicts: Sequence[Verdict], policy: TokenSettings
+) -> Iterator[Finding]:
+    for found in result.hygiene if result else ():
+        reason = _JUDGED.get(found.name, found.name)
+        severity, why = Severity.WARNING, ""
+        if found.name in policy.accepted_findings:
+            severity, why = Severity.OK, " Accepted by the configuration."
+        elif found.name in _JUDGED:
+            severity = severity_of(reason, verdicts)
+        elif found.name in _CRITICAL:
+            severity = Severity.CRITICAL
+        elif found.name == "expired_served" and _explained_by_clocks(result, policy):
+            severity = Severity.OK
+            why = f" A clock difference of {say(policy.clock_skew)} explains as many."
+        yield Finding(
+            reason,
+            severity,
+            _with_worst(found) + why,
+            CACHE,
+            evidence={"count": found.count, "worst": _named(found.worst)},
+            action=found.cure,
+        )
+
+
+def _explained_by_clocks(result: Optional[TokenResult], policy: TokenSettings) -> bool:
+    """Whether no more tokens are past exp than die within the tolerated clock difference: the
+    cache's clock may be that much behind ours."""
+    if result is None:
+        return False
+    dying_per_second = result.expiring.get("5m", 0) / 300
+    return result.expired <= max(1.0, dying_per_second * policy.clock_skew)
+
+
+def _with_worst(found: HygieneFinding) -> str:
+    whose = ", ".join(f"{safe_id(client)} ({count:,})" for client, count in found.worst[:3])
+    sentence = _singular(found.sentence) if found.count == 1 else found.sentence
+    return f"{sentence} Most: {whose}." if whose else sentence
+
+
+def _singular(sentence: str) -> str:
+    """`1 tokens are …` as people say it."""
+    sentence = re.sub(r"^1 (token|key name|token key)s\b", r"1 \1", sentence)
+    verb = re.match(r"1 (?:token|key name|token key) (\w+)", sentence)
+    if verb is None:
+        return sentence
+    said = _IRREGULAR.get(verb.group(1), verb.group(1) + "s")
+    return sentence[: verb.start(1)] + said + sentence[verb.end(1) :]
+
+
+def _undecodable(result: Optional[TokenResult], verdicts: Sequence[Verdict]) -> Iterator[Finding]:
+    if result is None or not result.undecodable:
+        return
+    count = sum(result.undecodable.values())
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(result.undecodable.items()))
+    yield Finding(
+        "undecodable_tokens",
+        severity_of("undecodable_tokens", verdicts),
+        f"Values under token keys that could not be read: {count:,} ({reasons}).",
+        CACHE,
+        evidence={"count": count, "by_reason": dict(result.undecodable)},
+        action="See the reasons; a new service version may have changed how it serialises.",
+    )
+
+
+def _cliff(
+    result: Optional[TokenResult], verdicts: Sequence[Verdict], now: float
+) -> Iterator[Finding]:
+    severity = severity_of("expiry_cliff", verdicts)
+    cliff = result.cliff if result else None
+    if cliff is None or severity is Severity.OK or (result and result.active < CLIFF_LEAST):
+        return
+    left = max(0.0, cliff.at - now)
+    whose = ", ".join(f"{safe_id(client)} ({count:,})" for client, count in cliff.worst[:3])
+    yield Finding(
+        "expiry_cliff",
+        severity,
+        f"{cliff.count:,} of the live tokens ({cliff.share:.0%}) die within one minute, at "
+        f"{iso_seconds(cliff.at)} (in {say(left)}); most are of {whose}.",
+        CACHE,
+        category="availability",
+        evidence={
+            "at": iso_seconds(cliff.at),
+            "tokens": cliff.count,
+            "share": round(cliff.share, 4),
+            "worst": _named(cliff.worst),
+        },
+        meaning="These clients will all log in at once and may overload EAPI and the vault.",
+        action="Have some clients renew early; look for what minted so many tokens at one time.",
+    )
+
+
+def _clients(result: Optional[TokenResult], now: float) -> Iterator[Finding]:
+    if result is None:
+        return
+    if result.going_dark:
+        yield _going_dark(result.going_dark, now)
+    if result.every_call:
+        yield _every_call(result.every_call)
+
+
+def _going_dark(dark: Sequence[Tuple[str, float]], now: float) -> Finding:
+    """Said, not warned of: a client that has nothing to do needs no token."""
+    soon = ", ".join(f"{safe_id(client)} at {iso_seconds(at)}" for client, at in dark[:3])
+    many = f"{len(dark)} clients" if len(dark) != 1 else "A client"
+    verb = "lose" if len(dark) != 1 else "loses"
+    return Finding(
+        "clients_going_dark",
+        Severity.OK,
+        f"{many} {verb} the last token and did not renew in time before: {soon}.",
+        CACHE,
+        category="availability",
+        evidence={
+            "count": len(dark),
+            "clients": {safe_id(client): iso_seconds(at) for client, at in dark[:50]},
+            "next_in_seconds": round(max(0.0, dark[0][1] - now)),
+        },
+        action="If such a client should be at work, ask its owner to renew before expiry.",
+    )
+
+
+def _every_call(clients: Sequence[str]) -> Finding:
+    named = ", ".join(safe_id(client) for client in clients[:_SHOWN])
+    more = f" and {len(clients) - _SHOWN} more" if len(clients) > _SHOWN else ""
+    return Finding(
+        "renewing_every_call",
+        Severity.OK,
+        f"These clients log in again while their token is nearly new: {named}{more}.",
+        CACHE,
+        category="performance",
+        evidence={"count": len(clients), "clients": [safe_id(c) for c in clients[:50]]},
+        meaning="Each of these logins costs EAPI and the vault what a kept token would save.",
+        action="Ask the owners to keep the token until shortly before it expires.",
+    )
+
+
+def _named(worst_of: Sequence[Tuple[str, int]]) -> Mapping[str, int]:
+    return {safe_id(client): count for client, count in worst_of}
+
+
+def _truncated(looked: Looked) -> Iterator[Finding]:
+    report = looked.report
+    if report is None or report.truncated not in ("max_keys", "time"):
+        return
+    share = "an unknown share" if report.share_seen is None else f"{report.share_seen:.1%}"
+    budget = "its limit of keys" if report.truncated == "max_keys" else "its time budget"
+    yield Finding(
+        "scan_truncated",
+        Severity.OK,
+        f"The scan ended at {budget} after {report.seen:,} keys, {share} of the cache; metrics are "
+        "scaled up to the whole, counts in the result are those seen.",
+        CACHE,
+        category="performance",
+        evidence={"keys": report.seen, "expected": report.expected, "share": report.share_seen},
+        action="Raise --max-keys or --time-budget (TOKENS in the configuration) to see all.",
+    )

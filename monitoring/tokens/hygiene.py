@@ -1,0 +1,194 @@
+"""Decision: what is wrong with tokens that nobody else looks at: names, sentences, cures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Counter as CounterOf
+from typing import Dict, Iterator, Mapping, Optional, Tuple
+
+from monitoring.codecs.facts import Decoded
+from monitoring.settings import TokenSettings
+
+CLIENTS_COUNTED = 1000
+WORST = 5
+
+
+@dataclass(frozen=True)
+class HygieneRule:
+    """``sentence`` and ``cure`` are what an operator reads; {count} is filled in."""
+
+    sentence: str
+    cure: str
+    severe: bool = False
+
+
+RULES: Mapping[str, HygieneRule] = {
+    "without_ttl": HygieneRule(
+        "{count} token keys never expire in the cache.",
+        "Write value and expiry in one command (SET with EX); a crash between SET and EXPIRE "
+        "leaves a key for ever. Delete these keys by hand.",
+    ),
+    "ttl_outlives_exp": HygieneRule(
+        "{count} token keys stay in the cache after their token has expired.",
+        "Set the key's expiry from the token's exp.",
+    ),
+    "ttl_too_short": HygieneRule(
+        "{count} token keys leave the cache in less than half of their token's remaining life.",
+        "Set the key's expiry from the token's exp; the client must log in again too early.",
+    ),
+    "expired_served": HygieneRule(
+        "{count} tokens are past exp and still served from the cache.",
+        "Set the key's expiry from the token's exp, and check exp where the cache is read.",
+        severe=True,
+    ),
+    "lifetime_above_policy": HygieneRule(
+        "{count} tokens live longer than the policy allows.",
+        "Lower the token lifetime of the issuing service, or raise the policy's maximum.",
+    ),
+    "alg_none": HygieneRule(
+        "{count} tokens carry no signature (alg none): anybody can forge them.",
+        "Stop the issuer, reject alg none where tokens are validated, and flush these tokens.",
+        severe=True,
+    ),
+    "unexpected_alg": HygieneRule(
+        "{count} tokens are signed with an algorithm outside the policy.",
+        "Pin the algorithm where tokens are validated; find who issues these.",
+        severe=True,
+    ),
+    "missing_exp": HygieneRule(
+        "{count} tokens have no exp and so never become invalid.",
+        "Have the issuer set exp; reject tokens without it.",
+        severe=True,
+    ),
+    "missing_iat": HygieneRule(
+        "{count} tokens have no iat, so that their age is unknown.",
+        "Have the issuer set iat.",
+    ),
+    "missing_aud": HygieneRule(
+        "{count} tokens name no audience and so are good for any service.",
+        "Have the issuer set aud; check it where tokens are validated.",
+    ),
+    "missing_jti": HygieneRule(
+        "{count} tokens have no jti, so that they can be neither counted once nor revoked.",
+        "Have the issuer set jti.",
+    ),
+    "missing_client": HygieneRule(
+        "{count} tokens name no client.",
+        "Have the issuer set sub.",
+    ),
+    "unexpected_issuer": HygieneRule(
+        "{count} tokens come from an issuer that we do not know.",
+        "Find who writes into this cache; check iss where tokens are validated.",
+        severe=True,
+    ),
+    "unexpected_audience": HygieneRule(
+        "{count} tokens are meant for another service.",
+        "Check aud where tokens are validated; keep services' caches apart.",
+    ),
+    "iat_in_future": HygieneRule(
+        "{count} tokens were issued in the future: a clock is wrong.",
+        "Check time synchronisation of the issuing service and of this machine.",
+    ),
+    "jti_conflict": HygieneRule(
+        "{count} times one jti stands for two different tokens.",
+        "Have the issuer draw jti at random, a UUID for each token.",
+        severe=True,
+    ),
+    "jwt_in_key": HygieneRule(
+        "{count} key names hold a whole token: whoever may list keys holds live credentials.",
+        "Key the entry by jti or by a hash of the token; forbid SCAN and KEYS to other users.",
+        severe=True,
+    ),
+    "permissions_outside": HygieneRule(
+        "{count} tokens grant permissions outside the allowed set.",
+        "Check what the issuer grants these clients.",
+        severe=True,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class HygieneFinding:
+    """One rule that did not hold. ``worst`` are the clients with most, and how many each."""
+
+    name: str
+    count: int
+    worst: Tuple[Tuple[str, int], ...]
+    sentence: str
+    cure: str
+    severe: bool
+
+
+class HygieneBook:
+    """Counts of each finding, and by client for the first ``CLIENTS_COUNTED`` clients of each."""
+
+    def __init__(self, policy: TokenSettings) -> None:
+        self._policy = policy
+        self._allowed = frozenset(policy.permissions)
+        self._counts: CounterOf[str] = Counter()
+        self._clients: Dict[str, CounterOf[str]] = {}
+
+    def note(self, name: str, client: Optional[str], count: int = 1) -> None:
+        """Count a finding; ``client`` None when it belongs to none."""
+        if not count:
+            return
+        self._counts[name] += count
+        clients = self._clients.setdefault(name, Counter())
+        if client is not None and (client in clients or len(clients) < CLIENTS_COUNTED):
+            clients[client] += count
+
+    def inspect(self, token: Decoded) -> bool:
+        """Note what the claims show by themselves. True when nothing is wrong with them."""
+        fine = True
+        for name in self._faults(token):
+            self.note(name, token.client)
+            fine = False
+        return fine
+
+    def findings(
+        self, further: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+    ) -> Tuple[HygieneFinding, ...]:
+        """What was found, in the order of the rules; ``further`` adds counts by rule and client."""
+        found = []
+        for name, rule in RULES.items():
+            clients = Counter(self._clients.get(name, {}))
+            clients.update(further.get(name, {}))
+            count = self._counts[name] + sum(further.get(name, {}).values())
+            if count:
+                sentence = rule.sentence.format(count=count)
+                worst = tuple(clients.most_common(WORST))
+                found.append(HygieneFinding(name, count, worst, sentence, rule.cure, rule.severe))
+        return tuple(found)
+
+    def _faults(self, token: Decoded) -> Iterator[str]:
+        policy = self._policy
+        for name, there in (
+            ("missing_exp", token.exp is not None),
+            ("missing_iat", token.iat is not None),
+            ("missing_jti", token.jti),
+            ("missing_client", token.client),
+        ):
+            if not there:
+                yield name
+        if token.alg is not None:  # claims of a JWT; a record without one may leave some out
+            yield from self._faults_of_jwt(token)
+        if token.iss is not None and policy.issuer and token.iss != policy.issuer:
+            yield "unexpected_issuer"
+        if token.aud is not None and policy.audience and not self._meant_for_us(token):
+            yield "unexpected_audience"
+        if token.permissions and self._allowed and not self._allowed.issuperset(token.permissions):
+            yield "permissions_outside"
+
+    def _faults_of_jwt(self, token: Decoded) -> Iterator[str]:
+        if token.alg is not None and token.alg.lower() == "none":
+            yield "alg_none"
+        elif self._policy.algorithms and token.alg not in self._policy.algorithms:
+            yield "unexpected_alg"
+        if token.aud is None or token.aud == ():
+            yield "missing_aud"
+
+    def _meant_for_us(self, token: Decoded) -> bool:
+        audience = (token.aud,) if isinstance(token.aud, str) else token.aud or ()
+        return not audience or self._policy.audience in audience

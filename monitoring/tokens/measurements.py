@@ -1,0 +1,225 @@
+"""Decision: the results of a token cycle as catalogued measurements.
+
+Of a census that a budget ended early, counts are scaled up by the share of keys it saw (SCAN walks
+the keys in an order that has nothing to do with what they hold). Of one that a fault ended, they
+are unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Dict, Iterator, Mapping, Optional, Tuple, get_args
+
+from monitoring.cache.scan import ScanReport
+from monitoring.codecs.facts import Reason
+from monitoring.model import Measurement
+from monitoring.tokens.hygiene import RULES
+from monitoring.tokens.results import TokenResult
+from monitoring.tokens.services import ServiceFigures, Validations
+from monitoring.tokens.sketches import Spread
+
+NO_TIMES = 0.5  # with more than this share of tokens without iat, the cache tells no rate
+CLIFF_LEAST = 20  # live tokens; of fewer, many die in one minute by chance
+RATIO_LEAST = 20  # validations; a share of fewer says nothing
+SHARE_LEAST = 0.001
+_STATS = ("min", "mean", "p50", "p95", "p99", "max")
+_FAILURES = ("expired", "invalid_signature", "invalid_claims", "revoked", "parse_error")
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a cycle looked at. `report` and `result` None: the cache could not be read.
+    `layout_known` False: no token was recognised, though there are keys that no pattern knows.
+    `cached_failures`: failures by reason that were ever seen in the cache, at least; None: not
+    kept."""
+
+    services: ServiceFigures
+    report: Optional[ScanReport] = None
+    result: Optional[TokenResult] = None
+    layout_known: bool = True
+    cached_failures: Optional[Mapping[str, float]] = None
+
+    @property
+    def scale(self) -> Optional[float]:
+        """What counts of the cache are multiplied by; None: they cannot be told."""
+        report = self.report
+        if report is None or not self.layout_known or report.truncated == "fault" or report.unread:
+            return None
+        if not report.truncated:
+            return 1.0
+        share = report.share_seen
+        return 1 / share if share is not None and share >= SHARE_LEAST else None
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Tokens per minute from both sources; `value` is the one to believe, `source` its name."""
+
+    cache: Optional[float]
+    services: Optional[float]
+
+    @property
+    def value(self) -> Optional[float]:
+        return self.services if self.cache is None else self.cache
+
+    @property
+    def source(self) -> Optional[str]:
+        if self.cache is not None:
+            return "cache"
+        return None if self.services is None else "services"
+
+
+def generation(looked: Looked) -> Rate:
+    """The generation rate as the tokens' iat tell it, and as the services counted it."""
+    return Rate(_cache_rate(looked), looked.services.generation_rate)
+
+
+def _cache_rate(looked: Looked) -> Optional[float]:
+    result, scale = looked.result, looked.scale
+    if result is None or scale is None:
+        return None
+    without = next((f.count for f in result.hygiene if f.name == "missing_iat"), 0)
+    if without > NO_TIMES * max(1, result.total):
+        return None
+    return result.generation_rate_per_minute * scale
+
+
+def cached_validations(looked: Looked) -> Optional[Validations]:
+    """The verdicts that lie in the cache; None when none do."""
+    if looked.report is None:
+        return None
+    found = looked.report.counted.validations
+    if not found.success + found.failure:
+        return None
+    return Validations(found.success, dict(found.by_reason), "cache", None)
+
+
+def recent_validations(looked: Looked) -> Optional[Validations]:
+    """The last minutes as the services count them (None on the first look). The cache's verdicts,
+    among which are those on the canary's forged tokens, only where no service counts any."""
+    if looked.services.validations is not None:
+        return looked.services.recent_validations
+    return cached_validations(looked)
+
+
+def told_validations(looked: Looked) -> Optional[Validations]:
+    """What the cycle's document says: of the window; on the first look, since the services were
+    first seen; else the cache's verdicts."""
+    services = looked.services
+    return services.recent_validations or services.validations or cached_validations(looked)
+
+
+def measurements(looked: Looked) -> Tuple[Measurement, ...]:
+    """Every figure of the cycle; None where we looked and could not tell."""
+    return (
+        *_counts(looked),
+        *_spreads(looked.result),
+        *_validations(looked),
+        *_renewals(looked.result),
+        *_hygiene(looked),
+        *_clients(looked),
+        *_scan(looked.report),
+    )
+
+
+def _of(name: str, value: Optional[float], **labels: str) -> Measurement:
+    return Measurement(f"payment_api_{name}", value, labels)
+
+
+def _scaled(value: Optional[float], scale: Optional[float]) -> Optional[float]:
+    if value is None or scale is None:
+        return None
+    return float(value) if scale == 1.0 else float(round(value * scale))
+
+
+def _counts(looked: Looked) -> Iterator[Measurement]:
+    result, scale = looked.result, looked.scale
+    totals: Dict[str, Optional[float]] = {
+        "tokens_active": result.active if result else None,
+        "tokens_expired": result.expired if result else None,
+        "tokens_without_ttl": result.without_ttl if result else None,
+    }
+    for name, count in totals.items():
+        yield _of(name, _scaled(count, scale))
+    for reason in get_args(Reason):
+        count = result.undecodable.get(reason, 0) if result else None
+        yield _of("tokens_undecodable", _scaled(count, scale), reason=reason)
+    for within in ("5m", "15m", "1h"):
+        count = result.expiring.get(within, 0) if result else None
+        yield _of("tokens_expiring", _scaled(count, scale), within=within)
+    yield _of("token_generation_rate", generation(looked).value)
+    if looked.services.generated is not None:
+        yield _of("tokens_generated_total", looked.services.generated)
+    yield _of("token_expiry_cliff_ratio", _cliff(looked))
+
+
+def _cliff(looked: Looked) -> Optional[float]:
+    """0 for too few live tokens, of which a cliff would hurt nobody."""
+    result = looked.result
+    if result is None or looked.scale is None:
+        return None
+    return result.cliff.share if result.cliff and result.active >= CLIFF_LEAST else 0.0
+
+
+def _spreads(result: Optional[TokenResult]) -> Iterator[Measurement]:
+    if result is None:
+        return
+    spreads: Mapping[str, Spread] = {
+        "token_lifetime_seconds": result.lifetime,
+        "token_remaining_seconds": result.remaining,
+    }
+    for name, spread in spreads.items():
+        for stat in _STATS:
+            yield _of(name, getattr(spread, stat), stat=stat)
+
+
+def _validations(looked: Looked) -> Iterator[Measurement]:
+    counted = looked.services.validations
+    if counted is not None:
+        yield _of("token_validations_total", counted.success, result="success")
+        yield _of("token_validations_total", counted.failure, result="failure")
+    reasons = counted.by_reason if counted else looked.cached_failures
+    if reasons is not None:
+        for reason in sorted({*_FAILURES, *reasons}):
+            count = reasons.get(reason, 0.0)
+            yield _of("token_validation_failures_total", count, reason=reason)
+    recent = recent_validations(looked)
+    yield _of("token_validation_failures_recent", recent.failure if recent else None)
+    enough = recent is not None and recent.total >= RATIO_LEAST
+    ratio = recent.success_rate if recent is not None and enough else None
+    yield _of("token_validation_success_ratio", ratio)
+
+
+def _renewals(result: Optional[TokenResult]) -> Iterator[Measurement]:
+    if result is None:
+        return
+    seen = result.renewals
+    usual = max(0, seen.count - seen.early - seen.late)
+    for timing, count in (("early", seen.early), ("usual", usual), ("late", seen.late)):
+        yield _of("token_renewals", count, timing=timing)
+
+
+def _hygiene(looked: Looked) -> Iterator[Measurement]:
+    if looked.result is None:
+        return
+    counts = {finding.name: finding.count for finding in looked.result.hygiene}
+    for name in RULES:
+        yield _of("token_hygiene", _scaled(counts.get(name, 0), looked.scale), finding=name)
+
+
+def _clients(looked: Looked) -> Iterator[Measurement]:
+    scale = looked.scale
+    if looked.result is None or scale is None:
+        return
+    for client, share in looked.result.by_client.items():
+        yield _of("client_tokens_active", _scaled(share.active, scale), client_id=client)
+        rate = share.generation_rate * scale
+        yield _of("client_token_generation_rate", rate, client_id=client)
+
+
+def _scan(report: Optional[ScanReport]) -> Iterator[Measurement]:
+    if report is None:
+        return
+    yield _of("scan_keys", report.seen)
+    yield _of("scan_duration_seconds", report.seconds)
+    yield _of("scan_truncated", float(bool(report.truncated)))

@@ -1,0 +1,162 @@
+"""Decision: the frozen answer of a token census, and its JSON shape (DESIGN.md section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from monitoring.timestamps import iso_seconds
+from monitoring.tokens.hygiene import HygieneFinding
+from monitoring.tokens.sketches import Spread
+
+OTHER = "other"
+
+
+@dataclass(frozen=True)
+class ClientTokens:
+    """One client's share. ``generation_rate`` is per minute, times are epoch seconds or None.
+
+    ``median_remaining`` is what its tokens had left when the next was minted, in seconds; None
+    when no renewal was seen. ``goes_dark_at``: its last token dies then, and nothing suggests
+    that it will mint another in time. ``by_version``: live tokens by credential version, empty
+    when tokens do not name one.
+    """
+
+    tokens: int
+    active: int
+    generation_rate: float
+    last_issued: Optional[float] = None
+    last_expiry: Optional[float] = None
+    renewals: int = 0
+    median_remaining: Optional[float] = None
+    every_call: bool = False
+    goes_dark_at: Optional[float] = None
+    by_version: Mapping[str, int] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.by_version is None:
+            object.__setattr__(self, "by_version", {})
+
+
+@dataclass(frozen=True)
+class RenewalTotals:
+    """Over the newest tokens of each client (``token_clients.RENEWALS_LOOKED_AT``)."""
+
+    count: int
+    late: int
+    early: int
+    median_remaining: Optional[float]
+
+
+@dataclass(frozen=True)
+class Cliff:
+    """The minute (its start, epoch seconds) in which most live tokens die, and whose they are."""
+
+    at: float
+    count: int
+    share: float
+    worst: Tuple[Tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class TokenResult:
+    """Everything a census says about tokens.
+
+    ``without_ttl`` is None when no expiry could be asked for; ``ttl_asked`` of ``ttl_keys`` keys
+    were asked, and below all of them it is an estimate (``ttl_exact`` False). ``duplicates_error``
+    is the probability that a new token was merged wrongly (0.0 for up to 1.4 million tokens).
+    ``by_client`` holds the ``top_clients`` with most live tokens, the rest summed as "other";
+    ``clients`` counts all, and is a lower bound when ``clients_exact`` is False.
+    """
+
+    total: int
+    active: int
+    undecodable: Mapping[str, int]
+    without_ttl: Optional[int]
+    ttl_asked: int
+    ttl_keys: int
+    ttl_exact: bool
+    duplicates_merged: int
+    duplicates_error: float
+    generation_rate_per_minute: float
+    expiring: Mapping[str, int]
+    lifetime: Spread
+    remaining: Spread
+    by_client: Mapping[str, ClientTokens]
+    clients: int
+    clients_exact: bool
+    renewals: RenewalTotals
+    cliff: Optional[Cliff]
+    every_call: Tuple[str, ...]
+    going_dark: Tuple[Tuple[str, float], ...]
+    hygiene: Tuple[HygieneFinding, ...]
+    encodings: Mapping[str, int]
+    excluded: int
+
+    @property
+    def expired(self) -> int:
+        return self.total - self.active
+
+
+def tokens_json(result: TokenResult) -> Dict[str, Any]:
+    """The ``tokens`` object of a cycle's JSON, in the field names of DESIGN.md section 4.
+
+    ``validations`` is not among them: its best source is the services' counters.
+    """
+    return {
+        "total": result.total,
+        "active": result.active,
+        "expired": result.expired,
+        "undecodable": sum(result.undecodable.values()),
+        "undecodable_by_reason": dict(result.undecodable),
+        "without_ttl": result.without_ttl,
+        "ttl_asked": result.ttl_asked,
+        "duplicates_merged": result.duplicates_merged,
+        "duplicates_error": result.duplicates_error,
+        "generation_rate_per_minute": _rounded(result.generation_rate_per_minute),
+        "expiring": dict(result.expiring),
+        "lifetime_seconds": _spread_json(result.lifetime),
+        "remaining_seconds": _spread_json(result.remaining),
+        "renewals": {
+            "count": result.renewals.count,
+            "late": result.renewals.late,
+            "early": result.renewals.early,
+            "median_remaining_seconds": result.renewals.median_remaining,
+        },
+        "by_client": {name: _client_json(share) for name, share in result.by_client.items()},
+        "clients": result.clients,
+        "expiry_cliff": _cliff_json(result.cliff),
+        "renewing_every_call": list(result.every_call),
+        "going_dark": [{"client": name, "at": iso_seconds(at)} for name, at in result.going_dark],
+        "hygiene": {finding.name: finding.count for finding in result.hygiene},
+        "encodings": dict(result.encodings),
+    }
+
+
+def _spread_json(spread: Spread) -> Dict[str, Optional[float]]:
+    names = ("min", "mean", "p50", "p95", "p99", "max")
+    return {name: _rounded(getattr(spread, name)) for name in names}
+
+
+def _client_json(share: ClientTokens) -> Dict[str, Any]:
+    return {
+        "tokens": share.tokens,
+        "active": share.active,
+        "generation_rate": _rounded(share.generation_rate),
+        "last_issued": None if share.last_issued is None else iso_seconds(share.last_issued),
+    }
+
+
+def _cliff_json(cliff: Optional[Cliff]) -> Optional[Dict[str, Any]]:
+    if cliff is None:
+        return None
+    return {
+        "at": iso_seconds(cliff.at),
+        "tokens": cliff.count,
+        "share": _rounded(cliff.share),
+        "clients": dict(cliff.worst),
+    }
+
+
+def _rounded(value: Optional[float]) -> Optional[float]:
+    return None if value is None else round(value, 4)

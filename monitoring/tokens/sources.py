@@ -1,0 +1,205 @@
+"""Acquire: what a token cycle looks at: the census of the cache, and the services' counters."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+
+from monitoring import redis_client, service_metrics
+from monitoring.cache.faults import RedisFault
+from monitoring.cache.profiles import TOKEN, Rule, profile_of
+from monitoring.cache.scan import Budget, Door, Progress, ScanReport, census
+from monitoring.http import wire
+from monitoring.http.reply import HttpFault
+from monitoring.model import Fault, Source
+from monitoring.probing.kit import bearer
+from monitoring.service_counters import CounterSample
+from monitoring.settings import Settings, TokenSettings
+from monitoring.token_stats import TokenStats
+from monitoring.tokens.results import TokenResult
+
+_GRACE = 1.0
+
+_log = logging.getLogger("monitoring.tokens.sources")
+
+
+@dataclass(frozen=True)
+class Census:
+    """A look at the cache. `report` and `result` are None when not a single node could be asked;
+    `fault` says why. `rules` are the patterns that were tried."""
+
+    rules: Tuple[Rule, ...]
+    seconds: float
+    report: Optional[ScanReport] = None
+    result: Optional[TokenResult] = None
+    fault: Optional[Fault] = None
+
+    @property
+    def source(self) -> Source:
+        """The row `redis` of `sources`: not ok when some node, or some of its keys, could not be
+        read, whatever was read of the rest."""
+        report, faults = self.report, ([self.fault] if self.fault else [])
+        whys = [fault.message for fault in faults]
+        if report is not None:
+            faults = [fault for _, fault in report.faults]
+            whys = [f"{name}: {_one_line(fault.message)}" for name, fault in report.faults]
+        if report is not None and report.unread:
+            whys.append(f"{report.unread} values could not be read")
+        return Source(
+            "redis",
+            ok=not whys,
+            seen=report.seen if report else None,
+            seconds=self.seconds,
+            why="; ".join(whys),
+            error=faults[0].kind if faults else None,
+        )
+
+    @property
+    def layout_known(self) -> bool:
+        """False when no key is a token's, and there are keys that no pattern knows: then the
+        tokens may be those, and it is not known that there are none."""
+        if self.report is None:
+            return True
+        matched, rules = self.report.matched, self.rules
+        tokens = sum(matched.get(rule.pattern, 0) for rule in rules if rule.role == TOKEN)
+        return bool(tokens) or not self.report.prefixes
+
+
+def take_census(
+    cache_of: Callable[[], Any],
+    settings: Settings,
+    now: float,
+    *,
+    progress: Optional[Progress] = None,
+) -> Census:
+    """Scan the cache as the settings' profile and budgets say, the canary's own tokens left out.
+    Raises nothing for a cache that fails: the Census says what was wrong."""
+    tokens = settings.tokens
+    rules, started = profile_of(tokens.profile, tokens.patterns), time.monotonic()
+    door = Door(redis_client.translate, redis_client.ERRORS)
+    try:
+        with contextlib.closing(cache_of()) as cache:
+            _knock(cache)
+            nodes = [(_name(client), client) for client in cache.scan_clients()]
+            stats = TokenStats(now, tokens, excluded=_excluded(settings))
+            report = census(
+                nodes, rules, stats, door=door, budget=_budget(tokens), progress=progress
+            )
+    except RedisFault as error:
+        return Census(rules, time.monotonic() - started, fault=error.fault)
+    seconds = time.monotonic() - started
+    if report.faults and not report.seen:
+        return Census(rules, seconds, fault=report.faults[0][1])
+    return Census(rules, seconds, report, stats.result())
+
+
+def _budget(tokens: TokenSettings) -> Budget:
+    return Budget(tokens.max_keys, tokens.time_budget)
+
+
+def _excluded(settings: Settings) -> Tuple[str, ...]:
+    return (settings.canary.client_id,) if settings.canary.client_id else ()
+
+
+def _name(client: Any) -> str:
+    """`host:port` of a node's client."""
+    where = client.connection_pool.connection_kwargs
+    return wire.place(str(where["host"]), int(where["port"]))
+
+
+def _knock(cache: Any) -> None:
+    """Raises RedisFault when there is but one server and it does not answer: its usual timeout is
+    a fraction of the scan's patience, which nobody need wait for."""
+    nodes = cache.nodes()
+    if len(nodes) > 1:
+        return
+    try:
+        cache.ping(nodes[0])
+    except RedisFault as error:
+        if error.fault.kind != "noperm":
+            raise
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+# -- services
+
+
+@dataclass(frozen=True)
+class ServiceLook:
+    """A look at one service's counters: `source` is its row's name, `samples` None when no
+    instance could be read."""
+
+    service: str
+    source: Source
+    samples: Optional[Tuple[CounterSample, ...]] = None
+
+
+class Services:
+    """Reads the metrics of both services in threads, while the cache is scanned."""
+
+    def __init__(self, clients: Mapping[str, Any], settings: Settings) -> None:
+        self._clients, self._settings = clients, settings
+        self._services = {"eapi": settings.eapi, "sapi": settings.sapi}
+        self._threads = ThreadPoolExecutor(len(self._services), "services")
+        self._hanging: Dict[str, Future[ServiceLook]] = {}
+
+    def begin(self) -> Mapping[str, Future[ServiceLook]]:
+        """Ask; a service whose last answer is still due is not asked again."""
+        for name in self._services:
+            before = self._hanging.get(name)
+            if before is None or before.done():
+                self._hanging[name] = self._threads.submit(self._look, name)
+        return dict(self._hanging)
+
+    def collect(self, asked: Mapping[str, Future[ServiceLook]]) -> Tuple[ServiceLook, ...]:
+        """The answers, as far as they have come when each service's own timeout is over."""
+        patience = max(service.timeout for service in self._services.values()) + _GRACE
+        wait(asked.values(), timeout=patience)
+        return tuple(_answer(name, future) for name, future in asked.items())
+
+    def _look(self, name: str) -> ServiceLook:
+        settings, service = self._settings, self._services[name]
+        try:
+            headers = bearer(settings.auth_token)
+        except HttpFault as error:
+            return _blind(name, error.fault)
+        found = service_metrics.read(
+            self._clients[name], service, settings.service_metrics, headers=headers
+        )
+        whys = [fault.fault.message for fault in found.faults]
+        source = Source(
+            _row(name),
+            ok=not found.faults,
+            seen=len(found.samples) if found.instances else None,
+            seconds=found.seconds if found.instances else None,
+            why="; ".join(whys) if found.configured else "no metrics page is configured",
+            error=found.faults[0].fault.kind if found.faults else None,
+            configured=found.configured,
+        )
+        return ServiceLook(name, source, found.samples if found.instances else None)
+
+
+def _row(name: str) -> str:
+    return f"{name}-metrics"
+
+
+def _blind(name: str, fault: Fault) -> ServiceLook:
+    return ServiceLook(name, Source(_row(name), ok=False, why=fault.message, error=fault.kind))
+
+
+def _answer(name: str, future: Future[ServiceLook]) -> ServiceLook:
+    if not future.done():
+        return _blind(name, Fault("timeout", "its metrics did not come in time"))
+    error = future.exception()
+    if error is None:
+        return future.result()
+    # A bug of ours must not cost the census its turn.
+    _log.error("reading the metrics of %s broke: %s", name, type(error).__name__, exc_info=error)
+    return _blind(name, Fault("internal", f"the monitor itself failed ({type(error).__name__})"))

@@ -1,0 +1,186 @@
+"""Decision: from the collected counts of a census to its answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from statistics import median
+from typing import Dict, Iterable, Mapping, Optional, Tuple
+
+from monitoring.settings import TokenSettings
+from monitoring.tokens.clients import WINDOWS, ClientLedger, Limits, Renewals, Tally
+from monitoring.tokens.hygiene import HygieneBook
+from monitoring.tokens.results import OTHER, ClientTokens, Cliff, RenewalTotals, TokenResult
+from monitoring.tokens.sketches import Histogram
+
+NO_CLIENT = "(none)"
+CLIFF_WORST = 5
+DARK_SOON = 300  # a lone token that nears its end, and no other minted since
+
+
+@dataclass
+class TtlCount:
+    """Token keys seen, how many were asked for their expiry, and how many of those have none."""
+
+    keys: int = 0
+    asked: int = 0
+    without: int = 0
+
+    def estimate(self) -> Optional[int]:
+        """Keys without expiry: exact when all were asked, else in proportion; None unasked."""
+        if not self.asked:
+            return 0 if not self.keys else None
+        return round(self.without * max(self.keys, self.asked) / self.asked)
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What ``TokenStats`` gathered; ledgers are settled."""
+
+    limits: Limits
+    policy: TokenSettings
+    ledgers: Mapping[str, ClientLedger]
+    versions: Mapping[str, Mapping[str, int]]
+    undecodable: Mapping[str, int]
+    encodings: Mapping[str, int]
+    lifetime: Histogram
+    remaining: Histogram
+    merged: int
+    merged_error: float
+    ttl: TtlCount
+    hygiene: HygieneBook
+    excluded: int
+
+
+def summarise(found: Collected) -> TokenResult:
+    """The answer of a census."""
+    named = {name: led for name, led in found.ledgers.items() if name not in (OTHER, NO_CLIENT)}
+    renewals = {name: ledger.renewals() for name, ledger in named.items()}
+    shares = {name: _share(found, name, renewals.get(name)) for name in found.ledgers}
+    whole = Tally()
+    for ledger in found.ledgers.values():
+        whole = whole.plus(ledger.tally)
+    return TokenResult(
+        total=whole.tokens,
+        active=whole.active,
+        undecodable=dict(found.undecodable),
+        without_ttl=found.ttl.estimate(),
+        ttl_asked=found.ttl.asked,
+        ttl_keys=found.ttl.keys,
+        ttl_exact=found.ttl.asked >= found.ttl.keys,
+        duplicates_merged=found.merged,
+        duplicates_error=found.merged_error,
+        generation_rate_per_minute=_per_minute(whole, found.limits),
+        expiring=dict(
+            zip((name for name, _ in WINDOWS), (whole.within_5m, whole.within_15m, whole.within_1h))
+        ),
+        lifetime=found.lifetime.spread(),
+        remaining=found.remaining.spread(),
+        by_client=_bounded(shares, found.policy.top_clients),
+        clients=len(named),
+        clients_exact=OTHER not in found.ledgers,
+        renewals=_renewal_totals(renewals.values()),
+        cliff=_cliff(found),
+        every_call=tuple(sorted(name for name, seen in renewals.items() if seen.every_call)),
+        going_dark=_going_dark(shares),
+        hygiene=found.hygiene.findings(_by_client(found.ledgers)),
+        encodings={name: many for name, many in found.encodings.items() if many > 0},
+        excluded=found.excluded,
+    )
+
+
+def _per_minute(tally: Tally, limits: Limits) -> float:
+    return tally.recent * 60 / limits.rate_window if limits.rate_window else 0.0
+
+
+def _share(found: Collected, name: str, renewals: Optional[Renewals]) -> ClientTokens:
+    tally = found.ledgers[name].tally
+    remaining = renewals.remaining if renewals else ()
+    return ClientTokens(
+        tokens=tally.tokens,
+        active=tally.active,
+        generation_rate=_per_minute(tally, found.limits),
+        last_issued=tally.last_issued or None,
+        last_expiry=tally.last_expiry or None,
+        renewals=len(remaining),
+        median_remaining=median(remaining) if remaining else None,
+        every_call=bool(renewals and renewals.every_call),
+        goes_dark_at=_dark_at(tally, renewals, found.limits.now),
+        by_version=found.versions.get(name, {}),
+    )
+
+
+def _dark_at(tally: Tally, renewals: Optional[Renewals], now: int) -> Optional[float]:
+    """When a client that never renewed in time loses its last token."""
+    if renewals is None or not tally.active or renewals.remaining:
+        return None
+    lapsed_before = renewals.gaps > 0
+    nearly_over = tally.last_expiry - now <= DARK_SOON
+    return tally.last_expiry if tally.last_expiry > now and (lapsed_before or nearly_over) else None
+
+
+def _going_dark(shares: Mapping[str, ClientTokens]) -> Tuple[Tuple[str, float], ...]:
+    """Soonest first."""
+    dark = [(share.goes_dark_at, name) for name, share in shares.items() if share.goes_dark_at]
+    return tuple((name, at) for at, name in sorted(dark))
+
+
+def _bounded(shares: Mapping[str, ClientTokens], top: int) -> Dict[str, ClientTokens]:
+    """The ``top`` clients with most live tokens, and the rest as one."""
+    rest = [shares[OTHER]] if OTHER in shares else []
+    ranked = sorted(
+        ((name, share) for name, share in shares.items() if name != OTHER),
+        key=lambda item: (-item[1].active, -item[1].tokens, item[0]),
+    )
+    bounded = dict(ranked[:top])
+    rest += [share for _name, share in ranked[top:]]
+    if rest:
+        bounded[OTHER] = ClientTokens(
+            tokens=sum(share.tokens for share in rest),
+            active=sum(share.active for share in rest),
+            generation_rate=sum(share.generation_rate for share in rest),
+            last_issued=max((s.last_issued for s in rest if s.last_issued), default=None),
+            last_expiry=max((s.last_expiry for s in rest if s.last_expiry), default=None),
+            renewals=sum(share.renewals for share in rest),
+        )
+    return bounded
+
+
+def _renewal_totals(each: Iterable[Renewals]) -> RenewalTotals:
+    each = list(each)
+    remaining = [left for seen in each for left in seen.remaining]
+    return RenewalTotals(
+        count=len(remaining),
+        late=sum(seen.late for seen in each),
+        early=sum(seen.early for seen in each),
+        median_remaining=median(remaining) if remaining else None,
+    )
+
+
+def _cliff(found: Collected) -> Optional[Cliff]:
+    """None when nothing is alive."""
+    minutes: Counter[int] = Counter()
+    for left, many in found.remaining.counts().items():
+        minutes[(found.limits.now + left) // 60] += many
+    live = sum(minutes.values())
+    if not live:
+        return None
+    minute, count = min(minutes.items(), key=lambda item: (-item[1], item[0]))
+    whose = Counter(
+        {
+            name: ledger.dying_between(max(minute * 60, found.limits.now + 1), minute * 60 + 60)
+            for name, ledger in found.ledgers.items()
+        }
+    )
+    worst = tuple((name, many) for name, many in whose.most_common(CLIFF_WORST) if many)
+    return Cliff(minute * 60.0, count, count / live, worst)
+
+
+def _by_client(ledgers: Mapping[str, ClientLedger]) -> Dict[str, Dict[str, int]]:
+    """The findings that the tallies hold."""
+    rows = [(name, ledger.tally) for name, ledger in ledgers.items()]
+    return {
+        "expired_served": {n: t.tokens - t.active for n, t in rows if t.tokens > t.active},
+        "lifetime_above_policy": {n: t.long_lived for n, t in rows if t.long_lived},
+        "iat_in_future": {n: t.from_future for n, t in rows if t.from_future},
+    }

@@ -1,0 +1,1 @@
+"""Acquire: the parts of `conjur`: health, variables, faults."""

@@ -1,0 +1,244 @@
+"""The kit the three scripts share: settings in, live HTTP / Redis / Conjur / alerting and run
+modes out. The map of the house:
+
+    health_check.py  token_usage_metrics.py  credential_usage_metrics.py    what is asked, in order
+    utils.py (here)     settings become live things, and a run
+    monitoring/
+      model catalog settings  env configuration config/                values and settings
+      http_client http/  redis_client cache/  conjur vault/
+        service_metrics  probes probing/                               acquire
+      health judging/  thresholds  service_levels sla/  token_codecs
+        codecs/  token_stats tokens/  credential_stats credentials/
+        anomalies anomaly/  conditions alerts alerting/                evaluate, pure
+      state history/  outbox notifier channels/                        keep and tell
+      runner pipeline modes  exposition report outputs terminal logs   run and present
+
+Data flows one way: acquire -> evaluate -> present. No wire format, SQL, vendor name or threshold
+stands in this file; it decides which timeout, which CA file and which token each part gets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, Iterator, Optional, Sequence
+
+from monitoring import cli, configuration, env, logs, redact, runner, streams
+from monitoring import settings as shapes
+from monitoring.model import ExitStatus, OperatorError, Outcome
+from monitoring.settings import ServiceSettings, Settings, TlsSettings
+from monitoring.state import State, StateError
+
+ROOT = Path(__file__).resolve().parent
+
+
+class Kit:
+    """Live things made from the settings on first use, closed together at the end of the run."""
+
+    def __init__(self, script: str, settings: Settings, args: argparse.Namespace) -> None:
+        self.script, self.settings, self.args = script, settings, args
+        self.clock: Callable[[], float] = time.time
+        self._closing = ExitStack()
+        self._state: Optional[State] = None
+
+    @property
+    def interval(self) -> float:
+        """Seconds between cycles: asked for, else from cron, else the configured loop's."""
+        if self.args.interval:
+            return float(self.args.interval)
+        run = self.settings.run
+        return run.cron_interval if self.args.single_run else run.intervals[self.script]
+
+    @property
+    def state(self) -> State:
+        """The state file. Where it cannot be used, a temporary one and a critical log line: a run
+        without memory may repeat an alert, one that stops measuring loses it."""
+        if self._state is None:
+            try:
+                self._state = State.open(self.settings.state_dir)
+            except StateError as error:
+                logs.LOGGER.critical("%s; this run goes on without memory", error)
+                self._forget()
+                self._state = self._passing_state()
+            self._closing.callback(self._state.close)
+        return self._state
+
+    def _passing_state(self) -> State:
+        """A state that ends with this run. In memory where every disk is full: somebody must
+        still be told. Raises StateError, OSError."""
+        try:
+            folder = self._closing.enter_context(tempfile.TemporaryDirectory())
+            return State.open(Path(folder))
+        except (StateError, OSError):
+            folder = self._closing.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))
+            return State.open(Path(folder))
+
+    def _forget(self) -> None:
+        """Without memory no second bad cycle is ever seen, so the first one must speak."""
+        eager = replace(self.settings.alerts, failure_threshold=1, window=None)
+        self.settings = replace(self.settings, alerts=eager)
+
+    def http(self, service: Optional[ServiceSettings] = None) -> Any:
+        """An HttpClient with the service's TLS and deadline, else with ours for third parties."""
+        from monitoring.http_client import HttpClient
+
+        client = HttpClient(
+            tls=service.tls if service else TlsSettings(),
+            timeout=service.timeout if service else 5.0,
+            user_agent=self.settings.run.user_agent,
+        )
+        self._closing.callback(client.close)
+        return client
+
+    def cache(self) -> Any:
+        """The Redis cache, connected lazily. Raises RedisFault where it is used."""
+        from monitoring import redis_client
+
+        cache = redis_client.connect(self.settings.redis)
+        self._closing.callback(cache.close)
+        return cache
+
+    def conjur(self) -> Any:
+        from monitoring.conjur import ConjurClient
+        from monitoring.http_client import HttpClient
+
+        vault = self.settings.conjur
+        client = HttpClient(
+            tls=vault.tls, timeout=vault.timeout, user_agent=self.settings.run.user_agent
+        )
+        self._closing.callback(client.close)
+        return ConjurClient(client, vault, self.clock)
+
+    def history(self) -> Any:
+        """Where lookbacks are read: the state file, or the configured Prometheus."""
+        from monitoring import history
+
+        return history.open_history(self.state, self.settings.history, self.http)
+
+    def recorder(self) -> Any:
+        """Where this run's samples are kept: always the state file."""
+        from monitoring.history.local import LocalHistory
+
+        return LocalHistory(self.state, self.settings.history)
+
+    def notifier(self) -> Any:
+        from monitoring.notifier import Notifier
+
+        state = self.state  # first, since a lost state file changes the alert settings
+        return Notifier(self.settings, state, self.clock, interval=self.interval)
+
+    def show(self, text: str) -> None:
+        show_report(text)
+
+    def close(self) -> None:
+        self._closing.close()
+
+
+def parser(script: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """A command line with the shared flags; the script adds its own."""
+    made = cli.Parser(script, description, examples)
+    cli.add_common_arguments(made)
+    return made
+
+
+def load(
+    made: argparse.ArgumentParser, script: str, argv: Optional[Sequence[str]]
+) -> tuple[argparse.Namespace, Settings]:
+    """The parsed command line and the settings; exits 3 naming every problem, and answers
+    `--check-config`."""
+    environment = os.environ.get("MONITORING_ENV", "")
+    logs.setup("INFO", cli.requested_format(argv), script, environment)
+    args = made.parse_args(argv)
+    cli.check(made, args)
+    logs.setup(cli.effective_level(args), args.log_format, script, environment)
+    try:
+        settings = configuration.load(
+            script=script,
+            root=ROOT,
+            config_file=args.config,
+            environ=env.current(),
+            cwd=env.here(ROOT),
+        )
+    except configuration.ConfigurationError as error:
+        for problem in error.problems:
+            logs.LOGGER.error("configuration: %s", problem.sentence)
+        sys.exit(ExitStatus.UNKNOWN)
+    for secret in shapes.secrets_of(settings):
+        redact.register(secret)
+    logs.setup(cli.effective_level(args), args.log_format, script, settings.environment)
+    for warning in settings.warnings:
+        logs.LOGGER.warning("configuration: %s", warning)
+    if args.check_config:
+        _show_settings(settings, args.log_format)
+        sys.exit(ExitStatus.OK)
+    return args, settings
+
+
+@contextmanager
+def kit(script: str, settings: Settings, args: argparse.Namespace) -> Iterator[Kit]:
+    made = Kit(script, settings, args)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def run(made: Kit, cycle: Callable[[float], Outcome]) -> int:
+    """Run `cycle` as the command line says: once, in a loop, or as an exporter."""
+    from monitoring import modes
+
+    return modes.run(made, cycle)
+
+
+def show_report(text: str) -> None:
+    """A report that was asked for by name goes to standard output as it is, secrets masked."""
+    streams.say(redact.redact(text if text.endswith("\n") else text + "\n"))
+
+
+def _show_settings(settings: Settings, log_format: str) -> None:
+    rows = configuration.describe(settings)
+    if not logs.json_wanted(log_format, sys.stdout):
+        from monitoring import terminal
+
+        terminal.print_table(
+            ["setting", "value", "from"], [[r.name, r.shown, r.where] for r in rows]
+        )
+        return
+    for row in rows:
+        fields = {"payment_api.setting": row.name, "payment_api.origin": row.where}
+        logs.result("info", f"{row.name} = {row.shown} (from {row.where})", fields)
+
+
+def guarded(main: Callable[..., int]) -> Callable[..., int]:
+    """The top guard: whatever happens inside `main` becomes log lines and an exit status."""
+
+    @functools.wraps(main)
+    def guard(argv: Optional[Sequence[str]] = None) -> int:
+        runner.stop_on_signals()
+        streams.prepare()
+        try:
+            return int(main(argv))
+        except runner.Stopped as stopped:
+            logs.LOGGER.warning("stopped by %s before the run was finished", stopped)
+        except OperatorError as error:
+            logs.LOGGER.error("%s", error)
+        except Exception as error:  # noqa: BLE001 - the top guard (STYLE.md rule 7)
+            logs.LOGGER.critical("%s: %s", type(error).__name__, error, exc_info=True)
+        return int(ExitStatus.UNKNOWN)
+
+    return guard
+
+
+def leave(status: int) -> None:
+    """End the process now: a probe that hangs in a thread was given up and must not hold us."""
+    logging.shutdown()
+    streams.finish()
+    os._exit(status)
