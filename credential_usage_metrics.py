@@ -1,0 +1,226 @@
+"""Who uses which credential, how old is it, is its rotation on track and safe to finish, and does
+somebody misuse one?
+
+One cycle: ask Conjur's metadata, the cache, the rotation service and the services' counters at the
+same time, compare with what is remembered, judge every client, and hand over one Outcome. No right
+to read a secret is needed, and holding one is a finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Iterator, Optional, Sequence
+
+import utils
+from monitoring import __version__, cli, thresholds
+from monitoring.anomaly.store import sensitivity_of
+from monitoring.anomaly.types import Bucket
+from monitoring.credential_stats import bounded, measurements, rows, to_judge
+from monitoring.credentials import replay
+from monitoring.credentials import report as credential_report
+from monitoring.credentials.revocation import can_revoke
+from monitoring.credentials.source_kit import Asked, rotation_service
+from monitoring.credentials.usage_history import UsageHistory
+from monitoring.credentials.watch import CredentialWatch, Picture
+from monitoring.logs import LOGGER
+from monitoring.model import ExitStatus, Outcome, Severity
+from monitoring.redact import safe_id
+
+SCRIPT = "credential_usage_metrics"
+HISTORY = "history"
+MONTH = 30 * 86400.0
+
+EXAMPLES = """\
+  python credential_usage_metrics.py --single-run              one look, exit status says how it is
+  python credential_usage_metrics.py --check-rotation          each rotation, and what to do next
+  python credential_usage_metrics.py --can-revoke client-017   0 yes, 2 no, 3 cannot tell
+  python credential_usage_metrics.py --inventory --format csv  every credential, for a spreadsheet
+  python credential_usage_metrics.py --replay history --lookback 30d   what would have been found"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = utils.parser(SCRIPT, __doc__ or "", EXAMPLES)
+    own = parser.add_argument_group("what to report instead of running a cycle")
+    one = own.add_mutually_exclusive_group()
+    one.add_argument(
+        "--check-rotation",
+        action="store_true",
+        help="one line per client: its rotation, and what to do; exits 0, 1 or 2 by the worst",
+    )
+    one.add_argument(
+        "--can-revoke",
+        metavar="CLIENT",
+        help="may the old version of this client's secret be revoked? exits 0 yes, 2 no, 3 "
+        "cannot tell",
+    )
+    one.add_argument("--inventory", action="store_true", help="every client's credential")
+    one.add_argument(
+        "--replay",
+        metavar="FILE",
+        help="run the anomaly detector over recorded buckets (JSON lines, - for standard input, "
+        "'history' for what this monitor recorded) and print its findings as JSON lines",
+    )
+    own.add_argument(
+        "--lookback",
+        type=cli.duration,
+        metavar="TIME",
+        help="how far --replay history looks back (default: 30d)",
+    )
+    own.add_argument(
+        "--format",
+        choices=tuple(credential_report.FORMATS),
+        help="of the report (default: text)",
+    )
+    return parser
+
+
+def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Flags that mean nothing without another one."""
+    if args.lookback is not None and args.replay != HISTORY:
+        parser.error("--lookback belongs to --replay history")
+    if args.format is not None and not (args.check_rotation or args.can_revoke or args.inventory):
+        parser.error("--format belongs to --check-rotation, --can-revoke or --inventory")
+    if args.can_revoke is not None and args.format not in (None, "text", "json"):
+        parser.error("--can-revoke answers as text or json")
+
+
+def watch_of(kit: utils.Kit) -> CredentialWatch:
+    from monitoring import redis_client
+
+    settings = kit.settings
+    asked = Asked(
+        settings=settings,
+        clock=kit.clock,
+        eapi=kit.http(settings.eapi),
+        sapi=kit.http(settings.sapi),
+        rotations=kit.http(rotation_service(settings)),
+        conjur=kit.conjur(),
+        # a new one each time: who is primary is looked up again, and the question closes it
+        cache=lambda: redis_client.connect(settings.redis),
+    )
+    return CredentialWatch(asked, kit.state)
+
+
+class CredentialUsage:
+    """The cycle of this script, with what lives from one to the next."""
+
+    def __init__(self, kit: utils.Kit) -> None:
+        self._settings = kit.settings
+        self._watch = watch_of(kit)
+
+    def cycle(self, now: float) -> Outcome:
+        """Look, compare with the limits, say what is wrong."""
+        started = time.monotonic()
+        picture = self._watch.look(now)
+        figures = measurements(picture.judged, picture.figures, now)
+        judged = to_judge(picture.judged, figures)
+        verdicts = thresholds.judge(judged, self._settings.thresholds)
+        exported = bounded(
+            figures,
+            picture.judged,
+            verdicts,
+            totals=picture.figures.totals,
+            top=self._settings.credentials.top_clients,
+        )
+        shown = {id(figure) for figure in exported}
+        return Outcome(
+            script=SCRIPT,
+            environment=self._settings.environment,
+            version=__version__,
+            at=now,
+            seconds=time.monotonic() - started,
+            measurements=tuple(exported),
+            verdicts=tuple(
+                v for v in verdicts if id(v.measurement) in shown or v.severity > Severity.UNKNOWN
+            ),
+            findings=tuple(picture.findings),
+            sources=tuple(picture.sources),
+            credentials=rows(picture.judged, now),
+        )
+
+
+def check_rotation(kit: utils.Kit, form: str) -> int:
+    """`--check-rotation`."""
+    picture = watch_of(kit).look(kit.clock(), all_rotations=True)
+    return _show(kit, picture, credential_report.rotations(picture, form))
+
+
+def inventory(kit: utils.Kit, form: str) -> int:
+    """`--inventory`."""
+    picture = watch_of(kit).look(kit.clock())
+    return _show(kit, picture, credential_report.inventory(picture, form))
+
+
+def _show(kit: utils.Kit, picture: Picture, text: str) -> int:
+    for source in picture.sources:
+        if source.configured and not source.ok:
+            LOGGER.warning("source %s: %s", source.name, source.why)
+    kit.show(text)
+    return int(credential_report.exit_status(picture))
+
+
+def revocation(kit: utils.Kit, client: str, form: str) -> int:
+    """`--can-revoke CLIENT`."""
+    now = kit.clock()
+    picture = watch_of(kit).look(now, all_rotations=True)
+    facts = next((each.facts for each in picture.judged if each.client == client), None)
+    if facts is None:
+        dark = "; ".join(f"{name}: {why}" for name, why in picture.dark.items())
+        LOGGER.error(
+            "--can-revoke: no source knows a client %s%s",
+            safe_id(client),
+            f" ({dark})" if dark else "",
+        )
+        return int(ExitStatus.UNKNOWN)
+    answer = can_revoke(facts, now)
+    kit.show(credential_report.revocation(answer, form))
+    return int(answer.exit_status)
+
+
+def back_test(kit: utils.Kit, file: str, lookback: float) -> int:
+    """`--replay`: 0, or 3 when something is not a recording of buckets."""
+    sensitivity = sensitivity_of(kit.settings.credentials)
+    try:
+        read = replay.replay(_recorded(kit, file, lookback), sensitivity, sys.stdout.write)
+    except (OSError, replay.ReplayError) as error:
+        said = error.strerror if isinstance(error, OSError) else error
+        sys.stdout.flush()
+        LOGGER.error("--replay %s: %s", file, said)
+        return int(ExitStatus.UNKNOWN)
+    sys.stdout.flush()
+    if not read and file == HISTORY:
+        LOGGER.warning("--replay history: nothing was recorded in that time")
+    return int(ExitStatus.OK)
+
+
+def _recorded(kit: utils.Kit, file: str, lookback: float) -> Iterator[Bucket]:
+    if file == HISTORY:
+        yield from UsageHistory(kit.state).buckets(kit.clock() - lookback)
+    elif file == "-":
+        yield from replay.buckets(sys.stdin.buffer)
+    else:
+        with open(file, "rb") as lines:
+            yield from replay.buckets(lines)
+
+
+@utils.guarded
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = build_parser()
+    args, settings = utils.load(parser, SCRIPT, argv)
+    check_usage(parser, args)
+    with utils.kit(SCRIPT, settings, args) as kit:
+        if args.replay is not None:
+            return back_test(kit, args.replay, args.lookback or MONTH)
+        if args.can_revoke is not None:
+            return revocation(kit, args.can_revoke, args.format or "text")
+        if args.check_rotation:
+            return check_rotation(kit, args.format or "text")
+        if args.inventory:
+            return inventory(kit, args.format or "text")
+        return utils.run(kit, CredentialUsage(kit).cycle)
+
+
+if __name__ == "__main__":
+    utils.leave(main())

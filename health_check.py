@@ -1,0 +1,191 @@
+"""Is every component up, fast enough, and does a login really work from end to end? Are we inside
+our service levels?
+
+One cycle: ask the five components at the same time, judge what they answered, hold every figure
+against its limit, and hand over one Outcome. `--sla` reads the recorded history instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import time
+from typing import Optional, Sequence
+
+import utils
+from monitoring import __version__, canary_log, cli, health, thresholds
+from monitoring.catalog import COMPONENTS
+from monitoring.history import HistoryError
+from monitoring.judging.common import Judged
+from monitoring.judging.memory import Memory, Remembered
+from monitoring.logs import LOGGER
+from monitoring.model import ExitStatus, Measurement, Outcome, Reading
+from monitoring.probes import Team
+from monitoring.probing.kit import Keepsake, Live
+from monitoring.service_levels import BURN_WINDOWS
+from monitoring.service_levels import report as sla_of
+from monitoring.sla import report as sla_report
+from monitoring.sla.history import SlaGauges, availability, targets_of
+
+SCRIPT = "health_check"
+MONTH = 30 * 86400.0
+LOGIN = "authentication-flow"
+
+EXAMPLES = """\
+  python health_check.py --single-run                          one look, exit status says how it is
+  python health_check.py --single-run --component redis-cache --verbose
+  python health_check.py --prometheus-port 9090                loop, and serve /metrics
+  python health_check.py --single-run --output health.json     the result for other programs
+  python health_check.py --sla --lookback 30d --format markdown"""
+
+
+def component(text: str) -> str:
+    """argparse type: a component's name."""
+    if text in COMPONENTS:
+        return text
+    near = difflib.get_close_matches(text, COMPONENTS, n=1, cutoff=0.3)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise argparse.ArgumentTypeError(f"{text!r}: {hint}Components are {', '.join(COMPONENTS)}")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = utils.parser(SCRIPT, __doc__ or "", EXAMPLES)
+    own = parser.add_argument_group("what to check")
+    own.add_argument(
+        "--component",
+        action="append",
+        type=component,
+        metavar="NAME",
+        help=f"check this one only; repeatable: {', '.join(COMPONENTS)}",
+    )
+    own.add_argument("--sla", action="store_true", help="report the service levels and exit")
+    own.add_argument(
+        "--lookback",
+        type=cli.duration,
+        metavar="TIME",
+        help="how far --sla looks back, e.g. 24h, 7d (default: 30d)",
+    )
+    own.add_argument(
+        "--format",
+        choices=tuple(sla_report.FORMATS),
+        help="of the --sla report (default: text)",
+    )
+    return parser
+
+
+def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Flags that mean nothing without another one."""
+    for flag in ("lookback", "format"):
+        if getattr(args, flag) is not None and not args.sla:
+            parser.error(f"--{flag} belongs to --sla")
+
+
+class HealthCheck:
+    """The cycle of this script, with what lives from one to the next."""
+
+    def __init__(self, kit: utils.Kit, asked: Optional[Sequence[str]]) -> None:
+        self._kit, self._settings = kit, kit.settings
+        self._asked = tuple(dict.fromkeys(asked or COMPONENTS))
+        self._memory = Memory(kit.state, kit.settings)
+        self._team, self._keepsake = Team(), Keepsake()
+        self._eapi, self._sapi = kit.http(kit.settings.eapi), kit.http(kit.settings.sapi)
+        self._conjur = kit.conjur()
+        self._levels = SlaGauges(kit.recorder(), kit.settings.sla)
+
+    def cycle(self, now: float) -> Outcome:
+        """Ask, judge, compare with the limits, remember."""
+        started = time.monotonic()
+        before = self._memory.load()
+        prove = LOGIN in self._asked and self._memory.claim(before, now)
+        readings = self._team.ask(self._live(prove), self._asked)
+        judged = [health.judge(reading, before.context) for reading in readings]
+        self._remember(now, before, list(zip(readings, judged)), prove)
+        figures = [figure for each in judged for figure in each.measurements]
+        figures += [*self._whole(judged), *self._levels.measurements(now)]
+        verdicts = thresholds.judge(figures, self._settings.thresholds)
+        return Outcome(
+            script=SCRIPT,
+            environment=self._settings.environment,
+            version=__version__,
+            at=now,
+            seconds=time.monotonic() - started,
+            components=tuple(health.raised(each.component, verdicts) for each in judged),
+            measurements=tuple(figures),
+            verdicts=verdicts,
+            findings=tuple(finding for each in judged for finding in each.findings),
+            sources=tuple(
+                source
+                for reading, each in zip(readings, judged)
+                for source in health.sources_of(reading, each)
+            ),
+        )
+
+    def _live(self, prove: bool) -> Live:
+        from monitoring import redis_client
+
+        settings = self._settings
+        return Live(
+            settings=settings,
+            clock=self._kit.clock,
+            eapi=self._eapi,
+            sapi=self._sapi,
+            # a new one each time: who is primary is looked up again, and the probe closes it
+            cache=lambda: redis_client.connect(settings.redis),
+            conjur=lambda: self._conjur,
+            prove=prove,
+            keepsake=self._keepsake,
+        )
+
+    def _whole(self, judged: Sequence[Judged]) -> list[Measurement]:
+        """Whether all was up; said only by a cycle that asked all."""
+        if set(self._asked) != set(COMPONENTS):
+            return []
+        up = health.system_up(each.component for each in judged)
+        return [Measurement("payment_api_system_up", up)]
+
+    def _remember(
+        self,
+        now: float,
+        before: Remembered,
+        judged: Sequence[tuple[Reading, Judged]],
+        prove: bool,
+    ) -> None:
+        counters = {key: n for _, each in judged for key, n in each.counters.items()}
+        self._memory.save(now, counters, before=before)
+        for reading, each in judged:
+            if prove and reading.source == LOGIN:
+                # a probe that was given up may have sent them; one that says it did not, did not
+                sent = "proofs" in reading.facts or not reading.facts
+                tried = now if sent else before.tried
+                self._memory.save_proofs(tried, each.proofs)
+                self._memory.note_forgeries(canary_log.refused(reading.facts.get("proofs", {})))
+
+
+def show_levels(kit: utils.Kit, lookback: float, form: str) -> int:
+    """The `--sla` report; the status is 0 inside, 1 at risk, 2 missed, 3 nothing recorded."""
+    now = kit.clock()
+    longest = max(lookback, *BURN_WINDOWS.values())
+    try:
+        history, targets = kit.history(), targets_of(kit.settings.sla)
+        points = {name: availability(history, name, now=now, lookback=longest) for name in targets}
+    except HistoryError as error:
+        LOGGER.error("service levels are not known: %s", error)
+        return int(ExitStatus.UNKNOWN)
+    levels = sla_of(points, targets, now=now, lookback=lookback)
+    kit.show(sla_report.FORMATS[form](levels))
+    return levels.exit_status
+
+
+@utils.guarded
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = build_parser()
+    args, settings = utils.load(parser, SCRIPT, argv)
+    check_usage(parser, args)
+    with utils.kit(SCRIPT, settings, args) as kit:
+        if args.sla:
+            return show_levels(kit, args.lookback or MONTH, args.format or "text")
+        return utils.run(kit, HealthCheck(kit, args.component).cycle)
+
+
+if __name__ == "__main__":
+    utils.leave(main())

@@ -1,0 +1,151 @@
+"""How are tokens minted, validated, renewed and expiring, per client and overall, and what is
+wrong with them that nobody else looks at?
+
+One cycle: take the census of the token cache while the services' counters are read, hold every
+figure against its limit, and hand over one Outcome. `--analyze` reads the recorded history instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from typing import Optional, Sequence
+
+import utils
+from monitoring import cli, logs
+from monitoring.analysis import Period
+from monitoring.history import HistoryError
+from monitoring.logs import LOGGER
+from monitoring.model import ExitStatus
+from monitoring.settings import Settings
+from monitoring.tokens.cycle import SCRIPT, TokenUsage, with_progress
+from monitoring.tokens.local_zone import local_zone
+
+WEEK = 7 * 86400.0
+FORMATS = ("text", "json", "markdown", "html")
+TOP = 10
+
+EXAMPLES = """\
+  python token_usage_metrics.py --single-run                          one look at the cache
+  python token_usage_metrics.py --single-run --max-keys 100000 --verbose
+  python token_usage_metrics.py --prometheus-port 9091                loop, and serve /metrics
+  python token_usage_metrics.py --single-run --output tokens.json     the result for programs
+  python token_usage_metrics.py --analyze --lookback 7d
+  python token_usage_metrics.py --analyze --lookback 3w --format html > tokens.html"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = utils.parser(SCRIPT, __doc__ or "", EXAMPLES)
+    scan = parser.add_argument_group("how to look")
+    scan.add_argument(
+        "--max-keys",
+        type=cli.positive,
+        metavar="N",
+        help="end the scan of the cache after about N keys",
+    )
+    scan.add_argument(
+        "--time-budget",
+        type=cli.duration,
+        metavar="TIME",
+        help="end the scan after this time, e.g. 10s",
+    )
+    scan.add_argument(
+        "--top",
+        type=cli.positive,
+        metavar="N",
+        help="clients shown by name, the rest is summed (default: the configured number; "
+        f"--analyze: {TOP})",
+    )
+    report = parser.add_argument_group("reports")
+    report.add_argument(
+        "--analyze", action="store_true", help="report on the recorded history and exit"
+    )
+    report.add_argument(
+        "--lookback",
+        type=cli.duration,
+        metavar="TIME",
+        help="how far --analyze looks back, e.g. 24h, 7d (default: 7d)",
+    )
+    report.add_argument("--format", choices=FORMATS, help="of the --analyze report (default: text)")
+    return parser
+
+
+def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Flags that mean nothing without another one."""
+    for flag in ("lookback", "format"):
+        if getattr(args, flag) is not None and not args.analyze:
+            parser.error(f"--{flag} belongs to --analyze")
+    for flag in ("max_keys", "time_budget"):
+        if getattr(args, flag) is not None and args.analyze:
+            parser.error(f"--{flag.replace('_', '-')} limits a scan, and --analyze makes none")
+
+
+def with_flags(settings: Settings, args: argparse.Namespace) -> Settings:
+    """The settings with what the command line says instead."""
+    given = {
+        "max_keys": args.max_keys,
+        "time_budget": args.time_budget,
+        "top_clients": args.top,
+    }
+    changed = {name: value for name, value in given.items() if value is not None}
+    return replace(settings, tokens=replace(settings.tokens, **changed))
+
+
+def analyze(kit: utils.Kit, lookback: float, form: str, top: int) -> int:
+    """The `--analyze` report; the status is 0, 1 when the success target was missed, 3 when
+    nothing was recorded."""
+    from monitoring.reports import REPORTS
+    from monitoring.tokens.history import analysis
+
+    now = kit.clock()
+    name, zone = local_zone()
+    period = Period(now - lookback, now, zone, name)
+    target = kit.settings.sla.authentication_success
+    try:
+        found = analysis(kit.history(), period, success_target=target, top=top)
+    except HistoryError as error:
+        LOGGER.error("the history cannot be read: %s", error)
+        return int(ExitStatus.UNKNOWN)
+    if found is None:
+        LOGGER.error("%s", nothing_recorded(kit.settings, lookback))
+        return int(ExitStatus.UNKNOWN)
+    kit.show(REPORTS[form](found))
+    return int(ExitStatus.WARNING if found.meets_target is False else ExitStatus.OK)
+
+
+def nothing_recorded(settings: Settings, lookback: float) -> str:
+    from monitoring.durations import say
+
+    if settings.history.prometheus_url:
+        return (
+            f"PROMETHEUS_URL has no token figures of the last {say(lookback)}: scrape "
+            f"`{SCRIPT}.py --prometheus-port PORT`, or look back further with --lookback"
+        )
+    return (
+        f"nothing was recorded in the last {say(lookback)} in {settings.state_dir}: run "
+        f"`{SCRIPT}.py --single-run` from cron, or the loop, as the same user with the same "
+        "MONITORING_STATE_DIR, and ask again; or look back further with --lookback"
+    )
+
+
+@utils.guarded
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    parser = build_parser()
+    args, settings = utils.load(parser, SCRIPT, argv)
+    check_usage(parser, args)
+    with utils.kit(SCRIPT, with_flags(settings, args), args) as kit:
+        if args.analyze:
+            return analyze(kit, args.lookback or WEEK, args.format or "text", args.top or TOP)
+        usage = TokenUsage(
+            kit.settings,
+            kit.state,
+            eapi=kit.http(settings.eapi),
+            sapi=kit.http(settings.sapi),
+        )
+        shown = sys.stderr.isatty() and not logs.json_wanted(args.log_format, sys.stderr)
+        return utils.run(kit, with_progress(usage.cycle, shown))
+
+
+if __name__ == "__main__":
+    utils.leave(main())
