@@ -1,0 +1,191 @@
+"""What dashboards are made of: queries that only name what is exported, and panels with limits.
+
+`Query` looks each metric up in the catalogue, so that no panel can draw what no script exports.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
+
+from grafana_foundation_sdk.builders import (
+    bargauge,
+    common,
+    dashboard,
+    prometheus,
+    stat,
+    statetimeline,
+    table,
+    timeseries,
+)
+from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import prometheus as prometheus_models
+
+from monitoring.catalog import METRICS, THRESHOLDS
+from monitoring.settings import Limit
+
+SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
+#: Every query is about the environments chosen; `.*` also where there is no such label.
+ENVIRONMENT = 'environment=~"$environment"'
+GREEN, AMBER, RED = "green", "orange", "red"
+
+
+def series(name: str, suffix: str = "", **matchers: str) -> str:
+    """A selector of a catalogued metric: `series("response_time_ms", component="redis-cache")`.
+    A matcher is equality, or a pattern where it starts with `~`. Raises KeyError for a metric,
+    ValueError for a label that the catalogue does not have."""
+    metric = METRICS[f"payment_api_{name}"]
+    unknown = set(matchers) - set(metric.labels)
+    if unknown:
+        raise ValueError(f"{metric.name} has no label {', '.join(sorted(unknown))}")
+    parts = [ENVIRONMENT, *(_matcher(label, text) for label, text in matchers.items())]
+    return f"{metric.name}{suffix}{{{','.join(parts)}}}"
+
+
+def _matcher(label: str, text: str) -> str:
+    return f'{label}=~"{text[1:]}"' if text.startswith("~") else f'{label}="{text}"'
+
+
+def per_second(name: str, *by: str, **matchers: str) -> str:
+    """The rate of a counter, summed by labels; raises ValueError for what is no counter."""
+    if METRICS[f"payment_api_{name}"].kind != "counter":
+        raise ValueError(f"{name} is no counter")
+    rate = f"rate({series(name, **matchers)}[$__rate_interval])"
+    return f"sum by ({', '.join(by)}) ({rate})" if by else f"sum({rate})"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """`queries` are (expression, legend). `why` says what is seen and when to worry. `limits`
+    names a threshold of the configuration that is drawn; `runbook` a page of docs/runbooks."""
+
+    title: str
+    why: str
+    queries: Sequence[Tuple[str, str]]
+    unit: str = "short"
+    kind: str = "timeseries"
+    width: int = 8
+    height: int = 8
+    limits: str = ""
+    runbook: str = ""
+    steps: Sequence[Tuple[Optional[float], str]] = ()
+    texts: Mapping[str, Tuple[str, str]] = field(default_factory=dict)  # value -> (text, colour)
+    low: Optional[float] = None
+    high: Optional[float] = None
+    stacked: bool = False
+    decimals: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Row:
+    title: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True)
+class Board:
+    uid: str
+    title: str
+    about: str
+    rows: Sequence[Row]
+    variables: Sequence[Tuple[str, str, str]] = ()  # name, label, query
+
+
+UP_DOWN = {"0": ("down", RED), "1": ("up", GREEN)}
+YES_NO = {"0": ("accepted!", RED), "1": ("refused", GREEN)}
+
+
+def built(panel: Panel, limits: Mapping[str, Limit], runbooks: str) -> Any:
+    """The panel as the SDK's builder."""
+    made = _KINDS[panel.kind]()
+    made.title(panel.title).description(_description(panel, runbooks)).datasource(SOURCE)
+    made.unit(panel.unit).span(panel.width).height(panel.height)
+    if panel.low is not None:
+        made.min(panel.low)
+    if panel.high is not None:
+        made.max(panel.high)
+    if panel.decimals is not None:
+        made.decimals(panel.decimals)
+    if panel.texts:
+        made.mappings([_mapping(panel.texts)])
+    steps = panel.steps or _steps(panel.limits, limits)
+    made.thresholds(_thresholds(steps or [(None, GREEN)]))
+    if panel.kind == "timeseries":
+        _drawn(made, panel, bool(steps))
+    for number, (expr, legend) in enumerate(panel.queries):
+        made.with_target(_query(expr, legend, number, panel.kind))
+    return made
+
+
+def _description(panel: Panel, runbooks: str) -> str:
+    page = f"\n\n[What to do]({runbooks}/{panel.runbook}.md)" if panel.runbook else ""
+    return panel.why + page
+
+
+def _query(expr: str, legend: str, number: int, kind: str) -> prometheus.Dataquery:
+    query = prometheus.Dataquery().expr(expr).ref_id("ABCDEFGHIJ"[number]).datasource(SOURCE)
+    query.legend_format(legend or "__auto")
+    if kind == "table":
+        return query.instant().format(prometheus_models.PromQueryFormat.TABLE)
+    if kind in ("stat", "bargauge"):
+        return query.instant()
+    return query.range()
+
+
+def _steps(name: str, limits: Mapping[str, Limit]) -> list[Tuple[Optional[float], str]]:
+    """The colours of a threshold of the configuration, in the metric's unit."""
+    if not name:
+        return []
+    threshold, limit = THRESHOLDS[name], limits[name]
+    warning, critical = (
+        None if number is None else round(number * threshold.scale, 9)
+        for number in (limit.warning, limit.critical)
+    )
+    if threshold.worse == "lower":
+        ladder = [(None, RED), (critical, AMBER), (warning, GREEN)]
+        return ladder if critical is not None else [(None, AMBER), (warning, GREEN)]
+    return [(None, GREEN)] + [(n, c) for n, c in ((warning, AMBER), (critical, RED)) if n]
+
+
+def _thresholds(steps: Sequence[Tuple[Optional[float], str]]) -> dashboard.ThresholdsConfig:
+    made = [models.Threshold(value=value, color=color) for value, color in steps]
+    return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(made)
+
+
+def _mapping(texts: Mapping[str, Tuple[str, str]]) -> models.ValueMap:
+    options = {
+        value: models.ValueMappingResult(text=text, color=color, index=place)
+        for place, (value, (text, color)) in enumerate(texts.items())
+    }
+    return models.ValueMap(options=options)
+
+
+def _drawn(made: Any, panel: Panel, limited: bool) -> None:
+    made.fill_opacity(10).line_width(1).show_points(common_models.VisibilityMode.NEVER)
+    made.tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI))
+    if panel.stacked:
+        made.fill_opacity(40)
+        made.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))
+    if limited:
+        style = common_models.GraphTresholdsStyleMode.DASHED
+        made.thresholds_style(common.GraphThresholdsStyleConfig().mode(style))
+
+
+def _stat() -> Any:
+    reduce = common.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
+    made = stat.Panel().reduce_options(reduce)
+    return made.color_mode(common_models.BigValueColorMode.BACKGROUND)
+
+
+def _bars() -> Any:
+    return bargauge.Panel().orientation(common_models.VizOrientation.HORIZONTAL)
+
+
+_KINDS: Mapping[str, Callable[[], Any]] = {
+    "timeseries": timeseries.Panel,
+    "stat": _stat,
+    "bargauge": _bars,
+    "table": table.Panel,
+    "timeline": statetimeline.Panel,
+}

@@ -1,0 +1,119 @@
+"""Writes rules/*.yml and tests/*.yml: `python -m deploy.prometheus.build [--check]`.
+
+Thresholds and intervals are those of your configuration (config.py and the rest), so build anew
+after changing them; `--runbooks URL` says where docs/runbooks can be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Iterable, Mapping, Sequence
+
+import yaml
+
+from deploy.prometheus import availability, monitor, recording, security, thresholds
+from deploy.prometheus.proofs import promtool_tests
+from deploy.prometheus.rule import RUNBOOKS, Rule
+from monitoring import configuration
+from monitoring.settings import Settings
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+MADE = "# Made by `python -m deploy.prometheus.build` from the metric catalogue and config.py.\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Lists indented below their key, no anchors, as people write YAML."""
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> Any:  # noqa: ARG002
+        return super().increase_indent(flow, False)
+
+
+def groups_of_rules(settings: Settings) -> Mapping[str, Sequence[Rule]]:
+    """File name (without .yml) -> its alert rules."""
+    deadline = settings.run.cycle_deadline
+    return {
+        "thresholds": tuple(thresholds.rules(settings.thresholds)),
+        "availability": tuple(availability.rules()),
+        "error-budgets": tuple(availability.burns()),
+        "security": tuple(security.rules()),
+        "monitor": tuple(monitor.rules(settings.run.intervals, deadline)),
+    }
+
+
+def as_dict(rule: Rule, runbooks: str, dashboards: str) -> dict[str, Any]:
+    """The rule as Prometheus reads it."""
+    hold = {"for": f"{rule.hold}m"} if rule.hold else {}
+    return {
+        "alert": rule.alert,
+        "expr": rule.expr,
+        **hold,
+        "labels": rule.all_labels(),
+        "annotations": {
+            "summary": rule.summary,
+            "description": f"{rule.meaning} First: {rule.action}",
+            "runbook_url": f"{runbooks.rstrip('/')}/{rule.runbook}.md",
+            "dashboard": f"{dashboards.rstrip('/')}/{rule.dashboard}",
+        },
+    }
+
+
+def files(settings: Settings, runbooks: str = "") -> dict[str, str]:
+    """Path below deploy/prometheus -> content."""
+    runbooks = runbooks or settings.alerts.runbooks or RUNBOOKS
+    made: dict[str, Any] = {"rules/recording.yml": {"groups": recording.groups()}}
+    for name, rules in groups_of_rules(settings).items():
+        dicts = [as_dict(rule, runbooks, settings.alerts.dashboards) for rule in rules]
+        made[f"rules/{name}.yml"] = {"groups": [{"name": f"payment-api-{name}", "rules": dicts}]}
+        made[f"tests/{name}.yml"] = promtool_tests(name, list(zip(rules, dicts)))
+    return {path: MADE + _yaml(content) for path, content in made.items()}
+
+
+def _yaml(content: Any) -> str:
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True)
+
+
+def defaults(environ: Mapping[str, str], config_file: str = "") -> Settings:
+    """The effective settings, as the scripts would have them."""
+    return configuration.load(
+        script="health_check",
+        root=ROOT,
+        config_file=config_file or None,
+        environ=environ,
+        cwd=ROOT,
+    )
+
+
+def differences(made: Mapping[str, str]) -> Iterable[str]:
+    """Files that are not what they would be if built now."""
+    for path, content in made.items():
+        kept = HERE / path
+        if not kept.exists() or kept.read_text(encoding="utf-8") != content:
+            yield path
+
+
+def main() -> int:
+    """0 done (or, with --check, nothing to do), 1 files differ."""
+    import os
+
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--check", action="store_true", help="say what differs, write nothing")
+    options.add_argument("--runbooks", default="", help="base URL of docs/runbooks")
+    options.add_argument("--config", default="", help="as the scripts' --config")
+    args = options.parse_args()
+    made = files(defaults(os.environ, args.config), args.runbooks)
+    changed = list(differences(made))
+    for path in changed:
+        sys.stdout.write(f"{'differs' if args.check else 'written'}: {path}\n")
+        if not args.check:
+            (HERE / path).write_text(made[path], encoding="utf-8")
+    return int(args.check and bool(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

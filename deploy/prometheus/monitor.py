@@ -1,0 +1,175 @@
+"""The monitor itself: dead, blind, late, or not heard."""
+
+from __future__ import annotations
+
+from typing import Iterator, Mapping
+
+from deploy.prometheus.rule import HEALTH, Proof, Rule, Series
+from monitoring.alerting import advice
+from monitoring.catalog import SCRIPTS
+
+JOB = "payment-api-monitoring"
+_MEANING = "Nobody is watching the payment API's authentication right now."
+
+
+def rules(intervals: Mapping[str, float], cycle_deadline: float) -> Iterator[Rule]:
+    """Every rule of this file. `intervals` are seconds between the cycles of each script."""
+    for script in SCRIPTS:
+        yield _absent(script)
+        yield _stale(script, 5 * intervals[script])
+    yield _unreachable()
+    yield _blind()
+    yield _slow(cycle_deadline)
+    yield _truncated()
+    yield _unheard()
+
+
+def _rule(alert: str, expr: str, **more: object) -> Rule:
+    common = {
+        "severity": "warning",
+        "category": "availability",
+        "component": "monitoring",
+        "meaning": _MEANING,
+        "action": "See whether the process runs and what its log says last; then start it again.",
+        "runbook": advice.for_blindness().runbook,
+        "dashboard": HEALTH,
+    }
+    return Rule(alert=alert, expr=expr, **{**common, **more})  # type: ignore[arg-type]
+
+
+def _absent(script: str) -> Rule:
+    series = f'payment_api_last_cycle_timestamp_seconds{{script="{script}"}}'
+    return _rule(
+        "PaymentApiMonitorAbsent",
+        f"absent({series})",
+        severity="critical" if script == "health_check" else "warning",
+        summary=f"{script} has not been seen",
+        labels={"script": script},
+        hold=10,
+        proof=Proof(
+            (Series(series, "0+60", "_"), *(_alive(other) for other in SCRIPTS if other != script)),
+            f"{script} has not been seen",
+        ),
+    )
+
+
+def _alive(script: str) -> Series:
+    series = f'payment_api_last_cycle_timestamp_seconds{{script="{script}"}}'
+    return Series(series, "0+60", "0+60")
+
+
+def _stale(script: str, seconds: float) -> Rule:
+    series = f'payment_api_last_cycle_timestamp_seconds{{script="{script}"}}'
+    wrong = int(seconds / 60) + 10
+    return _rule(
+        "PaymentApiCycleStale",
+        f"time() - {series} > {seconds:g}",
+        severity="critical" if script == "health_check" else "warning",
+        summary=f"the last cycle of {script} ended "
+        "{{ $value | humanizeDuration }} ago, yet it is scraped",
+        meaning="The exporter answers, but what it shows is old: a cycle hangs.",
+        labels={"script": script},
+        # A clock that stands still while it is wrong.
+        proof=Proof((Series(series, "0+60", "240+0"),), "", wrong=wrong),
+    )
+
+
+def _unreachable() -> Rule:
+    labels = {"instance": "monitor-1:9101"}
+    return _rule(
+        "PaymentApiMonitorUnreachable",
+        f'up{{job="{JOB}"}} == 0',
+        severity="critical",
+        summary="the exporter {{ $labels.instance }} cannot be scraped",
+        hold=2,
+        proof=Proof(
+            (Series(f'up{{job="{JOB}",instance="monitor-1:9101"}}', "1", "0"),),
+            "the exporter monitor-1:9101 cannot be scraped",
+            {**labels, "job": JOB},
+        ),
+    )
+
+
+#: So that Alertmanager can hush it while that component is known to be down.
+_COMPONENT_OF_SOURCE = (
+    '{{ if match "^redis" $labels.source }}redis-cache'
+    '{{ else if match "^conjur" $labels.source }}conjur-vault'
+    '{{ else if match "eapi" $labels.source }}payment-eapi'
+    '{{ else if match "sapi" $labels.source }}payment-sapi'
+    "{{ else }}{{ $labels.source }}{{ end }}"
+)
+
+
+def _blind() -> Rule:
+    texts = advice.for_blindness()
+    return _rule(
+        "PaymentApiMonitoringBlind",
+        "payment_api_up == 0",
+        component=_COMPONENT_OF_SOURCE,
+        summary="the monitor cannot read {{ $labels.source }}",
+        meaning=texts.meaning,
+        action=texts.action,
+        hold=5,
+        proof=Proof(
+            (Series('payment_api_up{source="redis"}', "1", "0"),),
+            "the monitor cannot read redis",
+            {"source": "redis", "component": "redis-cache"},
+        ),
+    )
+
+
+def _slow(deadline: float) -> Rule:
+    script = "token_usage_metrics"
+    series = f'payment_api_cycle_duration_seconds{{script="{script}"}}'
+    return _rule(
+        "PaymentApiCycleSlow",
+        f"payment_api_cycle_duration_seconds > {deadline:g}",
+        summary="a cycle of {{ $labels.script }} takes {{ $value | humanizeDuration }}",
+        meaning="Cycles overrun their deadline: figures come late and some may be left out.",
+        action="Run the script with --single-run --debug: it says where the time goes.",
+        hold=10,
+        proof=Proof(
+            (Series(series, "1", f"{deadline + 15:g}"),),
+            f"a cycle of {script} takes {deadline + 15:g}s",
+            {"script": script},
+        ),
+    )
+
+
+def _truncated() -> Rule:
+    return _rule(
+        "PaymentApiScanTruncated",
+        "payment_api_scan_truncated == 1",
+        summary="scans of the token keys end before they have seen all",
+        meaning="Token counts are of a part of the keys only.",
+        action="Raise TOKENS['max_keys'] or ['time_budget'], or scan a replica.",
+        hold=30,
+        proof=Proof(
+            (Series("payment_api_scan_truncated", "0", "1"),),
+            "scans of the token keys end before they have seen all",
+            wrong=60,
+        ),
+    )
+
+
+def _unheard() -> Rule:
+    """A channel that fails and delivers nothing, for longer than a hiccup."""
+    texts = advice.for_finding("notification_channel_failing", "availability")
+    tried = "sum by (environment, channel) (increase(payment_api_notifications_total"
+    series = 'payment_api_notifications_total{channel="slack",outcome="failed"}'
+    return _rule(
+        "PaymentApiNotificationChannelFailing",
+        f'{tried}{{outcome=~"failed|unfinished"}}[30m])) > 0'
+        f' unless {tried}{{outcome="sent"}}[30m])) > 0',
+        summary="notices do not get through to {{ $labels.channel }}",
+        meaning=texts.meaning,
+        action=texts.action,
+        runbook=texts.runbook,
+        hold=5,
+        proof=Proof(
+            (Series(series, "0", "0+1"),),
+            "notices do not get through to slack",
+            {"channel": "slack"},
+            after=40,
+        ),
+    )

@@ -1,0 +1,74 @@
+"""Figures worth keeping: availability and the burn of error budgets over several windows.
+
+Targets are not repeated here: the scripts export `payment_api_sla_target_ratio`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Iterator
+
+WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
+#: Windows whose bad samples are counted, so that one failed probe wakes nobody.
+COUNTED = ("1h", "6h", "1d", "3d")
+_STATUS, _SYSTEM = "payment_api_health_status", "payment_api_system_up"
+_TARGET = "max by (environment, component) (payment_api_sla_target_ratio)"
+
+
+def availability(window: str) -> str:
+    """Name of the record: share of the samples in which the component was up."""
+    return f"component:payment_api_availability:ratio_{window}"
+
+
+def burn(window: str) -> str:
+    """Name of the record: how many times faster than allowed the error budget is used."""
+    return f"component:payment_api_error_budget_burn:rate_{window}"
+
+
+def down(window: str) -> str:
+    """Name of the record: samples in which the component was down."""
+    return f"component:payment_api_down:samples_{window}"
+
+
+def groups() -> list[dict[str, Any]]:
+    """The recording rules. Two groups, since the second reads what the first records."""
+    return [
+        {
+            "name": "payment-api-availability",
+            "rules": [rule for window in WINDOWS for rule in _availability(window)],
+        },
+        {"name": "payment-api-budgets", "rules": list(_budgets())},
+        {"name": "payment-api-rates", "rules": list(_rates())},
+    ]
+
+
+def _availability(window: str) -> Iterator[dict[str, Any]]:
+    """What was not measured has no sample, so it counts neither as up nor as down."""
+    for series, by, labels in (
+        (_STATUS, "environment, component", {}),
+        (_SYSTEM, "environment", {"labels": {"component": "overall"}}),
+    ):
+        seen = f"sum by ({by}) (count_over_time({series}[{window}]))"
+        up = f"sum by ({by}) (sum_over_time({series}[{window}]))"
+        yield {"record": availability(window), "expr": f"{up} / {seen}", **labels}
+        if window in COUNTED:
+            yield {"record": down(window), "expr": f"{seen} - {up}", **labels}
+
+
+def _budgets() -> Iterator[dict[str, Any]]:
+    for window in WINDOWS:
+        expr = f"(1 - {availability(window)}) / on (environment, component) (1 - {_TARGET})"
+        yield {"record": burn(window), "expr": expr}
+
+
+def _rates() -> Iterator[dict[str, Any]]:
+    for name, metric, by in (
+        ("authentication_failures", "authentication_failures_total", "environment, client_id"),
+        ("authentication_attempts", "authentication_attempts_total", "environment, client_id"),
+        ("token_validation_failures", "token_validation_failures_total", "environment, reason"),
+        ("token_validations", "token_validations_total", "environment, result"),
+        ("tokens_generated", "tokens_generated_total", "environment"),
+    ):
+        yield {
+            "record": f"environment:payment_api_{name}:rate15m",
+            "expr": f"sum by ({by}) (rate(payment_api_{metric}[15m]))",
+        }

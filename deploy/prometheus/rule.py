@@ -1,0 +1,68 @@
+"""The nouns of the rule files: a rule, and the sample series that prove it.
+
+A rule's example lives beside it, so that nobody adds a rule without showing when it fires.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Mapping, Tuple
+
+RUNBOOKS = "https://github.com/OWNER/payment-api-monitoring/blob/main/docs/runbooks"
+SECURITY, HEALTH, AUTHENTICATION = (
+    "payment-api-security",
+    "payment-api-health",
+    "payment-api-auth",
+)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One input series of the proof: values while all is well, then while it is not (each as
+    promtool spells them: `1`, or `0+60` for a counter or clock; `_` for no sample)."""
+
+    name: str
+    good: str
+    bad: str
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What makes the rule fire, and the summary somebody then reads. `labels` are those that the
+    alert has beside the rule's own (they come from the series). The phases last `before`, `wrong`
+    and `after` minutes; for the first `spared` of `wrong` it is still silent.
+    `also` are rules of the same name that fire on the same values: severity -> summary."""
+
+    series: Tuple[Series, ...]
+    summary: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    before: int = 5
+    wrong: int = 16
+    after: int = 6
+    spared: int = 0
+    also: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One alert. `hold` is minutes it must last. `meaning` and `action` are for a person who was
+    just woken up; `runbook` is a page of docs/runbooks; `dashboard` a Grafana uid."""
+
+    alert: str
+    expr: str
+    severity: str
+    category: str
+    component: str  # empty: the series has the label
+    summary: str
+    meaning: str
+    action: str
+    runbook: str
+    dashboard: str
+    proof: Proof
+    hold: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def all_labels(self) -> dict[str, str]:
+        """Labels the rule sets; what the series brings is not among them."""
+        own = {"severity": self.severity, "category": self.category, "component": self.component}
+        return {name: text for name, text in {**own, **self.labels}.items() if text}

@@ -1,0 +1,157 @@
+"""The alert thresholds of the configuration as Prometheus rules.
+
+Name, component, texts and pages are those of the scripts' own alerts (the same functions say
+them), so that one page and one silence fit both.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, Mapping
+
+from deploy.prometheus.rule import Proof, Rule, Series
+from monitoring.alerting import advice
+from monitoring.catalog import METRICS, THRESHOLDS, Threshold
+from monitoring.conditions import conditions
+from monitoring.model import Alert, Measurement, Outcome, Severity, Verdict
+from monitoring.settings import Limit
+
+#: What another rule says better.
+ELSEWHERE = {
+    "availability.error_budget_burn_rate": "two windows at once, see availability.py",
+}
+_INTERVAL_OF_SLOW_SCRIPTS = 5
+#: Example values of labels.
+_SAMPLE_LABELS = {
+    "component": "payment-eapi",
+    "client_id": "client-001",
+    "node": "cache-1:6379",
+    "reason": "encoding",
+    "step": "validate",
+    "window": "1h",
+}
+
+
+def rules(limits: Mapping[str, Limit]) -> Iterator[Rule]:
+    """A rule for each level of each threshold that is set."""
+    for name, threshold in THRESHOLDS.items():
+        limit = limits.get(name)
+        if name in ELSEWHERE or limit is None:
+            continue
+        for severity in _numbers(limit):
+            yield _rule(threshold, severity, limit)
+
+
+def _numbers(limit: Limit) -> dict[str, float]:
+    """The levels that are set, the worst first."""
+    levels = {"critical": limit.critical, "warning": limit.warning}
+    return {severity: number for severity, number in levels.items() if number is not None}
+
+
+def _rule(threshold: Threshold, severity: str, limit: Limit) -> Rule:
+    alert = _alert_of_the_scripts(threshold)
+    labels = METRICS[threshold.metric].labels
+    named = {label: f"{{{{ $labels.{label} }}}}" for label in labels}
+    return Rule(
+        alert=alert.key.labels()["alertname"],
+        expr=_expression(threshold, _numbers(limit)[severity]),
+        severity=severity,
+        category=threshold.category,
+        component="" if "component" in labels else alert.key.component,
+        summary=_summary(threshold, severity, limit, labels=named, value=_template(threshold)),
+        meaning=alert.meaning,
+        action=alert.action,
+        runbook=alert.runbook,
+        dashboard=alert.dashboard,
+        proof=_proof(threshold, severity, limit),
+        hold=_hold(threshold),
+        labels={"client": _CLIENT} if "client_id" in labels else {},
+    )
+
+
+def _summary(
+    threshold: Threshold, severity: str, limit: Limit, *, labels: Mapping[str, str], value: str
+) -> str:
+    """`payment-eapi: response time is 812 ms (critical from 500 ms)`."""
+    where = labels.get("component") or _alert_of_the_scripts(threshold).key.component
+    about = "".join(f" {name} {text}" for name, text in labels.items() if name != "component")
+    side = "up to" if threshold.worse == "lower" else "from"
+    number = f"{_numbers(limit)[severity]:g} {threshold.unit}"
+    what = advice.noun(threshold.name)
+    return f"{where}{about}: {what} is {value} ({severity} {side} {number})"
+
+
+#: Named as the scripts' alerts name it; they leave it out where all clients are meant.
+_CLIENT = '{{ if ne $labels.client_id "all" }}{{ $labels.client_id }}{{ end }}'
+
+
+def _alert_of_the_scripts(threshold: Threshold) -> Alert:
+    """What the scripts would say were this threshold crossed."""
+    figure = Measurement(threshold.metric, 1.0, _labels(threshold))
+    verdict = Verdict(figure, Severity.CRITICAL, 1.0, "above_critical", threshold.name)
+    return conditions(Outcome("any", "any", "1", 0.0, 0.0, verdicts=(verdict,)))[0]
+
+
+def _labels(threshold: Threshold) -> dict[str, str]:
+    where = {name: among[0] for name, among in threshold.where.items()}
+    names = METRICS[threshold.metric].labels
+    return {name: where.get(name, _SAMPLE_LABELS[name]) for name in names}
+
+
+def _expression(threshold: Threshold, number: float) -> str:
+    matchers = ",".join(
+        f'{name}=~"{"|".join(among)}"' if len(among) > 1 else f'{name}="{among[0]}"'
+        for name, among in sorted(threshold.where.items())
+    )
+    series = f"{threshold.metric}{{{matchers}}}" if matchers else threshold.metric
+    if threshold.key == "clock_skew":
+        series = f"abs({series})"
+    sign = "<=" if threshold.worse == "lower" else ">="
+    return f"{series} {sign} {number * threshold.scale:.10g}"
+
+
+def _hold(threshold: Threshold) -> int:
+    """Minutes: two cycles of the script that measures it; a security finding speaks at once."""
+    if threshold.category == "security":
+        return 0
+    slow = threshold.metric.startswith(("payment_api_token", "payment_api_credential"))
+    return _INTERVAL_OF_SLOW_SCRIPTS + 1 if slow else 2
+
+
+def _template(threshold: Threshold) -> str:
+    """What prints the value in the threshold's unit."""
+    if threshold.unit == "%":
+        return "{{ $value | humanizePercentage }}"
+    if threshold.scale != 1.0:  # the metric is in seconds
+        return "{{ $value | humanizeDuration }}"
+    return '{{ $value | printf "%.4g" }} ' + threshold.unit
+
+
+def _rendered(threshold: Threshold, number: float) -> str:
+    """What Prometheus makes of that template."""
+    if threshold.unit == "%":
+        return f"{number:g}%"
+    if threshold.unit == "days":
+        return f"{number:g}d 0h 0m 0s"
+    if threshold.scale != 1.0:
+        return f"{number:g}ms"
+    return f"{number:g} {threshold.unit}"
+
+
+def _proof(threshold: Threshold, severity: str, limit: Limit) -> Proof:
+    """A value on the right side of every limit, then one that just reaches this one."""
+    labels, numbers = _labels(threshold), _numbers(limit)
+    inside = ",".join(f'{name}="{text}"' for name, text in labels.items())
+    lower = threshold.worse == "lower"
+    good = max(numbers.values()) * 1.01 if lower else min(numbers.values()) * 0.5
+    bad, scale = numbers[severity], threshold.scale
+    name = f"{threshold.metric}{{{inside}}}"
+    shown = _rendered(threshold, bad)
+
+    def summary(of: str) -> str:
+        return _summary(threshold, of, limit, labels=labels, value=shown)
+
+    # What is critical is a warning too; Alertmanager hushes that one.
+    also = {"warning": summary("warning")} if severity == "critical" and len(numbers) > 1 else {}
+    client = {"client": labels["client_id"]} if "client_id" in labels else {}
+    series = Series(name, f"{good * scale:.10g}", f"{bad * scale:.10g}")
+    return Proof((series,), summary(severity), {**labels, **client}, also=also)
