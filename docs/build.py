@@ -1,0 +1,87 @@
+"""Writes the `Alerts:` line of every runbook and their index: `python -m docs.build [--check]`.
+
+Run it after adding a threshold, a finding with a page of its own, or a rule.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Iterator
+
+import yaml
+
+from monitoring.alerting import advice, advice_findings
+from monitoring.catalog import COMPONENTS, THRESHOLDS
+
+HERE = Path(__file__).resolve().parent
+PAGES = HERE / "runbooks"
+RULES = HERE.parent / "deploy" / "prometheus" / "rules"
+_ALERTS = re.compile(r"^Alerts: .*$", re.MULTILINE)
+INDEX_HEAD = """# Runbooks
+
+One page per kind of alert. Every alert links to its page; search here by its name.
+
+| Alert | Page |
+|---|---|
+"""
+
+
+def alert_name(metric: str) -> str:
+    """As model.AlertKey spells it."""
+    return "PaymentApi" + "".join(word.capitalize() for word in metric.split("_"))
+
+
+def leads() -> Iterator[tuple[str, str]]:
+    """(page, alert that leads to it), the same pair perhaps twice."""
+    for threshold in THRESHOLDS.values():
+        yield threshold.runbook, f"`{alert_name(threshold.key)}`"
+    for component in (*COMPONENTS, ""):
+        yield advice.for_component(component).runbook, f"`{alert_name('health_status')}`"
+    yield advice.for_blindness().runbook, f"`{alert_name('monitoring_blind')}`"
+    for reason in advice_findings.FINDINGS:
+        yield advice.for_finding(reason).runbook, f"`{alert_name(reason)}`"
+    for path in sorted(RULES.glob("*.yml")):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule:
+                    page = rule["annotations"]["runbook_url"].rpartition("/")[2][: -len(".md")]
+                    yield page, f"`{rule['alert']}`"
+    for pattern, texts in advice_findings.FAMILIES:
+        yield texts[2], f"findings `{pattern}`"
+
+
+def files() -> dict[str, str]:
+    """Path below docs/runbooks -> content."""
+    told: dict[str, dict[str, None]] = {}
+    for page, alert in leads():
+        told.setdefault(page, {})[alert] = None
+    made, rows = {}, []
+    for page in sorted(told):
+        path = PAGES / f"{page}.md"
+        text = path.read_text(encoding="utf-8")
+        line = ", ".join(told[page])
+        made[path.name] = _ALERTS.sub(f"Alerts: {line}", text, count=1)
+        rows.append(f"| {line} | [{text.splitlines()[0][2:]}]({page}.md) |\n")
+    made["README.md"] = INDEX_HEAD + "".join(rows)
+    return made
+
+
+def main() -> int:
+    """0 done (or, with --check, nothing to do), 1 pages differ."""
+    changed = [
+        name
+        for name, content in files().items()
+        if not (PAGES / name).exists() or (PAGES / name).read_text(encoding="utf-8") != content
+    ]
+    checking = "--check" in sys.argv[1:]
+    for name in changed:
+        sys.stdout.write(f"{'differs' if checking else 'written'}: {name}\n")
+        if not checking:
+            (PAGES / name).write_text(files()[name], encoding="utf-8")
+    return int(checking and bool(changed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
