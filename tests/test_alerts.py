@@ -1,0 +1,373 @@
+"""The alert state machine: tables whose rows carry the sentence they prove."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Sequence
+
+import pytest
+
+from monitoring import alerts
+from monitoring.alerting.state import AlertState, dump_state, load_state
+from monitoring.alerts import Policy
+from monitoring.model import Alert, Notice, Severity
+from monitoring.settings import AlertSettings, Maintenance, Silence
+from tests.alerting_kit import CRITICAL, OK, T0, UNKNOWN, WARNING, alert, reasons
+
+LETTERS = {"o": OK, "u": UNKNOWN, "w": WARNING, "c": CRITICAL}
+
+
+class Machine:
+    """Runs `step` cycle by cycle, through the JSON form of the states as the state file does."""
+
+    def __init__(self, policy: Policy | None = None, every: float = 60.0) -> None:
+        self.policy = policy or Policy()
+        self.every = every
+        self.now = T0
+        self.states: dict[str, AlertState] = {}
+        self.rows: Sequence[Any] = ()
+
+    def cycle(self, *conditions: Alert) -> tuple[Notice, ...]:
+        self.now += self.every
+        result = alerts.step(self.states, conditions, self.policy, self.now)
+        self.states = {key: load_state(dump_state(s)) for key, s in result.states.items()}
+        assert self.states == result.states
+        self.rows = result.rows
+        return result.notices
+
+    def told(self, letters: str, **more: Any) -> str:
+        """Reasons' first letters by cycle for the verdicts in `letters`; `.` for none."""
+        said = []
+        for letter in letters:
+            got = self.cycle() if letter == "-" else self.cycle(alert(LETTERS[letter], **more))
+            said.append("".join(n.reason[0] for n in got) or ".")
+        return "".join(said)
+
+
+def rules(**more: Any) -> Policy:
+    return Policy(AlertSettings(**more))
+
+
+@pytest.mark.parametrize(
+    ("sentence", "verdicts", "notices"),
+    [
+        ("one bad cycle is noise", "oocoo", "....."),
+        ("two in a row fire, once", "cccccc", ".f...."),
+        ("two good ones resolve", "ccoo", ".f.r"),
+        ("one good one does not", "ccococ", ".f...."),
+        ("unknown neither fires", "cuucuu", "...f.."),
+        ("nor resolves", "ccouuo", ".f...r"),
+        ("unknown from the start is nobody's business", "uuuu", "...."),
+        ("what is not mentioned counts as unknown", "cc----o-o", ".f......r"),
+        ("worse is told at once", "wwc", ".fe"),
+        ("better is not told", "ccww", ".f.."),
+        ("worse again is what was told already", "ccwwc", ".f..."),
+        ("a warning while pending does not delay", "wc", ".f"),
+        ("a new incident is told anew", "ccoocc", ".f.r.f"),
+        ("after a resolve it must hold again", "ccooc", ".f.r."),
+    ],
+)
+def test_transitions(sentence: str, verdicts: str, notices: str) -> None:
+    assert Machine().told(verdicts) == notices, sentence
+
+
+@pytest.mark.parametrize(
+    ("sentence", "policy", "more", "verdicts", "notices"),
+    [
+        ("threshold 3 waits for three", {"failure_threshold": 3}, {}, "ccoccc", ".....f"),
+        ("recovery 3 waits for three", {"recovery_threshold": 3}, {}, "ccoocooo", ".f.....r"),
+        ("a security finding fires at once", {}, {"hold": 1}, "c", "f"),
+        ("3 of 5 fire without being in a row", {"window": (3, 5)}, {}, "cococ", "....f"),
+        ("2 of 5 do not", {"window": (3, 5)}, {}, "coocoo", "......"),
+        ("and resolve once the window has emptied", {"window": (2, 3)}, {}, "cococoo", "..f...r"),
+        (
+            "a full window holds back a quick recovery",
+            *({"window": (2, 3), "recovery_threshold": 1}, {}, "ccoo", ".f.r"),
+        ),
+        ("unknown does not count in the window", {"window": (2, 3)}, {}, "cuuuc", "....f"),
+        ("hold wins over the window", {"window": (3, 5)}, {"hold": 1}, "c", "f"),
+    ],
+)
+def test_thresholds(
+    *, sentence: str, policy: dict[str, Any], more: dict[str, Any], verdicts: str, notices: str
+) -> None:
+    assert Machine(rules(**policy)).told(verdicts, **more) == notices, sentence
+
+
+@pytest.mark.parametrize(
+    ("sentence", "interval", "severity", "expected"),
+    [
+        ("default: every four hours", {}, "c", 6),
+        ("by severity", {"critical": 3600.0}, "c", 24),
+        ("another severity's does not matter", {"critical": 3600.0}, "w", 6),
+        ("none wanted", {"critical": 0.0}, "c", 0),
+        ("never, as configuration says it", {"critical": None}, "c", 0),
+    ],
+)
+def test_reminders(sentence: str, interval: dict[str, Any], severity: str, expected: int) -> None:
+    machine = Machine(rules(reminder_interval=interval))
+    said = machine.told(severity * (24 * 60 + 2))
+    assert said.count("r") == expected, sentence
+    assert said.count("f") == 1
+
+
+def test_an_escalation_starts_the_reminder_anew() -> None:
+    machine = Machine(rules(reminder_interval={"critical": 600.0, "warning": 600.0}))
+    assert machine.told("w" * 8 + "c" * 12) == ".f......e.........r."
+
+
+def test_an_expiry_tells_once_per_step_and_never_reminds() -> None:
+    machine = Machine(every=86400.0)
+    said = ""
+    for days in range(40, -1, -1):
+        step = next((s for s in (1, 7, 14, 30) if days <= s), None)
+        severity = OK if step is None else CRITICAL if step <= 7 else WARNING
+        said += "".join(reasons(machine.cycle(alert(severity, step=step, hold=1)))[:1]) or "."
+    assert said.replace(".", "") == "firstescalatedescalatedescalated"
+
+
+def test_a_renewed_certificate_forgets_its_steps() -> None:
+    machine = Machine(every=86400.0)
+    machine.cycle(alert(WARNING, step=30, hold=1))
+    machine.cycle(alert(OK)), machine.cycle(alert(OK))
+    assert reasons(machine.cycle(alert(WARNING, step=30, hold=1))) == ["first"]
+
+
+def test_the_resolve_says_how_long_it_lasted_and_how_bad_it_was() -> None:
+    machine = Machine()
+    machine.told("wwcc")
+    (resolved,) = [n for letter in "oo" for n in machine.cycle(alert(LETTERS[letter]))]
+    assert (resolved.reason, resolved.alert.severity) == ("resolved", CRITICAL)
+    assert resolved.since == T0 + 60
+    assert resolved.lasted == 5 * 60
+
+
+# -- flapping
+
+
+def test_flapping_is_named_once_and_then_held() -> None:
+    machine = Machine(rules(reminder_interval={"critical": 0}))
+    said = machine.told("ccoo" * 12)
+    assert said.startswith(".f.r.f.r.f.f"), "the third resolve within the hour becomes flapping"
+    assert set(said[12:]) == {"."}, "from then on it is quiet"
+    assert any(row.why == "flapping" and row.state == "firing" for row in machine.rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"), [(4, ".f.r.f.f...."), (5, ".f.r.f.r.f.f"), (6, ".f.r.f.r.f.f")]
+)
+def test_the_change_that_reaches_the_limit_is_the_one_held_back(changes: int, said: str) -> None:
+    assert Machine(rules(flap_changes=changes)).told("ccoo" * 3) == said
+
+
+def test_flapping_ends_with_a_resolve_when_it_is_quiet() -> None:
+    machine = Machine()
+    machine.told("ccoo" * 3)
+    said = machine.told("o" * 40)
+    assert said.count("r") == 1
+    # It had last changed two cycles before: half a flap window after that.
+    assert said.index("r") == 28
+
+
+def test_what_flapped_and_stays_bad_is_simply_bad() -> None:
+    machine = Machine()
+    machine.told("ccoo" * 3)
+    machine.told("c" * 40)
+    assert machine.told("oo") == ".r"
+
+
+def test_an_escalation_passes_through_flapping() -> None:
+    machine = Machine()
+    machine.told("wwoo" * 3)
+    assert "e" in machine.told("c")
+
+
+def test_a_verdict_that_alternates_for_ever_is_not_hidden_by_hysteresis() -> None:
+    machine = Machine()
+    (first,) = [n for _ in range(10) for v in (CRITICAL, OK) for n in machine.cycle(alert(v))]
+    assert first.reason == "first"
+    assert first.alert.evidence["flapping"] is True
+
+
+# -- quiet
+
+
+def silence(**match: str) -> Silence:
+    return Silence(match, "ops", "rebuild", until=T0 + 600)
+
+
+def test_a_silence_tells_nothing_and_ends_by_itself() -> None:
+    machine = Machine(Policy(silences=(silence(component="redis-*"),)))
+    assert machine.told("c" * 9) == "........."
+    assert [row.state for row in machine.rows] == ["silenced"]
+    assert "ops" in machine.rows[0].why
+    assert machine.told("cc") == "f.", "still bad at its end: now people hear"
+
+
+def test_what_came_and_went_in_silence_is_never_told() -> None:
+    assert Machine(Policy(silences=(silence(component="redis-*"),))).told("ccoo") == "...."
+
+
+def test_who_was_told_before_a_silence_hears_the_end() -> None:
+    machine = Machine()
+    machine.told("cc")
+    machine.policy = Policy(silences=(silence(metric="health_*"),))
+    assert machine.told("coo") == "..r"
+
+
+def test_a_maintenance_window_is_quiet_for_its_components() -> None:
+    window = Maintenance("patch", start=T0, end=T0 + 3600, components=("redis-cache",))
+    machine = Machine(Policy(maintenance=(window,)))
+    machine.cycle(alert(), alert(component="payment-eapi"))
+    told = machine.cycle(alert(), alert(component="payment-eapi"))
+    assert [n.alert.key.component for n in told] == ["payment-eapi"]
+
+
+# -- parents
+
+
+def test_a_dead_parent_suppresses_its_children_until_it_is_back() -> None:
+    machine = Machine()
+    child = alert(CRITICAL, "redis-cache", metric="no_tokens_seen", parent="redis-cache", hold=1)
+    fine = replace(child, severity=OK)
+    assert [reasons(machine.cycle(alert(CRITICAL), child)) for _ in range(3)] == [[], ["first"], []]
+    assert sorted(row.state for row in machine.rows) == ["firing", "suppressed"]
+    machine.cycle(alert(OK), child)
+    assert reasons(machine.cycle(alert(OK), child)) == ["resolved"], "of the parent"
+    assert reasons(machine.cycle(alert(OK), child)) == ["first"], "now it speaks for itself"
+    assert reasons(machine.cycle(alert(OK), fine)) == []
+
+
+def test_any_of_several_parents_is_enough() -> None:
+    machine = Machine()
+    child = alert(CRITICAL, metric="slow", parent="payment-sapi redis-cache", hold=1)
+    assert [reasons(machine.cycle(alert(CRITICAL), child)) for _ in range(2)] == [[], ["first"]]
+    assert {row.why for row in machine.rows if row.state == "suppressed"} == {"redis-cache is down"}
+
+
+def test_a_parent_known_by_another_script_suppresses_too() -> None:
+    child = alert(CRITICAL, metric="stale", script="token_usage_metrics", parent="redis-cache")
+    machine = Machine(Policy(down=frozenset({"redis-cache"})))
+    assert [reasons(machine.cycle(child)) for _ in range(3)] == [[], [], []]
+    machine.policy = Policy()
+    assert [reasons(machine.cycle(child)) for _ in range(2)] == [[], ["first"]]
+
+
+def test_a_child_that_was_told_before_keeps_its_state_and_may_resolve() -> None:
+    machine = Machine()
+    child = alert(CRITICAL, metric="slow", parent="redis-cache")
+    machine.cycle(child), machine.cycle(child)
+    for _ in range(3):
+        machine.cycle(alert(CRITICAL), child)
+    assert machine.states[child.key.text].firing
+    told = [machine.cycle(alert(CRITICAL), replace(child, severity=OK)) for _ in range(2)]
+    assert [n.alert.key.metric for n in told[1]] == ["slow"]
+
+
+def test_a_degraded_parent_explains_nothing() -> None:
+    machine = Machine()
+    child = alert(CRITICAL, metric="slow", parent="redis-cache")
+    machine.cycle(alert(WARNING), child)
+    assert len(machine.cycle(alert(WARNING), child)) == 2
+
+
+def test_other_scripts_states_say_what_is_down_while_they_are_fresh() -> None:
+    machine = Machine()
+    machine.told("cc")
+    states = machine.states.values()
+    assert alerts.down_components(states, machine.now - 600) == {"redis-cache"}
+    assert alerts.down_components(states, machine.now + 1) == frozenset()
+
+
+# -- groups
+
+
+def clients(count: int, severity: Severity = WARNING, start: int = 0) -> list[Alert]:
+    return [
+        alert(severity, "payment-eapi", metric="failures", client=f"client-{n:03}", hold=1)
+        for n in range(start, start + count)
+    ]
+
+
+def test_many_clients_at_once_are_one_notice_with_a_list() -> None:
+    (told,) = Machine().cycle(*clients(30))
+    assert told.reason == "first"
+    assert told.alert.key.client == "*"
+    assert len(told.also) == 30
+    assert "30 clients" in told.alert.summary
+
+
+def test_a_few_are_told_one_by_one() -> None:
+    assert len(Machine().cycle(*clients(5))) == 5
+
+
+def test_a_group_resolves_once_when_its_last_member_does() -> None:
+    machine = Machine()
+    machine.cycle(*clients(30))
+    assert machine.cycle(*clients(29, OK), *clients(1, WARNING, 29)) == ()
+    assert machine.cycle(*clients(29, OK), *clients(1, WARNING, 29)) == ()
+    assert machine.cycle(*clients(30, OK)) == ()
+    (told,) = machine.cycle(*clients(30, OK))
+    assert (told.reason, told.alert.key.client, len(told.also)) == ("resolved", "*", 30)
+    assert told.since == T0 + 60
+
+
+def test_a_member_that_comes_back_while_the_group_is_open_is_not_told_again() -> None:
+    machine = Machine()
+    machine.cycle(*clients(30))
+    back, rest = clients(1), clients(29, WARNING, 1)
+    machine.cycle(*clients(1, OK), *rest), machine.cycle(*clients(1, OK), *rest)
+    assert machine.cycle(*back, *rest) == ()
+
+
+def test_a_group_escalates_and_reminds_as_one() -> None:
+    machine = Machine(rules(reminder_interval={"critical": 600.0, "warning": 600.0}))
+    machine.cycle(*clients(30))
+    (worse,) = machine.cycle(*clients(10, CRITICAL), *clients(20, WARNING, 10))
+    assert (worse.reason, len(worse.also)) == ("escalated", 10)
+    told = [n for _ in range(10) for n in machine.cycle(*clients(30))]
+    assert reasons(told) == ["reminder"]
+    assert len(told[0].also) == 30
+
+
+def test_one_more_client_later_is_told_alone() -> None:
+    machine = Machine()
+    machine.cycle(*clients(30))
+    (told,) = machine.cycle(*clients(31))
+    assert told.alert.key.client == "client-030"
+
+
+# -- memory
+
+
+def test_nothing_is_remembered_of_what_is_fine() -> None:
+    machine = Machine()
+    machine.told("cc" + "o" * 80)
+    assert machine.states == {}
+
+
+def test_what_nobody_judges_for_a_week_is_over() -> None:
+    machine = Machine(every=3600.0)
+    machine.told("cc")
+    assert machine.told("-" * 180).count("r") == 1
+
+
+def test_of_two_conditions_with_one_key_the_worse_counts() -> None:
+    machine = Machine()
+    machine.cycle(alert(OK), alert(CRITICAL), alert(WARNING))
+    (told,) = machine.cycle(alert(CRITICAL), alert(WARNING))
+    assert told.alert.severity is CRITICAL
+
+
+def test_a_clock_that_steps_back_loses_nothing() -> None:
+    machine = Machine()
+    machine.told("cc")
+    machine.now -= 7200
+    assert machine.told("coo") == "..r"
+
+
+def test_the_worst_is_told_first() -> None:
+    machine = Machine()
+    pair = (alert(WARNING, "a-component"), alert(CRITICAL, "z-component"))
+    machine.cycle(*pair)
+    assert [n.alert.key.component for n in machine.cycle(*pair)] == ["z-component", "a-component"]

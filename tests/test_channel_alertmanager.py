@@ -1,0 +1,214 @@
+"""Alertmanager: the v2 API, every peer, and a real one where it is installed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from monitoring.alerting.state import FIRING, OK, AlertState
+from monitoring.channels import alertmanager
+from monitoring.channels.base import Kit, TransportError
+from monitoring.notifier import Notifier
+from monitoring.settings import AlertSettings, Secret
+from monitoring.state import State
+from tests import alerting_kit as have
+from tests.alerting_kit import (
+    CRITICAL,
+    T0,
+    WARNING,
+    Clock,
+    alert,
+    component,
+    notice,
+    outcome,
+    receiver,
+)
+
+
+def kit(*urls: str, **more: Any) -> Kit:
+    rules = AlertSettings(runbooks="https://wiki.example", dashboards="https://grafana.example/d")
+    return Kit({"url": urls, **more}, rules, timeout=2.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("http://am:9093", "http://am:9093/api/v2/alerts"),
+        ("http://am:9093/", "http://am:9093/api/v2/alerts"),
+        ("http://am:9093/api/v2/alerts", "http://am:9093/api/v2/alerts"),
+        ("http://am:9093/api/v2/", "http://am:9093/api/v2/alerts"),
+        ("http://am:9093/api/v1/alerts", "http://am:9093/api/v2/alerts"),
+        ("https://host/prefix/api/v1/alerts", "https://host/prefix/api/v2/alerts"),
+        ("https://host/prefix", "https://host/prefix/api/v2/alerts"),
+    ],
+)
+def test_addresses(url: str, asked: str) -> None:
+    assert alertmanager.endpoints(kit(url)) == (asked,)
+
+
+def test_an_old_address_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    for _ in range(2):
+        alertmanager.endpoints(kit("http://old-one:9093/api/v1/alerts"))
+    assert caplog.text.count("removed in Alertmanager 0.27") == 1
+
+
+def state(phase: str, **more: Any) -> AlertState:
+    return AlertState(alert(runbook="page", dashboard="board"), phase, since=T0 - 600, **more)
+
+
+def test_a_firing_alert_ends_four_intervals_ahead() -> None:
+    (got,) = alertmanager.mirror([state(FIRING)], [], kit("x"), now=T0, interval=60.0)
+    assert got["startsAt"] == "2026-11-23T02:03:20.000Z"
+    assert got["endsAt"] == "2026-11-23T02:17:20.000Z"
+    assert got["labels"] == {
+        "alertname": "PaymentApiHealthStatus",
+        "environment": "test",
+        "script": "health_check",
+        "component": "redis-cache",
+        "metric": "health_status",
+        "category": "availability",
+    }
+    assert got["annotations"]["severity"] == "critical"
+    assert got["annotations"]["runbook_url"] == "https://wiki.example/page.md"
+    assert got["generatorURL"].startswith("https://grafana.example/d/board")
+
+
+def test_the_labels_do_not_change_with_severity_value_or_time() -> None:
+    worse = replace(state(FIRING), alert=alert(WARNING, value=7.0, evidence={"x": 1}), since=T0)
+    pair = [
+        alertmanager.mirror([s], [], kit("x"), now=at, interval=60.0)[0]["labels"]
+        for s, at in ((state(FIRING), T0), (worse, T0 + 999))
+    ]
+    assert pair[0] == pair[1]
+
+
+def test_pending_and_quiet_ones_are_not_sent_and_resolved_ones_end() -> None:
+    over = state(OK, resolved_at=T0 - 30)
+    hushed = replace(state(FIRING), alert=alert(component="payment-eapi"))
+    states = [state("pending"), hushed, over]
+    (got,) = alertmanager.mirror(states, [hushed.key], kit("x"), now=T0, interval=60.0)
+    assert got["endsAt"] == "2026-11-23T02:12:50.000Z"
+
+
+def test_every_peer_gets_them_though_one_fails() -> None:
+    with receiver((500, {}, b'"boom"')) as broken, receiver((200, {}, b"")) as healthy:
+        both = kit(broken.url, healthy.url)
+        with pytest.raises(TransportError, match="answered 500"):
+            alertmanager.send([notice()], both)
+    assert len(broken.seen) == len(healthy.seen) == 1
+    assert healthy.seen[0].path == "/api/v2/alerts"
+    assert json.loads(healthy.seen[0].body)[0]["labels"]["component"] == "redis-cache"
+
+
+@pytest.mark.parametrize(
+    ("more", "header"),
+    [
+        ({}, None),
+        ({"bearer_token": Secret("t0ken")}, "Bearer t0ken"),
+        ({"username": "u", "password": Secret("p")}, "Basic dTpw"),
+    ],
+)
+def test_authentication(more: dict[str, Any], header: Any) -> None:
+    with receiver((200, {}, b"")) as got:
+        alertmanager.send([notice()], kit(got.url, **more))
+    assert got.seen[0].headers.get("authorization") == header
+
+
+# -- a real one
+
+
+@pytest.fixture
+def real(tmp_path: Path) -> Iterator[str]:
+    """Address of a running Alertmanager."""
+    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    if program is None:
+        pytest.skip("no alertmanager on this machine")
+    config = tmp_path / "alertmanager.yml"
+    config.write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
+    port = have.free_port()
+    flags = [
+        f"--config.file={config}",
+        f"--storage.path={tmp_path / 'am'}",
+        "--cluster.listen-address=",
+    ]
+    log = (tmp_path / "am.log").open("w")
+    process = subprocess.Popen(
+        [program, *flags, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        have.wait_for(lambda: _ready(url), 60)
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+        log.close()
+
+
+def _ready(url: str) -> bool:
+    try:
+        return _get(url, "/-/ready").status == 200
+    except Exception:  # noqa: BLE001 - not there yet, in whatever way
+        return False
+
+
+def _get(url: str, path: str) -> Any:
+    return Kit({}, timeout=5.0).http(trust_env=False).get(url + path)
+
+
+def _alerts(url: str) -> list[dict[str, Any]]:
+    found = _get(url, "/api/v2/alerts").json()
+    assert isinstance(found, list)
+    return found
+
+
+@pytest.mark.alertmanager
+def test_active_kept_and_resolved_in_a_real_alertmanager(real: str, tmp_path: Path) -> None:
+    settings = have.settings(
+        tmp_path / "state", {"alertmanager": {"url": (real + "/api/v1/alerts",)}}
+    )
+    # Alertmanager has its own clock; ours runs ten cycles in the last ten minutes up to now.
+    clock = Clock(time.time() - 600)
+    with State.open(tmp_path / "state") as state_file:
+        notifier = Notifier(settings, state_file, clock, interval=300.0)
+        for _ in range(10):
+            notifier.process(outcome(component(CRITICAL, message="no answer"), at=clock.at))
+            (sent, *_) = notifier.deliver(10.0)
+            assert (sent.outcome, sent.why) == ("sent", "")
+            (active,) = _alerts(real)
+            assert active["status"]["state"] == "active"
+            assert active["labels"]["component"] == "redis-cache"
+            clock.at += 60
+        assert active["annotations"]["severity"] == "critical"
+        notifier.process(outcome(component(have.OK), at=clock.at))
+        assert notifier.deliver(10.0)[0].outcome == "sent"
+        # Ended ones are no longer listed: they are resolved for Alertmanager.
+        have.wait_for(lambda: _alerts(real) == [])
+
+
+@pytest.mark.alertmanager
+def test_amtool_sees_a_hostile_client_as_text(real: str) -> None:
+    amtool = shutil.which("amtool")
+    if amtool is None:
+        pytest.skip("no amtool on this machine")
+    now = time.time()
+    told = notice(client="<b>x\r\ny", summary="bad", at=now, since=now - 60)
+    alertmanager.send([told], kit(real))
+    done = subprocess.run(
+        [amtool, "alert", "query", "-o", "json", f"--alertmanager.url={real}"],
+        capture_output=True, text=True, check=True, env={**os.environ, "HOME": "/nonexistent"},
+    )  # fmt: skip
+    (seen,) = json.loads(done.stdout)
+    assert seen["labels"]["client"] == "<b>x\\r\\ny"
+    alertmanager.send([replace(told, reason="resolved", at=now)], kit(real))
+    have.wait_for(lambda: _alerts(real) == [])

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import pytest
+
+from monitoring import cli
+
+
+def parser() -> cli.Parser:
+    made = cli.Parser("health_check", "Checks.", "  health_check.py --single-run")
+    cli.add_common_arguments(made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--sngle-run"], "did you mean --single-run?"),
+        (["--interval", "soon"], "soon"),
+        (["--interval", "0"], "not above zero"),
+        (["--prometheus-port", "70000"], "not a port"),
+        (["--log-level", "LOUD"], "not one of"),
+        (["--output", "x.txt"], "no known ending"),
+        (["--single-run", "--prometheus-port", "9"], "textfile collector"),
+        (["--single-run", "--interval", "5"], "no meaning"),
+        (["--prometheus-address", "::1"], "needs --prometheus-port"),
+        (["--single"], "unrecognized"),  # no abbreviations
+    ],
+)
+def test_a_usage_error_is_one_sentence_and_exit_3(words: list[str], said: str, caplog: Any) -> None:
+    made = parser()
+    with pytest.raises(SystemExit) as stopped:
+        cli.check(made, made.parse_args(words))
+    assert stopped.value.code == 3
+    assert said in caplog.text
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("60", 60.0), ("90s", 90.0), ("15m", 900.0), ("2w", 1209600.0)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert cli.duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ([], "auto"),
+        (["--log-format", "json"], "json"),
+        (["--log-format=text"], "text"),
+        (["--log-format", "xml"], "auto"),
+        (["--log-format"], "auto"),
+    ],
+)
+def test_the_log_format_is_known_before_the_rest_is_parsed(words: list[str], wanted: str) -> None:
+    assert cli.requested_format(words) == wanted
+
+
+def test_verbosity() -> None:
+    assert cli.effective_level(parser().parse_args([])) == "INFO"
+    assert cli.effective_level(parser().parse_args(["--debug"])) == "DEBUG"
+    assert cli.effective_level(parser().parse_args(["--debug", "--log-level", "error"])) == "ERROR"
+
+
+def test_help_shows_examples_and_the_exit_status() -> None:
+    text = parser().format_help()
+    assert "--single-run" in text
+    assert "3 cannot tell" in text
+    assert isinstance(parser(), argparse.ArgumentParser)

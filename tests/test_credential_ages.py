@@ -1,0 +1,172 @@
+"""Ages: which source speaks, and that none speaks of another version."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from monitoring.credentials.ages import age_of, current_version, failing_rotator
+from monitoring.credentials.facts import (
+    WATCH_GAP,
+    Age,
+    CachedFacts,
+    CredentialFacts,
+    LedgerFacts,
+    LegacyFacts,
+    RotationFacts,
+    VaultFacts,
+    version_number,
+)
+
+NOW = 1_795_400_000.0
+DAY = 86400.0
+
+
+def rotation(state: str, **more: Any) -> RotationFacts:
+    fields = {"old_version": "v5", "new_version": "v6", "started_at": NOW - 3 * DAY}
+    return RotationFacts("r", state, **{**fields, **more})
+
+
+FULL = CredentialFacts(
+    "c1",
+    vault=VaultFacts(6, NOW + 20 * DAY, "x", 30 * DAY, (None, NOW + 20 * DAY)),
+    cached=CachedFacts(True, "v6", created_at=NOW - 4 * DAY),
+    rotation=rotation("new_active", completed_at=NOW - 2 * DAY),
+    legacy=LegacyFacts("completed", NOW - 5 * DAY),
+    ledger=LedgerFacts(NOW - DAY, NOW - 1.1 * DAY),
+)
+
+
+def test_the_order_of_the_sources() -> None:
+    """Rotation service, cached credential, expiry minus ttl, older layout, ledger."""
+    facts, order = FULL, []
+    for gone in ("rotation", "cached", "vault", "legacy", "ledger"):
+        order.append(age_of(facts))
+        facts = replace(facts, **{gone: None})
+    assert order == [
+        Age(NOW - 3 * DAY, "rotation_service"),
+        Age(NOW - 4 * DAY, "cache"),
+        Age(NOW - 10 * DAY, "vault_expiry"),
+        Age(NOW - 5 * DAY, "older_layout"),
+        Age(NOW - DAY, "ledger"),
+    ]
+    assert age_of(facts) == Age(None, "unknown")
+
+
+OTHERS = [
+    (
+        "a rotation to a version below the vault's is not about this secret",
+        replace(FULL, vault=VaultFacts(7), cached=None),
+        "older_layout",
+    ),
+    (
+        "a cached credential from before the rotation is not about this secret",
+        replace(FULL, rotation=None, cached=CachedFacts(True, "v5", created_at=NOW - 80 * DAY)),
+        "vault_expiry",
+    ),
+    (
+        "an expiry that a failing rotator moves tells no age",
+        replace(
+            FULL,
+            rotation=None,
+            cached=None,
+            vault=VaultFacts(6, NOW, "x", 30 * DAY, (NOW, NOW)),
+        ),
+        "older_layout",
+    ),
+    (
+        "a failed rotation of the older layout brought nothing",
+        CredentialFacts("c", legacy=LegacyFacts("failed", NOW - DAY)),
+        "unknown",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sentence", "facts", "source"), OTHERS, ids=[r[0] for r in OTHERS])
+def test_a_source_that_speaks_of_another_version_is_passed_over(
+    sentence: str, facts: CredentialFacts, source: str
+) -> None:
+    assert age_of(facts).source == source
+
+
+@pytest.mark.parametrize("state", ["initiated", "failed"])
+def test_until_the_new_version_is_in_use_the_old_one_is_the_present_one(state: str) -> None:
+    """The vault holds version 6 already; clients use 5, and it is 5 whose age counts."""
+    facts = CredentialFacts(
+        "c1",
+        vault=VaultFacts(6),
+        cached=CachedFacts(True, "v5", created_at=NOW - 40 * DAY),
+        rotation=rotation(state),
+    )
+    assert current_version(facts) == 5
+    assert age_of(facts) == Age(NOW - 40 * DAY, "cache")
+    known = replace(facts, rotation=rotation(state, old_since=NOW - 41 * DAY))
+    assert age_of(known) == Age(NOW - 41 * DAY, "rotation_service")
+    assert current_version(replace(facts, vault=VaultFacts(7))) == 7  # written by hand since
+
+
+def test_the_new_version_is_the_present_one_from_dual_active_on() -> None:
+    for state in ("dual_active", "old_deprecated", "new_active"):
+        facts = CredentialFacts("c1", vault=VaultFacts(6), rotation=rotation(state))
+        assert current_version(facts) == 6
+        assert age_of(facts) == Age(NOW - 3 * DAY, "rotation_service")
+
+
+LEDGERS = [
+    ("seen at the first look: at least", LedgerFacts(NOW - DAY, NOW - DAY), True, None),
+    ("seen to come: exact", LedgerFacts(NOW - DAY, NOW - DAY - 300), False, None),
+    (
+        "came while nobody looked for weeks: at least, and at most so old",
+        LedgerFacts(NOW - DAY, NOW - DAY - WATCH_GAP - 1),
+        True,
+        NOW - DAY - WATCH_GAP - 1,
+    ),
+    (
+        "what a better source once said of it stands",
+        LedgerFacts(NOW - DAY, NOW - DAY, NOW - 30 * DAY, "cache"),
+        False,
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("sentence", "ledger", "least", "oldest"), LEDGERS)
+def test_the_ledger(sentence: str, ledger: LedgerFacts, least: bool, oldest: Any) -> None:
+    age = age_of(CredentialFacts("c1", ledger=ledger))
+    assert (age.at_least, age.oldest) == (least, oldest), sentence
+    assert age.since == (ledger.born or ledger.first_seen)
+
+
+def test_a_variable_is_not_older_than_itself() -> None:
+    facts = CredentialFacts(
+        "c1",
+        vault=VaultFacts(1, created_at=NOW - 9 * DAY),
+        ledger=LedgerFacts(NOW - DAY, NOW - DAY),
+    )
+    assert age_of(facts).oldest == NOW - 9 * DAY
+
+
+@pytest.mark.parametrize(
+    ("vault", "failing"),
+    [
+        (VaultFacts(2, NOW, "x", DAY, (NOW, NOW)), True),
+        (VaultFacts(2, NOW, "x", DAY, (NOW - DAY, NOW)), False),
+        (VaultFacts(2, NOW, "x", DAY, (None, NOW)), False),
+        (VaultFacts(1, NOW, "x", DAY, (NOW,)), False),
+        (VaultFacts(1, NOW, "x", DAY, (NOW,), moving=True), True),
+        (VaultFacts(2, NOW, "", None, (NOW, NOW)), False),
+        (None, False),
+    ],
+)
+def test_a_failing_rotator(vault: Any, failing: bool) -> None:
+    assert failing_rotator(CredentialFacts("c", vault=vault)) is failing
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("v7", 7), ("7", 7), ("version-12", 12), ("", None), (None, None), ("v" + "9" * 40, None)],
+)
+def test_version_numbers(text: Any, number: Any) -> None:
+    assert version_number(text) == number

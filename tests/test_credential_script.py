@@ -1,0 +1,117 @@
+"""credential_usage_metrics.py as a user types it: reports, formats, exit statuses, wrong usage."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Iterator, Mapping
+
+import pytest
+
+from monitoring.state import State
+from sandbox.options import Options
+from sandbox.stack import Stack
+from tests import scripts
+from tests.scripts import check_lines
+
+SCRIPT = "credential_usage_metrics"
+NOWHERE = {"EAPI_ENDPOINT": "http://127.0.0.1:1", "SAPI_ENDPOINT": "http://127.0.0.1:1"}
+NOWHERE.update(REDIS_HOST="127.0.0.1", REDIS_PORT="1", CONJUR_URL="http://127.0.0.1:1")
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with Stack(Options(clients=4, preload=10, traffic=False)) as running:
+        yield running
+
+
+@pytest.fixture
+def env(stack: Stack, tmp_path: Path) -> Iterator[Mapping[str, str]]:
+    yield {**stack.environment, "MONITORING_STATE_DIR": str(tmp_path / "state")}
+    stack.faults.clear()
+
+
+def run(*words: str, env: Mapping[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
+    return scripts.run(SCRIPT, *words, env=env, cwd=cwd)
+
+
+def test_check_rotation_exits_by_the_worst(
+    stack: Stack, env: Mapping[str, str], tmp_path: Path
+) -> None:
+    fine = run("--check-rotation", env=env, cwd=tmp_path)
+    assert (fine.returncode, fine.stderr) == (0, "")
+    assert fine.stdout.splitlines()[0].endswith("ok (4 ok)")
+    stack.rotation.begin("client-003", fate="stuck", ago=3 * 3600)
+    stuck = run("--check-rotation", "--format", "json", env=env, cwd=tmp_path)
+    assert stuck.returncode == 2
+    document = json.loads(stuck.stdout)
+    first, told = next(iter(document["credentials"].items()))
+    assert (first, told["verdict"], document["status"]) == ("client-003", "stuck", "critical")
+    assert told["todo"].startswith("find who still uses the old secret")
+    stack.rotation.rotations[-1].fate = "normal"  # and lets it finish
+    stack.rotation.advance()
+
+
+def test_a_source_that_is_away_is_named_and_at_least_a_warning(
+    stack: Stack, env: Mapping[str, str], tmp_path: Path
+) -> None:
+    stack.faults.set("rotation-down")
+    done = run("--check-rotation", env=env, cwd=tmp_path)
+    assert done.returncode in (1, 2)
+    assert "rotation-service" in done.stdout.splitlines()[-1]
+    (warning,) = check_lines(done.stderr)
+    assert str(warning["message"]).startswith("source rotation-service: ")
+
+
+@pytest.mark.parametrize("form", ["csv", "markdown", "json", "text"])
+def test_the_inventory_in_every_format(form: str, env: Mapping[str, str], tmp_path: Path) -> None:
+    done = run("--inventory", "--format", form, env=env, cwd=tmp_path)
+    assert done.returncode in (0, 1, 2)
+    assert all(f"client-00{number}" in done.stdout for number in range(1, 5))
+    assert env["CONJUR_AUTHN_API_KEY"] not in done.stdout
+
+
+def test_can_revoke(stack: Stack, env: Mapping[str, str], tmp_path: Path) -> None:
+    no = run("--can-revoke", "client-002", env=env, cwd=tmp_path)
+    assert no.returncode == 2
+    assert no.stdout.startswith("no: may the version v2 of client-002 be revoked?")
+    stack.rotation.begin("client-001", ago=3 * 3600)
+    fresh = run("--can-revoke", "client-001", env=env, cwd=tmp_path)
+    assert (fresh.returncode, "logins were watched for" in fresh.stdout) == (3, True)
+    with State.open(Path(env["MONITORING_STATE_DIR"])) as state, state.transaction() as tx:
+        tx.execute("UPDATE ledger SET watched_since = watched_since - 3600")  # an hour later
+    yes = run("--can-revoke", "client-001", "--format", "json", env=env, cwd=tmp_path)
+    assert (yes.returncode, json.loads(yes.stdout)["can_revoke"]) == (0, True), yes.stdout
+    stack.faults.set("conjur-forbidden")
+    dark = run("--can-revoke", "client-001", env=env, cwd=tmp_path)
+    assert dark.returncode == 3
+    assert dark.stdout.startswith("cannot tell")
+    assert "not known: conjur is dark" in dark.stdout
+    stack.faults.clear()
+    stranger = run("--can-revoke", "nobody", env=env, cwd=tmp_path)
+    assert (stranger.returncode, stranger.stdout) == (3, "")
+
+
+@pytest.mark.parametrize("words", [["--check-rotation"], ["--can-revoke", "c"], ["--inventory"]])
+def test_nothing_in_reach_is_3(words: list[str], tmp_path: Path) -> None:
+    done = run(*words, env=NOWHERE, cwd=tmp_path)
+    assert done.returncode == 3
+    check_lines(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--format", "json"], "--format belongs to"),
+        (["--can-revoke", "c", "--format", "csv"], "answers as text or json"),
+        (["--inventory", "--check-rotation"], "not allowed with"),
+        (["--replay", "-", "--format", "json"], "--format belongs to"),
+        (["--lookback", "7d"], "--lookback belongs to"),
+    ],
+)
+def test_wrong_usage(words: list[str], said: str, tmp_path: Path) -> None:
+    done = run(*words, env={}, cwd=tmp_path)
+    assert done.returncode == 3
+    (line,) = check_lines(done.stderr)
+    assert said in str(line["message"])

@@ -1,0 +1,525 @@
+"""Rows, figures, limits and findings of credentials, on a real stack where logins matter."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Iterator, Optional
+
+import pytest
+
+import credential_usage_metrics
+from monitoring import report
+from monitoring.anomalies import Detector
+from monitoring.anomaly.store import AnomalyStore
+from monitoring.anomaly.types import Bucket, Sensitivity, Usage
+from monitoring.catalog import METRICS
+from monitoring.conditions import conditions
+from monitoring.credential_stats import (
+    Figures,
+    Judged,
+    bounded,
+    judge_all,
+    measurements,
+    policy_of,
+    row,
+)
+from monitoring.credentials import report as credential_report
+from monitoring.credentials.facts import (
+    CachedFacts,
+    CredentialFacts,
+    LedgerFacts,
+    Policy,
+    RotationFacts,
+    TokenFacts,
+    UseFacts,
+    VaultFacts,
+)
+from monitoring.credentials.findings import findings, of_vault
+from monitoring.credentials.rotations import judge
+from monitoring.credentials.usage_history import Totals, Window
+from monitoring.credentials.watch import CredentialWatch, Picture
+from monitoring.model import Outcome, Severity, Source
+from monitoring.settings import CredentialSettings
+from monitoring.state import State
+from sandbox.stack import Stack
+from tests.credential_kit import (
+    DAY,
+    HOUR,
+    asked_of,
+    by_client,
+    log_in,
+    quiet_stack,
+    reasons,
+    settings_of,
+)
+
+NOW = 1_795_392_000.0
+SETTINGS = CredentialSettings()
+INVENTORY = credential_report.inventory
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Stack]:
+    with quiet_stack(5) as running:
+        yield running
+
+
+class Script:
+    """The script's own cycle over a stack, cycle after cycle."""
+
+    def __init__(self, stack: Stack, folder: Path, state: State, **credentials: Any) -> None:
+        self.stack, self.state = stack, state
+        self.settings = settings_of(stack, folder, **credentials)
+        asked = asked_of(stack, self.settings)
+        kit = SimpleNamespace(
+            settings=self.settings,
+            clock=stack.now,
+            state=state,
+            http=lambda service: asked.eapi,
+            conjur=lambda: asked.conjur,
+        )
+        self.usage = credential_usage_metrics.CredentialUsage(kit)  # type: ignore[arg-type]
+
+    def cycle(self) -> Outcome:
+        return self.usage.cycle(self.stack.now())
+
+
+@pytest.fixture
+def script(shared: Stack, tmp_path: Path) -> Iterator[Script]:
+    for name in shared.options.client_ids():
+        shared.eapi.cache.store_credential(shared.book.credential(name))  # type: ignore[union-attr]
+    with State.open(tmp_path / "state") as state:
+        made = Script(shared, tmp_path, state)
+        made.cycle()
+        shared.advance(60)
+        yield made
+    shared.advance(2 * HOUR)  # out of the next test's window
+
+
+def figure(outcome: Outcome, name: str, **labels: str) -> Optional[float]:
+    found = [
+        m.value
+        for m in outcome.measurements
+        if m.name == f"payment_api_{name}" and labels.items() <= m.labels.items()
+    ]
+    (value,) = found
+    return value
+
+
+def crossed(outcome: Outcome) -> set[tuple[str, str]]:
+    """(threshold, severity) of every verdict that is not fine."""
+    return {(v.threshold, v.severity.word) for v in outcome.verdicts if v.limit is not None}
+
+
+# -- logins
+
+
+def test_failed_logins_fire_per_client_and_overall(script: Script) -> None:
+    stack = script.stack
+    for _ in range(6):
+        assert not log_in(stack, "client-001", "wrong")
+    for _ in range(14):
+        assert log_in(stack, "client-002")
+    outcome = script.cycle()
+    assert figure(outcome, "authentication_failures_recent", client_id="client-001") == 6
+    assert figure(outcome, "authentication_failures_recent", client_id="all") == 6
+    assert figure(outcome, "authentication_failure_ratio") == pytest.approx(0.3)
+    assert figure(outcome, "authentication_failures_total", client_id="client-001") == 6
+    assert crossed(outcome) == {
+        ("security.authentication_failures", "warning"),
+        ("security.authentication_failure_ratio", "critical"),
+    }
+    row = (outcome.credentials or {})["client-001"]
+    assert (row["uses"], row["failures"], row["failure_rate"]) == (6, 6, 1.0)
+    firing = {a.key.client for a in conditions(outcome) if a.severity is Severity.WARNING}
+    assert "client-001" in firing
+
+
+def test_a_share_of_few_logins_is_shown_and_not_judged(script: Script) -> None:
+    assert not log_in(script.stack, "client-001", "wrong")
+    outcome = script.cycle()
+    assert figure(outcome, "authentication_failure_ratio") == 1.0
+    assert crossed(outcome) == set()
+
+
+def test_unknown_client_ids_are_counted_and_never_named(script: Script) -> None:
+    for number in range(7):
+        assert not log_in(script.stack, f"stranger-{number}", "x")
+    outcome = script.cycle()
+    assert figure(outcome, "unknown_client_ids") == 7
+    assert figure(outcome, "unauthorized_access_attempts") == 7
+    assert ("security.unauthorized_access_attempts", "warning") in crossed(outcome)
+    assert "stranger" not in json.dumps(report.as_json(outcome))
+    assert not script.state.read("SELECT 1 FROM buckets WHERE client LIKE 'stranger%'")
+
+
+def test_a_disabled_client_that_tries_is_unauthorized(script: Script) -> None:
+    stack = script.stack
+    account = stack.book.accounts["client-003"]
+    assert log_in(stack, "client-003")
+    account.active = False
+    stack.eapi.cache.store_credential(stack.book.credential("client-003"))  # type: ignore[union-attr]
+    assert not log_in(stack, "client-003")
+    outcome = script.cycle()
+    mine = {f.reason: f for f in outcome.findings if f.client == "client-003"}
+    assert set(mine) == {"tokens_outlive_credential", "disabled_credential_used"}
+    assert "1 live token" in mine["tokens_outlive_credential"].sentence
+    assert figure(outcome, "unauthorized_access_attempts") == 2
+    account.active = True
+
+
+def test_the_canary_is_in_no_count(script: Script) -> None:
+    canary = script.settings.canary.client_id
+    assert log_in(script.stack, canary)
+    assert log_in(script.stack, "client-001")  # of whom there is a count to be left out of
+    outcome = script.cycle()
+    assert canary not in json.dumps(report.as_json(outcome))
+    assert figure(outcome, "unknown_client_ids") is not None
+
+
+def test_failures_followed_by_success(script: Script) -> None:
+    stack = script.stack
+    for _ in range(11):
+        log_in(stack, "client-004", "guess")
+    script.cycle()
+    stack.advance(60)
+    assert log_in(stack, "client-004")
+    found = [f for f in script.cycle().findings if f.client == "client-004"]
+    assert [f.reason for f in found] == ["failures_then_success"]
+    assert "11 failed logins without a success" in found[0].sentence
+
+
+def test_every_figure_is_of_the_catalogue_with_its_labels(script: Script) -> None:
+    for measured in script.cycle().measurements:
+        assert set(measured.labels) == set(METRICS[measured.name].labels), measured
+
+
+def test_what_cannot_be_read_is_unknown_and_never_nought(shared: Stack, tmp_path: Path) -> None:
+    shared.faults.set("eapi-down")
+    shared.faults.set("conjur-down")
+    with State.open(tmp_path / "fresh") as state:
+        outcome = Script(shared, tmp_path, state).cycle()
+    shared.faults.clear()
+    assert figure(outcome, "authentication_failures_recent", client_id="all") is None
+    assert figure(outcome, "unauthorized_access_attempts") is None
+    assert figure(outcome, "credential_access_anomalies_recent") is None
+    assert outcome.status is Severity.WARNING
+    assert all(row["uses"] is None for row in (outcome.credentials or {}).values())
+
+
+# -- anomalies
+
+
+def hours(count: int, burst: Optional[int] = None) -> Iterator[Bucket]:
+    for hour in range(count):
+        failed = 300.0 if hour == burst else 0.0
+        clients = {"c1": Usage(60.0 + hour % 5, failed), "c2": Usage(20.0, 0.0)}
+        yield Bucket(NOW + hour * 3600, 3600.0, clients)
+
+
+def test_profiles_survive_restarts_and_are_shared(tmp_path: Path) -> None:
+    """Two monitors feed in turn and start anew every day: they find what one detector finds."""
+    found, single = [], Detector(Sensitivity())
+    alone = [a for b in hours(24 * 20, burst=24 * 20 - 5) for a in single.feed(b)]
+    for number, bucket in enumerate(hours(24 * 20, burst=24 * 20 - 5)):
+        if number % 24 == 0:
+            states = [State.open(tmp_path / "s") for _ in range(2)]
+            stores = [AnomalyStore(state, Sensitivity()) for state in states]
+        end = bucket.at + 3600
+        found += [t.anomaly for t in stores[number % 2].feed(bucket, end, 60) if t.at == end]
+        if number % 24 == 23:
+            for state in states:
+                state.close()
+    assert [(a.at, a.client, a.reason, a.score) for a in found] == [
+        (a.at, a.client, a.reason, a.score) for a in alone
+    ]
+    assert "failure_burst" in {a.reason for a in found}
+
+
+def test_an_anomaly_is_a_finding_a_figure_and_crosses_its_limit(
+    shared: Stack, tmp_path: Path
+) -> None:
+    """Three weeks of hours in the state file, then the burst arrives through EAPI's counters."""
+    with State.open(tmp_path / "state") as state:
+        script = Script(shared, tmp_path, state)
+        script.cycle()
+        store = AnomalyStore(state, Sensitivity())
+        start = shared.now() // 3600 * 3600 - 21 * DAY
+        for hour in range(21 * 24):
+            clients = {"client-001": Usage(60.0 + hour % 5, 0.0)}
+            store.feed(Bucket(start + hour * 3600, 3600.0, clients), shared.now(), HOUR)
+        shared.advance(3600 - shared.now() % 3600)
+        script.cycle()
+        for _ in range(120):
+            log_in(shared, "client-001", "wrong")
+        shared.advance(3600)
+        outcome = script.cycle()
+        shared.advance(300)
+        later = script.cycle()
+        shared.advance(2 * HOUR)
+        over = script.cycle()
+    reasons_found = {f.reason for f in outcome.findings if f.client == "client-001"}
+    assert "failure_burst" in reasons_found
+    assert figure(outcome, "credential_access_anomalies", reason="failure_burst") == 1
+    assert ("security.credential_access_anomalies", "warning") in crossed(outcome)
+    # it stays a finding for the window, so that the alert does not flap, and then is over
+    assert "failure_burst" in {f.reason for f in later.findings}
+    assert figure(later, "credential_access_anomalies", reason="failure_burst") == 0
+    assert figure(later, "credential_access_anomalies_recent") == 1
+    assert "failure_burst" not in {f.reason for f in over.findings}
+
+
+def test_a_bucket_too_long_to_tell_hours_apart_is_a_gap(tmp_path: Path) -> None:
+    with State.open(tmp_path / "s") as state:
+        store = AnomalyStore(state, Sensitivity())
+        assert store.feed(Bucket(NOW, 7 * 3600.0, {"c": Usage(9.0, 0.0)}), NOW, HOUR) == ()
+        assert state.read("SELECT * FROM profiles") == []
+
+
+# -- findings
+
+
+def judged(facts: CredentialFacts, now: float = NOW, **policy: Any) -> Judged:
+    own = replace(Policy(), **policy)
+    return Judged(facts, judge(facts, own, now), own, bool(policy))
+
+
+ENDED = RotationFacts(
+    "r",
+    "new_active",
+    "v5",
+    "v6",
+    HOUR,
+    NOW - 5 * HOUR,
+    NOW - 2 * HOUR,
+    deprecated_by=NOW - 3 * HOUR,
+)
+RULES = [
+    (
+        "tokens minted before the last rotation outlive it",
+        judged(CredentialFacts("c", rotation=ENDED, tokens=TokenFacts(9, 2, NOW + 60))),
+        "tokens_outlive_credential",
+        "2 tokens minted before the last rotation still alive, the last until 2026",
+    ),
+    (
+        "the old version in use after its end is a rotation half done",
+        judged(CredentialFacts("c", rotation=ENDED, use=UseFacts(old_version_seen=NOW - HOUR))),
+        "rotation_half_done",
+        "the old version is still used",
+    ),
+    (
+        "an annotation of 30 days and a version of 80",
+        judged(
+            CredentialFacts(
+                "c",
+                vault=VaultFacts(3, NOW + DAY, "", 30 * DAY),
+                ledger=LedgerFacts(NOW - 80 * DAY, NOW - 80 * DAY - 60),
+                cached=CachedFacts(True, "v3", created_at=NOW - 80 * DAY),
+            )
+        ),
+        "rotation_annotation_broken",
+        "its annotation says 30 d and its version is 80 d old",
+    ),
+    (
+        "a rotator that never ran",
+        judged(CredentialFacts("c", vault=VaultFacts(1, None, "x", 30 * DAY, (None,)))),
+        "rotator_never_ran",
+        "never ran",
+    ),
+    (
+        "a rotator that keeps failing",
+        judged(CredentialFacts("c", vault=VaultFacts(2, NOW, "x", DAY, (NOW, NOW)))),
+        "rotator_failing",
+        "fails on each try",
+    ),
+    (
+        "a stuck rotation",
+        judged(
+            CredentialFacts(
+                "c", rotation=RotationFacts("r", "dual_active", None, None, HOUR, NOW - 5 * HOUR)
+            )
+        ),
+        "rotation_stuck",
+        "find who still uses the old secret",
+    ),
+    (
+        "a failed rotation",
+        judged(CredentialFacts("c", rotation=RotationFacts("r", "failed", message="no"))),
+        "rotation_failed",
+        "the rotation failed: no",
+    ),
+    (
+        "overdue by a policy of its own, which no threshold judges",
+        judged(
+            CredentialFacts("c", cached=CachedFacts(True, "v1", created_at=NOW - 40 * DAY)),
+            max_age=30 * DAY,
+        ),
+        "rotation_overdue",
+        "30 d are allowed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sentence", "each", "reason", "said"), RULES, ids=[r[0] for r in RULES])
+def test_findings(sentence: str, each: Judged, reason: str, said: str) -> None:
+    found = {f.reason: f for f in findings([each], Window(), NOW)}
+    assert reason in found, found
+    assert said in found[reason].sentence
+    assert found[reason].client == "c"
+    assert found[reason].evidence["source"]
+
+
+def test_a_healthy_client_has_no_finding() -> None:
+    facts = CredentialFacts(
+        "c", rotation=ENDED, tokens=TokenFacts(9, 0), use=UseFacts(5.0, 0.0, NOW - 60)
+    )
+    assert findings([judged(facts)], Window(), NOW) == []
+
+
+def test_hostile_client_ids_are_made_fit_in_every_sentence() -> None:
+    bad = "c\x1b[31m\n|`=cmd"
+    facts = CredentialFacts(bad, rotation=RotationFacts("r", "failed", message="a\r\nb\x07"))
+    (finding,) = findings([judged(facts)], Window(), NOW)
+    assert finding.sentence.isprintable()
+    picture = Picture(NOW, [judged(facts)], Figures(Window(), {}, None), [], [Source("x", True)])
+    for form in credential_report.FORMATS:
+        for text in (
+            credential_report.rotations(picture, form),
+            credential_report.inventory(picture, form),
+        ):
+            assert "\x1b" not in text
+            assert "\x07" not in text
+
+
+def test_what_our_identity_holds_is_told_once_per_privilege() -> None:
+    found = of_vault([("execute", "a/b"), ("execute", "a/c"), ("update", "a/b")], [])
+    assert [f.reason for f in found] == ["identity_holds_execute", "identity_holds_update"]
+    assert {f.severity for f in found} == {Severity.CRITICAL}
+
+
+# -- rows, bounds, policy
+
+
+def test_a_row_is_as_the_design_says() -> None:
+    facts = CredentialFacts(
+        "c1",
+        vault=VaultFacts(6),
+        rotation=ENDED,
+        tokens=TokenFacts(9, 2, NOW + 60),
+        use=UseFacts(10.0, 1.0, NOW - 60),
+    )
+    told = row(judged(facts), NOW)
+    assert {name: told[name] for name in list(told)[:14] if name != "why"} == {
+        "verdict": "ok",
+        "state": "active",
+        "version": 6,
+        "age_days": 0.21,
+        "age_at_least": False,
+        "age_source": "rotation_service",
+        "rotated_at": "2026-11-22T22:00:00Z",
+        "due_in_days": 89.79,
+        "last_used": "2026-11-22T23:59:00Z",
+        "uses": 10,
+        "failures": 1,
+        "failure_rate": 0.1,
+        "live_tokens": 9,
+        "old_version_tokens": 2,
+    }
+
+
+def test_a_minimum_is_shown_as_such_and_tells_no_due_date() -> None:
+    facts = CredentialFacts("c1", ledger=LedgerFacts(NOW - 12 * DAY, NOW - 12 * DAY))
+    each = judged(facts)
+    assert row(each, NOW)["due_in_days"] is None
+    assert row(each, NOW)["age_at_least"] is True
+    assert credential_report.age_words(each, NOW) == "at least 12 d"
+
+
+def test_policy_by_client_and_pattern() -> None:
+    settings = replace(SETTINGS, per_client_days={"fast": 10.0}, excluded=("sandbox-*",))
+    assert policy_of(settings, "fast").max_age == 10 * DAY
+    assert policy_of(settings, "fast").due_soon == 5 * DAY  # not soon from its first day on
+    assert policy_of(settings, "other").max_age == 90 * DAY
+    assert policy_of(settings, "sandbox-7").excluded
+
+
+def test_those_that_need_attention_come_first() -> None:
+    def aged(name: str, days: float) -> CredentialFacts:
+        return CredentialFacts(name, cached=CachedFacts(True, created_at=NOW - days * DAY))
+
+    stuck = RotationFacts("r", "dual_active", None, None, HOUR, NOW - 5 * HOUR)
+    all_of = [
+        *(aged("young", 1), aged("older", 60), aged("soon", 80), aged("late", 95)),
+        CredentialFacts("dark"),
+        CredentialFacts("stuck", rotation=stuck),
+        CredentialFacts("failed", rotation=RotationFacts("r", "failed")),
+    ]
+    order = [each.client for each in judge_all(all_of, SETTINGS, NOW)]
+    assert order == ["failed", "stuck", "late", "soon", "dark", "older", "young"]
+
+
+def test_per_client_figures_are_bounded_and_offenders_are_kept() -> None:
+    everybody = [CredentialFacts(f"c{n:03d}", tokens=TokenFacts(1, 1)) for n in range(300)]
+    everybody.append(CredentialFacts("z-late", rotation=RotationFacts("r", "failed")))
+    all_judged = judge_all(everybody, SETTINGS, NOW)
+    totals = {f"c{n:03d}": Totals(float(n), 1.0) for n in range(300)}
+    window = Window(60.0, {f"c{n:03d}": Usage(0.0, 1.0) for n in range(300)})
+    figures = measurements(all_judged, Figures(window, totals, None), NOW)
+    kept = bounded(figures, all_judged, [], totals=totals, top=50)
+    clients = {m.labels["client_id"] for m in kept if "client_id" in m.labels}
+    assert clients == {*(f"c{n:03d}" for n in range(250, 300)), "z-late", "all", "other"}
+    rest = {m.name: m.value for m in kept if m.labels.get("client_id") == "other"}
+    assert rest["payment_api_authentication_failures_total"] == 250
+    assert rest["payment_api_authentication_failures_recent"] == 250
+    assert "payment_api_credential_age_seconds" not in rest
+
+
+# -- reports
+
+
+def picture_of(stack: Stack, tmp_path: Path) -> Picture:
+    with State.open(tmp_path / "report") as state:
+        watch = CredentialWatch(asked_of(stack, settings_of(stack, tmp_path)), state)
+        return watch.look(stack.now(), all_rotations=True)
+
+
+def test_reports_in_every_format(shared: Stack, tmp_path: Path) -> None:
+    picture = picture_of(shared, tmp_path)
+    document = json.loads(credential_report.inventory(picture, "json"))
+    assert set(document["credentials"]) == set(by_client(picture))
+    assert set(document["sources"]) == {s.name for s in picture.sources}
+    cells = list(csv.reader(io.StringIO(credential_report.inventory(picture, "csv"))))
+    assert len(cells) == 1 + len(picture.judged)
+    assert {len(line) for line in cells} == {13}
+    markdown = credential_report.rotations(picture, "markdown").splitlines()
+    assert markdown[2].startswith("| client |")
+    text = credential_report.rotations(picture, "text").splitlines()
+    assert [line.split()[0] for line in text[3 : 3 + len(picture.judged)]] == [
+        each.client for each in picture.judged
+    ]
+    assert reasons(picture) == []
+
+
+EXITS = [
+    ("all fine", ["ok"], [True], 0),
+    ("due soon", ["ok", "due_soon"], [True], 1),
+    ("overdue", ["overdue", "due_soon"], [True], 2),
+    ("stuck", ["stuck"], [True], 2),
+    ("not known", ["ok", "unknown"], [True], 1),
+    ("a source failed", ["ok"], [True, False], 1),
+    ("nothing could be read", ["unknown"], [False, False], 3),
+]
+
+
+@pytest.mark.parametrize(("sentence", "verdicts", "sound", "status"), EXITS)
+def test_exit_status(sentence: str, verdicts: list[str], sound: list[bool], status: int) -> None:
+    base = judged(CredentialFacts("c"))
+    clients = [replace(base, verdict=replace(base.verdict, verdict=v)) for v in verdicts]
+    sources = [Source(str(n), ok) for n, ok in enumerate(sound)]
+    picture = Picture(NOW, clients, Figures(Window(), {}, None), [], sources)
+    assert credential_report.exit_status(picture) == status, sentence

@@ -1,0 +1,192 @@
+"""The Alertmanager file: amtool accepts it, and alerts of either kind reach the right people."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Mapping
+
+import pytest
+import yaml
+
+from deploy.prometheus import build
+from monitoring.catalog import COMPONENTS
+from monitoring.model import AlertKey
+from tests.deploying import DEPLOY
+
+FILE = DEPLOY / "alertmanager" / "alertmanager.yml"
+needs_amtool = pytest.mark.skipif(
+    shutil.which("amtool") is None, reason="amtool is not installed (apt: prometheus-alertmanager)"
+)
+
+
+def config() -> Any:
+    return yaml.safe_load(FILE.read_text(encoding="utf-8"))
+
+
+def route(labels: Mapping[str, str]) -> str:
+    """Who gets an alert with these labels."""
+    words = [f"{name}={text}" for name, text in labels.items()]
+    done = subprocess.run(
+        ["amtool", "config", "routes", "test", f"--config.file={FILE}", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.alertmanager
+@needs_amtool
+def test_amtool_accepts_it() -> None:
+    done = subprocess.run(
+        ["amtool", "check-config", str(FILE)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+PROMETHEUS = {"environment": "prod", "component": "redis-cache"}
+SCRIPT = AlertKey("prod", "health_check", "redis-cache", "health_status").labels()
+ROUTES = [
+    ("down wakes somebody", {"severity": "critical", "category": "availability"}, "page"),
+    ("slow does not", {"severity": "warning", "category": "performance"}, "team-chat"),
+    ("security has its own people", {"severity": "warning", "category": "security"},
+     "security-chat"),
+    ("critical security pages them", {"severity": "critical", "category": "security"},
+     "security-page"),
+    ("the monitor itself is the platform's",
+     {"severity": "critical", "category": "availability", "component": "monitoring"}, "platform"),
+    ("down, said by a script", {**SCRIPT, "category": "availability"}, "page"),
+    ("slow, said by a script",
+     {**AlertKey("prod", "health_check", "payment-eapi", "api_response_time").labels(),
+      "category": "performance"}, "team-chat"),
+    ("a client's failures, said by a script",
+     {**AlertKey("prod", "credential_usage_metrics", "payment-eapi", "authentication_failures",
+                 "client-017").labels(), "category": "security"}, "security-chat"),
+]  # fmt: skip
+
+
+@pytest.mark.alertmanager
+@needs_amtool
+@pytest.mark.parametrize(
+    ("labels", "receiver"), [row[1:] for row in ROUTES], ids=[row[0] for row in ROUTES]
+)
+def test_who_is_told(labels: Mapping[str, str], receiver: str) -> None:
+    assert route({**PROMETHEUS, **labels}) == receiver
+
+
+def test_every_alert_of_prometheus_has_the_labels_that_routes_ask_for() -> None:
+    for rules in build.groups_of_rules(build.defaults({})).values():
+        for rule in rules:
+            assert {"severity", "category"} <= set(rule.all_labels()), rule.alert
+
+
+def test_receivers_are_all_used_and_all_there() -> None:
+    def named(node: Mapping[str, Any]) -> set[str]:
+        return {node["receiver"]}.union(*(named(child) for child in node.get("routes", [])))
+
+    assert named(config()["route"]) == {receiver["name"] for receiver in config()["receivers"]}
+
+
+def test_no_secret_stands_in_the_file() -> None:
+    text = FILE.read_text(encoding="utf-8")
+    for line in text.splitlines():
+        name = line.strip().partition(":")[0].lstrip("- ")
+        assert name not in ("routing_key", "service_key", "api_url", "smtp_auth_password")
+
+
+def _hushed(source: Mapping[str, str], target: Mapping[str, str]) -> bool:
+    """Whether some inhibition rule lets `source` hush `target`, read as Alertmanager reads it."""
+    return any(
+        all(_matches(m, source) for m in rule["source_matchers"])
+        and all(_matches(m, target) for m in rule["target_matchers"])
+        and all(source.get(name, "") == target.get(name, "") for name in rule["equal"])
+        for rule in config()["inhibit_rules"]
+    )
+
+
+def _matches(matcher: str, labels: Mapping[str, str]) -> bool:
+    import re
+
+    name, sign, text = re.fullmatch(r'(\w+) (=~|!=|=) "(.*)"', matcher).groups()  # type: ignore[union-attr]
+    value = labels.get(name, "")
+    if sign == "=~":
+        return re.fullmatch(text, value) is not None
+    return (value == text) is (sign == "=")
+
+
+DOWN = {"alertname": "PaymentApiHealthStatus", "component": "redis-cache", "severity": "critical"}
+TOKENS = {"alertname": "PaymentApiTokensWithoutTtl", "component": "redis-cache",
+          "category": "security", "severity": "warning"}  # fmt: skip
+SLOW = {"alertname": "PaymentApiApiResponseTime", "component": "payment-eapi",
+        "category": "performance", "severity": "warning"}  # fmt: skip
+HUSHED = [
+    ("no word of tokens while the cache is down", DOWN, TOKENS, True),
+    ("nor in another environment's name", {**DOWN, "environment": "b"}, TOKENS, False),
+    ("slow is not said of what is down", {**DOWN, "component": "payment-eapi"}, SLOW, True),
+    ("of another component it is", DOWN, SLOW, False),
+    (
+        "security is said even so: an attack may be why it is down",
+        {**DOWN, "component": "payment-eapi"},
+        {**SLOW, "category": "security"},
+        False,
+    ),
+    ("the critical hushes its own warning", {**SLOW, "severity": "critical"}, SLOW, True),
+    (
+        "not another component's",
+        {**SLOW, "severity": "critical", "component": "payment-sapi"},
+        SLOW,
+        False,
+    ),
+    (
+        "what the script says, Prometheus need not",
+        AlertKey("", "health_check", "payment-eapi", "api_response_time").labels(),
+        SLOW,
+        True,
+    ),
+    (
+        "no login without EAPI",
+        {**DOWN, "component": "payment-eapi"},
+        {**DOWN, "component": "authentication-flow"},
+        True,
+    ),
+    (
+        "the budget of the whole is explained by what is down",
+        DOWN,
+        {"alertname": "PaymentApiErrorBudgetBurnRate", "component": "overall"},
+        True,
+    ),
+    (
+        "one window's page hushes another's note",
+        {"alertname": "PaymentApiErrorBudgetBurnRate", "severity": "critical", "window": "1h"},
+        {"alertname": "PaymentApiErrorBudgetBurnRate", "severity": "warning", "window": "1d"},
+        True,
+    ),
+    ("a dead component does not hush another", DOWN, {**DOWN, "component": "payment-sapi"}, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"), [row[1:] for row in HUSHED], ids=[row[0] for row in HUSHED]
+)
+def test_what_hushes_what(
+    source: Mapping[str, str], target: Mapping[str, str], expected: bool
+) -> None:
+    assert _hushed(source, target) is expected
+
+
+def test_every_component_can_hush_what_hangs_on_it() -> None:
+    for component in COMPONENTS:
+        down = {**DOWN, "component": component}
+        assert _hushed(down, {**SLOW, "component": component})
+
+
+def test_the_tree_is_not_deeper_than_a_person_can_follow() -> None:
+    assert len(config()["route"]["routes"]) <= 6
+    assert Path(FILE).stat().st_size < 8000

@@ -1,0 +1,190 @@
+"""The dashboards: built from the catalogue, every panel of the brief there, every link leads
+somewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Iterator
+
+import pytest
+import yaml
+
+from monitoring.catalog import METRICS
+from tests.deploying import DEPLOY, ROOT, histogram_base, metrics_in
+
+HERE = DEPLOY / "grafana"
+UIDS = ("payment-api-security", "payment-api-health", "payment-api-auth")
+BOARDS = {uid: json.loads((HERE / "dashboards" / f"{uid}.json").read_text()) for uid in UIDS}
+
+
+def panels(uid: str) -> Iterator[dict[str, Any]]:
+    return (panel for panel in BOARDS[uid]["panels"] if panel["type"] != "row")
+
+
+EVERY = [
+    pytest.param(panel, id=f"{uid}-{panel['id']}-{panel['title']}")
+    for uid in UIDS
+    for panel in panels(uid)
+]
+
+
+def test_the_files_are_what_a_build_would_make() -> None:
+    pytest.importorskip("grafana_foundation_sdk", reason="needs Python 3.11 and the SDK")
+    from deploy.grafana import build
+
+    made = build.files(build.defaults({}))
+    kept = {f"dashboards/{path.name}": path.read_text() for path in HERE.glob("dashboards/*")}
+    assert kept == made
+
+
+def test_no_panel_can_name_what_is_not_exported() -> None:
+    pytest.importorskip("grafana_foundation_sdk", reason="needs Python 3.11 and the SDK")
+    from deploy.grafana import kit
+
+    with pytest.raises(KeyError, match="payment_api_invented"):
+        kit.series("invented")
+    with pytest.raises(ValueError, match="has no label client"):
+        kit.series("health_status", client="x")
+    with pytest.raises(ValueError, match="is no counter"):
+        kit.per_second("health_status")
+
+
+@pytest.mark.parametrize("panel", EVERY)
+def test_a_panel(panel: dict[str, Any]) -> None:
+    """Says what it shows, asks for exported metrics of the environment chosen only."""
+    assert len(panel["description"]) > 10
+    pages = re.findall(r"runbooks/([\w-]+)\.md", panel["description"])
+    assert all((ROOT / "docs" / "runbooks" / f"{page}.md").exists() for page in pages)
+    assert panel["targets"]
+    for target in panel["targets"]:
+        expr = target["expr"]
+        names = {name if name in METRICS else histogram_base(name) for name in metrics_in(expr)}
+        assert names, expr
+        assert names <= set(METRICS), expr
+        assert expr.count("{") == expr.count('environment=~"$environment"'), expr
+        for name in names:
+            labels = set(METRICS[name].labels) | {"environment", "le"}
+            used = re.findall(r"by \(([^)]*)\)", expr) + re.findall(r"([a-z_]+)(?:=~|=)\"", expr)
+            if len(names) == 1:
+                assert {part for text in used for part in text.split(", ")} <= labels, expr
+        assert target["datasource"]["uid"] == "${datasource}"
+
+
+@pytest.mark.parametrize("uid", UIDS)
+def test_a_dashboard_leads_on(uid: str) -> None:
+    board = BOARDS[uid]
+    assert board["uid"] == uid
+    links = {link["url"] for link in board["links"]}
+    assert {f"/d/{other}" for other in UIDS if other != uid} <= links
+    assert any("runbooks" in link for link in links)
+    names = [variable["name"] for variable in board["templating"]["list"]]
+    assert names[:2] == ["datasource", "environment"]
+    ids = [panel["id"] for panel in board["panels"]]
+    assert len(set(ids)) == len(ids)
+    for panel in board["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+
+
+#: The brief's "Dashboards" section -> metrics that show it, by dashboard.
+BRIEF = {
+    "payment-api-security": {
+        "Authentication success/failure rates": [
+            "authentication_success_ratio",
+            "authentication_failure_ratio",
+            "authentication_failures_total",
+        ],
+        "Token validation metrics": [
+            "token_validations_total",
+            "token_validation_failures_total",
+            "token_validation_success_ratio",
+        ],
+        "Credential rotation status": [
+            "credential_verdicts",
+            "credential_rotation_state",
+            "credential_age_seconds",
+        ],
+        "Security anomalies": ["credential_access_anomalies", "findings", "unknown_client_ids"],
+    },
+    "payment-api-health": {
+        "Component availability": ["health_status", "sla_availability_ratio"],
+        "Response times": ["response_time_ms", "response_time_seconds"],
+        "Error rates": ["service_error_ratio"],
+        "Resource utilization": [
+            "service_cpu_ratio",
+            "service_memory_used_ratio",
+            "redis_memory_used_ratio",
+        ],
+    },
+    "payment-api-auth": {
+        "Token generation and validation rates": [
+            "token_generation_rate",
+            "token_validations_total",
+        ],
+        "Token lifecycle metrics": [
+            "token_lifetime_seconds",
+            "tokens_expiring",
+            "token_renewals",
+        ],
+        "Client authentication patterns": [
+            "client_tokens_active",
+            "authentication_attempts_total",
+        ],
+        "Authentication latency": ["response_time_ms", "authentication_step_seconds"],
+    },
+}
+
+
+@pytest.mark.parametrize("uid", UIDS)
+def test_every_panel_of_the_brief_is_there(uid: str) -> None:
+    drawn = {
+        histogram_base(name) if name not in METRICS else name
+        for panel in panels(uid)
+        for target in panel["targets"]
+        for name in metrics_in(target["expr"])
+    }
+    for wanted, metrics in BRIEF[uid].items():
+        assert {f"payment_api_{name}" for name in metrics} <= drawn, wanted
+
+
+def test_thresholds_of_the_configuration_are_drawn() -> None:
+    limits = {
+        panel["title"]: [
+            step["value"] for step in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        ]
+        for panel in panels("payment-api-health")
+    }
+    assert limits["Services"] == [None, 300, 500]
+    assert limits["Vault"] == [None, 100, 250]
+    assert limits["Certificates"] == [None, 7 * 86400, 30 * 86400]
+    assert limits["Memory of the cache"] == [None, 0.8, 0.95]
+
+
+def test_every_exported_metric_is_drawn_or_said_not_to_be() -> None:
+    """Both ways: what we export and nobody draws is either unneeded or forgotten."""
+    drawn = {
+        name if name in METRICS else histogram_base(name)
+        for uid in UIDS
+        for panel in panels(uid)
+        for target in panel["targets"]
+        for name in metrics_in(target["expr"])
+    }
+    assert set(METRICS) - drawn == NOT_DRAWN
+
+
+NOT_DRAWN = {
+    "payment_api_error_budget_burning",  # judges our alert; its burn rates are drawn
+    "payment_api_build_info",  # fills the environment variable
+    "payment_api_cycles_total",  # for ad-hoc questions; the status panel says the same
+}
+
+
+def test_provisioning_finds_the_dashboards() -> None:
+    folder = HERE / "provisioning"
+    source = yaml.safe_load((folder / "datasources" / "prometheus.yml").read_text())
+    kinds = {row["type"]: row for row in source["datasources"]}
+    assert kinds["prometheus"]["url"] == "http://prometheus:9090"
+    provider = yaml.safe_load((folder / "dashboards" / "payment-api.yml").read_text())
+    compose = (DEPLOY / "container" / "compose.yml").read_text()
+    assert provider["providers"][0]["options"]["path"] in compose

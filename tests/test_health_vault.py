@@ -1,0 +1,114 @@
+"""The Conjur vault judged: editions, roles, degradation, and the authenticated steps."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitoring.catalog import METRICS
+from monitoring.health import judge
+from monitoring.judging.common import Context
+from monitoring.model import Fault, Reading, Severity
+
+OK, UNKNOWN, WARNING, CRITICAL = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL
+NOW = 1_795_400_000.0
+OSS = {"edition": "oss", "ok": True, "degraded": False, "version": "1.24.0"}
+LEADER = {
+    **OSS,
+    "edition": "enterprise",
+    "role": "master",
+    "replication_lag_bytes": 4096,
+    "free_bytes": 12_000_000_000,
+}
+FOLLOWER = {**OSS, "edition": "enterprise", "role": "follower", "stale": False}
+
+
+def read(health=None, fault=None, **more):
+    facts = {**more, **({"health": health} if health else {})}
+    return Reading("conjur-vault", NOW, 0.03 if health else None, facts, fault)
+
+
+@pytest.mark.parametrize(
+    ("health", "severity", "up", "said"),
+    [
+        (OSS, OK, True, "ok"),
+        (LEADER, OK, True, "ok"),
+        (FOLLOWER, OK, True, "ok"),
+        (
+            {**LEADER, "degraded": True, "messages": ["cluster: lost"]},
+            WARNING,
+            True,
+            "cluster: lost",
+        ),
+        ({**LEADER, "ok": False, "messages": ["database"]}, CRITICAL, False, "database"),
+        ({**LEADER, "ok": False, "degraded": True}, CRITICAL, False, "not ok"),
+        ({**FOLLOWER, "stale": True}, WARNING, True, "old data"),  # ok:true and yet stale
+        ({**OSS, "ok": None}, UNKNOWN, None, "does not say"),
+    ],
+)
+def test_what_it_says_of_itself(health, severity, up, said):
+    component = judge(read(health), Context()).component
+    assert (component.status, component.up) == (severity, up)
+    assert said in component.message
+    assert component.response_time_ms == pytest.approx(30.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity", "up"),
+    [("refused", CRITICAL, False), ("timeout", CRITICAL, False), ("tls", CRITICAL, False),
+     ("body", UNKNOWN, None), ("http", UNKNOWN, None), ("auth", UNKNOWN, True)],
+)  # fmt: skip
+def test_no_answer(kind, severity, up):
+    component = judge(read(fault=Fault(kind, "why")), Context()).component
+    assert (component.status, component.up, component.error) == (severity, up, kind)
+
+
+@pytest.mark.parametrize(("status", "severity"), [(500, CRITICAL), (502, CRITICAL), (404, UNKNOWN)])
+def test_a_refusal_of_the_health_page(status, severity):
+    component = judge(read(fault=Fault("http", "why"), http_status=status), Context()).component
+    assert (component.status, component.error) == (severity, "http")
+
+
+@pytest.mark.parametrize(
+    ("step", "kind", "status", "severity", "up", "said"),
+    [
+        ("authenticate", "auth", 401, WARNING, True, "CONJUR_AUTHN_API_KEY"),
+        ("count", "noperm", 403, WARNING, True, "count is refused"),
+        ("count", "http", 404, WARNING, True, "count is refused"),
+        # ok by its own word, and yet nobody gets in
+        ("authenticate", "timeout", None, CRITICAL, False, "authenticate fails"),
+        ("authenticate", "http", 500, CRITICAL, False, "authenticate fails"),
+        ("count", "connect", None, CRITICAL, False, "count fails"),
+    ],
+)
+def test_authenticated_steps(*, step, kind, status, severity, up, said):
+    reading = read(OSS, step_fault=(step, Fault(kind, "why"), status), steps={"health": 0.03})
+    component = judge(reading, Context()).component
+    assert (component.status, component.up, component.error) == (severity, up, kind)
+    assert said in component.message
+
+
+def test_its_own_trouble_speaks_first():
+    failed = ("authenticate", Fault("auth", "refused"), 401)
+    component = judge(read({**LEADER, "ok": False}, step_fault=failed), Context()).component
+    assert component.status is CRITICAL
+    assert component.message.startswith("says that it is not ok")
+    assert "refused" in component.message
+
+
+def test_figures():
+    reading = read(LEADER, steps={"health": 0.03, "authenticate": 0.1, "count": None})
+    found = {(m.name[12:], m.labels.get("step", "")): m.value
+             for m in judge(reading, Context()).measurements}  # fmt: skip
+    assert found["conjur_degraded", ""] == 0.0
+    assert found["conjur_replication_lag_bytes", ""] == 4096.0
+    assert found["conjur_free_bytes", ""] == 12e9
+    assert found["conjur_step_seconds", "authenticate"] == 0.1
+    assert found["conjur_step_seconds", "count"] is None
+    for measurement in judge(reading, Context()).measurements:
+        assert set(measurement.labels) == set(METRICS[measurement.name].labels)
+
+
+def test_details_say_why_no_login_was_tried():
+    details = judge(read(OSS, credentials=False), Context()).component.details
+    assert "CONJUR_AUTHN_LOGIN" in details["access"]
+    assert (details["edition"], details["version"]) == ("oss", "1.24.0")

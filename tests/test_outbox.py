@@ -1,0 +1,213 @@
+"""The outbox: merging, order, at least once, giving up."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Iterator, Optional
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from monitoring.alerting.outbox_merge import FIRING, Waiting, merge
+from monitoring.model import Notice
+from monitoring.outbox import KEPT, Outbox, Pause, backoff
+from monitoring.state import State
+from tests.alerting_kit import T0, notice
+
+DAY = 86400.0
+
+
+def row(reason: str, begun: bool = False, number: int = 1) -> Waiting:
+    return Waiting(number, "k", "slack", notice(reason), T0, begun=begun)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "told", "waiting", "comes", "then"),
+    [
+        ("they believe it fires: a reminder is one", True, [], "reminder", "reminder"),
+        ("an escalation too", True, [], "escalated", "escalated"),
+        ("a newer one takes the place of an older", True, ["reminder"], "escalated", "escalated"),
+        ("an escalation that waits is not softened", True, ["escalated"], "reminder", "escalated"),
+        ("the end takes the place of all", True, ["escalated"], "resolved", "resolved"),
+        ("the end alone", True, [], "resolved", "resolved"),
+        ("they never heard of the end: it still fires", True, ["resolved"], "first", "reminder"),
+        ("nobody was told: whatever comes is the first", False, [], "escalated", "first"),
+        ("still the first, with newer text", False, ["first"], "escalated", "first"),
+        ("nobody was told and it is over: they missed it", False, ["first"], "resolved", "missed"),
+        ("it is back: the first", False, ["missed"], "first", "first"),
+        ("nobody was told, nothing waits: nothing to resolve", False, [], "resolved", None),
+        ("missed already", False, ["missed"], "resolved", None),
+        ("what may be on the wire is left alone", False, ["first!"], "escalated", "+escalated"),
+        ("and is believed to have arrived", False, ["first!"], "resolved", "+resolved"),
+        ("behind it one row waits", False, ["first!", "escalated"], "resolved", "resolved"),
+        ("an end that may be on the wire", True, ["resolved!"], "first", "+first"),
+        ("an end ahead of it, failed meanwhile", True, ["resolved", "first"], "escalated", "first"),
+    ],
+)  # fmt: skip
+def test_merge(
+    *, sentence: str, told: bool, waiting: list[str], comes: str, then: Optional[str]
+) -> None:
+    rows = [row(w.rstrip("!"), w.endswith("!"), n) for n, w in enumerate(waiting)]
+    got = merge(rows, told, notice(comes, at=T0 + 60))
+    assert (got.notice.reason if got.notice else None) == (then.lstrip("+") if then else None), (
+        sentence
+    )
+    free = [r.id for r in rows if not r.begun]
+    assert got.replace_id == (free[-1] if free and then else None)
+    if got.notice:
+        assert got.notice.at == T0 + 60, "always the newer text"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[State]:
+    with State.open(tmp_path / "state") as opened:
+        yield opened
+
+
+@pytest.fixture
+def outbox(state: State) -> Outbox:
+    return Outbox(state, give_up_after=DAY, past=("slack", "email"))
+
+
+def put(outbox: Outbox, state: State, told: Notice, *channels: str) -> tuple[str, ...]:
+    with state.transaction() as tx:
+        return outbox.enqueue(tx, told, channels, told.at)
+
+
+def go(outbox: Outbox, channel: str, now: float = T0 + 1) -> list[str]:
+    """Deliver what is due; the reasons told."""
+    rows = outbox.due(channel, now, 100)
+    if rows:
+        outbox.begin(rows, now)
+        outbox.told(rows, now)
+    return [r.notice.reason for r in rows]
+
+
+def test_a_resolve_goes_to_exactly_those_who_were_told(outbox: Outbox, state: State) -> None:
+    put(outbox, state, notice(), "slack", "pagerduty", "email")
+    go(outbox, "slack"), go(outbox, "email")
+    assert outbox.told_channels() == {notice().alert.key.text: ("email", "slack")}
+    concerned = put(outbox, state, notice("resolved", at=T0 + 60))
+    assert concerned == ("email", "pagerduty", "slack")
+    assert go(outbox, "slack", T0 + 61) == ["resolved"]
+    assert go(outbox, "email", T0 + 61) == ["resolved"]
+    assert go(outbox, "pagerduty", T0 + 61) == [], "a pager is not woken for what is over"
+    assert outbox.told_channels() == {}
+    assert outbox.waiting() == ()
+
+
+def test_who_heard_nothing_in_time_hears_what_was_missed(outbox: Outbox, state: State) -> None:
+    put(outbox, state, notice(), "slack")
+    put(outbox, state, notice("resolved", at=T0 + 60))
+    assert go(outbox, "slack", T0 + 61) == ["missed"]
+
+
+def test_a_day_of_changes_with_a_dead_channel_is_one_row(outbox: Outbox, state: State) -> None:
+    for cycle in range(500):
+        reason = "resolved" if cycle % 2 else "first"
+        put(outbox, state, notice(reason, at=T0 + cycle), *(() if cycle % 2 else ("slack",)))
+        assert len(outbox.waiting()) == 1
+
+
+def test_order_is_kept_per_alert(outbox: Outbox, state: State) -> None:
+    put(outbox, state, notice(), "slack")
+    outbox.begin(outbox.due("slack", T0, 9), T0)  # it may be on the wire
+    put(outbox, state, notice("resolved", at=T0 + 60))
+    put(outbox, state, notice(component="payment-eapi", at=T0 + 61), "slack")
+    due = outbox.due("slack", T0 + 62, 9)
+    assert [(r.notice.reason, r.begun) for r in due] == [("first", True), ("first", False)]
+    outbox.told(due, T0 + 62)
+    assert go(outbox, "slack", T0 + 63) == ["resolved"]
+
+
+def test_a_failure_frees_the_row_for_merging_unless_it_may_have_arrived(
+    outbox: Outbox, state: State
+) -> None:
+    put(outbox, state, notice(), "slack", "email")
+    for channel, unsure in (("slack", False), ("email", True)):
+        rows = outbox.due(channel, T0, 9)
+        outbox.begin(rows, T0)
+        outbox.failed(rows, "no", due=T0 + 30, unsure=unsure, now=T0)
+        assert outbox.due(channel, T0 + 29, 9) == ()
+    put(outbox, state, notice("resolved", at=T0 + 60))
+    assert go(outbox, "slack", T0 + 61) == ["missed"]
+    assert go(outbox, "email", T0 + 61) == ["first"]
+    assert go(outbox, "email", T0 + 62) == ["resolved"]
+
+
+def test_given_up_after_a_day_with_a_critical_line(
+    outbox: Outbox, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(outbox, state, notice(), "slack")
+    for now, expected in ((T0 + DAY - 1, 0), (T0 + DAY, 1)):
+        rows = outbox.due("slack", now, 9)
+        outbox.begin(rows, now)
+        assert len(outbox.failed(rows, "gone", due=now, unsure=False, now=now)) == expected
+    assert outbox.waiting() == ()
+    (line,) = [r for r in caplog.records if r.levelno == logging.CRITICAL]
+    assert "slack" in line.getMessage()
+    assert "gone" in line.getMessage()
+    assert put(outbox, state, notice("resolved", at=T0 + DAY + 9)) == (), "nobody was told"
+
+
+def test_settled_notices_are_forgotten_after_a_week(outbox: Outbox, state: State) -> None:
+    put(outbox, state, notice(), "slack")
+    go(outbox, "slack", T0)
+    for now, left in ((T0 + KEPT, 1), (T0 + KEPT + 1, 0)):
+        with state.transaction() as tx:
+            outbox.prune(tx, now)
+        assert state.read("SELECT count(*) FROM notices") == [(left,)]
+
+
+def test_a_pause_is_remembered_and_ends_with_success(outbox: Outbox, state: State) -> None:
+    outbox.set_pause("slack", Pause(3, T0, T0 + 60, "503", single=True))
+    assert outbox.pause("slack") == Pause(3, T0, T0 + 60, "503", single=True)
+    put(outbox, state, notice(), "slack")
+    go(outbox, "slack")
+    assert outbox.pause("slack") == Pause()
+
+
+def test_backoff_grows_to_five_minutes() -> None:
+    assert [backoff(n) for n in (1, 2, 3, 4, 5, 6, 99)] == [15, 30, 60, 120, 240, 300, 300]
+
+
+EVENTS = st.sampled_from(
+    ["first", "escalated", "reminder", "resolved", "begin", "told", "failed", "unsure"]
+)
+
+
+@given(st.lists(EVENTS, max_size=40))
+@example(["first", "told", "resolved", "unsure", "first", "failed", "escalated"])
+@settings(max_examples=400, deadline=None)
+def test_any_mix_of_changes_and_failures_ends_as_a_true_story(events: list[str]) -> None:
+    """A channel, row by row as `merge` leaves them; `heard` is what its people have been told."""
+    rows: list[Waiting] = []
+    heard: list[str] = []
+    firing = told = False
+    for number, event in enumerate(events):
+        if event in ("first", "escalated", "reminder", "resolved"):
+            if (event == "first") is firing:
+                continue  # the state machine does not do that
+            firing = event != "resolved"
+            got = merge(rows, told, notice(event, at=T0 + number))
+            if got.notice is not None:
+                if got.replace_id is not None:
+                    rows.pop()
+                rows.append(Waiting(number, "k", "slack", got.notice, T0))
+        elif rows:
+            first = replace(rows[0], begun=event in ("begin", "unsure"))
+            rows[0] = first
+            if event == "told":
+                heard.append(rows.pop(0).notice.reason)
+                told = heard[-1] in FIRING
+        assert len(rows) <= 2
+    for waiting in rows:
+        heard.append(waiting.notice.reason)
+    believed = False
+    for reason in heard:
+        assert reason not in ("escalated", "reminder", "resolved") or believed
+        believed = reason in FIRING
+    assert believed == firing, "in the end people believe what is true"

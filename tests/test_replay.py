@@ -1,0 +1,122 @@
+"""--replay: lines in, findings out, and one clear sentence for a line that is no bucket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Iterator
+
+import pytest
+
+from monitoring.anomalies import Sensitivity
+from monitoring.anomaly.types import Bucket, Usage
+from monitoring.credentials import replay
+from monitoring.timestamps import iso_seconds
+from tests.scripts import check_lines, run
+
+NOW = 1_795_392_000.0
+SCRIPT = "credential_usage_metrics"
+
+
+def line(hour: int, clients: Any) -> bytes:
+    bucket = {"at": iso_seconds(NOW + hour * 3600), "seconds": 3600, "clients": clients}
+    return json.dumps(bucket).encode() + b"\n"
+
+
+def attack(hours: int = 24 * 21) -> Iterator[bytes]:
+    """Three weeks of a steady client, then a burst of failures."""
+    for hour in range(hours):
+        failed = 400 if hour == hours - 2 else 0
+        yield line(hour, {"c\x1b[31m": {"ok": 60 + hour % 5, "failed": failed}})
+
+
+def found(lines: Any) -> list[dict[str, Any]]:
+    told: list[str] = []
+    replay.replay(replay.buckets(lines), Sensitivity(), told.append)
+    return [json.loads(text) for text in told]
+
+
+def test_findings_are_json_lines_with_the_fields_promised() -> None:
+    told = found(attack())
+    assert [row["reason"] for row in told] == ["failure_burst"]
+    (row,) = told
+    assert set(row) == {
+        *("at", "client", "reason", "score", "observed", "expected", "sentence", "severity"),
+        "profile_age_days",
+    }
+    assert row["client"] == "c\\x1b[31m"
+    assert "\x1b" not in row["sentence"]
+
+
+def test_lines_are_read_one_by_one() -> None:
+    """A finding is written before the next line is asked for."""
+    told: list[str] = []
+
+    def lines() -> Iterator[bytes]:
+        yield from attack()
+        assert told
+        yield line(24 * 21 + 1, {})
+
+    replay.replay(replay.buckets(lines()), Sensitivity(), told.append)
+
+
+BAD = [
+    (b"{", "not JSON"),
+    (b"[1]\n", "must be a JSON object"),
+    (b"\xff\xfe\n", "not UTF-8"),
+    (b"[" * 200_000, "nested too deep"),
+    (b'{"at":"yesterday","seconds":60,"clients":{}}', "'at' must be a time"),
+    (b'{"at":"2026-03-02T00:00:00Z","seconds":-1,"clients":{}}', "'seconds'"),
+    (b'{"at":"2026-03-02T00:00:00Z","seconds":60,"clients":{"\x1b":{"ok":"x"}}}', "line 3"),
+    (b'{"at":"2026-03-02T00:00:00Z","seconds":60,"clients":{"a":{"ok":1e999}}}', "'ok'"),
+]
+
+
+@pytest.mark.parametrize(("bad", "said"), BAD)
+def test_a_bad_line_is_one_sentence_with_its_number(bad: bytes, said: str) -> None:
+    lines = [line(0, {}), b"\n", bad]
+    with pytest.raises(replay.ReplayError) as caught:
+        list(replay.buckets(lines))
+    text = str(caught.value)
+    assert text.startswith("line 3: ")
+    assert said in text
+    assert text.isprintable()
+    assert len(text) < 400
+
+
+def test_the_script_reads_a_file_and_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "w.jsonl").write_bytes(b"".join(attack()))
+    done = run(SCRIPT, "--replay", "w.jsonl", env={}, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [json.loads(text)["reason"] for text in done.stdout.splitlines()] == ["failure_burst"]
+
+
+def test_the_script_ends_with_3_at_a_bad_line_after_what_came_before(tmp_path: Path) -> None:
+    (tmp_path / "w.jsonl").write_bytes(b"".join(attack()) + b"{bad\n")
+    done = run(SCRIPT, "--replay", "w.jsonl", env={}, cwd=tmp_path)
+    assert done.returncode == 3
+    assert len(done.stdout.splitlines()) == 1
+    (told,) = check_lines(done.stderr)
+    assert "line 505: not JSON" in str(told["message"])
+
+
+def test_a_missing_file_and_an_empty_history(tmp_path: Path) -> None:
+    missing = run(SCRIPT, "--replay", "none.jsonl", env={}, cwd=tmp_path)
+    assert missing.returncode == 3
+    assert "No such file" in missing.stderr
+    empty = run(SCRIPT, "--replay", "history", "--lookback", "7d", env={}, cwd=tmp_path)
+    assert (empty.returncode, empty.stdout) == (0, "")
+    assert "nothing was recorded" in empty.stderr
+
+
+def test_lookback_without_history_is_wrong_usage(tmp_path: Path) -> None:
+    done = run(SCRIPT, "--replay", "-", "--lookback", "7d", env={}, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "--lookback belongs to --replay history" in done.stderr
+
+
+def test_a_bucket_may_come_from_history_too() -> None:
+    told: list[str] = []
+    buckets = (Bucket(NOW + h * 3600, 3600.0, {"c": Usage(50.0, 0.0)}) for h in range(48))
+    assert replay.replay(buckets, Sensitivity(), told.append) == 48
+    assert told == []

@@ -1,0 +1,261 @@
+"""Service metrics: both families, every spelling, several instances, nothing counted twice."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any, Mapping
+
+import pytest
+
+from monitoring import prometheus_text, service_counters, service_metrics
+from monitoring.http_client import HttpClient
+from monitoring.service_counters import CounterSample
+from monitoring.settings import ServiceMetricsSettings, ServiceSettings, TlsSettings
+from sandbox.micrometer import ServiceMetrics as Meters
+from tests.raw_server import RawServer, answers, http
+
+PLAIN = ServiceMetricsSettings()
+
+
+def canonical(text: str, mapping: ServiceMetricsSettings = PLAIN) -> dict[tuple[Any, ...], float]:
+    """{(name, label values...): value} of an exposition."""
+    samples = prometheus_text.read(text, service_counters.wanted(mapping)).samples
+    found, _ = service_counters.counters(samples, "i", mapping)
+    return {(s.name, *(v for _, v in s.labels if v)): s.value for s in found}
+
+
+def served(family: str) -> str:
+    meters = Meters("payment-eapi", family)
+    for ok in (True, True, False):
+        meters.authentication("c1", ok)
+    meters.authentication("c2", False)
+    meters.generated("c1", 0.1)
+    meters.validated("c1", None, 0.1)
+    meters.validated("c1", "expired", 0.1)
+    meters.vault("read", "c1", True)
+    meters.request("/a", "GET", 200, seconds=0.1)
+    meters.request("/b", "GET", 200, seconds=0.1)
+    meters.request("/b", "GET", 503, seconds=0.1)
+    return meters.registry.render()
+
+
+def test_the_micrometer_family() -> None:
+    assert canonical(served("micrometer")) == {
+        ("authentication_attempts", "c1", "true"): 2,
+        ("authentication_attempts", "c1", "false"): 1,
+        ("authentication_attempts", "c2", "false"): 1,
+        ("token_generation", "c1"): 1,
+        ("token_validation", "c1", "true"): 1,
+        ("token_validation", "c1", "false"): 1,
+        ("http_requests", "200"): 2,
+        ("http_requests", "503"): 1,
+    }, "http_requests counts each request once, though two meters do"
+
+
+def test_the_other_family() -> None:
+    assert canonical(served("alternative")) == {
+        ("authentication_attempts", "c1", "true"): 2,
+        ("authentication_attempts", "c1", "false"): 1,
+        ("authentication_attempts", "c2", "false"): 1,
+        ("token_generation", "c1"): 1,
+        ("token_validation", "expired", "false"): 1,
+        ("token_validation", "total"): 2,
+        ("credential_access", "c1"): 1,
+        ("http_requests", "200"): 2,
+        ("http_requests", "503"): 1,
+    }
+
+
+SPELLINGS: list[tuple[str, Mapping[str, str], dict[tuple[Any, ...], float]]] = [
+    (
+        "the usual suffix",
+        {"payment_token_generation_count_total": "1"},
+        {("token_generation", "c"): 1},
+    ),
+    ("none", {"payment_token_generation_count": "1"}, {("token_generation", "c"): 1}),
+    ("twice", {"payment_token_generation_count_total_total": "1"}, {("token_generation", "c"): 1}),
+    (
+        "both at once count once",
+        {"payment_token_generation_count_total": "1", "payment_token_generation_count": "1"},
+        {("token_generation", "c"): 1},
+    ),
+    (
+        "a meter without .count",
+        {"payment_token_generation_total": "1"},
+        {("token_generation", "c"): 1},
+    ),
+    ("a created time is no count", {"payment_token_generation_count_created": "1e9"}, {}),
+    ("a longest time is no count", {"payment_token_generation_time_seconds_max": "1"}, {}),
+    ("not a number", {"payment_token_generation_count_total": "NaN"}, {}),
+    ("infinity", {"payment_token_generation_count_total": "+Inf"}, {}),
+]
+
+
+@pytest.mark.parametrize(("why", "lines", "found"), SPELLINGS, ids=[s[0] for s in SPELLINGS])
+def test_spellings(why: str, lines: Mapping[str, str], found: Any) -> None:
+    text = "".join(f'{name}{{clientId="c"}} {value}\n' for name, value in lines.items())
+    assert canonical(text) == found, why
+
+
+def test_attempts_alone_are_attempts_whose_end_is_unknown() -> None:
+    text = (
+        'payment_authentication_attempts_total{client_id="c"} 10\n'
+        'payment_authentication_failures_total{client_id="c"} 3\n'
+    )
+    assert canonical(text) == {
+        ("authentication_attempts", "c", "total"): 10,
+        ("authentication_attempts", "c", "false"): 3,
+    }
+
+
+def test_names_of_the_configuration_come_first() -> None:
+    mapping = ServiceMetricsSettings(
+        names={"token_generation": ("my_minted_total",)}, client_labels=("vendor",)
+    )
+    text = 'my_minted_total{vendor="v"} 7\npayment_token_generation_total{vendor="v"} 9\n'
+    assert canonical(text, mapping) == {("token_generation", "v"): 7}
+
+
+def test_series_that_differ_in_other_labels_are_summed() -> None:
+    text = "".join(
+        f'payment_credential_access_total{{client_id="c",pod="{n}"}} 2\n' for n in range(3)
+    )
+    assert canonical(text) == {("credential_access", "c"): 6}
+
+
+def test_clients_are_bounded_and_the_rest_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_counters, "MAX_CLIENTS", 10)
+    text = "".join(f'payment_credential_access_total{{client_id="c{n}"}} 1\n' for n in range(25))
+    samples = prometheus_text.read(text, service_counters.wanted(PLAIN)).samples
+    kept, left_out = service_counters.counters(samples, "i", PLAIN)
+    assert (len(kept), left_out) == (10, 15)
+
+
+def test_hostile_labels_are_made_fit() -> None:
+    text = 'payment_credential_access_total{client_id="\x1b[31m' + "x" * 500 + '"} 1\n'
+    text += 'payment_api_requests_total{status="<script>"} 1\n'
+    (access, requests) = canonical(text)
+    assert access[1].isprintable()
+    assert len(access[1]) <= 64
+    assert requests == ("http_requests", "other")
+
+
+# --- the text -------------------------------------------------------------------------------------
+
+LINES: list[tuple[str, list[Any]]] = [
+    ("a 1", [("a", {}, 1.0)]),
+    ("a{} 1.5e3 1795400000000", [("a", {}, 1500.0)]),
+    ('a{b="c"} 2', [("a", {"b": "c"}, 2.0)]),
+    ('a{b="c",} 2', [("a", {"b": "c"}, 2.0)]),
+    ('a{ b="}" , c="\\"\\\\\\n" } -3', [("a", {"b": "}", "c": '"\\\n'}, -3.0)]),
+    ('a_total 4 # {trace_id="x"} 0.5 1795400000.0', [("a_total", {}, 4.0)]),
+    ('a_total{b="c"} 4 1795400000 # {trace_id="x"} 0.5', [("a_total", {"b": "c"}, 4.0)]),
+    ("# TYPE a counter\n# EOF\n\n", []),
+    ("", []),
+    ("a NaN\nb 1\na +Inf", [("b", {}, 1.0)]),
+    ("a one\nb 1", [("b", {}, 1.0)]),
+    ("good 1\n<html> garbage", [("good", {}, 1.0)]),
+]
+
+
+@pytest.mark.parametrize(("text", "samples"), LINES, ids=lambda v: repr(v)[:30])
+def test_lines(text: str, samples: list[Any]) -> None:
+    assert [tuple(s) for s in prometheus_text.read(text, lambda _: True).samples] == samples
+
+
+@pytest.mark.parametrize("text", ["<html>\n<p>hello</p>", '{"status":"UP"}', "not, at: all!"])
+def test_what_is_no_exposition(text: str) -> None:
+    with pytest.raises(ValueError, match="no Prometheus metrics"):
+        prometheus_text.read(text, lambda _: True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a{" + '"' * 300_000, "a{" + 'x="y",' * 100_000, "a{" * 100_000, 'a{b="' + "\\" * 300_000],
+    ids=["quotes", "labels", "braces", "escapes"],
+)
+def test_bombs_take_no_time(text: str) -> None:
+    began = time.process_time()
+    try:
+        prometheus_text.read(text + "\nok 1", lambda _: True)
+    finally:
+        assert time.process_time() - began < 3
+
+
+# --- over the wire --------------------------------------------------------------------------------
+
+
+def service(*urls: str, **more: Any) -> ServiceSettings:
+    return ServiceSettings("payment-eapi", "", {}, timeout=5.0, metrics_urls=urls, **more)
+
+
+def ask(settings: ServiceSettings) -> service_metrics.ServiceMetrics:
+    asking = HttpClient(tls=TlsSettings(), timeout=5.0, user_agent="tests")
+    return service_metrics.read(asking, settings, PLAIN, headers={"X-Own": "1"})
+
+
+def _at(start: int, count: int) -> bytes:
+    text = f"process_start_time_seconds {start}\n"
+    text += f'payment_credential_access_total{{client_id="c"}} {count}\n'
+    return http(text.encode(), Content_Type="text/plain; version=0.0.4")
+
+
+def test_instances_are_read_apart_and_a_dead_one_is_named() -> None:
+    with RawServer(answers(_at(100, 1))) as one, RawServer(answers(_at(200, 2))) as two:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            dead = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        found = ask(service(one.url + "/m", two.url + "/m", dead + "/m"))
+        accept = [line for line in one.requests[0].split(b"\r\n") if line.startswith(b"Accept:")]
+        assert accept == [b"Accept: text/plain;version=0.0.4"], "else OpenMetrics may come"
+        assert b"X-Own: 1" in one.requests[0]
+    label = (("client", "c"),)
+    assert set(found.samples) == {
+        CounterSample("credential_access", label, f"{one.url}@100", 1.0),
+        CounterSample("credential_access", label, f"{two.url}@200", 2.0),
+    }
+    assert found.instances == (f"{one.url}@100", f"{two.url}@200")
+    assert [(f.instance, f.fault.kind) for f in found.faults] == [(dead, "refused")]
+    assert found.seconds > 0
+
+
+def test_the_path_of_the_service_serves_where_no_urls_are_listed() -> None:
+    with RawServer(answers(_at(1, 1))) as server:
+        settings = ServiceSettings("s", server.url + "/ctx/", {"metrics": "/actuator/prometheus"})
+        assert len(ask(settings).samples) == 1
+        assert server.requests[0].startswith(b"GET /ctx/actuator/prometheus ")
+
+
+def test_no_path_is_not_configured_and_no_fault() -> None:
+    found = ask(ServiceSettings("s", "http://127.0.0.1:1", {}))
+    assert (found.configured, found.faults, found.instances) == (False, (), ())
+
+
+REFUSED = [
+    ("404 Not Found", b"", "http"),
+    ("401 No", b"", "auth"),
+    ("500 Oops", b"", "http"),
+    ("200 OK", b"<html>login</html>", "body"),
+]
+
+
+@pytest.mark.parametrize(("status", "body", "kind"), REFUSED)
+def test_refusals(status: str, body: bytes, kind: str) -> None:
+    with RawServer(answers(http(body, status))) as server:
+        (fault,) = ask(service(server.url)).faults
+    assert fault.fault.kind == kind
+    assert server.url in fault.fault.message
+
+
+def test_gauges_of_the_process() -> None:
+    text = (
+        "process_cpu_usage 0.25\nprocess_uptime_seconds 60\n"
+        'jvm_memory_used_bytes{area="heap",id="Eden"} 100\n'
+        'jvm_memory_used_bytes{area="heap",id="Old"} 200\n'
+        'jvm_memory_used_bytes{area="nonheap",id="Meta"} 999\n'
+        'jvm_memory_max_bytes{area="heap",id="Eden"} -1\n'
+        'jvm_memory_max_bytes{area="heap",id="Old"} 600\n'
+    )
+    with RawServer(answers(http(text.encode()))) as server:
+        gauges = {g.name: g.value for g in ask(service(server.url)).gauges}
+    assert gauges == {"cpu_ratio": 0.25, "uptime_seconds": 60, "heap_used_ratio": 0.5}

@@ -1,0 +1,93 @@
+"""The one ladder: which limit a figure crosses, and what is said when it was not measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from monitoring.catalog import METRICS, THRESHOLDS
+from monitoring.model import Measurement, Severity
+from monitoring.settings import Limit
+from monitoring.thresholds import judge
+
+OK, UNKNOWN, WARNING, CRITICAL = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL
+DAY = 86400.0
+LIMITS = {
+    "performance.api_response_time": Limit(300, 500),
+    "performance.redis_response_time": Limit(20, 100),
+    "performance.redis_hit_ratio": Limit(80, 50),
+    "performance.clock_skew": Limit(5, 30),
+    "performance.token_validation_time": Limit(50, None),
+    "performance.redis_evictions": Limit(None, 100),
+    "availability.tls_certificate_days": Limit(30, 7),
+    "availability.error_budget_burn_rate": Limit(6, 14.4),
+    "performance.service_error_ratio": Limit(None, None),
+}
+TIME = "payment_api_response_time_ms"
+TLS = "payment_api_tls_certificate_remaining_seconds"
+HITS = "payment_api_redis_hit_ratio"
+SKEW = "payment_api_clock_skew_seconds"
+STEP = "payment_api_authentication_step_seconds"
+BURN = "payment_api_error_budget_burning"
+EVICTED = "payment_api_redis_evictions_recent"
+EAPI = {"component": "payment-eapi"}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value", "severity", "why", "limit"),
+    [
+        (TIME, EAPI, 299.9, OK, "within_limits", None),
+        (TIME, EAPI, 300.0, WARNING, "above_warning", 300.0),  # reached is crossed
+        (TIME, EAPI, 499.9, WARNING, "above_warning", 300.0),
+        (TIME, EAPI, 500.0, CRITICAL, "above_critical", 500.0),
+        (TIME, {"component": "redis-cache"}, 30.0, WARNING, "above_warning", 20.0),
+        (TIME, EAPI, None, UNKNOWN, "not_measured", None),
+        (TIME, EAPI, float("nan"), UNKNOWN, "not_measured", None),
+        (TLS, EAPI, 31 * DAY, OK, "within_limits", None),
+        (TLS, EAPI, 29 * DAY, WARNING, "below_warning", 30 * DAY),  # days in, seconds judged
+        (TLS, EAPI, -DAY, CRITICAL, "below_critical", 7 * DAY),
+        (HITS, {"node": "a:1"}, 0.79, WARNING, "below_warning", 0.8),  # percent in, ratio judged
+        (HITS, {"node": "a:1"}, 0.0, CRITICAL, "below_critical", 0.5),
+        (SKEW, EAPI, -31.0, CRITICAL, "above_critical", 30.0),  # slow clocks are wrong too
+        (SKEW, EAPI, -1.0, OK, "within_limits", None),
+        (STEP, {"step": "validate"}, 0.051, WARNING, "above_warning", 0.05),
+        (STEP, {"step": "validate"}, 99.0, WARNING, "above_warning", 0.05),  # no critical limit
+        (EVICTED, {"node": "a:1"}, 99.0, OK, "within_limits", None),  # no warning limit
+        (EVICTED, {"node": "a:1"}, 100.0, CRITICAL, "above_critical", 100.0),
+        (BURN, EAPI, 15.0, CRITICAL, "above_critical", 14.4),
+    ],
+)
+def test_ladder(*, name, labels, value, severity, why, limit):
+    (verdict,) = judge([Measurement(name, value, labels)], LIMITS)
+    assert (verdict.severity, verdict.why) == (severity, why)
+    assert verdict.limit == (None if limit is None else pytest.approx(limit))
+    assert THRESHOLDS[verdict.threshold].metric == name
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    [
+        (TIME, {"component": "conjur-vault"}),  # its threshold is not configured here
+        (STEP, {"step": "token"}),  # only validation has a limit
+        (BURN, {"component": "overall"}),  # its parts speak for themselves
+        ("payment_api_service_error_ratio", EAPI),  # both numbers switched off
+        ("payment_api_health_status", EAPI),  # no threshold names it
+    ],
+)
+def test_nothing_to_judge(name, labels):
+    assert judge([Measurement(name, 1e9, labels)], LIMITS) == ()
+
+
+def test_every_threshold_of_the_catalogue_can_fire():
+    """The earlier system's thresholds could never fire, for they spelt the metrics differently."""
+    for name, threshold in THRESHOLDS.items():
+        assert threshold.metric in METRICS
+        labels = {label: among[0] for label, among in threshold.where.items()}
+        number = -1.0 if threshold.worse == "lower" else 1e12
+        figure = Measurement(threshold.metric, number, labels)
+        verdicts = judge([figure], {name: Limit(1.0, 1.0)})
+        assert [v.severity for v in verdicts] == [CRITICAL], name
+
+
+def test_order_is_kept():
+    figures = [Measurement(TIME, 1.0, EAPI), Measurement(HITS, 0.1, {"node": "a"})]
+    assert [v.measurement for v in judge(figures, LIMITS)] == figures

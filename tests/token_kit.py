@@ -1,0 +1,131 @@
+"""What the tests of the token script share: results of small censuses, and real caches."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Mapping, Optional, Sequence
+
+from monitoring import configuration
+from monitoring.cache.count import Counted, ValidationTotals
+from monitoring.cache.profiles import profile_of
+from monitoring.cache.scan import ScanReport
+from monitoring.codecs.facts import Decoded
+from monitoring.http_client import HttpClient
+from monitoring.settings import Settings, TlsSettings, TokenSettings
+from monitoring.state import State
+from monitoring.token_stats import TokenStats
+from monitoring.tokens.cycle import TokenUsage
+from monitoring.tokens.measurements import Looked
+from monitoring.tokens.results import TokenResult
+from monitoring.tokens.services import ServiceFigures
+
+NOW = 1795402000
+ROOT = Path(__file__).parent.parent
+RULES = profile_of("auto")
+
+
+def token(client: str, number: int, *, left: int = 1800, life: int = 3600, **more: Any) -> Decoded:
+    claims = {
+        "client": client,
+        "jti": f"{client}-{number}",
+        "iat": NOW + left - life,
+        "exp": NOW + left,
+        "iss": "payment-eapi",
+        "aud": "payment-sapi",
+        "permissions": ("view_status",),
+        "alg": "HS256",
+    }
+    return Decoded(**{**claims, **more})
+
+
+def census_of(tokens: Sequence[Decoded], policy: Optional[TokenSettings] = None) -> TokenResult:
+    stats = TokenStats(NOW, policy or TokenSettings())
+    stats.add_page(tokens, "token:*")
+    stats.keys_seen(len(tokens))
+    lasts = [t.exp - NOW if t.exp is not None and t.exp > NOW else 10 for t in tokens]
+    stats.add_ttls(tokens, [int(seconds * 1000) for seconds in lasts])
+    return stats.result()
+
+
+def report_of(
+    seen: int = 100,
+    *,
+    matched: Optional[Mapping[str, int]] = None,
+    validations: Optional[ValidationTotals] = None,
+    **more: Any,
+) -> ScanReport:
+    found = {"token:*": seen} if matched is None else dict(matched)
+    counted = Counted({}, validations or ValidationTotals(), (), {}, 0)
+    values: dict[str, Any] = {
+        "seen": seen,
+        "expected": seen,
+        "share_seen": 1.0,
+        "matched": {rule.pattern: found.get(rule.pattern, 0) for rule in RULES},
+        "prefixes": {},
+        "truncated": "",
+        "seconds": 0.5,
+        "faults": (),
+        "unread": 0,
+        "counted": counted,
+    }
+    return ScanReport(**{**values, **more})
+
+
+def looked(tokens: Sequence[Decoded], **more: Any) -> Looked:
+    """A look at a cache that holds these tokens and no more."""
+    parts = {"report": report_of(len(tokens)), "result": census_of(tokens), **more}
+    return Looked(parts.pop("services", ServiceFigures()), **parts)
+
+
+# -- real parts
+
+
+def jwt(client: str, jti: str, *, left: float = 1800, life: float = 3600, **claims: Any) -> bytes:
+    """A JWT around the real time, its signature nonsense."""
+    now = int(time.time())
+    content = {
+        "sub": client,
+        "iss": "payment-eapi",
+        "aud": "payment-sapi",
+        "jti": jti,
+        "iat": now + int(left) - int(life),
+        "exp": now + int(left),
+        "permissions": ["view_status"],
+        **claims,
+    }
+    return b".".join((_segment({"alg": "HS256"}), _segment(content), b"c2lnbmF0dXJl"))
+
+
+def _segment(content: Any) -> bytes:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).rstrip(b"=")
+
+
+def fill(client: Any, count: int, clients: int = 10) -> None:
+    pipe = client.pipeline(transaction=False)
+    for number in range(count):
+        name = f"client-{number % clients:03d}"
+        left = 600 + number * 7 % 3000
+        pipe.set(f"token:{number:06d}", jwt(name, f"j{number}", left=left), ex=left)
+    pipe.execute()
+
+
+def settings(cwd: Path, environ: Mapping[str, str], **redis: Any) -> Settings:
+    """Settings of the script for a lone cache: no service has a metrics page."""
+    loaded = configuration.load(
+        script="token_usage_metrics", root=ROOT, config_file=None, environ=environ, cwd=cwd
+    )
+    return replace(
+        loaded,
+        eapi=replace(loaded.eapi, paths={}),
+        sapi=replace(loaded.sapi, paths={}),
+        redis=replace(loaded.redis, **redis),
+    )
+
+
+def usage(made: Settings, state: State) -> TokenUsage:
+    http = HttpClient(tls=TlsSettings(), timeout=5.0, user_agent="tests/1")
+    return TokenUsage(made, state, eapi=http, sapi=http)
