@@ -11,7 +11,7 @@ modes out. The map of the house:
         codecs/  token_stats tokens/  credential_stats credentials/
         anomalies anomaly/  conditions alerts alerting/                evaluate, pure
       state history/  outbox notifier channels/                        keep and tell
-      runner pipeline modes  exposition report outputs terminal logs   run and present
+      runner stopping pipeline modes  exposition report outputs terminal logs   run and present
 
 Data flows one way: acquire -> evaluate -> present. No wire format, SQL, vendor name or threshold
 stands in this file; it decides which timeout, which CA file and which token each part gets.
@@ -31,7 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Sequence
 
-from monitoring import cli, configuration, env, logs, redact, runner, streams
+from monitoring import cli, configuration, env, logs, redact, stopping, streams
 from monitoring import settings as shapes
 from monitoring.model import ExitStatus, OperatorError, Outcome
 from monitoring.settings import ServiceSettings, Settings, TlsSettings
@@ -222,11 +222,12 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def guard(argv: Optional[Sequence[str]] = None) -> int:
-        runner.stop_on_signals()
+        stopping.stop_on_signals()
         streams.prepare()
         try:
             return int(main(argv))
-        except runner.Stopped as stopped:
+        except stopping.Stopped as stopped:
+            stopping.heard()
             logs.LOGGER.warning("stopped by %s before the run was finished", stopped)
         except OperatorError as error:
             logs.LOGGER.error("%s", error)

@@ -102,6 +102,7 @@ def setup(level: str, log_format: str, script: str, environment: str) -> None:
     logging.raiseExceptions = False  # a closed stderr must not print tracebacks about itself
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_thread
+    sys.unraisablehook = _log_unraisable
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
@@ -110,6 +111,13 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -
 
 def _log_thread(args: threading.ExceptHookArgs) -> None:
     if args.exc_value is not None:
+        _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
+
+
+def _log_unraisable(args: Any) -> None:
+    """What a finalizer raised. A signal that arrived in one is no error; it rings again
+    (`monitoring.stopping`)."""
+    if args.exc_value is not None and isinstance(args.exc_value, Exception):
         _log_uncaught(args.exc_type, args.exc_value, args.exc_traceback)
 
 

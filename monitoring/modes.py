@@ -11,7 +11,8 @@ from monitoring.channels import CHANNELS
 from monitoring.logs import LOGGER
 from monitoring.model import ExitStatus, Outcome
 from monitoring.pipeline import Pipeline
-from monitoring.runner import Runner, Stopped
+from monitoring.runner import Runner
+from monitoring.stopping import Stopped, heard
 
 
 def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
@@ -22,11 +23,10 @@ def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
         return _test_alerts(kit)
     if args.alerts:
         return _show_alerts(kit)
-    with ExitStack() as stack:
-        runner = _runner(kit, cycle, stack)
-        if args.single_run:
-            return int(runner.once().exit_status)
-        return _loop(kit, runner)
+    if args.single_run:
+        with ExitStack() as stack:
+            return int(_runner(kit, cycle, stack).once().exit_status)
+    return _loop(kit, cycle)
 
 
 def _runner(kit: Any, cycle: Callable[[float], Outcome], stack: ExitStack) -> Runner:
@@ -72,11 +72,14 @@ def _exporter(kit: Any, stack: ExitStack) -> Any:
     return exporter
 
 
-def _loop(kit: Any, runner: Runner) -> int:
+def _loop(kit: Any, cycle: Callable[[float], Outcome]) -> int:
     try:
-        LOGGER.info("%s every %g s; Ctrl-C or SIGTERM ends it", kit.script, kit.interval)
-        runner.loop(kit.interval)
+        with ExitStack() as stack:
+            runner = _runner(kit, cycle, stack)
+            LOGGER.info("%s every %g s; Ctrl-C or SIGTERM ends it", kit.script, kit.interval)
+            runner.loop(kit.interval)
     except Stopped as stopped:
+        heard()
         LOGGER.info("stopped by %s", stopped)
     return int(ExitStatus.OK)
 

@@ -5,7 +5,6 @@ A step that fails is logged and the next one runs; a cycle that fails is an Outc
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from contextlib import nullcontext
@@ -19,10 +18,6 @@ from monitoring.redact import redact
 from monitoring.state import StateError
 
 Cycle = Callable[[float], Outcome]
-
-
-class Stopped(BaseException):
-    """SIGTERM or Ctrl-C arrived; not an Exception, so that nothing but the door catches it."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +113,6 @@ def _attempt(name: str, work: Callable[[], Outcome]) -> tuple[Optional[Outcome],
     except Exception as error:  # noqa: BLE001
         LOGGER.critical("%s failed: %s: %s", name, type(error).__name__, error, exc_info=True)
         return None, redact(f"{type(error).__name__}: {error}")
-
-
-def stop_on_signals() -> None:
-    """From now on SIGTERM, SIGINT and SIGHUP raise `Stopped` in the main thread, once."""
-
-    def raise_stopped(number: int, _frame: Any) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(each, signal.SIG_IGN)
-        raise Stopped(signal.Signals(number).name)
-
-    for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(each, raise_stopped)
 
 
 def level_of(outcome: Outcome) -> str:
