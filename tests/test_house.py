@@ -39,6 +39,8 @@ WORLDLY = {
     "subprocess",
     "threading",
 }
+_BLOCKS = (ast.If, ast.For, ast.While, ast.With, ast.Try)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 BROAD_EXCEPTS = {
     "monitoring/runner.py": "one cycle of the loop, and each step after it",
     "utils.py": "the top guard",
@@ -112,6 +114,25 @@ def test_sizes(path: Path) -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             assert _body_lines(node) <= 40, f"{path}:{node.lineno} {node.name}"
             assert len(node.args.args) - _has_self(node) <= 5, f"{path}:{node.lineno} {node.name}"
+
+
+@pytest.mark.parametrize("path", [*HOUSE, *FRONT, *SANDBOX], ids=str)
+def test_nesting(path: Path) -> None:
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            assert _nesting(node) <= 3, f"{path}:{node.lineno} {node.name}"
+
+
+def _nesting(node: ast.AST) -> int:
+    """Blocks within blocks; an `elif` stands beside its `if`, a function within begins anew."""
+    deepest = 0
+    for name, value in ast.iter_fields(node):
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and not isinstance(child, _FUNCTIONS):
+                is_elif = isinstance(node, ast.If) and name == "orelse" and len(value) == 1
+                deeper = isinstance(child, _BLOCKS) and not (is_elif and isinstance(child, ast.If))
+                deepest = max(deepest, int(deeper) + _nesting(child))
+    return deepest
 
 
 def _has_self(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

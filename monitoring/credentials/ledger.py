@@ -32,15 +32,13 @@ class Ledger:
             known = _highest(tx)
             behind: Dict[str, int] = {}
             for client, variable in variables.items():
-                version, seen = variable.version or 0, known.get(client)
-                if seen is not None and version < seen[0]:
-                    if not _made_anew(variable, seen[1]):
-                        behind[client] = seen[0]
-                        continue
-                    # the variable was deleted and made again: its numbers start at 1
+                version, (highest, since) = variable.version or 0, known.get(client, (0, 0.0))
+                if version < highest and not _made_anew(variable, since):
+                    behind[client] = highest
+                    continue
+                if version < highest:  # deleted and made again: its numbers start at 1
                     tx.execute("DELETE FROM ledger WHERE client = ?", (client,))
-                    seen = None
-                if version and (seen is None or version > seen[0]):
+                if version not in (0, highest):
                     _insert(tx, client, version, (now, looked))
             row = (_SCOPE, _LOOKED, repr(max(now, looked or now)), now)
             tx.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", row)
