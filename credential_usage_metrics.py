@@ -164,7 +164,7 @@ def _show(kit: utils.Kit, picture: Picture, text: str) -> int:
 def revocation(kit: utils.Kit, client: str, form: str) -> int:
     """`--can-revoke CLIENT`."""
     now = kit.clock()
-    picture = watch_of(kit).look(now, all_rotations=True)
+    picture = watch_of(kit).look(now, about=client)
     facts = next((each.facts for each in picture.judged if each.client == client), None)
     if facts is None:
         dark = "; ".join(f"{name}: {why}" for name, why in picture.dark.items())

@@ -39,6 +39,23 @@ def current_version(facts: CredentialFacts) -> Optional[int]:
     return max((v for v in seen if v is not None), default=None)
 
 
+def superseded(facts: CredentialFacts) -> bool:
+    """The rotation last heard of failed, and a version beyond the one it was about has come since:
+    somebody wrote it by hand, so the failure is history."""
+    rotation = facts.rotation
+    if rotation is None or rotation.state != "failed":
+        return False
+    new, present = version_number(rotation.new_version), current_version(facts)
+    return new is not None and present is not None and present > new
+
+
+def cache_is_old(facts: CredentialFacts) -> bool:
+    """EAPI loaded the replaced version lately: somebody used it."""
+    number = version_number(facts.cached.version) if facts.cached else None
+    present = current_version(facts)
+    return number is not None and present is not None and number < present
+
+
 def _is_present(facts: CredentialFacts, version: Optional[int]) -> bool:
     present = current_version(facts)
     return version is None or present is None or version == present
