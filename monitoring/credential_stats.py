@@ -106,8 +106,16 @@ def row(each: Judged, now: float) -> Dict[str, Any]:
 
 
 def rows(judged: Sequence[Judged], now: float) -> Dict[str, Dict[str, Any]]:
-    """By client id made fit to print, in the order given."""
-    return {safe_id(each.client): row(each, now) for each in judged}
+    """By client id made fit to print, in the order given; ids that look alike once they are get
+    a number, so that none is lost."""
+    found: Dict[str, Dict[str, Any]] = {}
+    for each in judged:
+        name, number = safe_id(each.client), 1
+        while name in found:
+            number += 1
+            name = f"{safe_id(each.client, 60)} #{number}"
+        found[name] = row(each, now)
+    return found
 
 
 def _rotated_at(each: Judged) -> Optional[float]:
@@ -142,7 +150,8 @@ def _share(part: Optional[float], whole: Optional[float]) -> Optional[float]:
 class Figures:
     """What the figures are made from, beside the judged clients. `known` None: it is not known who
     is registered. `counted`: every client id that the services count. `anomalies` None: no bucket
-    was judged in this cycle; `recent` those of the window (None: logins were never counted)."""
+    was judged in this cycle; `recent` those of the window (None: logins were never counted).
+    `shown`: the clients with counters of their own."""
 
     window: Window
     totals: Mapping[str, Totals]
@@ -150,6 +159,7 @@ class Figures:
     counted: Collection[str] = ()
     anomalies: Optional[Sequence[Anomaly]] = None
     recent: Optional[int] = None
+    shown: Collection[str] = ()
 
 
 def measurements(judged: Sequence[Judged], figures: Figures, now: float) -> List[Measurement]:
@@ -185,13 +195,16 @@ def _of_client(each: Judged, now: float) -> Iterator[Measurement]:
 def _logins(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:
     window = figures.window
     for each in judged:
-        total = figures.totals.get(each.client)
         if window.seconds is not None:
             failed = window.clients.get(each.client, Usage(0.0, 0.0)).failed
             yield _gauge("authentication_failures_recent", failed, client_id=each.client)
-        if total is not None:
-            yield _gauge("authentication_attempts_total", total.attempts, client_id=each.client)
-            yield _gauge("authentication_failures_total", total.failures, client_id=each.client)
+    rest = [total for client, total in figures.totals.items() if client not in figures.shown]
+    counted = {c: figures.totals[c] for c in sorted(figures.shown) if c in figures.totals}
+    if rest:  # strangers among them, and clients that are gone: a count never falls
+        counted[OTHER] = Totals(sum(t.attempts for t in rest), sum(t.failures for t in rest))
+    for client, total in counted.items():
+        yield _gauge("authentication_attempts_total", total.attempts, client_id=client)
+        yield _gauge("authentication_failures_total", total.failures, client_id=client)
 
 
 def _whole_figures(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:
@@ -255,14 +268,15 @@ def bounded(
     top: int,
 ) -> List[Measurement]:
     """The figures to export: of the `top` clients that log in most, and of at most as many more
-    that need attention; what adds up of the others is summed as "other"."""
+    that need attention; what adds up of the others is summed as "other". Counters come summed
+    already, with other clients apart (`Figures.shown`)."""
     busy = sorted((j.client for j in judged), key=lambda c: (-_attempts(totals, c), c))
     shown = set(busy[:top]) | set(_troubled(judged, verdicts)[:top]) | {ALL}
     kept: List[Measurement] = []
     rest: Dict[str, float] = {}
     for figure in figures:
         client = figure.labels.get("client_id")
-        if client is None or client in shown:
+        if client is None or client in shown or METRICS[figure.name].kind == "counter":
             kept.append(figure)
         elif METRICS[figure.name].summable and "state" not in figure.labels:
             rest[figure.name] = rest.get(figure.name, 0.0) + (figure.value or 0.0)

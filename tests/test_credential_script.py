@@ -48,7 +48,7 @@ def test_check_rotation_exits_by_the_worst(
     document = json.loads(stuck.stdout)
     first, told = next(iter(document["credentials"].items()))
     assert (first, told["verdict"], document["status"]) == ("client-003", "stuck", "critical")
-    assert told["todo"].startswith("find who still uses the old secret")
+    assert told["todo"].startswith("ask the client whether it has its new")
     stack.rotation.rotations[-1].fate = "normal"  # and lets it finish
     stack.rotation.advance()
 

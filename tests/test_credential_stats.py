@@ -27,6 +27,7 @@ from monitoring.credential_stats import (
     measurements,
     policy_of,
     row,
+    rows,
 )
 from monitoring.credentials import report as credential_report
 from monitoring.credentials.facts import (
@@ -41,6 +42,7 @@ from monitoring.credentials.facts import (
 )
 from monitoring.credentials.findings import findings, of_vault
 from monitoring.credentials.rotations import judge
+from monitoring.credentials.shown import ShownClients
 from monitoring.credentials.usage_history import Totals, Window
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.model import Outcome, Severity, Source
@@ -345,7 +347,7 @@ RULES = [
             )
         ),
         "rotation_stuck",
-        "find who still uses the old secret",
+        "ask the client whether it has its new secret",
     ),
     (
         "a failed rotation",
@@ -360,7 +362,7 @@ RULES = [
             max_age=30 * DAY,
         ),
         "rotation_overdue",
-        "30 d are allowed",
+        "the limit is 30 d",
     ),
 ]
 
@@ -463,13 +465,52 @@ def test_those_that_need_attention_come_first() -> None:
     assert order == ["failed", "stuck", "late", "soon", "dark", "older", "young"]
 
 
+def test_a_counter_never_falls_whatever_clients_do(tmp_path: Path) -> None:
+    """Clients overtake each other, get into trouble and out of it, come and go."""
+    totals: dict[str, Totals] = {}
+    before: dict[Any, float] = {}
+    with State.open(tmp_path / "s") as state:
+        for day in range(12):
+            names = [f"c{n}" for n in range(day % 3, 8 + day % 5)]
+            for n, name in enumerate((*names, "")):
+                old = totals.get(name, Totals())
+                totals[name] = Totals(old.attempts + (n * day) % 7, old.failures + (n + day) % 3)
+            clients = [CredentialFacts(name) for name in names]
+            if day % 2:
+                clients[-1] = CredentialFacts(names[-1], rotation=RotationFacts("r", "failed"))
+            everybody = judge_all(clients, SETTINGS, NOW)
+            shown = ShownClients(state).choose(names, totals, 3)
+            assert len(shown) <= 3
+            figures = Figures(Window(60.0), dict(totals), None, shown=shown)
+            kept = bounded(
+                measurements(everybody, figures, NOW), everybody, [], totals=totals, top=3
+            )
+            now = {
+                (m.name, m.labels["client_id"]): m.value or 0.0
+                for m in kept
+                if m.name.endswith("_total")
+            }
+            assert all(now.get(key, 0.0) >= value for key, value in before.items()), day
+            whole = sum(v for (name, _), v in now.items() if "failures" in name)
+            assert whole == sum(total.failures for total in totals.values())
+            before = now
+
+
+def test_ids_that_look_alike_are_all_listed() -> None:
+    names = ["c" * 70 + "1", "c" * 70 + "2", "c" * 70 + "3"]
+    found = rows([judged(CredentialFacts(name)) for name in names], NOW)
+    assert len(found) == 3
+    assert all(len(name) <= 64 for name in found)
+
+
 def test_per_client_figures_are_bounded_and_offenders_are_kept() -> None:
     everybody = [CredentialFacts(f"c{n:03d}", tokens=TokenFacts(1, 1)) for n in range(300)]
     everybody.append(CredentialFacts("z-late", rotation=RotationFacts("r", "failed")))
     all_judged = judge_all(everybody, SETTINGS, NOW)
     totals = {f"c{n:03d}": Totals(float(n), 1.0) for n in range(300)}
     window = Window(60.0, {f"c{n:03d}": Usage(0.0, 1.0) for n in range(300)})
-    figures = measurements(all_judged, Figures(window, totals, None), NOW)
+    shown = frozenset(f"c{n:03d}" for n in range(250, 300))
+    figures = measurements(all_judged, Figures(window, totals, None, shown=shown), NOW)
     kept = bounded(figures, all_judged, [], totals=totals, top=50)
     clients = {m.labels["client_id"] for m in kept if "client_id" in m.labels}
     assert clients == {*(f"c{n:03d}" for n in range(250, 300)), "z-late", "all", "other"}

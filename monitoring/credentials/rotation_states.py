@@ -81,7 +81,7 @@ def half_done(facts: CredentialFacts) -> str:
     rotation, parts = facts.rotation, []
     if rotation is not None and rotation.state in UNBORN:
         return ""  # the old version is the one to use
-    if facts.use.old_version_seen is not None or cache_is_old(facts):
+    if _seen_in_use(facts):
         parts.append("the old version is still used")
     elif refused_since(facts):
         parts.append("logins fail and none has succeeded since the old secret ended")
@@ -90,6 +90,15 @@ def half_done(facts: CredentialFacts) -> str:
         last = f" until {iso_seconds(until)}" if until is not None else ""
         parts.append(f"{counted(facts.tokens.old, 'token')} of the old secret alive{last}")
     return " and ".join(parts)
+
+
+def _seen_in_use(facts: CredentialFacts) -> bool:
+    return facts.use.old_version_seen is not None or cache_is_old(facts)
+
+
+def old_in_use(facts: CredentialFacts) -> bool:
+    """Somebody comes with the old secret, whether or not it still logs in."""
+    return _seen_in_use(facts) or refused_since(facts)
 
 
 def refused_since(facts: CredentialFacts) -> bool:

@@ -41,6 +41,7 @@ from monitoring.credentials.findings import findings, of_anomalies, of_vault
 from monitoring.credentials.ledger import Ledger
 from monitoring.credentials.memory import Gained, VaultMemory
 from monitoring.credentials.rotation_memory import Heard, RotationMemory, remembered, to_ask
+from monitoring.credentials.shown import ShownClients
 from monitoring.credentials.source_kit import Answer, Asked
 from monitoring.credentials.source_rotations import UNREADABLE, RotationsSeen, ask_clients
 from monitoring.credentials.source_vault import VaultSeen
@@ -86,7 +87,7 @@ class CredentialWatch:
         self._canary = canary
         self._ledger, self._vault = Ledger(state), VaultMemory(state)
         self._rotations, self._usage = RotationMemory(state), UsageBook(state, ignored=(canary,))
-        self._history = UsageHistory(state)
+        self._history, self._shown = UsageHistory(state), ShownClients(state)
         self._anomalies = AnomalyStore(state, sensitivity_of(asked.settings.credentials))
 
     def look(self, now: float, *, all_rotations: bool = False, about: str = "") -> Picture:
@@ -118,7 +119,7 @@ class CredentialWatch:
         return Picture(
             now,
             judged,
-            _figures(looked, known, counted, told),
+            replace(_figures(looked, known, counted, told), shown=self._choose(judged, looked)),
             [
                 *findings(judged, looked.window, now),
                 *of_vault(vault.held if vault else (), gained),
@@ -175,6 +176,10 @@ class CredentialWatch:
         look = self._usage.look(read, known, now)
         self._usage.fold(now)
         return look
+
+    def _choose(self, judged: Sequence[Judged], looked: Looked) -> FrozenSet[str]:
+        top = self._settings.credentials.top_clients
+        return self._shown.choose([each.client for each in judged], looked.totals, top)
 
     def _window(self, now: float) -> Window:
         seconds = self._settings.credentials.failure_window
