@@ -34,6 +34,8 @@ DAY = 86400.0
 ALL, OTHER = "all", "other"
 #: Logins below which a share of failures says nothing: one slip of one client would be 100 %.
 ENOUGH_LOGINS = 20
+#: Failed logins of a client in the window from which on it comes before others.
+OFTEN = 5.0
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,11 @@ def policy_of(settings: CredentialSettings, client: str) -> Policy:
 
 
 def _attention(each: Judged) -> Tuple[int, float, float, str]:
-    """Worst verdict first, then whose rotation is due first, then who fails most."""
+    """Worst verdict first, then who fails most, of those who fail often; then who is due first."""
     verdict, failures = each.verdict, each.facts.use.failures or 0.0
     due = verdict.due_in if verdict.due_in is not None else float("inf")
-    return VERDICTS.index(verdict.verdict), due, -failures, each.client
+    often = failures if failures >= OFTEN else 0.0
+    return VERDICTS.index(verdict.verdict), -often, due, each.client
 
 
 def row(each: Judged, now: float) -> Dict[str, Any]:

@@ -153,6 +153,27 @@ def test_a_success_after_failures_in_a_row(state: State) -> None:
     assert window.recovered == {"c1": (12.0, NOW + 120)}  # c2 succeeded all along
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "told"),
+    [(1, 40, True), (3, 40, True), (5, 40, False), (1, 9, False), (500, 40, False)],
+)
+def test_guesses_within_one_bucket(state: State, good: int, bad: int, told: bool) -> None:
+    """An attack between two looks; and a busy client that also failed a few times."""
+    grown(state, NOW, samples(c1=(0, 0)))
+    grown(state, NOW + 300, samples(c1=(good, bad)))
+    window = UsageHistory(state).window(NOW + 300, HOUR, guesses=10)
+    assert window.recovered == ({"c1": (float(bad), NOW)} if told else {})
+
+
+def test_of_a_bucket_that_reaches_back_before_the_window_its_share_counts(state: State) -> None:
+    """The monitor stood still for ten hours: sixty failures were not all made in the last one."""
+    grown(state, NOW - 10 * HOUR, samples(c1=(0, 0)))
+    grown(state, NOW, samples(c1=(100, 60)))
+    window = UsageHistory(state).window(NOW, HOUR, guesses=9)
+    assert window.clients["c1"] == Usage(pytest.approx(10.0), pytest.approx(6.0))
+    assert (window.seconds, window.span) == (pytest.approx(HOUR), HOUR)
+
+
 def test_old_buckets_become_hours_and_then_go(state: State) -> None:
     total = 0.0
     for step in range(37):  # three hours of five minutes

@@ -51,7 +51,9 @@ def _with_old(
         return replace(found, old=older or None)
     before = cache.stats.minted_before(facts.client, ended)
     always = cache.stats.minted_before(facts.client, _FOR_EVER)
-    near = cache.stats.minted_before(facts.client, ended + EAPI_CACHE + SKEW, slack=SKEW)
+    both = facts.rotation is not None and facts.rotation.deprecated_by is None
+    till = ended if both else ended + EAPI_CACHE + SKEW
+    near = cache.stats.minted_before(facts.client, till, slack=SKEW)
     by_time = before.live if before else 0
     # no time of issue: could be of any version
     timeless = max(0, found.live - (always.live if always else 0))

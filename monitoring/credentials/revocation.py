@@ -4,7 +4,7 @@ could speak against it was looked at and is silent."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Mapping, Optional
 
 from monitoring.credentials.ages import cache_is_old
 from monitoring.credentials.facts import (
@@ -37,8 +37,9 @@ WATCHED_LEAST = EAPI_CACHE
 
 @dataclass(frozen=True)
 class Answer:
-    """`yes` True, False, or None when it cannot be told. `reasons` for it, worst first; `until`
-    is when the last old token dies (epoch seconds, None: none lives or not known)."""
+    """`yes` True, False, or None when it cannot be told. `reasons` for it, worst first;
+    `maybe_old` tokens beside the `old_tokens` cannot be told apart from them; `until` is when the
+    last of both dies (epoch seconds, None: none lives or not known)."""
 
     client: str
     yes: Optional[bool]
@@ -47,6 +48,7 @@ class Answer:
     old_version: str = ""
     last_sighting: Optional[float] = None
     old_tokens: Optional[int] = None
+    maybe_old: int = 0
     until: Optional[float] = None
 
     @property
@@ -70,8 +72,15 @@ def can_revoke(facts: CredentialFacts, now: float) -> Answer:
         old_version=(rotation.old_version or "") if rotation else "",
         last_sighting=facts.use.old_version_seen,
         old_tokens=tokens.old if tokens else None,
+        maybe_old=tokens.near if tokens else 0,
         until=_last_dies(tokens) if tokens else None,
     )
+
+
+def unheard_of(client: str, dark: Mapping[str, str]) -> Answer:
+    """Of a client that no source knows: misspelt, or known to one that is dark."""
+    reasons = [f"{name} is dark ({why})" for name, why in dark.items() if why != NOT_CONFIGURED]
+    return Answer(client, None, (), ("no source that was read knows this client", *reasons))
 
 
 def _last_dies(tokens: TokenFacts) -> Optional[float]:
