@@ -108,6 +108,8 @@ def test_nothing_in_reach_is_3(words: list[str], tmp_path: Path) -> None:
         (["--format", "json"], "--format belongs to"),
         (["--can-revoke", "c", "--format", "csv"], "answers as text or json"),
         (["--inventory", "--check-rotation"], "not allowed with"),
+        (["--inventory", "--output", "x.json"], "--output is for cycles"),
+        (["--can-revoke", "c", "--interval", "60"], "--interval is for cycles"),
         (["--replay", "-", "--format", "json"], "--format belongs to"),
         (["--lookback", "7d"], "--lookback belongs to"),
     ],

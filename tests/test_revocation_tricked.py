@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any, Callable, Iterator, Optional
 
 import pytest
 
+from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT
+from monitoring.credentials.report import exit_status
 from monitoring.credentials.revocation import Answer, can_revoke
 from monitoring.credentials.source_kit import Asked
 from monitoring.credentials.watch import CredentialWatch
@@ -169,6 +172,36 @@ def test_one_source_is_dark(name: str, stack: Stack, asked: Asked, state: State)
         pytest.skip("needs the enterprise vault; see test_credential_sources")
     stack.faults.set(name)
     assert answer_of(asked, state, stack.now()).yes is None
+
+
+FAULTS = {
+    VAULT: "conjur-502",
+    CACHE: "redis-refused",
+    ROTATIONS: "rotation-500",
+    EAPI: "eapi-500",
+    SAPI: "sapi-500",
+}
+
+
+def test_sources_are_dark_in_every_combination(stack: Stack, asked: Asked, state: State) -> None:
+    """The rest stands, what is dark is named, and the answer is not yes."""
+    for number in (1, 2, 3, 4, 5):
+        for dark in itertools.combinations(FAULTS, number):
+            stack.faults.clear()
+            for name in dark:
+                stack.faults.set(FAULTS[name])
+            now = stack.now()
+            picture = CredentialWatch(asked, state).look(now, about=CLIENT)
+            assert {s.name for s in picture.sources if not s.ok} == set(dark)
+            each = by_client(picture)[CLIENT]
+            answer = can_revoke(each.facts, now)
+            assert answer.yes is None, (dark, answer)
+            assert all(any(name in said for said in answer.unknowns) for name in dark)
+            known = not {VAULT, CACHE, ROTATIONS} <= set(dark)
+            assert (each.verdict.verdict == "ok") == known, (dark, each.verdict)
+            status = 3 if number == len(FAULTS) else 1
+            assert exit_status(picture) == status, dark
+            stack.advance(1)
 
 
 @pytest.mark.parametrize("minutes", [-300, -50, -20, 20, 50, 300])

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from monitoring.credentials.source_vault import VaultSeen
 
 _TTL = re.compile(
-    r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?\Z", re.I
+    r"P(?:#Y)?(?:#M)?(?:#W)?(?:#D)?(?:T(?:#H)?(?:#M)?(?:#S)?)?\Z".replace(
+        "#", r"(\d+(?:[.,]\d+)?)"
+    ),
+    re.I | re.ASCII,
 )
 _SECONDS = (365 * 86400.0, 30 * 86400.0, 7 * 86400.0, 86400.0, 3600.0, 60.0, 1.0)
 
@@ -134,7 +137,7 @@ def _vault(variable: Variable, moving: bool) -> VaultFacts:
 def ttl_seconds(text: str) -> Optional[float]:
     """Seconds of an ISO 8601 duration such as P30D; None for what is none."""
     found = _TTL.match(text.strip()[:40])
-    parts = [int(part or 0) for part in found.groups()] if found else []
+    parts = [float((part or "0").replace(",", ".")) for part in found.groups()] if found else []
     return sum(n * seconds for n, seconds in zip(parts, _SECONDS)) or None
 
 
