@@ -46,7 +46,7 @@ from monitoring.credentials.shown import ShownClients
 from monitoring.credentials.usage_history import Totals, Window
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.model import Outcome, Severity, Source
-from monitoring.settings import CredentialSettings
+from monitoring.settings import CredentialSettings, Limit
 from monitoring.state import State
 from sandbox.stack import Stack
 from tests.credential_kit import (
@@ -374,6 +374,37 @@ def test_findings(sentence: str, each: Judged, reason: str, said: str) -> None:
     assert said in found[reason].sentence
     assert found[reason].client == "c"
     assert found[reason].evidence["source"]
+
+
+USUAL, OFF, ONLY_CRITICAL = Limit(80.0, 90.0), Limit(None, None), Limit(None, 90.0)
+TOLD = [
+    ("the usual policy: the threshold says it", 90, 95, USUAL, None),
+    ("and from 80 days on that it is due soon", 90, 78, USUAL, None),
+    ("a stricter policy is past what the threshold sees", 30, 40, USUAL, "rotation_overdue"),
+    ("and soon due before it", 30, 20, USUAL, "rotation_due_soon"),
+    ("until the threshold sees it too", 30, 95, USUAL, None),
+    ("no threshold at all", 90, 95, OFF, "rotation_overdue"),
+    ("no warning by the threshold", 90, 80, ONLY_CRITICAL, "rotation_due_soon"),
+    ("a young secret", 90, 10, OFF, None),
+]
+
+
+@pytest.mark.parametrize(("sentence", "days", "old", "ages", "reason"), TOLD)
+def test_an_age_is_told_once(
+    sentence: str, days: float, old: float, ages: Limit, reason: Optional[str]
+) -> None:
+    facts = CredentialFacts("c", cached=CachedFacts(True, "v1", created_at=NOW - old * DAY))
+    (each,) = judge_all([facts], replace(SETTINGS, rotation_days=days), NOW)
+    found = [f.reason for f in findings([each], Window(), NOW, ages=ages)]
+    assert found == ([reason] if reason else []), sentence
+
+
+def test_a_client_with_days_of_its_own_is_warned_of_in_time() -> None:
+    facts = CredentialFacts("c", cached=CachedFacts(True, "v1", created_at=NOW - 51 * DAY))
+    settings = replace(SETTINGS, per_client_days={"c": 52.0})
+    (each,) = judge_all([facts], settings, NOW)
+    (found,) = findings([each], Window(), NOW, ages=USUAL)
+    assert (found.reason, found.severity) == ("rotation_due_soon", Severity.WARNING)
 
 
 def test_a_healthy_client_has_no_finding() -> None:

@@ -37,7 +37,7 @@ from monitoring.credentials.facts import (
     VAULT,
     CredentialFacts,
 )
-from monitoring.credentials.findings import findings, of_anomalies, of_vault
+from monitoring.credentials.findings import NEVER, findings, of_anomalies, of_vault
 from monitoring.credentials.ledger import Ledger
 from monitoring.credentials.memory import Gained, VaultMemory
 from monitoring.credentials.rotation_memory import Heard, RotationMemory, remembered, to_ask
@@ -53,6 +53,8 @@ from monitoring.state import State
 
 #: Clients whose last rotation is asked for again in each cycle, though nothing says it changed.
 ASKED_AGAIN = 20
+#: The threshold on the age of secrets.
+AGE = "security.credential_age_days"
 #: Failed logins in a row after which a success is worth a word.
 GUESSES = 10.0
 
@@ -85,6 +87,7 @@ class CredentialWatch:
         self._sources = Sources(asked)
         canary = asked.settings.canary.client_id
         self._canary = canary
+        self._age_limit = asked.settings.thresholds.get(AGE, NEVER)
         self._ledger, self._vault = Ledger(state), VaultMemory(state)
         self._rotations, self._usage = RotationMemory(state), UsageBook(state, ignored=(canary,))
         self._history, self._shown = UsageHistory(state), ShownClients(state)
@@ -121,7 +124,7 @@ class CredentialWatch:
             judged,
             replace(_figures(looked, known, counted, told), shown=self._choose(judged, looked)),
             [
-                *findings(judged, looked.window, now),
+                *findings(judged, looked.window, now, ages=self._age_limit),
                 *of_vault(vault.held if vault else (), gained),
                 *of_anomalies([each.anomaly for each in told]),
             ],
