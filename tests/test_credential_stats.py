@@ -378,21 +378,22 @@ def test_findings(sentence: str, each: Judged, reason: str, said: str) -> None:
 
 USUAL, OFF, ONLY_CRITICAL = Limit(80.0, 90.0), Limit(None, None), Limit(None, 90.0)
 TOLD = [
-    ("the usual policy: the threshold says it", 90, 95, USUAL, None),
-    ("and from 80 days on that it is due soon", 90, 78, USUAL, None),
-    ("a stricter policy is past what the threshold sees", 30, 40, USUAL, "rotation_overdue"),
-    ("and soon due before it", 30, 20, USUAL, "rotation_due_soon"),
-    ("until the threshold sees it too", 30, 95, USUAL, None),
-    ("no threshold at all", 90, 95, OFF, "rotation_overdue"),
-    ("no warning by the threshold", 90, 80, ONLY_CRITICAL, "rotation_due_soon"),
-    ("a young secret", 90, 10, OFF, None),
+    ("the usual policy: the threshold says it", (90, 95), USUAL, None),
+    ("and from 80 days on that it is due soon", (90, 78), USUAL, None),
+    ("a stricter policy is past what the threshold sees", (30, 40), USUAL, "rotation_overdue"),
+    ("and soon due before it", (30, 20), USUAL, "rotation_due_soon"),
+    ("until the threshold sees it too", (30, 95), USUAL, None),
+    ("no threshold at all", (90, 95), OFF, "rotation_overdue"),
+    ("no warning by the threshold", (90, 80), ONLY_CRITICAL, "rotation_due_soon"),
+    ("a young secret", (90, 10), OFF, None),
 ]
 
 
-@pytest.mark.parametrize(("sentence", "days", "old", "ages", "reason"), TOLD)
+@pytest.mark.parametrize(("sentence", "policy_and_age", "ages", "reason"), TOLD)
 def test_an_age_is_told_once(
-    sentence: str, days: float, old: float, ages: Limit, reason: Optional[str]
+    sentence: str, policy_and_age: tuple[float, float], ages: Limit, reason: Optional[str]
 ) -> None:
+    days, old = policy_and_age
     facts = CredentialFacts("c", cached=CachedFacts(True, "v1", created_at=NOW - old * DAY))
     (each,) = judge_all([facts], replace(SETTINGS, rotation_days=days), NOW)
     found = [f.reason for f in findings([each], Window(), NOW, ages=ages)]

@@ -11,6 +11,7 @@ from monitoring.anomaly.types import Usage
 from monitoring.credentials.facts import EAPI, SAPI
 from monitoring.credentials.usage_counters import KEPT_FOR, LOGINS, RAW_FOR, UsageBook
 from monitoring.credentials.usage_history import Totals, UsageHistory
+from monitoring.redact import safe_id
 from monitoring.service_counters import TOTAL, CounterSample
 from monitoring.service_metrics import ServiceMetrics
 from monitoring.state import State
@@ -126,6 +127,18 @@ def test_strangers_are_pooled_and_the_canary_is_left_out(state: State) -> None:
     assert grown(state, NOW + 60, looked(2), {"c1"}) == {"c1": Usage(2, 0), "": Usage(0, 100)}
     assert {row[0] for row in state.read("SELECT client FROM buckets")} == {"c1", ""}
     assert CANARY not in UsageHistory(state).totals()
+
+
+def test_a_registered_client_with_an_odd_id_is_no_stranger(state: State) -> None:
+    odd = ["c" * 90, "line\nbreak", "caf\u00e9"]
+    counted = [safe_id(name) for name in odd]
+    grown(state, NOW, samples(**dict.fromkeys(counted, (0, 0))), set(odd))
+    found = book(state).look(
+        {EAPI: metrics(samples(**dict.fromkeys(counted, (1, 2))))}, set(odd), NOW + 60
+    )
+    assert found.bucket is not None
+    assert found.bucket.clients == dict.fromkeys(odd, Usage(1, 2))
+    assert set(found.clients) == set(odd)
 
 
 def test_the_very_first_login_of_all_counts(state: State) -> None:
