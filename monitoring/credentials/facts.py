@@ -20,6 +20,8 @@ IN_ROTATION = ("initiated", "dual_active", "old_deprecated")
 STATES = ("active", *IN_ROTATION, "failed", "disabled", "unknown")
 #: Seconds between two looks above which the moment of a change is not known.
 WATCH_GAP = 2 * 86400.0
+#: Clocks of the services, the vault and ours may differ by so much (seconds).
+SKEW = 300.0
 VERDICTS = ("failed", "stuck", "overdue", "unused", "due_soon", "unknown", "ok")
 
 

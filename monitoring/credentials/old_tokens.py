@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Mapping, Optional
 
 from monitoring.credentials.ages import UNBORN, age_of, current_version
-from monitoring.credentials.facts import CredentialFacts, TokenFacts, version_number
+from monitoring.credentials.facts import SKEW, CredentialFacts, TokenFacts, version_number
 from monitoring.tokens.results import OTHER
 from monitoring.tokens.summary import NO_CLIENT
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 #: Seconds for which EAPI goes on with a secret it has cached (FACTS.md section 0).
 EAPI_CACHE = 900.0
-#: Clocks of the services and ours may differ by so much (seconds).
-SKEW = 300.0
 _FOR_EVER = 1e12  # a moment after every token
 
 

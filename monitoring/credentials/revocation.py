@@ -10,12 +10,13 @@ from monitoring.credentials.ages import cache_is_old
 from monitoring.credentials.facts import (
     CACHE,
     ROTATIONS,
+    SKEW,
     VAULT,
     CredentialFacts,
     TokenFacts,
     version_number,
 )
-from monitoring.credentials.old_tokens import EAPI_CACHE, SKEW
+from monitoring.credentials.old_tokens import EAPI_CACHE
 from monitoring.credentials.rotation_states import counted, refused_since
 from monitoring.durations import say
 from monitoring.model import ExitStatus
