@@ -31,6 +31,8 @@ from monitoring.credential_stats import (
 )
 from monitoring.credentials import report as credential_report
 from monitoring.credentials.facts import (
+    CACHE,
+    ROTATIONS,
     CachedFacts,
     CredentialFacts,
     LedgerFacts,
@@ -374,6 +376,18 @@ def test_findings(sentence: str, each: Judged, reason: str, said: str) -> None:
     assert said in found[reason].sentence
     assert found[reason].client == "c"
     assert found[reason].evidence["source"]
+
+
+def test_a_finding_keeps_its_key_and_its_sources_whoever_tells_it() -> None:
+    """The rotation service goes away, EAPI's cache says the same: that is one alert, not two."""
+    stuck = RotationFacts("r", "dual_active", "v5", "v6", HOUR, NOW - 5 * HOUR)
+    cached = CachedFacts(True, "v6", "dual_active", NOW - 5 * HOUR, NOW - 5 * HOUR)
+    by_service = CredentialFacts("c", vault=VaultFacts(6, NOW + DAY), rotation=stuck, cached=cached)
+    by_cache = replace(by_service, rotation=None, dark={ROTATIONS: "502"})
+    both = [findings([judged(facts)], Window(), NOW) for facts in (by_service, by_cache)]
+    keys = [[(f.reason, f.component, f.client, f.evidence) for f in found] for found in both]
+    assert keys[0] == keys[1]
+    assert keys[0][0][3]["sources"] == [ROTATIONS, CACHE]
 
 
 USUAL, OFF, ONLY_CRITICAL = Limit(80.0, 90.0), Limit(None, None), Limit(None, 90.0)

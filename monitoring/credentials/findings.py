@@ -53,16 +53,32 @@ def findings(
     return sorted(found, key=lambda f: (-f.severity, f.reason, f.client))
 
 
+#: Reason -> the sources without which it cannot be seen; while one is dark, what it says stands.
+#: Others need but the one they come from.
+_RESTS_ON: Mapping[str, Tuple[str, ...]] = {
+    "rotation_failed": (ROTATIONS, CACHE),
+    "rotation_stuck": (ROTATIONS, CACHE),
+    "rotation_never_adopted": (ROTATIONS, CACHE, EAPI),
+    "rotation_overdue": (ROTATIONS, CACHE, VAULT),
+    "rotation_due_soon": (ROTATIONS, CACHE, VAULT),
+    "rotation_half_done": (ROTATIONS, CACHE),
+    "tokens_outlive_credential": (CACHE, ROTATIONS),
+    "disabled_credential_used": (EAPI, CACHE),
+    "rotation_annotation_broken": (VAULT, ROTATIONS, CACHE),
+}
+
+
 def _finding(
     reason: str, severity: Severity, sentence: str, source: str, *, client: str = ""
 ) -> Finding:
+    """`source` is where it is, whoever told it this time: the alert's key must not change."""
     return Finding(
         reason,
         severity,
         safe_id(sentence, 500),
         _COMPONENTS.get(source, source),
         client=client,
-        evidence={"source": source},
+        evidence={"source": source, "sources": list(_RESTS_ON.get(reason, (source,)))},
     )
 
 
@@ -77,13 +93,13 @@ def _rotation(each: Judged, _now: float) -> Iterator[Finding]:
     """The verdict on the rotation, where the age threshold does not already say it."""
     verdict, vault = each.verdict, each.facts.vault
     reason = _REASONS.get(verdict.verdict, "")
-    source = ROTATIONS if each.facts.rotation is not None else VAULT
+    source = ROTATIONS
     if verdict.verdict == "overdue" and vault is not None and _never_ran(vault):
         reason, source = "rotator_never_ran", VAULT
     elif reason and failing_rotator(each.facts):
         reason, source = "rotator_failing", VAULT
-    elif verdict.verdict == "stuck" and each.facts.rotation is None and vault and vault.expires_at:
-        reason = "rotator_stuck"
+    elif verdict.verdict == "stuck" and verdict.dwell is None:
+        reason, source = "rotator_stuck", VAULT
     if reason:
         sentence = f"{safe_id(each.client)}: {verdict.why}; {verdict.todo}"
         yield _finding(reason, verdict.severity, sentence, source, client=each.client)
@@ -103,8 +119,7 @@ def _by_age(each: Judged, ages: Limit, now: float) -> Iterator[Finding]:
     else:
         return
     sentence = f"{safe_id(each.client)}: {verdict.why}; {verdict.todo}"
-    source = ROTATIONS if each.facts.rotation is not None else VAULT
-    yield _finding(reason, verdict.severity, sentence, source, client=each.client)
+    yield _finding(reason, verdict.severity, sentence, ROTATIONS, client=each.client)
 
 
 def _never_ran(vault: VaultFacts) -> bool:
