@@ -20,7 +20,7 @@ from typing import (
 from monitoring.anomaly.types import REASONS, Anomaly, Usage
 from monitoring.catalog import METRICS
 from monitoring.credentials.ages import current_version
-from monitoring.credentials.facts import VERDICTS, CredentialFacts, Policy
+from monitoring.credentials.facts import IN_ROTATION, VERDICTS, CredentialFacts, Policy
 from monitoring.credentials.rotation_states import state_of
 from monitoring.credentials.rotations import SEVERITIES, RotationVerdict, judge
 from monitoring.credentials.usage_counters import UNKNOWN_CLIENT
@@ -76,12 +76,14 @@ def policy_of(settings: CredentialSettings, client: str) -> Policy:
     )
 
 
-def _attention(each: Judged) -> Tuple[int, float, float, str]:
-    """Worst verdict first, then who fails most, of those who fail often; then who is due first."""
+def _attention(each: Judged) -> Tuple[int, float, bool, float, str]:
+    """Worst verdict first, then who fails most, of those who fail often; then whose rotation runs;
+    then who is due first."""
     verdict, failures = each.verdict, each.facts.use.failures or 0.0
     due = verdict.due_in if verdict.due_in is not None else float("inf")
     often = failures if failures >= OFTEN else 0.0
-    return VERDICTS.index(verdict.verdict), -often, due, each.client
+    idle = verdict.state not in IN_ROTATION
+    return VERDICTS.index(verdict.verdict), -often, idle, due, each.client
 
 
 def row(each: Judged, now: float) -> Dict[str, Any]:

@@ -504,11 +504,15 @@ def test_those_that_need_attention_come_first() -> None:
     all_of = [
         *(aged("young", 1), aged("older", 60), aged("soon", 80), aged("late", 95)),
         CredentialFacts("dark"),
+        CredentialFacts("runs", rotation=replace(stuck, started_at=NOW - 60)),
+        replace(aged("fails", 2), use=UseFacts(9.0, 7.0)),
+        replace(aged("slips", 3), use=UseFacts(9.0, 1.0)),
         CredentialFacts("stuck", rotation=stuck),
         CredentialFacts("failed", rotation=RotationFacts("r", "failed")),
     ]
     order = [each.client for each in judge_all(all_of, SETTINGS, NOW)]
-    assert order == ["failed", "stuck", "late", "soon", "dark", "older", "young"]
+    fine = ["fails", "runs", "older", "slips", "young"]
+    assert order == ["failed", "stuck", "late", "soon", "dark", *fine]
 
 
 def test_a_counter_never_falls_whatever_clients_do(tmp_path: Path) -> None:
