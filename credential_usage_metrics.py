@@ -20,13 +20,13 @@ from monitoring.anomaly.types import Bucket
 from monitoring.credential_stats import bounded, measurements, rows, to_judge
 from monitoring.credentials import replay
 from monitoring.credentials import report as credential_report
-from monitoring.credentials.revocation import can_revoke
+from monitoring.credentials.revocation import can_revoke, unheard_of
 from monitoring.credentials.source_kit import Asked, rotation_service
 from monitoring.credentials.usage_history import UsageHistory
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.logs import LOGGER
 from monitoring.model import ExitStatus, Outcome, Severity
-from monitoring.redact import safe_id
+from monitoring.streams import columns
 
 SCRIPT = "credential_usage_metrics"
 HISTORY = "history"
@@ -80,8 +80,14 @@ def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     """Flags that mean nothing without another one."""
     if args.lookback is not None and args.replay != HISTORY:
         parser.error("--lookback belongs to --replay history")
-    if args.format is not None and not (args.check_rotation or args.can_revoke or args.inventory):
+    if args.format is not None and not (
+        args.check_rotation or args.can_revoke is not None or args.inventory
+    ):
         parser.error("--format belongs to --check-rotation, --can-revoke or --inventory")
+    reports = args.check_rotation or args.inventory or args.can_revoke is not None
+    for flag in ("output", "interval", "prometheus_port"):
+        if reports and getattr(args, flag) is not None:
+            parser.error(f"--{flag.replace('_', '-')} is for cycles; a report goes to stdout")
     if args.can_revoke is not None and args.format not in (None, "text", "json"):
         parser.error("--can-revoke answers as text or json")
 
@@ -144,13 +150,13 @@ class CredentialUsage:
 def check_rotation(kit: utils.Kit, form: str) -> int:
     """`--check-rotation`."""
     picture = watch_of(kit).look(kit.clock(), all_rotations=True)
-    return _show(kit, picture, credential_report.rotations(picture, form))
+    return _show(kit, picture, credential_report.rotations(picture, form, columns()))
 
 
 def inventory(kit: utils.Kit, form: str) -> int:
     """`--inventory`."""
     picture = watch_of(kit).look(kit.clock())
-    return _show(kit, picture, credential_report.inventory(picture, form))
+    return _show(kit, picture, credential_report.inventory(picture, form, columns()))
 
 
 def _show(kit: utils.Kit, picture: Picture, text: str) -> int:
@@ -164,17 +170,9 @@ def _show(kit: utils.Kit, picture: Picture, text: str) -> int:
 def revocation(kit: utils.Kit, client: str, form: str) -> int:
     """`--can-revoke CLIENT`."""
     now = kit.clock()
-    picture = watch_of(kit).look(now, all_rotations=True)
+    picture = watch_of(kit).look(now, about=client)
     facts = next((each.facts for each in picture.judged if each.client == client), None)
-    if facts is None:
-        dark = "; ".join(f"{name}: {why}" for name, why in picture.dark.items())
-        LOGGER.error(
-            "--can-revoke: no source knows a client %s%s",
-            safe_id(client),
-            f" ({dark})" if dark else "",
-        )
-        return int(ExitStatus.UNKNOWN)
-    answer = can_revoke(facts, now)
+    answer = unheard_of(client, picture.dark) if facts is None else can_revoke(facts, now)
     kit.show(credential_report.revocation(answer, form))
     return int(answer.exit_status)
 

@@ -11,7 +11,7 @@ import json
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import quote, unquote, urlencode
 
 from monitoring.http_client import HttpClient, HttpFault, Reply
@@ -25,9 +25,17 @@ __all__ = ["ConjurClient", "ConjurFault", "ConjurHealth", "Variable"]
 
 PAGE = 1000  # more is refused with 422, and an unpaged list is silently cut to this
 PAGE_BYTES = 32 << 20
+MOST_VARIABLES = 200_000
 TOKEN_LIFE = 480.0
 LONGEST_LIFE = 5 * 3600.0
 REFRESH_AT = 0.75
+
+
+class Listing(NamedTuple):
+    """`unreadable`: entries of the vault's list that are no variables."""
+
+    variables: List[Variable]
+    unreadable: int = 0
 
 
 class ConjurClient:
@@ -98,17 +106,21 @@ class ConjurClient:
             raise ConjurFault(Fault("body", "the vault did not say how many variables there are"))
         return int(total)
 
-    def variables(self, prefix: str = "") -> List[Variable]:
+    def variables(self, prefix: str = "") -> Listing:
         """Metadata of every visible variable whose id begins with `prefix`, ordered by id.
 
         All pages are read and held against the vault's own count: a shorter list is a ConjurFault
-        (body), never a quiet loss."""
+        (body), never a quiet loss. One entry that is no variable does not cost the others."""
         total = self.count()
-        found = self._pages(total)
-        if len(found) < total and len(found) < self.count():  # not just deleted meanwhile
-            text = f"the vault listed {len(found)} of {total} variables"
-            raise ConjurFault(Fault("body", text))
-        return [found[name] for name in sorted(found) if name.startswith(prefix)]
+        found, unreadable = self._pages(total)
+        seen = len(found) + unreadable
+        if seen < total and seen < self.count():  # not just deleted meanwhile
+            raise ConjurFault(Fault("body", f"the vault listed {seen} of {total} variables"))
+        if unreadable and not found:
+            raise ConjurFault(Fault("body", "the vault listed nothing that is a variable"))
+        return Listing(
+            [found[name] for name in sorted(found) if name.startswith(prefix)], unreadable
+        )
 
     def may(self, variable_id: str, privilege: str) -> bool:
         """Whether our identity holds `privilege` (read, execute, update) on the variable."""
@@ -127,18 +139,21 @@ class ConjurClient:
             raise ConjurFault(Fault("body", "the vault's list of roles is no list"))
         return [word(role) for role in body if isinstance(role, str)]
 
-    def _pages(self, total: int) -> Dict[str, Variable]:
+    def _pages(self, total: int) -> Tuple[Dict[str, Variable], int]:
+        """Variables by id, and the number of entries that are none. Ends at a page that brings
+        nothing new, whatever the vault says is still to come."""
         found: Dict[str, Variable] = {}
-        offset = 0
-        while offset < total:
+        offset = unreadable = 0
+        while offset < min(total, MOST_VARIABLES):
             entries = self._page(offset)
-            if not entries:
+            before = len(found)
+            read = [v for v in map(self._variable, entries) if v is not None]
+            found.update((variable.id, variable) for variable in read)
+            unreadable += len(entries) - len(read)
+            if len(found) == before:
                 break
             offset += len(entries)
-            for entry in entries:
-                variable = self._variable(entry)
-                found[variable.id] = variable
-        return found
+        return found, unreadable
 
     def _page(self, offset: int) -> List[Any]:
         """One page; where the server's limit is set lower than usual, smaller ones from then on."""
@@ -154,11 +169,11 @@ class ConjurClient:
             raise ConjurFault(Fault("body", "the vault's list of variables is no list"), reply)
         return entries
 
-    def _variable(self, entry: Any) -> Variable:
+    def _variable(self, entry: Any) -> Optional[Variable]:
         try:
             return read_variable(entry, self._settings.variable_template)
-        except ValueError as error:
-            raise ConjurFault(Fault("body", f"the vault listed {error}")) from None
+        except ValueError:
+            return None
 
     def _health_oss(self) -> ConjurHealth:
         reply = self._get("authenticators", "/authenticators")

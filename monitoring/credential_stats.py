@@ -20,7 +20,7 @@ from typing import (
 from monitoring.anomaly.types import REASONS, Anomaly, Usage
 from monitoring.catalog import METRICS
 from monitoring.credentials.ages import current_version
-from monitoring.credentials.facts import VERDICTS, CredentialFacts, Policy
+from monitoring.credentials.facts import IN_ROTATION, VERDICTS, CredentialFacts, Policy
 from monitoring.credentials.rotation_states import state_of
 from monitoring.credentials.rotations import SEVERITIES, RotationVerdict, judge
 from monitoring.credentials.usage_counters import UNKNOWN_CLIENT
@@ -34,6 +34,8 @@ DAY = 86400.0
 ALL, OTHER = "all", "other"
 #: Logins below which a share of failures says nothing: one slip of one client would be 100 %.
 ENOUGH_LOGINS = 20
+#: Failed logins of a client in the window from which on it comes before others.
+OFTEN = 5.0
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,14 @@ def policy_of(settings: CredentialSettings, client: str) -> Policy:
     )
 
 
-def _attention(each: Judged) -> Tuple[int, float, float, str]:
-    """Worst verdict first, then whose rotation is due first, then who fails most."""
+def _attention(each: Judged) -> Tuple[int, float, bool, float, str]:
+    """Worst verdict first, then who fails most, of those who fail often; then whose rotation runs;
+    then who is due first."""
     verdict, failures = each.verdict, each.facts.use.failures or 0.0
     due = verdict.due_in if verdict.due_in is not None else float("inf")
-    return VERDICTS.index(verdict.verdict), due, -failures, each.client
+    often = failures if failures >= OFTEN else 0.0
+    idle = verdict.state not in IN_ROTATION
+    return VERDICTS.index(verdict.verdict), -often, idle, due, each.client
 
 
 def row(each: Judged, now: float) -> Dict[str, Any]:
@@ -106,8 +111,16 @@ def row(each: Judged, now: float) -> Dict[str, Any]:
 
 
 def rows(judged: Sequence[Judged], now: float) -> Dict[str, Dict[str, Any]]:
-    """By client id made fit to print, in the order given."""
-    return {safe_id(each.client): row(each, now) for each in judged}
+    """By client id made fit to print, in the order given; ids that look alike once they are get
+    a number, so that none is lost."""
+    found: Dict[str, Dict[str, Any]] = {}
+    for each in judged:
+        name, number = safe_id(each.client), 1
+        while name in found:
+            number += 1
+            name = f"{safe_id(each.client, 60)} #{number}"
+        found[name] = row(each, now)
+    return found
 
 
 def _rotated_at(each: Judged) -> Optional[float]:
@@ -142,7 +155,8 @@ def _share(part: Optional[float], whole: Optional[float]) -> Optional[float]:
 class Figures:
     """What the figures are made from, beside the judged clients. `known` None: it is not known who
     is registered. `counted`: every client id that the services count. `anomalies` None: no bucket
-    was judged in this cycle; `recent` those of the window (None: logins were never counted)."""
+    was judged in this cycle; `recent` those of the window (None: logins were never counted).
+    `shown`: the clients with counters of their own."""
 
     window: Window
     totals: Mapping[str, Totals]
@@ -150,6 +164,7 @@ class Figures:
     counted: Collection[str] = ()
     anomalies: Optional[Sequence[Anomaly]] = None
     recent: Optional[int] = None
+    shown: Collection[str] = ()
 
 
 def measurements(judged: Sequence[Judged], figures: Figures, now: float) -> List[Measurement]:
@@ -185,13 +200,16 @@ def _of_client(each: Judged, now: float) -> Iterator[Measurement]:
 def _logins(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:
     window = figures.window
     for each in judged:
-        total = figures.totals.get(each.client)
         if window.seconds is not None:
             failed = window.clients.get(each.client, Usage(0.0, 0.0)).failed
             yield _gauge("authentication_failures_recent", failed, client_id=each.client)
-        if total is not None:
-            yield _gauge("authentication_attempts_total", total.attempts, client_id=each.client)
-            yield _gauge("authentication_failures_total", total.failures, client_id=each.client)
+    rest = [total for client, total in figures.totals.items() if client not in figures.shown]
+    counted = {c: figures.totals[c] for c in sorted(figures.shown) if c in figures.totals}
+    if rest:  # strangers among them, and clients that are gone: a count never falls
+        counted[OTHER] = Totals(sum(t.attempts for t in rest), sum(t.failures for t in rest))
+    for client, total in counted.items():
+        yield _gauge("authentication_attempts_total", total.attempts, client_id=client)
+        yield _gauge("authentication_failures_total", total.failures, client_id=client)
 
 
 def _whole_figures(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:
@@ -255,14 +273,15 @@ def bounded(
     top: int,
 ) -> List[Measurement]:
     """The figures to export: of the `top` clients that log in most, and of at most as many more
-    that need attention; what adds up of the others is summed as "other"."""
+    that need attention; what adds up of the others is summed as "other". Counters come summed
+    already, with other clients apart (`Figures.shown`)."""
     busy = sorted((j.client for j in judged), key=lambda c: (-_attempts(totals, c), c))
     shown = set(busy[:top]) | set(_troubled(judged, verdicts)[:top]) | {ALL}
     kept: List[Measurement] = []
     rest: Dict[str, float] = {}
     for figure in figures:
         client = figure.labels.get("client_id")
-        if client is None or client in shown:
+        if client is None or client in shown or METRICS[figure.name].kind == "counter":
             kept.append(figure)
         elif METRICS[figure.name].summable and "state" not in figure.labels:
             rest[figure.name] = rest.get(figure.name, 0.0) + (figure.value or 0.0)

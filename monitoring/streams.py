@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
-from typing import Any
+from typing import Any, Optional
 
 from monitoring.model import OperatorError
 
@@ -53,6 +54,13 @@ def say(text: str) -> None:
     except OSError as error:
         sentence = f"standard output cannot be written: {error.strerror}; see where it leads to"
         raise StreamError(sentence) from error
+
+
+def columns() -> Optional[int]:
+    """The width of the terminal that standard output is; None where it is none."""
+    if not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
 
 
 def finish() -> None:

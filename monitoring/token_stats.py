@@ -148,15 +148,18 @@ class TokenStats:
                 self._remaining.add_page([token >> LIFE_BITS for token in alive])
         self._unsettled = 0
 
-    def minted_before(self, client: str, moment: float) -> Optional[MintedBefore]:
-        """The client's live tokens minted before ``moment`` (epoch seconds).
+    def minted_before(
+        self, client: str, moment: float, *, slack: float = 0.0
+    ) -> Optional[MintedBefore]:
+        """The client's live tokens minted before ``moment`` (epoch seconds), those that died less
+        than ``slack`` seconds ago among them.
 
         None when no token of the client was seen, or more clients than are tracked were.
         """
         if self._unsettled:
             self.settle()
         ledger = self._clients.get(client)
-        return ledger.minted_before(moment, self._limits.now) if ledger is not None else None
+        return ledger.minted_before(moment, self._limits.now - int(slack)) if ledger else None
 
     def result(self) -> TokenResult:
         """Everything so far; adding may go on afterwards."""

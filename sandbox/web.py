@@ -89,6 +89,10 @@ class Connection(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing: the console belongs to whoever runs the sandbox."""
 
+    def date_time_string(self, timestamp: Optional[float] = None) -> str:
+        """The Date header, by the clock that the server lives in."""
+        return super().date_time_string(self.server.now() if timestamp is None else timestamp)
+
     def read_request(self) -> Request:
         """The request whose head has just been read."""
         length = min(int(self.headers.get("Content-Length") or 0), MAX_BODY)

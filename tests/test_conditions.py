@@ -321,6 +321,16 @@ def test_a_finding_that_names_its_source_needs_that_one_only() -> None:
 
 
 @pytest.mark.parametrize(
+    ("dark", "severity"), [("eapi", OK), ("redis", UNKNOWN), ("vault", UNKNOWN)]
+)
+def test_a_finding_that_names_several_sources_needs_them_all(dark: str, severity: Any) -> None:
+    names = ["redis", "vault"]
+    known = finding_alert("tokens", "token_usage_metrics", source="redis", sources=names)
+    sources = tuple(Source(name, name != dark) for name in (*names, "eapi"))
+    assert gone(known, sources=sources, script=known.key.script) is severity
+
+
+@pytest.mark.parametrize(
     ("sentence", "sources", "severity"),
     [
         (

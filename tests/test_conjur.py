@@ -303,7 +303,7 @@ def test_a_variable_is_read_with_what_matters() -> None:
     for number in range(30):
         vault.set_value("payment/credentials/client-0000", f"{number}".encode(), expires + number)
     with serving(vault) as server:
-        (variable,) = client_of(server.url).variables("payment/")
+        (variable,) = client_of(server.url).variables("payment/").variables
     assert (variable.id, variable.client) == ("payment/credentials/client-0000", "client-0000")
     assert (variable.version, variable.version_count) == (31, 20), "20 are kept, the number goes on"
     assert variable.expires_at == expires + 29 == variable.expiries[-1]
@@ -314,7 +314,7 @@ def test_a_variable_is_read_with_what_matters() -> None:
 def test_five_thousand_variables_are_read_by_pages() -> None:
     with serving(filled(variables=5000)) as server:
         asked = client_of(server.url)
-        found = asked.variables("payment/credentials/")
+        found = asked.variables("payment/credentials/").variables
         pages = [r for r, _ in server.recorded if "limit" in r.query]
     assert len(found) == len({v.id for v in found}) == 5000
     assert [p.query["offset"] for p in pages] == ["0", "1000", "2000", "3000", "4000"]
@@ -323,7 +323,7 @@ def test_five_thousand_variables_are_read_by_pages() -> None:
 def test_a_lower_limit_of_the_server_makes_smaller_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sandbox.conjur.MAX_LIMIT", 100)
     with serving(filled(variables=250)) as server:
-        assert len(client_of(server.url).variables()) == 250
+        assert len(client_of(server.url).variables().variables) == 250
 
 
 def test_a_list_cut_short_is_noticed() -> None:
@@ -353,7 +353,31 @@ def test_a_page_that_repeats_itself_for_ever_ends() -> None:
 
     with RawServer(say) as server:
         assert fault_of(client_of(server.url).variables).kind == "body"
-        assert len(server.requests) < 60
+        assert len(server.requests) < 6
+
+
+def test_an_entry_that_is_no_variable_does_not_cost_the_others() -> None:
+    page = [{"id": f"a:variable:v{n}", "secrets": []} for n in range(5)]
+    page[1:3] = [7, {"id": "a:variable:" + "x" * 3000}]  # type: ignore[list-item]
+
+    def say(sock: socket.socket, request: bytes) -> None:
+        line = request.split(b"\r\n")[0]
+        listed = b'{"count":5}' if b"count=true" in line else json.dumps(page).encode()
+        sock.sendall(http(b'{"payload":""}' if line.startswith(b"POST") else listed))
+
+    with RawServer(say) as server:
+        listing = client_of(server.url).variables()
+    assert ([v.id for v in listing.variables], listing.unreadable) == (["v0", "v3", "v4"], 2)
+
+
+def test_a_vault_that_claims_without_end_is_given_up() -> None:
+    def say(sock: socket.socket, request: bytes) -> None:
+        line = request.split(b"\r\n")[0]
+        counted = b'{"count":900000000}' if b"count=true" in line else b'[{"id":"a:variable:v"}]'
+        sock.sendall(http(b'{"payload":""}' if line.startswith(b"POST") else counted))
+
+    with RawServer(say) as server:
+        assert "1 of 900000000" in fault_of(client_of(server.url).variables).message
 
 
 def test_what_our_identity_may_do() -> None:

@@ -35,7 +35,7 @@ FULL = CredentialFacts(
     cached=CachedFacts(True, "v6", created_at=NOW - 4 * DAY),
     rotation=rotation("new_active", completed_at=NOW - 2 * DAY),
     legacy=LegacyFacts("completed", NOW - 5 * DAY),
-    ledger=LedgerFacts(NOW - DAY, NOW - 1.1 * DAY),
+    ledger=LedgerFacts(NOW - DAY, NOW - 12 * DAY),
 )
 
 
@@ -50,7 +50,7 @@ def test_the_order_of_the_sources() -> None:
         Age(NOW - 4 * DAY, "cache"),
         Age(NOW - 10 * DAY, "vault_expiry"),
         Age(NOW - 5 * DAY, "older_layout"),
-        Age(NOW - DAY, "ledger"),
+        Age(NOW - DAY, "ledger", at_least=True, oldest=NOW - 12 * DAY),
     ]
     assert age_of(facts) == Age(None, "unknown")
 
@@ -75,6 +75,35 @@ OTHERS = [
             vault=VaultFacts(6, NOW, "x", 30 * DAY, (NOW, NOW)),
         ),
         "older_layout",
+    ),
+    (
+        "nor does one that says it came after we saw it: the ttl was shortened",
+        CredentialFacts(
+            "c",
+            vault=VaultFacts(6, NOW + 80 * DAY, "x", 30 * DAY, (NOW + 80 * DAY,)),
+            ledger=LedgerFacts(NOW - DAY, NOW - 1.1 * DAY),
+        ),
+        "ledger",
+    ),
+    (
+        "a cached record that is older than the secret in it is passed over",
+        CredentialFacts(
+            "c",
+            vault=VaultFacts(6),
+            cached=CachedFacts(True, "v6", created_at=NOW - 200 * DAY),
+            ledger=LedgerFacts(NOW - DAY, NOW - 1.1 * DAY),
+        ),
+        "ledger",
+    ),
+    (
+        "but not because this monitor was away when the secret came",
+        CredentialFacts(
+            "c",
+            vault=VaultFacts(6),
+            cached=CachedFacts(True, "v6", created_at=NOW - 20 * DAY),
+            ledger=LedgerFacts(NOW - DAY, NOW - DAY),
+        ),
+        "cache",
     ),
     (
         "a failed rotation of the older layout brought nothing",

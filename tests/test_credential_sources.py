@@ -279,7 +279,7 @@ def test_the_rotation_service_is_read_field_by_field(stack: Stack, tmp_path: Pat
     assert (seen.state, seen.transition, seen.running) == ("dual_active", 1800.0, True)
     assert seen.started_at == pytest.approx(stack.now() - 100, abs=1)
     told, why = ask_clients(asked, ["client-004", "client-001"], 10.0)
-    assert why == ""
+    assert why == {}
     assert told["client-001"] is None
     newest = told["client-004"]
     assert newest is not None

@@ -27,9 +27,12 @@ from monitoring.credential_stats import (
     measurements,
     policy_of,
     row,
+    rows,
 )
 from monitoring.credentials import report as credential_report
 from monitoring.credentials.facts import (
+    CACHE,
+    ROTATIONS,
     CachedFacts,
     CredentialFacts,
     LedgerFacts,
@@ -41,10 +44,11 @@ from monitoring.credentials.facts import (
 )
 from monitoring.credentials.findings import findings, of_vault
 from monitoring.credentials.rotations import judge
+from monitoring.credentials.shown import ShownClients
 from monitoring.credentials.usage_history import Totals, Window
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.model import Outcome, Severity, Source
-from monitoring.settings import CredentialSettings
+from monitoring.settings import CredentialSettings, Limit
 from monitoring.state import State
 from sandbox.stack import Stack
 from tests.credential_kit import (
@@ -345,7 +349,7 @@ RULES = [
             )
         ),
         "rotation_stuck",
-        "find who still uses the old secret",
+        "ask the client whether it has its new secret",
     ),
     (
         "a failed rotation",
@@ -360,7 +364,7 @@ RULES = [
             max_age=30 * DAY,
         ),
         "rotation_overdue",
-        "30 d are allowed",
+        "the limit is 30 d",
     ),
 ]
 
@@ -372,6 +376,50 @@ def test_findings(sentence: str, each: Judged, reason: str, said: str) -> None:
     assert said in found[reason].sentence
     assert found[reason].client == "c"
     assert found[reason].evidence["source"]
+
+
+def test_a_finding_keeps_its_key_and_its_sources_whoever_tells_it() -> None:
+    """The rotation service goes away, EAPI's cache says the same: that is one alert, not two."""
+    stuck = RotationFacts("r", "dual_active", "v5", "v6", HOUR, NOW - 5 * HOUR)
+    cached = CachedFacts(True, "v6", "dual_active", NOW - 5 * HOUR, NOW - 5 * HOUR)
+    by_service = CredentialFacts("c", vault=VaultFacts(6, NOW + DAY), rotation=stuck, cached=cached)
+    by_cache = replace(by_service, rotation=None, dark={ROTATIONS: "502"})
+    both = [findings([judged(facts)], Window(), NOW) for facts in (by_service, by_cache)]
+    keys = [[(f.reason, f.component, f.client, f.evidence) for f in found] for found in both]
+    assert keys[0] == keys[1]
+    assert keys[0][0][3]["sources"] == [ROTATIONS, CACHE]
+
+
+USUAL, OFF, ONLY_CRITICAL = Limit(80.0, 90.0), Limit(None, None), Limit(None, 90.0)
+TOLD = [
+    ("the usual policy: the threshold says it", (90, 95), USUAL, None),
+    ("and from 80 days on that it is due soon", (90, 78), USUAL, None),
+    ("a stricter policy is past what the threshold sees", (30, 40), USUAL, "rotation_overdue"),
+    ("and soon due before it", (30, 20), USUAL, "rotation_due_soon"),
+    ("until the threshold sees it too", (30, 95), USUAL, None),
+    ("no threshold at all", (90, 95), OFF, "rotation_overdue"),
+    ("no warning by the threshold", (90, 80), ONLY_CRITICAL, "rotation_due_soon"),
+    ("a young secret", (90, 10), OFF, None),
+]
+
+
+@pytest.mark.parametrize(("sentence", "policy_and_age", "ages", "reason"), TOLD)
+def test_an_age_is_told_once(
+    sentence: str, policy_and_age: tuple[float, float], ages: Limit, reason: Optional[str]
+) -> None:
+    days, old = policy_and_age
+    facts = CredentialFacts("c", cached=CachedFacts(True, "v1", created_at=NOW - old * DAY))
+    (each,) = judge_all([facts], replace(SETTINGS, rotation_days=days), NOW)
+    found = [f.reason for f in findings([each], Window(), NOW, ages=ages)]
+    assert found == ([reason] if reason else []), sentence
+
+
+def test_a_client_with_days_of_its_own_is_warned_of_in_time() -> None:
+    facts = CredentialFacts("c", cached=CachedFacts(True, "v1", created_at=NOW - 51 * DAY))
+    settings = replace(SETTINGS, per_client_days={"c": 52.0})
+    (each,) = judge_all([facts], settings, NOW)
+    (found,) = findings([each], Window(), NOW, ages=USUAL)
+    assert (found.reason, found.severity) == ("rotation_due_soon", Severity.WARNING)
 
 
 def test_a_healthy_client_has_no_finding() -> None:
@@ -456,11 +504,53 @@ def test_those_that_need_attention_come_first() -> None:
     all_of = [
         *(aged("young", 1), aged("older", 60), aged("soon", 80), aged("late", 95)),
         CredentialFacts("dark"),
+        CredentialFacts("runs", rotation=replace(stuck, started_at=NOW - 60)),
+        replace(aged("fails", 2), use=UseFacts(9.0, 7.0)),
+        replace(aged("slips", 3), use=UseFacts(9.0, 1.0)),
         CredentialFacts("stuck", rotation=stuck),
         CredentialFacts("failed", rotation=RotationFacts("r", "failed")),
     ]
     order = [each.client for each in judge_all(all_of, SETTINGS, NOW)]
-    assert order == ["failed", "stuck", "late", "soon", "dark", "older", "young"]
+    fine = ["fails", "runs", "older", "slips", "young"]
+    assert order == ["failed", "stuck", "late", "soon", "dark", *fine]
+
+
+def test_a_counter_never_falls_whatever_clients_do(tmp_path: Path) -> None:
+    """Clients overtake each other, get into trouble and out of it, come and go."""
+    totals: dict[str, Totals] = {}
+    before: dict[Any, float] = {}
+    with State.open(tmp_path / "s") as state:
+        for day in range(12):
+            names = [f"c{n}" for n in range(day % 3, 8 + day % 5)]
+            for n, name in enumerate((*names, "")):
+                old = totals.get(name, Totals())
+                totals[name] = Totals(old.attempts + (n * day) % 7, old.failures + (n + day) % 3)
+            clients = [CredentialFacts(name) for name in names]
+            if day % 2:
+                clients[-1] = CredentialFacts(names[-1], rotation=RotationFacts("r", "failed"))
+            everybody = judge_all(clients, SETTINGS, NOW)
+            shown = ShownClients(state).choose(names, totals, 3)
+            assert len(shown) <= 3
+            figures = Figures(Window(60.0), dict(totals), None, shown=shown)
+            kept = bounded(
+                measurements(everybody, figures, NOW), everybody, [], totals=totals, top=3
+            )
+            now = {
+                (m.name, m.labels["client_id"]): m.value or 0.0
+                for m in kept
+                if m.name.endswith("_total")
+            }
+            assert all(now.get(key, 0.0) >= value for key, value in before.items()), day
+            whole = sum(v for (name, _), v in now.items() if "failures" in name)
+            assert whole == sum(total.failures for total in totals.values())
+            before = now
+
+
+def test_ids_that_look_alike_are_all_listed() -> None:
+    names = ["c" * 70 + "1", "c" * 70 + "2", "c" * 70 + "3"]
+    found = rows([judged(CredentialFacts(name)) for name in names], NOW)
+    assert len(found) == 3
+    assert all(len(name) <= 64 for name in found)
 
 
 def test_per_client_figures_are_bounded_and_offenders_are_kept() -> None:
@@ -469,7 +559,8 @@ def test_per_client_figures_are_bounded_and_offenders_are_kept() -> None:
     all_judged = judge_all(everybody, SETTINGS, NOW)
     totals = {f"c{n:03d}": Totals(float(n), 1.0) for n in range(300)}
     window = Window(60.0, {f"c{n:03d}": Usage(0.0, 1.0) for n in range(300)})
-    figures = measurements(all_judged, Figures(window, totals, None), NOW)
+    shown = frozenset(f"c{n:03d}" for n in range(250, 300))
+    figures = measurements(all_judged, Figures(window, totals, None, shown=shown), NOW)
     kept = bounded(figures, all_judged, [], totals=totals, top=50)
     clients = {m.labels["client_id"] for m in kept if "client_id" in m.labels}
     assert clients == {*(f"c{n:03d}" for n in range(250, 300)), "z-late", "all", "other"}

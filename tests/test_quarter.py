@@ -16,7 +16,16 @@ from monitoring.credentials.watch import CredentialWatch
 from monitoring.state import State
 from sandbox.rotation import ADOPTED, Rotation
 from sandbox.stack import Stack
-from tests.credential_kit import DAY, HOUR, MINUTE, by_client, quiet_stack, settings_of, watch_of
+from tests.credential_kit import (
+    DAY,
+    HOUR,
+    MINUTE,
+    by_client,
+    log_in,
+    quiet_stack,
+    settings_of,
+    watch_of,
+)
 
 CLIENTS = 200
 DAYS = 90
@@ -210,6 +219,7 @@ def test_revocation_is_never_allowed_while_an_old_token_lives(fate: str, tmp_pat
         minted: list[tuple[int, float]] = []
         account = stack.book.accounts["client-002"]
         for step in range(40):
+            log_in(stack, "client-001")  # a cache without any live token proves nothing
             if account.in_use in account.accepted:
                 token = stack.eapi.minter.mint("client-002", stack.now())
                 stack.eapi.cache.store_minted(token)  # type: ignore[union-attr]

@@ -21,6 +21,7 @@ from monitoring.credentials.facts import (
     TokenFacts,
     UseFacts,
     VaultFacts,
+    version_number,
 )
 from monitoring.credentials.revocation import NOT_CONFIGURED, can_revoke
 from monitoring.model import ExitStatus
@@ -36,6 +37,7 @@ DONE = CredentialFacts(
     ),
     tokens=TokenFacts(40, 0),
     use=UseFacts(uses=3.0, failures=0.0),
+    ledger=LedgerFacts(NOW - 3 * HOUR, NOW - 4 * HOUR),
 )
 
 
@@ -58,6 +60,69 @@ ROWS = [
     ("the rotation failed", rotated("failed", deprecated_by=None), False, "only one that works"),
     ("a state nobody knows", rotated("rolled\x1bback"), False, "not known here"),
     ("old and new are one", rotated("new_active", new_version="v5"), False, "one version as old"),
+    (
+        "it succeeded by no word of its own",
+        rotated("new_active", success=False),
+        False,
+        "did not succeed, by its own word",
+    ),
+    (
+        "it is said to be over and the vault has not got the new version",
+        replace(rotated("new_active"), vault=VaultFacts(5)),
+        False,
+        "the vault does not hold version 6 yet, its newest is 5",
+    ),
+    ("the vault has no version", replace(DONE, vault=VaultFacts(None)), False, "no version at all"),
+    (
+        "a newer one was written by hand since",
+        replace(DONE, vault=VaultFacts(7)),
+        True,
+        "no token of the old secret lives",
+    ),
+    ("the new one is the older", rotated("new_active", old_version="v9"), False, "not above"),
+    (
+        "versions without numbers are in no order",
+        rotated("new_active", old_version="4f1c", new_version="9a77-2"),
+        None,
+        "4f1c and 9a77-2 cannot be held against the vault's numbers",
+    ),
+    (
+        "EAPI believes that both log in",
+        replace(DONE, cached=CachedFacts(True, "v6", "dual_active")),
+        False,
+        "for 15 minutes at most",
+    ),
+    (
+        "a token was minted so near the end that clocks decide",
+        replace(DONE, tokens=TokenFacts(40, 0, near=2, near_until=NOW + 60)),
+        False,
+        "2 tokens so near the old secret's end that they may still be of it; the last dies at 2026",
+    ),
+    (
+        "tokens that name no client live",
+        replace(DONE, tokens=TokenFacts(40, 0, unowned=1)),
+        None,
+        "1 live token without a client",
+    ),
+    (
+        "no token lives anywhere: do we look in the right place?",
+        replace(DONE, tokens=TokenFacts(0, 0, any_live=False)),
+        None,
+        "no live token of any client",
+    ),
+    (
+        "our clock is wrong",
+        replace(DONE, clock=-2400.0),
+        None,
+        "clocks are 40 min apart",
+    ),
+    ("clocks differ a little", replace(DONE, clock=20.0), True, ""),
+    (
+        "the version was never seen in the vault",
+        replace(DONE, ledger=None),
+        None,
+        "has not seen the present version",
+    ),
     ("the first look", replace(DONE, ledger=LedgerFacts(NOW, NOW)), None, "watched for 0 s only"),
     ("there is no rotation", replace(DONE, rotation=None), False, "the only secret"),
     (
@@ -112,7 +177,7 @@ ROWS = [
     ("there are no counters to read", replace(DONE, dark={EAPI: NOT_CONFIGURED}), True, ""),
     (
         "the scan ended early",
-        replace(DONE, tokens=TokenFacts(40, 0, None, complete=False)),
+        replace(DONE, tokens=TokenFacts(40, 0, complete=False)),
         None,
         "ended early",
     ),
@@ -126,7 +191,7 @@ ROWS = [
         "it is not known when the old secret ended",
         replace(DONE, tokens=TokenFacts(40, None)),
         None,
-        "not known when the old secret ended",
+        "when the old secret ended, so no token",
     ),
     (
         "an objection outweighs what is unknown",
@@ -173,8 +238,11 @@ tokens = st.one_of(
         st.integers(0, 50),
         st.one_of(st.none(), st.integers(0, 5)),
         moments,
-        st.booleans(),
-        st.integers(0, 2),
+        near=st.integers(0, 1),
+        complete=st.booleans(),
+        unreadable=st.integers(0, 1),
+        unowned=st.integers(0, 1),
+        any_live=st.booleans(),
     ),
 )
 everything = st.builds(
@@ -187,6 +255,8 @@ everything = st.builds(
     rotation=rotations,
     use=st.builds(UseFacts, old_version_seen=moments),
     tokens=tokens,
+    ledger=st.one_of(st.none(), st.builds(LedgerFacts, moments, st.floats(NOW - 1e6, NOW))),
+    clock=st.sampled_from([None, 0.0, 3600.0, -3600.0]),
     dark=st.dictionaries(
         st.sampled_from([VAULT, CACHE, ROTATIONS, EAPI]), st.sampled_from(["away", NOT_CONFIGURED])
     ),
@@ -207,7 +277,14 @@ def test_never_yes_while_an_old_token_lives_or_a_needed_source_is_dark(
     assert facts.tokens is not None
     assert facts.tokens.old == 0
     assert facts.tokens.complete
-    assert not facts.tokens.unreadable
+    assert facts.tokens.unreadable == facts.tokens.unowned == facts.tokens.near == 0
+    assert facts.tokens.any_live
+    assert not facts.clock
     assert not {VAULT, CACHE, ROTATIONS} & set(facts.dark)
     assert facts.rotation is not None
     assert facts.rotation.state in ("old_deprecated", "new_active")
+    assert facts.rotation.success is not False
+    new = version_number(facts.rotation.new_version)
+    assert facts.vault is not None
+    assert new is not None
+    assert (facts.vault.version or 0) >= new

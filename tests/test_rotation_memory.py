@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Mapping, Optional
 
 import pytest
 
@@ -16,6 +16,7 @@ from monitoring.credentials.memory import VaultMemory
 from monitoring.credentials.rotation_memory import Heard, RotationMemory, remembered, to_ask
 from monitoring.credentials.source_rotations import ask_rotations
 from monitoring.state import State
+from monitoring.timestamps import parse_iso
 from tests.credential_kit import asked_of, quiet_stack, settings_of
 
 NOW = 1_795_400_000.0
@@ -123,6 +124,12 @@ def test_an_expiry_that_moves_while_the_version_stays(state: State) -> None:
         ("P30D", 30 * 86400.0),
         ("P1DT12H", 1.5 * 86400),
         ("PT15M", 900.0),
+        ("P1M", 30 * 86400.0),
+        ("P2WT36H", 14 * 86400.0 + 36 * 3600),
+        ("PT1.5H", 5400.0),
+        ("P0,5D", 43200.0),
+        ("P-1D", None),
+        ("P\u0663D", None),
         ("p2w", 14 * 86400.0),
         ("", None),
         ("P", None),
@@ -138,8 +145,10 @@ ODD = {"client_id": "c1", "current_state": "DUAL_ACTIVE", "transition_period_min
 HOSTILE: list[tuple[str, Any, Optional[int]]] = [
     ("no list", {"a": 1}, None),
     ("a number", 7, None),
-    ("elements that are no rotations", [1, None, "x", {}, {"client_id": 5}], 0),
-    ("no state", [{"client_id": "c1"}], 0),
+    ("elements that are no rotations", [1, None, "x", {}, {"client_id": 5}], None),
+    ("no state", [{"client_id": "c1"}], None),
+    ("an empty list", [], 0),
+    ("one that is, beside ones that are none", [{**ODD}, {"client_id": "c2"}, 7], 1),
     (
         "wrong types everywhere",
         [{**ODD, "started_at": {}, "success": "yes", "old_version": [], "message": 9.5}],
@@ -165,6 +174,7 @@ def test_hostile_answers_of_the_rotation_service(
 ) -> None:
     class Reply:
         status, url = 200, "http://rotations"
+        headers: Mapping[str, str] = {"date": "Sun, 22 Nov 2026 16:00:00 GMT"}
 
         def json(self) -> Any:
             return json.loads(json.dumps(body))
@@ -181,6 +191,9 @@ def test_hostile_answers_of_the_rotation_service(
         assert answer.source.error == "body"
         return
     assert len(answer.data.active) == count
+    assert answer.data.unreadable == ({"c2"} if "beside" in what else frozenset())
+    assert bool(answer.source.why) == ("beside" in what)
+    assert answer.data.clock == pytest.approx(parse_iso("2026-11-22T16:00:00Z") - stack.now())
     for rotation in answer.data.active.values():
         assert rotation.transition is None
         assert rotation.started_at in (None, NOW)

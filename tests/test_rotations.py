@@ -8,7 +8,10 @@ from typing import Any, Optional
 import pytest
 
 from monitoring.credentials.facts import (
+    CACHE,
+    EAPI,
     ROTATIONS,
+    VAULT,
     VERDICTS,
     Age,
     CachedFacts,
@@ -58,13 +61,13 @@ def told(facts: CredentialFacts, policy: Policy = POLICY) -> RotationVerdict:
 ROWS = [
     ("a young secret is fine", aged(10), "ok", "10 d old, due in 80 d"),
     ("two weeks before its 90 days it is due soon", aged(77), "due_soon", "due in 13 d"),
-    ("past its 90 days it is overdue", aged(91), "overdue", "90 d are allowed"),
+    ("past its 90 days it is overdue", aged(91), "overdue", "the limit is 90 d"),
     ("a rotation within its transition is fine", rotating("dual_active"), "ok", "dual_active"),
     (
         "one that stays longer is stuck",
         rotating("dual_active", 3 * HOUR),
         "stuck",
-        "1 h are allowed",
+        "the limit is 1 h",
     ),
     (
         "so is one that never leaves initiated",
@@ -101,6 +104,41 @@ ROWS = [
         replace(aged(10), rotation=rotation("new_active", success=False, message="half of it")),
         "failed",
         "half of it",
+    ),
+    (
+        "a failure is over once a version beyond it was written by hand",
+        CredentialFacts(
+            "c1",
+            vault=VaultFacts(7),
+            rotation=rotation("failed"),
+            ledger=LedgerFacts(NOW - 5 * DAY, NOW - 5.1 * DAY),
+        ),
+        "ok",
+        "",
+    ),
+    (
+        "but not by the version that the failed rotation wrote itself",
+        replace(aged(10), vault=VaultFacts(6), rotation=rotation("failed")),
+        "failed",
+        "",
+    ),
+    (
+        "a state nobody knows is not fine, however young the secret",
+        replace(aged(10), rotation=rotation("rolled_back")),
+        "unknown",
+        "'rolled_back', which is not known here",
+    ),
+    (
+        "of several dark sources the names are enough",
+        CredentialFacts("c1", dark={VAULT: "refused", CACHE: "timeout", EAPI: "away"}),
+        "unknown",
+        "no source tells its age: conjur, redis cannot be read",
+    ),
+    (
+        "of one dark source the reason is told",
+        CredentialFacts("c1", dark={VAULT: "refused"}),
+        "unknown",
+        "no source tells its age: conjur: refused",
     ),
     (
         "the older layout's failure counts where the rotation service knows nothing",
@@ -315,3 +353,23 @@ def test_a_stuck_rotation_that_is_half_done_says_both() -> None:
 def test_the_age_behind_a_verdict_is_told() -> None:
     assert told(aged(10)).age == Age(NOW - 10 * DAY, "cache")
     assert told(aged(10)).due_in == pytest.approx(80 * DAY)
+
+
+SIGHTED = UseFacts(old_version_seen=NOW - MINUTE)
+NEXT = [
+    ("initiated", {}, "does not bring the new version into use"),
+    ("dual_active", {}, "ask the client whether it has its new secret"),
+    ("dual_active", {"use": SIGHTED}, "find who still uses the old secret"),
+    ("old_deprecated", {"use": SIGHTED}, "find who still uses the old secret"),
+    ("old_deprecated", {"tokens": TokenFacts(9, 2)}, "wait for the last old token"),
+    ("old_deprecated", {"tokens": TokenFacts(9, 0)}, "when --can-revoke says yes"),
+]
+
+
+@pytest.mark.parametrize(("state", "more", "todo"), NEXT)
+def test_the_next_step_of_a_stuck_rotation_fits_what_is_left(
+    state: str, more: dict[str, Any], todo: str
+) -> None:
+    verdict = told(rotating(state, 5 * HOUR, **more))
+    assert verdict.verdict == "stuck"
+    assert todo in verdict.todo

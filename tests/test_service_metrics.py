@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 import pytest
 
 from monitoring import prometheus_text, service_counters, service_metrics
 from monitoring.http_client import HttpClient
+from monitoring.prometheus_text import Sample
 from monitoring.service_counters import CounterSample
 from monitoring.settings import ServiceMetricsSettings, ServiceSettings, TlsSettings
 from sandbox.micrometer import ServiceMetrics as Meters
@@ -130,6 +131,24 @@ def test_clients_are_bounded_and_the_rest_is_counted(monkeypatch: pytest.MonkeyP
     samples = prometheus_text.read(text, service_counters.wanted(PLAIN)).samples
     kept, left_out = service_counters.counters(samples, "i", PLAIN)
     assert (len(kept), left_out) == (10, 15)
+
+
+def test_who_is_left_out_does_not_come_in_by_another_order_or_by_newcomers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service_counters, "MAX_CLIENTS", 10)
+    name = "payment_authentication_attempts_total"
+    requests = Sample("http_server_requests_seconds_count", {"status": "200"}, 5.0)
+
+    def kept(clients: Iterable[int]) -> set[str]:
+        found = [Sample(name, {"clientId": f"c{n}", "success": "true"}, 1.0) for n in clients]
+        counted, _ = service_counters.counters([*found, requests], "i", PLAIN)
+        assert "http_requests" in {sample.name for sample in counted}
+        return {dict(s.labels).get("client", "") for s in counted}
+
+    few, shuffled, many = kept(range(25)), kept(reversed(range(25))), kept(range(60))
+    assert few == shuffled
+    assert many & {f"c{n}" for n in range(25)} <= few
 
 
 def test_hostile_labels_are_made_fit() -> None:

@@ -85,5 +85,3 @@ Broken()
     )
     (line,) = done.stderr.splitlines()
     assert json.loads(line)["error.message"] == "a library's own mistake"
-
-

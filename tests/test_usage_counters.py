@@ -11,6 +11,7 @@ from monitoring.anomaly.types import Usage
 from monitoring.credentials.facts import EAPI, SAPI
 from monitoring.credentials.usage_counters import KEPT_FOR, LOGINS, RAW_FOR, UsageBook
 from monitoring.credentials.usage_history import Totals, UsageHistory
+from monitoring.redact import safe_id
 from monitoring.service_counters import TOTAL, CounterSample
 from monitoring.service_metrics import ServiceMetrics
 from monitoring.state import State
@@ -128,6 +129,18 @@ def test_strangers_are_pooled_and_the_canary_is_left_out(state: State) -> None:
     assert CANARY not in UsageHistory(state).totals()
 
 
+def test_a_registered_client_with_an_odd_id_is_no_stranger(state: State) -> None:
+    odd = ["c" * 90, "line\nbreak", "caf\u00e9"]
+    counted = [safe_id(name) for name in odd]
+    grown(state, NOW, samples(**dict.fromkeys(counted, (0, 0))), set(odd))
+    found = book(state).look(
+        {EAPI: metrics(samples(**dict.fromkeys(counted, (1, 2))))}, set(odd), NOW + 60
+    )
+    assert found.bucket is not None
+    assert found.bucket.clients == dict.fromkeys(odd, Usage(1, 2))
+    assert set(found.clients) == set(odd)
+
+
 def test_the_very_first_login_of_all_counts(state: State) -> None:
     """Services that are up and count requests, and nobody has logged in yet."""
     quiet = {name: metrics([], name) for name in (EAPI, SAPI)}
@@ -151,6 +164,27 @@ def test_a_success_after_failures_in_a_row(state: State) -> None:
         grown(state, NOW + 60 * minute, samples(c1=(ok, failed), c2=(failed, failed)))
     window = UsageHistory(state).window(NOW + 240, HOUR, guesses=10)
     assert window.recovered == {"c1": (12.0, NOW + 120)}  # c2 succeeded all along
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "told"),
+    [(1, 40, True), (3, 40, True), (5, 40, False), (1, 9, False), (500, 40, False)],
+)
+def test_guesses_within_one_bucket(state: State, good: int, bad: int, told: bool) -> None:
+    """An attack between two looks; and a busy client that also failed a few times."""
+    grown(state, NOW, samples(c1=(0, 0)))
+    grown(state, NOW + 300, samples(c1=(good, bad)))
+    window = UsageHistory(state).window(NOW + 300, HOUR, guesses=10)
+    assert window.recovered == ({"c1": (float(bad), NOW)} if told else {})
+
+
+def test_of_a_bucket_that_reaches_back_before_the_window_its_share_counts(state: State) -> None:
+    """The monitor stood still for ten hours: sixty failures were not all made in the last one."""
+    grown(state, NOW - 10 * HOUR, samples(c1=(0, 0)))
+    grown(state, NOW, samples(c1=(100, 60)))
+    window = UsageHistory(state).window(NOW, HOUR, guesses=9)
+    assert window.clients["c1"] == Usage(pytest.approx(10.0), pytest.approx(6.0))
+    assert (window.seconds, window.span) == (pytest.approx(HOUR), HOUR)
 
 
 def test_old_buckets_become_hours_and_then_go(state: State) -> None:

@@ -2,8 +2,8 @@
 
 It is fine if the place it speaks of was looked at, else unknown (it neither fires nor resolves).
 Looked at means: its component is in the outcome and is up (or is no longer configured); or, where
-the component is not this script's own, that the source which the alert names, or else every
-source, could be read, and no scan was cut short.
+the component is not this script's own, that the sources which the alert names, or else all of them,
+could be read, and no scan was cut short.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def _looked(alert: Alert, outcome: Outcome) -> bool:
 
 def _sources_read(evidence: Mapping[str, object], outcome: Outcome) -> bool:
     asked = [source for source in outcome.sources if source.configured]
-    named = [source for source in asked if source.name == evidence.get("source")]
+    sources = evidence.get("sources")
+    names = sources if isinstance(sources, list) else [evidence.get("source")]
+    named = [source for source in asked if source.name in names]
     return bool(asked) and all(source.ok for source in named or asked)
 
 

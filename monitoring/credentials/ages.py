@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from typing import Callable, Optional
 
-from monitoring.credentials.facts import Age, CredentialFacts, RotationFacts, version_number
+from monitoring.credentials.facts import (
+    SKEW,
+    Age,
+    CredentialFacts,
+    LedgerFacts,
+    RotationFacts,
+    version_number,
+)
 
 UNKNOWN = Age(None, "unknown")
 #: States in which the new version exists in the vault and nobody may log in with it.
@@ -17,12 +24,23 @@ UNBORN = ("initiated", "failed")
 
 
 def age_of(facts: CredentialFacts) -> Age:
-    """The age by the first source that knows; `Age(None, "unknown")` when none does."""
+    """The age by the first source that knows and can be right; `Age(None, "unknown")` when none
+    does."""
     for source in _SOURCES:
         age = source(facts)
-        if age is not None:
+        if age is not None and _can_be(age.since, facts.ledger):
             return age
     return UNKNOWN
+
+
+def _can_be(since: Optional[float], ledger: Optional[LedgerFacts]) -> bool:
+    """It came before we saw it (a rotator's ttl that was shortened says otherwise), and not before
+    a look at which it was not there (a record that is older than the secret in it does)."""
+    if since is None or ledger is None:
+        return True
+    late = since > ledger.first_seen + SKEW
+    early = not ledger.is_minimum and since < ledger.watched_since - SKEW
+    return not (late or early)
 
 
 def current_version(facts: CredentialFacts) -> Optional[int]:
@@ -37,6 +55,23 @@ def current_version(facts: CredentialFacts) -> Optional[int]:
             return old
         seen.append(old if rotation.state in UNBORN else new)
     return max((v for v in seen if v is not None), default=None)
+
+
+def superseded(facts: CredentialFacts) -> bool:
+    """The rotation last heard of failed, and a version beyond the one it was about has come since:
+    somebody wrote it by hand, so the failure is history."""
+    rotation = facts.rotation
+    if rotation is None or rotation.state != "failed":
+        return False
+    new, present = version_number(rotation.new_version), current_version(facts)
+    return new is not None and present is not None and present > new
+
+
+def cache_is_old(facts: CredentialFacts) -> bool:
+    """EAPI loaded the replaced version lately: somebody used it."""
+    number = version_number(facts.cached.version) if facts.cached else None
+    present = current_version(facts)
+    return number is not None and present is not None and number < present
 
 
 def _is_present(facts: CredentialFacts, version: Optional[int]) -> bool:
@@ -93,7 +128,7 @@ def _from_ledger(facts: CredentialFacts) -> Optional[Age]:
     ledger = facts.ledger
     if ledger is None:
         return None
-    if ledger.born is not None:
+    if ledger.born is not None and _can_be(ledger.born, ledger):
         return Age(ledger.born, ledger.born_source)
     if not ledger.is_minimum:
         return Age(ledger.first_seen, "ledger")

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Collection, Dict, FrozenSet, Mapping, Optional, Tuple
 
-from monitoring.credentials.ages import UNBORN, age_of, current_version
+from monitoring.credentials.ages import age_of, current_version
 from monitoring.credentials.facts import (
     CACHE,
     ROTATIONS,
@@ -15,11 +15,11 @@ from monitoring.credentials.facts import (
     CredentialFacts,
     LedgerFacts,
     RotationFacts,
-    TokenFacts,
     UseFacts,
     VaultFacts,
     version_number,
 )
+from monitoring.credentials.old_tokens import tokens_of
 from monitoring.credentials.usage_history import Totals, Window
 
 if TYPE_CHECKING:
@@ -28,9 +28,11 @@ if TYPE_CHECKING:
     from monitoring.credentials.source_cache import CacheSeen
     from monitoring.credentials.source_vault import VaultSeen
 
-_FOR_EVER = 1e12  # a moment after every token
 _TTL = re.compile(
-    r"P(?:(\d+)Y)?(?:(\d+)M)?(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?\Z", re.I
+    r"P(?:#Y)?(?:#M)?(?:#W)?(?:#D)?(?:T(?:#H)?(?:#M)?(?:#S)?)?\Z".replace(
+        "#", r"(\d+(?:[.,]\d+)?)"
+    ),
+    re.I | re.ASCII,
 )
 _SECONDS = (365 * 86400.0, 30 * 86400.0, 7 * 86400.0, 86400.0, 3600.0, 60.0, 1.0)
 
@@ -38,15 +40,19 @@ _SECONDS = (365 * 86400.0, 30 * 86400.0, 7 * 86400.0, 86400.0, 3600.0, 60.0, 1.0
 @dataclass(frozen=True)
 class Looked:
     """Everything one look brought, with what was remembered. `dark`: source -> why nothing may
-    rest on it. `behind`: client -> the higher version that was seen before."""
+    rest on it. `behind`: client -> the higher version that was seen before. `unheard`: client ->
+    why its rotation could not be asked for, though it had to be. `clock`: the rotation service's
+    minus ours."""
 
     dark: Mapping[str, str] = field(default_factory=dict)
     vault: Optional[VaultSeen] = None
     cache: Optional[CacheSeen] = None
     heard: Mapping[str, Heard] = field(default_factory=dict)
+    unheard: Mapping[str, str] = field(default_factory=dict)
     ledger: Mapping[Tuple[str, int], LedgerFacts] = field(default_factory=dict)
     behind: Mapping[str, int] = field(default_factory=dict)
     moving: FrozenSet[str] = frozenset()
+    clock: Optional[float] = None
     window: Window = field(default_factory=Window)
     totals: Mapping[str, Totals] = field(default_factory=dict)
 
@@ -90,11 +96,14 @@ def _facts(looked: Looked, client: str) -> CredentialFacts:
         rotation=_rotation(looked, client, cached),
         legacy=cache.legacy.get(client) if cache else None,
         dark=_dark(looked, client),
+        clock=looked.clock,
     )
     version = current_version(facts)
     ledger = looked.ledger.get((client, version)) if version is not None else None
     facts = replace(facts, ledger=ledger)
-    return replace(facts, use=_use(looked, facts), tokens=_tokens(looked, facts))
+    cache = None if CACHE in looked.dark else looked.cache
+    tokens = tokens_of(cache, facts) if cache is not None else None
+    return replace(facts, use=_use(looked, facts), tokens=tokens)
 
 
 def _dark(looked: Looked, client: str) -> Dict[str, str]:
@@ -105,7 +114,9 @@ def _dark(looked: Looked, client: str) -> Dict[str, str]:
         )
     elif looked.vault is not None and client not in looked.vault.variables:
         dark.setdefault(VAULT, "it has no variable of this client that we may see")
-    if client not in looked.heard:
+    if client in looked.unheard:
+        dark.setdefault(ROTATIONS, f"it did not tell of this client: {looked.unheard[client]}")
+    elif client not in looked.heard:
         dark.setdefault(ROTATIONS, "it was not asked about this client yet")
     return dark
 
@@ -126,26 +137,35 @@ def _vault(variable: Variable, moving: bool) -> VaultFacts:
 def ttl_seconds(text: str) -> Optional[float]:
     """Seconds of an ISO 8601 duration such as P30D; None for what is none."""
     found = _TTL.match(text.strip()[:40])
-    parts = [int(part or 0) for part in found.groups()] if found else []
+    parts = [float((part or "0").replace(",", ".")) for part in found.groups()] if found else []
     return sum(n * seconds for n, seconds in zip(parts, _SECONDS)) or None
 
 
 def _rotation(
     looked: Looked, client: str, cached: Optional[CachedFacts]
 ) -> Optional[RotationFacts]:
-    """As last heard. EAPI's cached credential says since when exactly, where it speaks of the
-    same state of the same version; we may have looked long after."""
+    """As last heard; one that ran then and cannot be asked for now may be in any state. EAPI's
+    cached credential says since when exactly, where it speaks of the same state of the same
+    version; we may have looked long after."""
     heard = looked.heard.get(client)
     rotation = heard.rotation if heard and ROTATIONS not in looked.dark else None
-    if rotation is None or cached is None or cached.updated_at is None:
-        return rotation
-    same = version_number(cached.version) == version_number(rotation.new_version)
-    if not same or cached.rotation_state != rotation.state:
+    if rotation is None or (rotation.running and client in looked.unheard):
+        return None
+    since = _in_state_since(rotation, cached) if cached is not None else None
+    if since is None:
         return rotation
     ended = rotation.deprecated_by
-    if ended is not None:
-        ended = min(ended, cached.updated_at)
-    return replace(rotation, entered_at=cached.updated_at, deprecated_by=ended)
+    ended = None if ended is None else min(ended, since)
+    return replace(rotation, entered_at=since, deprecated_by=ended)
+
+
+def _in_state_since(rotation: RotationFacts, cached: CachedFacts) -> Optional[float]:
+    """None where it speaks of something else, or of a moment before the rotation began."""
+    began, since = rotation.started_at, cached.updated_at
+    if since is None or began is None or since < began:
+        return None
+    same = version_number(cached.version) == version_number(rotation.new_version)
+    return since if same and cached.rotation_state == rotation.state else None
 
 
 def _use(looked: Looked, facts: CredentialFacts) -> UseFacts:
@@ -176,53 +196,3 @@ def _old_seen(facts: CredentialFacts, seen: Optional[float]) -> Optional[float]:
         return None
     began = facts.rotation.started_at if facts.rotation else age_of(facts).since
     return seen if began is None or seen >= began else None
-
-
-def ended_at(facts: CredentialFacts) -> Optional[float]:
-    """Tokens minted before this may be of the version before the present one, those after are not.
-    While both log in: when the new one came, so that those before are surely old. None: the
-    present version is the old one still, or nobody knows."""
-    rotation = facts.rotation
-    if rotation is not None and rotation.state in UNBORN:
-        return None
-    if rotation is not None and rotation.running and rotation.deprecated_by is None:
-        return rotation.started_at
-    if rotation is not None and rotation.deprecated_by is not None:
-        return rotation.deprecated_by
-    age = age_of(facts)
-    return None if age.at_least else age.since
-
-
-def _tokens(looked: Looked, facts: CredentialFacts) -> Optional[TokenFacts]:
-    cache, client = looked.cache, facts.client
-    if cache is None or CACHE in looked.dark:
-        return None
-    share = cache.result.by_client.get(client)
-    whole = cache.whole and (share is not None or cache.result.clients_exact)
-    live = share.active if share else 0
-    ended, version = ended_at(facts), current_version(facts)
-    first = version == 1 and facts.rotation is None
-    if live == 0 or first:
-        none = 0 if first or ended is not None else None
-        return TokenFacts(live, none, None, whole, cache.unreadable)
-    old = _of_older(share.by_version if share else {}, version)
-    if ended is None:
-        return TokenFacts(live, old or None, None, whole, cache.unreadable)
-    before, always = (cache.stats.minted_before(client, at) for at in (ended, _FOR_EVER))
-    timeless = live - (always.live if always else 0)  # no time of issue: could be of any version
-    by_time = (before.live if before else 0) + max(0, timeless)
-    until = before.last_dies if before else None
-    return TokenFacts(live, max(old, by_time), until, whole, cache.unreadable)
-
-
-def _of_older(by_version: Mapping[str, int], version: Optional[int]) -> int:
-    """Live tokens that name an older version themselves."""
-    numbers = ((version_number(name), many) for name, many in by_version.items())
-    return sum(n for v, n in numbers if v is not None and version is not None and v < version)
-
-
-def cache_is_old(facts: CredentialFacts) -> bool:
-    """EAPI loaded the replaced version lately: somebody used it."""
-    number = version_number(facts.cached.version) if facts.cached else None
-    present = current_version(facts)
-    return number is not None and present is not None and number < present

@@ -20,13 +20,19 @@ IN_ROTATION = ("initiated", "dual_active", "old_deprecated")
 STATES = ("active", *IN_ROTATION, "failed", "disabled", "unknown")
 #: Seconds between two looks above which the moment of a change is not known.
 WATCH_GAP = 2 * 86400.0
+#: Clocks of the services, the vault and ours may differ by so much (seconds).
+SKEW = 300.0
 VERDICTS = ("failed", "stuck", "overdue", "unused", "due_soon", "unknown", "ok")
 
 
+_VERSION = re.compile(r"\s*(?:v|ver|version)?[ ._#-]?(\d{1,9})\s*\Z", re.I | re.ASCII)
+
+
 def version_number(version: Optional[str]) -> Optional[int]:
-    """`v7`, `7` and `version-7` are 7; None when there is no number in it."""
-    found = re.search(r"\d+", version or "")
-    return int(found.group()) if found and len(found.group()) < 10 else None
+    """`v7`, `7` and `version-7` are 7; None for anything else (a UUID, a date, a hash): a number
+    found somewhere inside would set versions in an order that they do not have."""
+    found = _VERSION.match(version or "")
+    return int(found.group(1)) if found else None
 
 
 @dataclass(frozen=True)
@@ -130,20 +136,27 @@ class UseFacts:
 class TokenFacts:
     """The client's live tokens from the census. `old` may be of the secret before the present one:
     minted while it could still log in, or by their own word (None: it is not known since when it
-    cannot); the last of those dies at `old_until`. `complete` False: the scan ended early, so the
-    counts are minima. `unreadable`: values under token keys that could be anybody's token."""
+    cannot); the last of those dies at `old_until`. `near` more lie so close to that moment or to
+    their own end that clocks, or EAPI's cache of the secret, may put them on either side; the
+    last of those dies at `near_until`. `complete` False: the scan ended early, so the counts are
+    minima. `unreadable`: values under token keys that could be anybody's token; `unowned`: live
+    tokens that could. `any_live` False: of no client was a live token seen."""
 
     live: int
     old: Optional[int] = None
     old_until: Optional[float] = None
+    near: int = 0
+    near_until: Optional[float] = None
     complete: bool = True
     unreadable: int = 0
+    unowned: int = 0
+    any_live: bool = True
 
 
 @dataclass(frozen=True)
 class CredentialFacts:
     """Everything known of one client; a source that could not be read is None and named in
-    `dark` with the reason."""
+    `dark` with the reason. `clock`: that of the rotation service minus ours, in seconds."""
 
     client: str
     vault: Optional[VaultFacts] = None
@@ -154,6 +167,7 @@ class CredentialFacts:
     use: UseFacts = UseFacts()
     tokens: Optional[TokenFacts] = None
     dark: Mapping[str, str] = field(default_factory=dict)
+    clock: Optional[float] = None
 
 
 @dataclass(frozen=True)

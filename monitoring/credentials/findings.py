@@ -14,6 +14,7 @@ from monitoring.credentials.usage_history import Window
 from monitoring.durations import say
 from monitoring.model import Finding, Severity
 from monitoring.redact import safe_id
+from monitoring.settings import Limit
 from monitoring.timestamps import iso_seconds
 
 if TYPE_CHECKING:
@@ -36,24 +37,48 @@ _ANNOTATION_GRACE = 86400.0
 _SEVERITIES = {"critical": Severity.CRITICAL}
 
 
-def findings(judged: Sequence[Judged], window: Window, now: float) -> List[Finding]:
-    """Everything that is wrong with single clients, worst first."""
+#: A limit of age that the configuration does not set: no threshold will ever warn of it.
+NEVER = Limit(None, None)
+
+
+def findings(
+    judged: Sequence[Judged], window: Window, now: float, *, ages: Limit = NEVER
+) -> List[Finding]:
+    """Everything that is wrong with single clients, worst first. `ages`: the threshold on the age
+    of secrets, in days; what it tells is not told twice."""
     rules = (_rotation, _half_done, _outliving, _disabled, _annotation)
     found = [finding for each in judged for rule in rules for finding in rule(each, now)]
+    found += [f for each in judged for f in _by_age(each, ages, now)]
     found += [f for each in judged for f in _recovered(each, window)]
     return sorted(found, key=lambda f: (-f.severity, f.reason, f.client))
+
+
+#: Reason -> the sources without which it cannot be seen; while one is dark, what it says stands.
+#: Others need but the one they come from.
+_RESTS_ON: Mapping[str, Tuple[str, ...]] = {
+    "rotation_failed": (ROTATIONS, CACHE),
+    "rotation_stuck": (ROTATIONS, CACHE),
+    "rotation_never_adopted": (ROTATIONS, CACHE, EAPI),
+    "rotation_overdue": (ROTATIONS, CACHE, VAULT),
+    "rotation_due_soon": (ROTATIONS, CACHE, VAULT),
+    "rotation_half_done": (ROTATIONS, CACHE),
+    "tokens_outlive_credential": (CACHE, ROTATIONS),
+    "disabled_credential_used": (EAPI, CACHE),
+    "rotation_annotation_broken": (VAULT, ROTATIONS, CACHE),
+}
 
 
 def _finding(
     reason: str, severity: Severity, sentence: str, source: str, *, client: str = ""
 ) -> Finding:
+    """`source` is where it is, whoever told it this time: the alert's key must not change."""
     return Finding(
         reason,
         severity,
         safe_id(sentence, 500),
         _COMPONENTS.get(source, source),
         client=client,
-        evidence={"source": source},
+        evidence={"source": source, "sources": list(_RESTS_ON.get(reason, (source,)))},
     )
 
 
@@ -68,18 +93,33 @@ def _rotation(each: Judged, _now: float) -> Iterator[Finding]:
     """The verdict on the rotation, where the age threshold does not already say it."""
     verdict, vault = each.verdict, each.facts.vault
     reason = _REASONS.get(verdict.verdict, "")
-    source = ROTATIONS if each.facts.rotation is not None else VAULT
+    source = ROTATIONS
     if verdict.verdict == "overdue" and vault is not None and _never_ran(vault):
         reason, source = "rotator_never_ran", VAULT
-    elif verdict.verdict == "overdue" and each.own_policy:
-        reason = "rotation_overdue"
     elif reason and failing_rotator(each.facts):
         reason, source = "rotator_failing", VAULT
-    elif verdict.verdict == "stuck" and each.facts.rotation is None and vault and vault.expires_at:
-        reason = "rotator_stuck"
+    elif verdict.verdict == "stuck" and verdict.dwell is None:
+        reason, source = "rotator_stuck", VAULT
     if reason:
         sentence = f"{safe_id(each.client)}: {verdict.why}; {verdict.todo}"
         yield _finding(reason, verdict.severity, sentence, source, client=each.client)
+
+
+def _by_age(each: Judged, ages: Limit, now: float) -> Iterator[Finding]:
+    """Overdue or due soon by the rotation policy, where the threshold does not say so: the client
+    has a policy of its own, or the policy is stricter than the threshold."""
+    verdict, age = each.verdict, (each.verdict.age.seconds(now) or 0.0) / 86400.0
+    apart = each.own_policy or ages.warning is None or each.policy.max_age <= ages.warning * 86400.0
+    late = each.own_policy or ages.critical is None or age < ages.critical
+    vault = each.facts.vault
+    if verdict.verdict == "overdue" and late and not (vault is not None and _never_ran(vault)):
+        reason = "rotation_overdue"
+    elif verdict.verdict == "due_soon" and apart:
+        reason = "rotation_due_soon"
+    else:
+        return
+    sentence = f"{safe_id(each.client)}: {verdict.why}; {verdict.todo}"
+    yield _finding(reason, verdict.severity, sentence, ROTATIONS, client=each.client)
 
 
 def _never_ran(vault: VaultFacts) -> bool:

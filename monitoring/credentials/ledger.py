@@ -9,13 +9,11 @@ from __future__ import annotations
 from typing import Dict, Iterable, Mapping, Optional, Tuple
 
 from monitoring.conjur import Variable
-from monitoring.credentials.facts import Age, LedgerFacts
+from monitoring.credentials.facts import SKEW, Age, LedgerFacts
 from monitoring.state import State, Transaction
 
 _SCOPE = "ledger"
 _LOOKED = "vault_looked_at"
-#: Clocks of vault and monitor may differ by so much (seconds).
-_SKEW = 300.0
 
 
 class Ledger:
@@ -83,7 +81,7 @@ def _highest(tx: Transaction) -> Dict[str, Tuple[int, float]]:
 
 def _made_anew(variable: Variable, first_seen: float) -> bool:
     made = variable.created_at
-    return made is not None and made > first_seen + _SKEW
+    return made is not None and made > first_seen + SKEW
 
 
 def _insert(

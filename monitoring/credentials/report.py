@@ -9,6 +9,7 @@ import json
 from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring.credential_stats import Judged, rows
+from monitoring.credentials.report_tables import Table, lined_up, narrowed, told_below
 from monitoring.credentials.revocation import Answer
 from monitoring.credentials.rotations import SEVERITIES
 from monitoring.credentials.watch import Picture
@@ -24,7 +25,8 @@ _INVENTORY = (
 )
 _ROTATION = ("client", "verdict", "state", "since", "why", "what to do")
 _WORDS = {0: "ok", 1: "warning", 2: "critical", 3: "cannot tell"}
-Table = Tuple[Sequence[str], List[List[str]]]
+#: Columns of the inventory that go first where the terminal is too narrow.
+_LEAVE_OUT = ("source", "rotated", "last used", "version", "state", "tokens", "uses")
 
 
 def exit_status(picture: Picture) -> ExitStatus:
@@ -44,10 +46,15 @@ def exit_status(picture: Picture) -> ExitStatus:
 # -- inventory
 
 
-def inventory(picture: Picture, form: str) -> str:
-    """Every client: state, version, age, use, tokens, verdict. `form` is one of FORMATS."""
-    table = _INVENTORY, [_inventory_cells(each, picture.at) for each in picture.judged]
-    return FORMATS[form]("Credentials", picture, table)
+def inventory(picture: Picture, form: str, width: Optional[int] = None) -> str:
+    """Every client: state, version, age, use, tokens, verdict. `form` is one of FORMATS. As text,
+    columns that do not fit into `width` are left out and named (None: all fit)."""
+    table: Table = _INVENTORY, [_inventory_cells(each, picture.at) for each in picture.judged]
+    if form != "text":
+        return FORMATS[form]("Credentials", picture, table)
+    table, gone = narrowed(table, width, _LEAVE_OUT)
+    said = [f"left out at this width: {', '.join(gone)}; --format csv has all"] if gone else []
+    return _text("Credentials", picture, lined_up(table), [_watched(picture), *said])
 
 
 def _inventory_cells(each: Judged, now: float) -> List[str]:
@@ -82,9 +89,23 @@ def _word(each: Judged) -> str:
 
 
 def _due(days: Optional[float]) -> str:
+    """In whole days, the last two in hours; never "late by 0 d"."""
     if days is None:
         return "-"
-    return f"{days:.0f} d" if days >= 0 else f"late by {-days:.0f} d"
+    seconds = abs(days) * 86400.0
+    said = say(seconds if seconds < 2 * 86400.0 else round(abs(days)) * 86400.0)
+    return said if days >= 0 else f"late by {said}"
+
+
+def _watched(picture: Picture) -> str:
+    """What the counts of logins rest on, where it is not the whole window."""
+    window = picture.figures.window
+    if window.seconds is None:
+        return "uses and failed: not known before a second look at the services' counters"
+    if window.seconds >= 0.95 * window.span:
+        return ""
+    watched, span = say(window.seconds), say(window.span)
+    return f"uses and failed: in the last {span}, of which {watched} were watched"
 
 
 def _shown(value: Any) -> str:
@@ -94,10 +115,13 @@ def _shown(value: Any) -> str:
 # -- rotations
 
 
-def rotations(picture: Picture, form: str) -> str:
-    """One line per client that says where its rotation is and what to do."""
+def rotations(picture: Picture, form: str, width: Optional[int] = None) -> str:
+    """One line per client that says where its rotation is and what to do. As text, lines longer
+    than `width` continue below, indented (None: no limit)."""
     table = _ROTATION, [_rotation_cells(each) for each in picture.judged]
-    return FORMATS[form]("Rotations", picture, table)
+    if form != "text":
+        return FORMATS[form]("Rotations", picture, table)
+    return _text("Rotations", picture, told_below(table, width, beside=4), [])
 
 
 def _rotation_cells(each: Judged) -> List[str]:
@@ -121,13 +145,18 @@ def revocation(answer: Answer, form: str) -> str:
 
 
 def _revocation_text(answer: Answer) -> str:
-    said = {True: "yes", False: "no", None: "cannot tell"}[answer.yes]
-    which = f" version {safe_id(answer.old_version)}" if answer.old_version else " old version"
-    lines = [f"{said}: may the{which} of {safe_id(answer.client)} be revoked?"]
+    version = f"version {safe_id(answer.old_version)}" if answer.old_version else "the old version"
+    said = {
+        True: "yes: {} of {} may be revoked",
+        False: "no: {} of {} must not be revoked now",
+        None: "cannot tell whether {} of {} may be revoked",
+    }[answer.yes]
+    lines = [said.format(version, safe_id(answer.client))]
     lines += [f"  {safe_id(reason, 300)}" for reason in answer.reasons]
     lines += [f"  not known: {safe_id(reason, 300)}" for reason in answer.unknowns]
     seen = iso_seconds(answer.last_sighting) if answer.last_sighting else "never by this monitor"
     tokens = "not known" if answer.old_tokens is None else str(answer.old_tokens)
+    tokens += f" and maybe {answer.maybe_old} more" if answer.maybe_old else ""
     last = f", the last dies at {iso_seconds(answer.until)}" if answer.until else ""
     return "\n".join([*lines, f"  old version last seen: {seen}; its live tokens: {tokens}{last}"])
 
@@ -144,6 +173,7 @@ def _revocation_json(answer: Answer) -> str:
         if answer.last_sighting
         else None,
         "old_version_tokens": answer.old_tokens,
+        "maybe_old_tokens": answer.maybe_old,
         "last_old_token_dies": _moment(answer.until),
         "exit_status": int(answer.exit_status),
     }
@@ -157,13 +187,9 @@ def _moment(at: Optional[float]) -> Optional[str]:
 # -- formats
 
 
-def _as_text(title: str, picture: Picture, table: Table) -> str:
-    header, cells = table
-    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
-    lines = [_headline(title, picture), ""]
-    for row in [list(header), *cells]:
-        lines.append("  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip())
-    return "\n".join([*lines, "", *_notes(picture.sources)])
+def _text(title: str, picture: Picture, lines: Sequence[str], said: Sequence[str]) -> str:
+    notes = [*filter(None, said), *_notes(picture.sources)]
+    return "\n".join([_headline(title, picture), "", *lines, "", *notes]).rstrip("\n")
 
 
 def _as_markdown(title: str, picture: Picture, table: Table) -> str:
@@ -199,16 +225,21 @@ def _as_json(_title: str, picture: Picture, _table: Table) -> str:
     clients = rows(picture.judged, picture.at)
     for each, row in zip(picture.judged, clients.values()):
         row["state_seconds"] = None if each.verdict.dwell is None else round(each.verdict.dwell)
-    status = exit_status(picture)
+    status, window = exit_status(picture), picture.figures.window
     document = {
         "timestamp": iso(picture.at),
         "status": _WORDS[status],
         "exit_status": int(status),
         "verdicts": dict(_counts(picture.judged)),
         "credentials": clients,
+        "window": {"seconds": window.span, "watched_seconds": window.seconds},
         "sources": {source.name: source_json(source) for source in picture.sources},
     }
     return json.dumps(document, allow_nan=False)
+
+
+def _as_text(title: str, picture: Picture, table: Table) -> str:
+    return _text(title, picture, lined_up(table), [])
 
 
 FORMATS: Mapping[str, Callable[[str, Picture, Table], str]] = {

@@ -120,7 +120,8 @@ def _changed_at(told: RotationFacts, looked: float, now: float) -> float:
 
 
 def _ended_at(told: RotationFacts, now: float) -> float:
-    """A finished rotation says when; of one under way we only know that it is so now."""
-    if told.state == "new_active" and told.completed_at is not None:
-        return min(told.completed_at, now)
-    return now
+    """A finished rotation says when, if that can be true; else we only know that it is so now."""
+    ended, began = told.completed_at, told.started_at
+    if told.state != "new_active" or ended is None or (began is not None and ended < began):
+        return now
+    return min(ended, now)

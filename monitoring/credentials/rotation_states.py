@@ -5,16 +5,14 @@ from __future__ import annotations
 
 from typing import Optional
 
-from monitoring.credentials.ages import UNBORN, current_version
+from monitoring.credentials.ages import UNBORN, cache_is_old, superseded
 from monitoring.credentials.facts import (
     IN_ROTATION,
     ROTATIONS,
     STATES,
-    CachedFacts,
     CredentialFacts,
     Policy,
     RotationFacts,
-    version_number,
 )
 from monitoring.timestamps import iso_seconds
 
@@ -29,7 +27,7 @@ def state_of(facts: CredentialFacts) -> str:
     cached, legacy = facts.cached, facts.legacy
     if cached is not None and cached.active is False:
         return "disabled"
-    if facts.rotation is not None:
+    if facts.rotation is not None and not superseded(facts):
         return _known({"new_active": "active"}.get(facts.rotation.state, facts.rotation.state))
     if cached is not None and cached.active is not None:
         return _known(cached.rotation_state or "active")
@@ -83,7 +81,7 @@ def half_done(facts: CredentialFacts) -> str:
     rotation, parts = facts.rotation, []
     if rotation is not None and rotation.state in UNBORN:
         return ""  # the old version is the one to use
-    if facts.use.old_version_seen is not None or _cache_is_old(facts, facts.cached):
+    if _seen_in_use(facts):
         parts.append("the old version is still used")
     elif refused_since(facts):
         parts.append("logins fail and none has succeeded since the old secret ended")
@@ -94,6 +92,15 @@ def half_done(facts: CredentialFacts) -> str:
     return " and ".join(parts)
 
 
+def _seen_in_use(facts: CredentialFacts) -> bool:
+    return facts.use.old_version_seen is not None or cache_is_old(facts)
+
+
+def old_in_use(facts: CredentialFacts) -> bool:
+    """Somebody comes with the old secret, whether or not it still logs in."""
+    return _seen_in_use(facts) or refused_since(facts)
+
+
 def refused_since(facts: CredentialFacts) -> bool:
     """The client goes on with its old secret: it is refused, and has not come with the new one."""
     ended = facts.rotation.deprecated_by if facts.rotation is not None else None
@@ -101,12 +108,6 @@ def refused_since(facts: CredentialFacts) -> bool:
     if ended is None or use.last_failed is None or use.last_failed <= ended:
         return False
     return use.last_used is None or use.last_used < ended
-
-
-def _cache_is_old(facts: CredentialFacts, cached: Optional[CachedFacts]) -> bool:
-    number = version_number(cached.version) if cached else None
-    present = current_version(facts)
-    return number is not None and present is not None and number < present
 
 
 def counted(number: int, noun: str) -> str:

@@ -10,9 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from monitoring.credentials.ages import age_of, failing_rotator
-from monitoring.credentials.facts import IN_ROTATION, Age, CredentialFacts, Policy, RotationFacts
-from monitoring.credentials.rotation_states import dwell_of, half_done, state_of
+from monitoring.credentials.ages import age_of, failing_rotator, superseded
+from monitoring.credentials.facts import (
+    CACHE,
+    IN_ROTATION,
+    ROTATIONS,
+    VAULT,
+    Age,
+    CredentialFacts,
+    Policy,
+    RotationFacts,
+)
+from monitoring.credentials.rotation_states import dwell_of, half_done, old_in_use, state_of
 from monitoring.durations import say
 from monitoring.model import Severity
 
@@ -94,7 +103,8 @@ def _excluded(case: _Case) -> _Said:
 
 def _failed(case: _Case) -> _Said:
     rotation, legacy = case.facts.rotation, case.facts.legacy
-    if rotation is not None and (rotation.state == "failed" or _ended_badly(rotation)):
+    bad = rotation is not None and (rotation.state == "failed" or _ended_badly(rotation))
+    if rotation is not None and bad and not superseded(case.facts):
         reason = rotation.message or "the rotation service gives no reason"
         return "failed", f"the rotation failed: {reason}", _again(case)
     if rotation is None and legacy is not None and legacy.status == "failed":
@@ -117,18 +127,24 @@ def _again(case: _Case) -> str:
 
 
 def _stuck(case: _Case) -> _Said:
-    if case.dwell is None or case.dwell <= case.allowed or case.state not in _NEXT:
+    if case.dwell is None or case.dwell <= case.allowed or case.state not in IN_ROTATION:
         return None
     left = half_done(case.facts)
-    why = f"{case.state} for {say(case.dwell)}, {say(case.allowed)} are allowed"
-    return "stuck", f"{why}; half done: {left}" if left else why, _NEXT[case.state]
+    why = f"{case.state} for {say(case.dwell)}, the limit is {say(case.allowed)}"
+    return "stuck", f"{why}; half done: {left}" if left else why, _next_step(case, left)
 
 
-_NEXT = {
-    "initiated": "look why the rotation service does not write the new version to the vault",
-    "dual_active": "find who still uses the old secret, then let the rotation go on",
-    "old_deprecated": "wait for the last old token or end its sessions, then finish it",
-}
+def _next_step(case: _Case, left: str) -> str:
+    """What keeps a rotation in its state, by what is left of the old version."""
+    if case.state == "initiated":
+        return "look why the rotation service does not bring the new version into use"
+    if old_in_use(case.facts):
+        return "find who still uses the old secret and give them the new one, then let it go on"
+    if case.state == "dual_active":
+        return "ask the client whether it has its new secret, then let the rotation go on"
+    if left:
+        return "wait for the last old token or end its sessions, then finish the rotation"
+    return "nothing of the old version is left: finish the rotation when --can-revoke says yes"
 
 
 def _rotating(case: _Case) -> _Said:
@@ -144,7 +160,7 @@ def _rotating(case: _Case) -> _Said:
 def _overdue(case: _Case) -> _Said:
     if case.due_in is None or case.due_in >= 0:
         return None
-    why = f"{case.how_old}, {say(case.policy.max_age)} are allowed"
+    why = f"{case.how_old}, the limit is {say(case.policy.max_age)}"
     return "overdue", why, "start a rotation"
 
 
@@ -202,13 +218,31 @@ def _due_soon(case: _Case) -> _Said:
 
 def _unknown(case: _Case) -> _Said:
     if case.age.since is None:
-        dark = "; ".join(f"{name}: {why}" for name, why in case.facts.dark.items())
-        why = f"no source tells its age{' (' + dark + ')' if dark else ''}"
-        return "unknown", why, "make a source readable: vault, rotation service or cache"
+        return "unknown", f"no source tells its age{_who_is_dark(case.facts)}", _MAKE_READABLE
     if not case.age.at_least or _surely_young(case):
         return None
     why = f"{case.how_old}; it was here before this monitor could see it come"
     return "unknown", why, "rotate it once, or look up its date, and the age is known"
+
+
+_MAKE_READABLE = "make a source readable: vault, rotation service or cache"
+
+
+def _who_is_dark(facts: CredentialFacts) -> str:
+    """One reason in full; of several the names alone, for each has its own line elsewhere."""
+    dark = {name: facts.dark[name] for name in (VAULT, ROTATIONS, CACHE) if name in facts.dark}
+    if len(dark) > 1:
+        return f": {', '.join(dark)} cannot be read"
+    return "".join(f": {name}: {why}" for name, why in dark.items())
+
+
+def _odd_state(case: _Case) -> _Said:
+    """A word that this monitor does not know says nothing good."""
+    rotation = case.facts.rotation
+    if rotation is None or case.state != "unknown":
+        return None
+    why = f"its rotation is in the state {rotation.state!r}, which is not known here"
+    return "unknown", why, "ask the owner of the rotation service what that means"
 
 
 def _surely_young(case: _Case) -> bool:
@@ -226,5 +260,5 @@ def _fine(case: _Case) -> _Said:
 
 _RULES: tuple[Callable[[_Case], _Said], ...] = (
     *(_disabled, _excluded, _failed, _stuck, _rotating, _rotator_late),
-    *(_overdue, _never_adopted, _due_soon, _unknown, _fine),
+    *(_overdue, _never_adopted, _due_soon, _odd_state, _unknown, _fine),
 )

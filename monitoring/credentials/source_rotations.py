@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import quote
 
 from monitoring.credentials.facts import ROTATIONS, RotationFacts
 from monitoring.credentials.source_kit import Answer, Asked, absent, dark
+from monitoring.http.reply import date_of
 from monitoring.http_client import HttpFault, Reply
 from monitoring.model import Fault, Source
 from monitoring.probing.kit import bearer
@@ -18,14 +19,19 @@ from monitoring.timestamps import parse_iso
 MAX_BYTES = 16 << 20
 MAX_ROTATIONS = 20_000
 AT_ONCE = 8
+ACTIVE = "/api/v1/rotations/active"
+UNREADABLE = "what it says is no rotation (client_id and current_state are needed)"
 _WORD = 200
 
 
 @dataclass(frozen=True)
 class RotationsSeen:
-    """The newest running rotation by client."""
+    """The newest running rotation by client; `unreadable` names clients of whom something was
+    said that is no rotation. `clock`: theirs minus ours in seconds, None where it is not told."""
 
     active: Mapping[str, RotationFacts]
+    unreadable: FrozenSet[str] = frozenset()
+    clock: Optional[float] = None
 
 
 class RotationFault(Exception):  # noqa: N818 - it carries a Fault
@@ -42,19 +48,26 @@ def ask_rotations(asked: Asked) -> Answer:
         return absent(ROTATIONS)
     started = time.monotonic()
     try:
-        rows = _rotations(asked, "/api/v1/rotations/active")
+        reply = _ask(asked, ACTIVE)
+        rows = _rotations(reply)
     except RotationFault as error:
         return dark(ROTATIONS, error.fault)
     active = {client: found[0] for client, found in _by_client(rows).items()}
     took = time.monotonic() - started
-    return Answer(Source(ROTATIONS, True, len(active), took), RotationsSeen(active))
+    bad = [row for row in rows if not _is_rotation(row)]
+    if rows and len(bad) == len(rows):
+        return dark(ROTATIONS, Fault("body", f"{ACTIVE}: {UNREADABLE}"))
+    said = f"{len(bad)} of {len(rows)} entries under {ACTIVE}: {UNREADABLE}" if bad else ""
+    unreadable = frozenset(_client(row) for row in bad) - {""}
+    seen = RotationsSeen(active, unreadable, _clock_difference(reply, asked.clock()))
+    return Answer(Source(ROTATIONS, True, len(active), took, said), seen)
 
 
 def ask_clients(
     asked: Asked, clients: Iterable[str], seconds: float
-) -> Tuple[Dict[str, Optional[RotationFacts]], str]:
+) -> Tuple[Dict[str, Optional[RotationFacts]], Dict[str, str]]:
     """The newest rotation of each client (None: it never had one), several at once and for at most
-    `seconds`; and why some are missing, "" when none is."""
+    `seconds`; and of those that could not be asked for, why."""
     until = time.monotonic() + seconds
 
     def one(client: str) -> Tuple[str, Optional[RotationFacts], str]:
@@ -68,27 +81,39 @@ def ask_clients(
     with ThreadPoolExecutor(AT_ONCE, "rotations") as pool:
         answers = list(pool.map(one, clients))
     found = {client: rotation for client, rotation, why in answers if not why}
-    return found, next((why for _, _, why in answers if why), "")
+    return found, {client: why for client, _, why in answers if why}
 
 
 def _newest(asked: Asked, client: str) -> Optional[RotationFacts]:
-    rows = _rotations(asked, f"/api/v1/rotations/client/{quote(client, safe='')}")
+    reply = _ask(asked, f"/api/v1/rotations/client/{quote(client, safe='')}")
+    rows = [] if reply.status == 404 else _rotations(reply)
+    if not all(_is_rotation(row) for row in rows):
+        raise RotationFault(Fault("body", UNREADABLE))
     return next(iter(_by_client(rows).get(client, ())), None)
 
 
-def _rotations(asked: Asked, path: str) -> List[Any]:
-    """The elements of the list that `path` answers; a 404 is an empty one."""
+def _clock_difference(reply: Reply, ours: float) -> Optional[float]:
+    theirs = date_of(reply.headers)
+    return None if theirs is None else theirs - ours
+
+
+def _ask(asked: Asked, path: str) -> Reply:
     url = asked.settings.rotation_url.rstrip("/") + path
     try:
         headers = {"Accept": "application/json", **bearer(asked.settings.auth_token)}
-        reply = asked.rotations.get(url, headers=headers, max_bytes=MAX_BYTES)
-        body = reply.json() if reply.status == 200 else None
+        return asked.rotations.get(url, headers=headers, max_bytes=MAX_BYTES)
     except HttpFault as error:
         raise RotationFault(error.fault) from None
-    if reply.status == 404 and "/client/" in path:
-        return []
+
+
+def _rotations(reply: Reply) -> List[Any]:
+    """The elements of the list in an answer."""
     if reply.status != 200:
         raise RotationFault(_refused(reply))
+    try:
+        body = reply.json()
+    except HttpFault as error:
+        raise RotationFault(error.fault) from None
     rows = body.get("rotations") if isinstance(body, dict) and "rotations" in body else body
     if isinstance(rows, dict) and "rotation_id" in rows:
         rows = [rows]
@@ -106,13 +131,28 @@ def _by_client(rows: Iterable[Any]) -> Dict[str, List[RotationFacts]]:
     """Newest first; each knows when the one that brought its old version began."""
     found: Dict[str, List[RotationFacts]] = {}
     for row in rows:
-        client = row.get("client_id") if isinstance(row, dict) else None
-        if isinstance(client, str) and client and isinstance(row.get("current_state"), str):
-            found.setdefault(client, []).append(_rotation(row))
+        if _is_rotation(row):
+            found.setdefault(_client(row), []).append(_rotation(row))
     for client, rotations in found.items():
-        rotations.sort(key=lambda r: r.started_at or 0.0, reverse=True)
+        rotations.sort(key=_newness, reverse=True)
         found[client] = [_linked(rotations), *rotations[1:]]
     return found
+
+
+def _is_rotation(row: Any) -> bool:
+    return bool(_client(row)) and bool(_text(row.get("current_state")))
+
+
+def _client(row: Any) -> str:
+    client = row.get("client_id") if isinstance(row, dict) else None
+    return client if isinstance(client, str) else ""
+
+
+def _newness(rotation: RotationFacts) -> Tuple[bool, float]:
+    """One that runs comes before any that ended, and one without a start before those with one:
+    it must not hide behind an older one."""
+    began = rotation.started_at if rotation.started_at is not None else float("inf")
+    return rotation.running, began
 
 
 def _linked(rotations: List[RotationFacts]) -> RotationFacts:

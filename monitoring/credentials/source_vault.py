@@ -38,7 +38,8 @@ def ask_vault(asked: Asked) -> Answer:
     try:
         trouble, remark = _trouble(client)
         prefix = settings.variable_template.partition("{client_id}")[0]
-        variables = {v.client: v for v in client.variables(prefix) if v.client}
+        listing = client.variables(prefix)
+        variables = {v.client: v for v in listing.variables if v.client}
         seen = _with_access(client, variables)
     except ConjurFault as error:
         return dark(VAULT, error.fault)
@@ -48,6 +49,8 @@ def ask_vault(asked: Asked) -> Answer:
     if trouble:
         return dark(VAULT, Fault("http", trouble), seen)
     took = time.monotonic() - started
+    if listing.unreadable:
+        remark = f"{listing.unreadable} entries of its list are no variables"
     return Answer(Source(VAULT, True, len(variables), took, remark), seen)
 
 

@@ -15,6 +15,7 @@ from monitoring import counters
 from monitoring.anomaly.types import Bucket, Usage
 from monitoring.counters import CounterKey, Delta
 from monitoring.credentials.facts import EAPI, SAPI
+from monitoring.redact import safe_id
 from monitoring.service_counters import TOTAL, CounterSample
 from monitoring.service_metrics import ServiceMetrics
 from monitoring.state import State, Transaction
@@ -58,7 +59,10 @@ class UsageBook:
         """Take in the counters of the services that were read, by EAPI, SAPI. `registered` None:
         it is not known who is, so everybody counts under the own name."""
         rows = {n: [s for s in m.samples if s.name == LOGINS] for n, m in services.items()}
-        clients = {_client(s) for found in rows.values() for s in found} - self._ignored
+        # as service_counters makes them fit to print -> as the vault has them
+        names = None if registered is None else {safe_id(client): client for client in registered}
+        seen = {_client(s) for found in rows.values() for s in found} - self._ignored
+        clients = {(names or {}).get(client, client) for client in seen}
         with self._state.transaction() as tx:
             name = _counting(tx, rows)
             if not name:
@@ -69,7 +73,7 @@ class UsageBook:
             looked = _looked(tx, now)
             if looked is None or now <= looked:
                 return Look(None, clients)
-            bucket = self._bucket(grown, registered, (looked, now - looked))
+            bucket = self._bucket(grown, names, (looked, now - looked))
             _keep(tx, bucket)
         return Look(bucket, clients)
 
@@ -93,14 +97,13 @@ class UsageBook:
     def _bucket(
         self,
         grown: Mapping[CounterKey, Delta],
-        registered: Optional[Collection[str]],
+        names: Optional[Mapping[str, str]],
         span: Tuple[float, float],
     ) -> Bucket:
         rows: Dict[str, Usage] = {}
         for client, usage in _usage(grown).items():
             if client not in self._ignored and (usage.ok or usage.failed):
-                known = registered is None or client in registered
-                name = client if known else UNKNOWN_CLIENT
+                name = client if names is None else names.get(client, UNKNOWN_CLIENT)
                 before = rows.get(name, Usage(0.0, 0.0))
                 rows[name] = Usage(before.ok + usage.ok, before.failed + usage.failed)
         return Bucket(span[0], span[1], rows)

@@ -4,13 +4,15 @@ order for a back-test."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Dict, Iterator, Mapping, Optional, Tuple
+from typing import Dict, Iterable, Iterator, Mapping, Optional, Tuple
 
 from monitoring.anomaly.types import Bucket, Usage
 from monitoring.credentials.usage_counters import LONGEST
 from monitoring.state import State
 
 _HOUR = 3600.0
+#: Failures to a success in one bucket above which they count as guesses before it.
+GUESSES_PER_SUCCESS = 10.0
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,15 @@ class Totals:
 
 @dataclass(frozen=True)
 class Window:
-    """Logins by client in the buckets that end within the window. `seconds` of it were watched
-    (None: none, so nothing is known). `recovered`: (failures, first success after them) of a
-    client that failed repeatedly without a success and then succeeded."""
+    """Logins by client in the last `span` seconds, of which `seconds` were watched (None: none, so
+    nothing is known). Of a bucket that reaches back before the window (nobody looked for long)
+    its share counts. `recovered`: (failures, first success after them) of a client that failed
+    repeatedly, with hardly a success between, and then succeeded."""
 
     seconds: Optional[float] = None
     clients: Mapping[str, Usage] = field(default_factory=dict)
     recovered: Mapping[str, Tuple[float, float]] = field(default_factory=dict)
+    span: float = 0.0
 
 
 class UsageHistory:
@@ -50,24 +54,21 @@ class UsageHistory:
         """The last `seconds`; `guesses` failures in a row make a success after them notable."""
         since = (now - seconds, now + 1.0)
         spans = self._state.read(
-            "SELECT seconds FROM bucket_hours WHERE at + seconds > ? AND at <= ?", since
+            "SELECT at, seconds FROM bucket_hours WHERE at + seconds > ? AND at <= ?", since
         )
         if not spans:
-            return Window()
+            return Window(span=seconds)
+        shares = {at: _share(at, lasted, now - seconds) for at, lasted in spans}
+        watched = sum(lasted * shares[at] for at, lasted in spans)
         rows = self._state.read(
-            "SELECT at, seconds, client, ok, failed FROM buckets "
+            "SELECT at, client, ok, failed FROM buckets "
             "WHERE at + seconds > ? AND at <= ? ORDER BY at", since,
         )  # fmt: skip
         found: Dict[str, Usage] = {}
-        runs: Dict[str, float] = {}
-        recovered: Dict[str, Tuple[float, float]] = {}
-        for at, _lasted, client, ok, failed in rows:
-            before = found.get(client, Usage(0.0, 0.0))
-            found[client] = Usage(before.ok + ok, before.failed + failed)
-            if ok and runs.get(client, 0.0) >= guesses:
-                recovered[client] = (runs[client], at)
-            runs[client] = 0.0 if ok else runs.get(client, 0.0) + failed
-        return Window(sum(row[0] for row in spans), found, recovered)
+        for at, client, ok, failed in rows:
+            before, share = found.get(client, Usage(0.0, 0.0)), shares.get(at, 1.0)
+            found[client] = Usage(before.ok + ok * share, before.failed + failed * share)
+        return Window(watched, found, _recovered(rows, guesses), seconds)
 
     def buckets(self, since: float) -> Iterator[Bucket]:
         """Every kept bucket from `since` on, in order. Those too long to tell hours apart are left
@@ -80,3 +81,25 @@ class UsageHistory:
             )
             clients = {client: Usage(ok, failed) for client, ok, failed in rows}
             yield Bucket(at, min(seconds, _HOUR), clients)
+
+
+def _share(at: float, lasted: float, start: float) -> float:
+    """How much of the bucket lies after `start`."""
+    return 1.0 if at >= start or lasted <= 0 else (at + lasted - start) / lasted
+
+
+def _recovered(
+    rows: Iterable[Tuple[float, str, float, float]], guesses: float
+) -> Dict[str, Tuple[float, float]]:
+    """Within one bucket nobody knows what came first: there, failures that outnumber the successes
+    by far are taken to come before them. A busy client with a few failures is not meant."""
+    runs: Dict[str, float] = {}
+    found: Dict[str, Tuple[float, float]] = {}
+    for at, client, ok, failed in rows:
+        run = runs.get(client, 0.0)
+        if failed >= GUESSES_PER_SUCCESS * ok:
+            run += failed
+        if ok and run >= guesses:
+            found[client] = (run, at)
+        runs[client] = 0.0 if ok else run
+    return found

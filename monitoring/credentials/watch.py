@@ -7,16 +7,25 @@ rests on it alone.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Collection, Dict, FrozenSet, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    Collection,
+    Dict,
+    FrozenSet,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from monitoring.anomaly.store import AnomalyStore, Told, sensitivity_of
 from monitoring.conjur import Variable
 from monitoring.credential_stats import Figures, Judged, judge_all
-from monitoring.credentials.ages import age_of, current_version
+from monitoring.credentials.ages import age_of, cache_is_old, current_version
 from monitoring.credentials.assembly import (
     Looked,
     assemble,
-    cache_is_old,
     clients_of,
     registered,
 )
@@ -27,14 +36,14 @@ from monitoring.credentials.facts import (
     SAPI,
     VAULT,
     CredentialFacts,
-    RotationFacts,
 )
-from monitoring.credentials.findings import findings, of_anomalies, of_vault
+from monitoring.credentials.findings import NEVER, findings, of_anomalies, of_vault
 from monitoring.credentials.ledger import Ledger
 from monitoring.credentials.memory import Gained, VaultMemory
 from monitoring.credentials.rotation_memory import Heard, RotationMemory, remembered, to_ask
+from monitoring.credentials.shown import ShownClients
 from monitoring.credentials.source_kit import Answer, Asked
-from monitoring.credentials.source_rotations import ask_clients
+from monitoring.credentials.source_rotations import UNREADABLE, RotationsSeen, ask_clients
 from monitoring.credentials.source_vault import VaultSeen
 from monitoring.credentials.sources import Sources
 from monitoring.credentials.usage_counters import Look, UsageBook
@@ -44,8 +53,17 @@ from monitoring.state import State
 
 #: Clients whose last rotation is asked for again in each cycle, though nothing says it changed.
 ASKED_AGAIN = 20
+#: The threshold on the age of secrets.
+AGE = "security.credential_age_days"
 #: Failed logins in a row after which a success is worth a word.
 GUESSES = 10.0
+
+
+class _Wanted(NamedTuple):
+    """Whose rotation must be asked for: that of `about`, and of `everybody` if so."""
+
+    about: str
+    everybody: bool
 
 
 @dataclass(frozen=True)
@@ -69,27 +87,32 @@ class CredentialWatch:
         self._sources = Sources(asked)
         canary = asked.settings.canary.client_id
         self._canary = canary
+        self._age_limit = asked.settings.thresholds.get(AGE, NEVER)
         self._ledger, self._vault = Ledger(state), VaultMemory(state)
         self._rotations, self._usage = RotationMemory(state), UsageBook(state, ignored=(canary,))
-        self._history = UsageHistory(state)
+        self._history, self._shown = UsageHistory(state), ShownClients(state)
         self._anomalies = AnomalyStore(state, sensitivity_of(asked.settings.credentials))
 
-    def look(self, now: float, *, all_rotations: bool = False) -> Picture:
+    def look(self, now: float, *, all_rotations: bool = False, about: str = "") -> Picture:
         """Ask everything once. `all_rotations`: every client's newest rotation is asked for, else
-        those that may have changed."""
+        those that may have changed, and in any case and first that of the client `about`."""
         answers = self._sources.ask()
         dark = {name: answer.why_dark for name, answer in answers.items() if answer.why_dark}
         vault: Optional[VaultSeen] = answers[VAULT].data
         behind, moving, gained = self._note_vault(vault, VAULT not in dark, now)
-        heard, why = self._hear(answers, vault, now, every=all_rotations)
+        wanted = _Wanted(about, all_rotations)
+        rotations: Optional[RotationsSeen] = answers[ROTATIONS].data
+        heard, unheard = self._hear(answers, vault, now, wanted)
         looked = Looked(
             dark=dark,
             vault=vault,
             cache=answers[CACHE].data,
             heard=heard,
+            unheard=unheard,
             ledger=self._ledger.facts(),
             behind=behind,
             moving=moving,
+            clock=rotations.clock if rotations else None,
         )
         known = registered(looked, self._canary)
         counted = self._count(answers, known, now)
@@ -99,13 +122,13 @@ class CredentialWatch:
         return Picture(
             now,
             judged,
-            _figures(looked, known, counted, told),
+            replace(_figures(looked, known, counted, told), shown=self._choose(judged, looked)),
             [
-                *findings(judged, looked.window, now),
+                *findings(judged, looked.window, now, ages=self._age_limit),
                 *of_vault(vault.held if vault else (), gained),
                 *of_anomalies([each.anomaly for each in told]),
             ],
-            _rows(answers, why),
+            _rows(answers, next(iter(unheard.values()), "")),
             dark,
         )
 
@@ -124,28 +147,30 @@ class CredentialWatch:
         answers: Mapping[str, Answer],
         vault: Optional[VaultSeen],
         now: float,
-        *,
-        every: bool,
-    ) -> Tuple[Dict[str, Heard], str]:
+        wanted: _Wanted,
+    ) -> Tuple[Dict[str, Heard], Mapping[str, str]]:
         """What was last heard of each client's rotation, and why some could not be asked for."""
         before = self._rotations.load()
-        data = answers[ROTATIONS].data
+        data: Optional[RotationsSeen] = answers[ROTATIONS].data
         if data is None:
-            return before, ""
-        active: Mapping[str, RotationFacts] = data.active
+            return before, {}
+        active = {c: r for c, r in data.active.items() if c not in data.unreadable}
         variables: Mapping[str, Variable] = vault.variables if vault else {}
         names = {*variables, *before, *_cached(answers[CACHE])}
         versions = {client: variable.version for client, variable in variables.items()}
-        again = len(names) if every else ASKED_AGAIN
-        wanted = to_ask(sorted(names), before, active, versions=versions, again=again)
+        again = len(names) if wanted.everybody else ASKED_AGAIN
+        some = to_ask(sorted(names), before, active, versions=versions, again=again)
+        if wanted.about and wanted.about not in active:
+            some = [wanted.about, *(client for client in some if client != wanted.about)]
         seconds = self._settings.run.cycle_deadline / 2
-        told, why = ask_clients(self._asked, wanted, seconds)
+        told, unheard = ask_clients(self._asked, some, seconds)
         after = dict(before)
-        for client, rotation in {**told, **active}.items():
+        heard_of = {**told, **active}.items()
+        for client, rotation in ((c, r) for c, r in heard_of if r or c in names):
             heard = remembered(rotation, before.get(client), now)
             after[client] = Heard(heard.rotation, now, versions.get(client))
         self._rotations.save(before, after, now)
-        return after, why
+        return after, {**unheard, **{c: UNREADABLE for c in data.unreadable if c not in told}}
 
     def _count(
         self, answers: Mapping[str, Answer], known: Optional[Collection[str]], now: float
@@ -154,6 +179,10 @@ class CredentialWatch:
         look = self._usage.look(read, known, now)
         self._usage.fold(now)
         return look
+
+    def _choose(self, judged: Sequence[Judged], looked: Looked) -> FrozenSet[str]:
+        top = self._settings.credentials.top_clients
+        return self._shown.choose([each.client for each in judged], looked.totals, top)
 
     def _window(self, now: float) -> Window:
         seconds = self._settings.credentials.failure_window

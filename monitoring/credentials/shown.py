@@ -1,0 +1,39 @@
+"""Keep: which clients have counters of their own, because a client that changes places with the
+sum of the others makes that sum fall, which reads as a restart and then as a burst."""
+
+from __future__ import annotations
+
+import json
+from typing import Collection, FrozenSet, List, Mapping
+
+from monitoring.client_bound import SUMS
+from monitoring.credentials.usage_history import Totals
+from monitoring.state import State
+
+_SCOPE, _KEY = "credential_usage_metrics", "clients_with_counters"
+
+
+class ShownClients:
+    """One row of the state file. Raises StateError."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def choose(
+        self, clients: Collection[str], totals: Mapping[str, Totals], top: int
+    ) -> FrozenSet[str]:
+        """At most `top`: those shown before, then of `clients` those that log in most."""
+        kept = self._kept()
+        new = {c for c in clients if c in totals} - {*kept, *SUMS}
+        ranked = sorted(new, key=lambda c: (-totals[c].attempts, c))
+        chosen = [*kept, *ranked[: max(0, top - len(kept))]]
+        if len(chosen) > len(kept):
+            self._state.put(_SCOPE, _KEY, json.dumps(chosen))
+        return frozenset(chosen[:top])
+
+    def _kept(self) -> List[str]:
+        try:
+            kept = json.loads(self._state.get(_SCOPE, _KEY) or "[]")
+        except ValueError:
+            return []
+        return [c for c in kept if isinstance(c, str)] if isinstance(kept, list) else []
