@@ -57,8 +57,9 @@ def sources_of(reading: Reading, judged: Judged) -> Tuple[Source, ...]:
     )
     if not judged.blind:
         return (whole,)
-    why = "; ".join(judged.blind)
-    return (whole, Source(f"{reading.source}-figures", ok=False, why=why, error="noperm"))
+    why = "; ".join(fault.message for fault in judged.blind)
+    error = judged.blind[0].kind
+    return (whole, Source(f"{reading.source}-figures", ok=False, why=why, error=error))
 
 
 def system_up(components: Iterable[Component]) -> Optional[float]:

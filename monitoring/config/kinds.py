@@ -213,14 +213,18 @@ def address(value: Any) -> str:
     return found
 
 
-def endpoint(value: Any) -> tuple[str, int]:
-    """`host:port` of a Sentinel, or a (host, port) pair; the port may be left out (26379)."""
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        return host(value[0]), port(value[1])
-    name, colon, number_ = str(value).strip().rpartition(":")
-    if not colon:
-        return host(number_), 26379
-    return host(name), port(number_)
+def endpoint(usual: Optional[int] = None) -> Kind:
+    """`host:port`, or a (host, port) pair; the port may be left out if there is a `usual` one."""
+
+    def parse(value: Any) -> tuple[str, int]:
+        if isinstance(value, (list, tuple)) and len(value) == 2:
+            return host(value[0]), port(value[1])
+        name, colon, number_ = str(value).strip().rpartition(":")
+        if not colon and usual is None:
+            raise ValueError("write host:port, such as node-1:6379")
+        return (host(name), port(number_)) if colon else (host(number_), usual or 0)
+
+    return parse
 
 
 def percent(value: Any) -> float:

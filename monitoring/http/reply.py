@@ -92,6 +92,14 @@ class BodyError(Exception):
         self.kind = kind
 
 
+def say_size(count: int) -> str:
+    """`8 MiB`, `512 KiB`, `100 bytes`: the largest unit that leaves a whole number."""
+    for unit, size in (("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if count >= size and count % size == 0:
+            return f"{count // size} {unit}"
+    return f"{count} bytes"
+
+
 def read_body(read: Callable[[int], bytes], headers: Mapping[str, str], limit: int) -> bytes:
     """The whole body, unpacked, at most `limit` bytes before and after unpacking.
 
@@ -104,7 +112,7 @@ def read_body(read: Callable[[int], bytes], headers: Mapping[str, str], limit: i
             break
         got += len(chunk)
         if got > limit:
-            raise BodyError("too_large", f"more than {limit} bytes")
+            raise BodyError("too_large", f"more than {say_size(limit)}")
         parts.append(unpack(chunk))
     _check_length(headers, got)
     return b"".join(parts)
@@ -133,7 +141,7 @@ def _unpacker(encoding: str, limit: int) -> Callable[[bytes], bytes]:
             raise BodyError("body", "a body whose compression is broken") from None
         total += len(plain)
         if total > limit:
-            raise BodyError("too_large", f"a body that unpacks to more than {limit} bytes")
+            raise BodyError("too_large", f"a body that unpacks to more than {say_size(limit)}")
         return plain
 
     return unpack
