@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
+import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import redis
@@ -32,6 +34,8 @@ class _NotConnected(redis.ConnectionError):  # type: ignore[misc]
         super().__init__(fault.message)
         self.fault = fault
 
+
+_log = logging.getLogger("monitoring.redis_client")
 
 #: Bytes of one reply that are read: of PING, INFO and the like, and of a page of a scan.
 _MOST, _MOST_SCANNED = 8 << 20, 256 << 20
@@ -218,16 +222,18 @@ class Cache:
 
     @contextlib.contextmanager
     def _asking(self, where: str, command: str) -> Iterator[None]:
+        began = time.perf_counter()
         try:
             yield
         except (redis.RedisError, wire.WireFault) as error:
-            # from None: texts of the library may quote keys and arguments
-            raise RedisFault(
-                faults.classify(error, where, command=command, seconds=self._settings.timeout)
-            ) from None
+            timeout = self._settings.timeout
+            fault = faults.classify(error, where, command=command, seconds=timeout)
+            _log.debug("%s failed: %s", command, fault.message)
+            raise RedisFault(fault) from None  # texts of the library may quote keys and arguments
         except faults.NONSENSE:
             nonsense = Fault("protocol", f"{where} answers {command} with nonsense")
             raise RedisFault(nonsense) from None
+        _log.debug("%s %s: %.1f ms", where, command, (time.perf_counter() - began) * 1000)
 
     def _connect(
         self,

@@ -244,6 +244,8 @@ SETTINGS = Table(
         **_KEEPING,
     }
 )
+#: Names that say what is asked and how; `--debug` shows them.
+CONNECTIONS = (*_SERVICE, *_REDIS, *_CONJUR, "MONITORING_CLIENT_ID", "PROMETHEUS_URL")
 _OVERRIDES = Table({name: n for name, n in SETTINGS.keys.items() if name != "MONITORING_ENV"})
 #: What a file may hold: the settings, and overrides of them for one environment each.
 SCHEMA = Table(

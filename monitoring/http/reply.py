@@ -84,6 +84,14 @@ def date_of(headers: Mapping[str, str]) -> Optional[float]:
         return None
 
 
+def describe(reply: Reply) -> str:
+    """Status, size and phases, for `--debug`: `200, 52 bytes in 2.1 ms (dns 0.0, ...)`."""
+    phases = ", ".join(f"{name} {s * 1000:.1f}" for name, s in reply.phases.items())
+    secured = f", {reply.tls.protocol}" if reply.tls is not None else ""
+    took = f"{reply.seconds * 1000:.1f} ms ({phases}{secured})"
+    return f"{reply.status}, {len(reply.body)} bytes in {took}"
+
+
 class BodyError(Exception):
     """The body breaks a rule; `kind` is body or too_large, the text ends "answered ..."."""
 
