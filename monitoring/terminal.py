@@ -35,6 +35,9 @@ def show(outcome: Outcome, *, verbose: bool = False) -> None:
     if outcome.credentials is not None or outcome.tokens is not None:
         _print_rows(screen, outcome, limit=None if verbose else 20)
     _print_findings(screen, outcome, verbose)
+    if not outcome.alerts:  # which tell the same
+        for sentence in report.crossings(outcome):
+            screen.print(_text(sentence))
     _print_alerts(screen, outcome)
     _print_sources(screen, outcome, verbose)
     if verbose:

@@ -233,6 +233,15 @@ def test_service_levels(*, run, down, status, verdict):
     assert levels[EAPI]["unknown_seconds"] == pytest.approx(0.0, abs=600.0)
 
 
+def test_a_burning_budget_says_so_and_is_no_business_of_who_asks_another(run):
+    fill(run.state, range(270, 288))
+    done = run("--single-run", "--no-alerts")
+    (line,) = scripts.check_lines(done.stdout)
+    assert done.returncode == 2
+    assert "payment-sapi: error budget burn rate is" in line["message"]
+    assert run("--single-run", "--no-alerts", "--component", CACHE).returncode == 0
+
+
 @pytest.mark.parametrize("form", ["text", "markdown"])
 def test_the_report_in_words(run, form):
     fill(run.state)
