@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping, Optional, Sequence
 from urllib.parse import urlsplit
 
 from monitoring.config.problems import did_you_mean, mask_urls
-from monitoring.durations import parse_duration
+from monitoring.durations import parse_duration, say
 from monitoring.settings import Secret
 
 Kind = Callable[[Any], Any]
@@ -97,7 +97,7 @@ def duration(low: float = 0.0, *, optional: bool = False, never: bool = False) -
             return math.inf
         seconds = parse_duration(value)
         if seconds < low:
-            raise ValueError(f"must be at least {low:g} seconds")
+            raise ValueError("must be at least " + (say(low) if low > 60 else f"{low:g} seconds"))
         return seconds
 
     return parse
