@@ -83,7 +83,9 @@ REDIS_CA_FILE = ""  # [REDIS_CA_FILE]
 # Sentinel: ['sentinel-1:26379', 'sentinel-2:26379']; host and port above are then not used.
 REDIS_SENTINELS = []  # [REDIS_SENTINELS]
 REDIS_MASTER = "mymaster"  # [REDIS_MASTER]
-REDIS_CLUSTER = False  # Redis Cluster, of which REDIS_HOST is any node [REDIS_CLUSTER]
+# Redis Cluster: a few of its nodes, ['node-1:6379', 'node-2:6379'], since one may be down. Or True:
+# REDIS_HOST is asked, best a name with the addresses of several nodes.
+REDIS_CLUSTER = False  # [REDIS_CLUSTER]
 REDIS_PREFER_REPLICAS = False  # scan replicas, to spare the primaries
 
 # --- Conjur --------------------------------------------------------------------------------------

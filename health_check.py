@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import time
-from typing import Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
 import utils
 from monitoring import __version__, canary_log, cli, health, thresholds
@@ -22,7 +22,7 @@ from monitoring.logs import LOGGER
 from monitoring.model import ExitStatus, Measurement, Outcome, Reading
 from monitoring.probes import Team
 from monitoring.probing.kit import Keepsake, Live
-from monitoring.service_levels import BURN_WINDOWS
+from monitoring.service_levels import BURN_WINDOWS, OVERALL
 from monitoring.service_levels import report as sla_of
 from monitoring.sla import report as sla_report
 from monitoring.sla.history import SlaGauges, availability, targets_of
@@ -101,7 +101,7 @@ class HealthCheck:
         judged = [health.judge(reading, before.context) for reading in readings]
         self._remember(now, before, list(zip(readings, judged)), prove)
         figures = [figure for each in judged for figure in each.measurements]
-        figures += [*self._whole(judged), *self._levels.measurements(now)]
+        figures += [*self._whole(judged), *self._service_levels(now)]
         verdicts = thresholds.judge(figures, self._settings.thresholds)
         return Outcome(
             script=SCRIPT,
@@ -142,6 +142,13 @@ class HealthCheck:
             return []
         up = health.system_up(each.component for each in judged)
         return [Measurement("payment_api_system_up", up)]
+
+    def _service_levels(self, now: float) -> Iterator[Measurement]:
+        """Of the components that were asked: no others are this run's business."""
+        known = {*self._asked, *([OVERALL] if set(self._asked) == set(COMPONENTS) else [])}
+        for figure in self._levels.measurements(now):
+            if figure.labels["component"] in known:
+                yield figure
 
     def _remember(
         self,

@@ -176,6 +176,8 @@ def load(
     logs.setup(cli.effective_level(args), args.log_format, script, settings.environment)
     for warning in settings.warnings:
         logs.LOGGER.warning("configuration: %s", warning)
+    for row in configuration.connections(settings):
+        logs.LOGGER.debug("%s = %s", row.name, row.shown)
     if args.check_config:
         _show_settings(settings, args.log_format)
         sys.exit(ExitStatus.OK)

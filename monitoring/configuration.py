@@ -18,10 +18,10 @@ from monitoring.config.files import RawFile, read_file
 from monitoring.config.layers import Layer, Values, layer_of_environment, layer_of_file
 from monitoring.config.nodes import Leaf, leaves
 from monitoring.config.problems import ConfigurationError, Problem, mask_urls, shown, spell
-from monitoring.config.schema import SCHEMA, SETTINGS
+from monitoring.config.schema import CONNECTIONS, SCHEMA, SETTINGS
 from monitoring.settings import Origin, Settings
 
-__all__ = ["ConfigurationError", "Problem", "describe", "load", "reference"]
+__all__ = ["ConfigurationError", "Problem", "connections", "describe", "load", "reference"]
 
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -152,6 +152,12 @@ def describe(settings: Settings) -> List[Origin]:
         rows.append(Origin(f"channel {name}", f"off: {why}" if why else "on", where))
     found = [mask_urls(sentence) for sentence in settings.warnings]
     return rows + [Origin("warning", sentence, "configuration") for sentence in found]
+
+
+def connections(settings: Settings) -> List[Origin]:
+    """Of the rows of `describe`, what `--debug` shows: where everything is, and how it is asked."""
+    kept = [row for row in settings.origins if row.name.partition("[")[0] in CONNECTIONS]
+    return [*kept, Origin("state folder", str(settings.state_dir), "")]
 
 
 def reference(root: Path = _ROOT) -> List[Reference]:

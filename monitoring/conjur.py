@@ -68,13 +68,13 @@ class ConjurClient:
         if reply.status in (401, 404):
             return self._health_oss()
         if reply.status not in (200, 502, 503):
-            raise refused(reply)
+            raise refused(reply, public=True)
         try:
             body = read_object(reply)
         except ConjurFault:
             if reply.status != 200:  # an error page of a proxy says less than its status
-                raise refused(reply) from None
-            raise
+                raise refused(reply, public=True) from None
+            return self._health_behind(reply)
         return self._with_info(read_enterprise(body, reply))
 
     def authenticate(self) -> None:
@@ -178,9 +178,26 @@ class ConjurClient:
     def _health_oss(self) -> ConjurHealth:
         reply = self._get("authenticators", "/authenticators")
         body = read_object(reply) if reply.status == 200 else {}
+        if reply.status != 200:
+            raise refused(reply, public=True)
         if not isinstance(body.get("installed"), list):
-            raise refused(reply)
+            text = f"{reply.url} answers /authenticators with something else than a vault's list"
+            raise ConjurFault(Fault("body", text), reply)
         return ConjurHealth("oss", True, version=self._version(), steps=self._took(), reply=reply)
+
+    def _health_behind(self, reply: Reply) -> ConjurHealth:
+        """Where a load balancer answers /health itself, mostly with a word of text: it does not
+        speak for the vault, so the vault is asked what it answers everybody."""
+        try:
+            found = self._health_oss()
+        except ConjurFault as error:
+            text = (
+                f"{reply.url} answers /health, but not as a vault does (a load balancer?), and "
+                f"nothing else tells: {error.fault.message}"
+            )
+            raise ConjurFault(Fault("body", text), error.reply) from None
+        said = "something before the vault answers /health, so only its database was tried"
+        return replace(found, edition="unknown", messages=(said,))
 
     def _version(self) -> str:
         """The version OSS names to those who ask for JSON; "" where it does not."""
@@ -244,11 +261,15 @@ class ConjurClient:
     def _send(self, step: str, path: str, **query: str) -> Reply:
         """With our token, of any status; a 401 is met with one new login."""
         path = f"{path}?{urlencode(query)}" if query else path
-        reply = self._get(step, path, headers={"Authorization": self._token()})
+        reply = self._authorized(step, path)
         if reply.status == 401:
             self.authenticate()
-            reply = self._get(step, path, headers={"Authorization": self._token()})
+            reply = self._authorized(step, path)
         return reply
+
+    def _authorized(self, step: str, path: str) -> Reply:
+        headers = {"Authorization": self._token()}
+        return self._request(step, path, headers=headers, max_bytes=PAGE_BYTES)
 
     def _token(self) -> str:
         with self._lock:
@@ -266,7 +287,7 @@ class ConjurClient:
             if "data" in how:
                 reply = self._http.post(url, timeout=timeout, **how)
             else:
-                reply = self._http.get(url, timeout=timeout, max_bytes=PAGE_BYTES, **how)
+                reply = self._http.get(url, timeout=timeout, **how)
         except HttpFault as error:
             raise ConjurFault(error.fault, error.reply) from None
         self.steps[step] = reply.seconds

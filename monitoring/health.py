@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Callable, Iterable, Mapping, Optional, Tuple
 
-from monitoring.catalog import METRICS, THRESHOLDS
+from monitoring.catalog import METRICS
 from monitoring.judging.cache import judge_cache
 from monitoring.judging.common import Context, Judged
 from monitoring.judging.login import judge_login
 from monitoring.judging.service import judge_service
 from monitoring.judging.vault import judge_vault
 from monitoring.model import Component, Reading, Severity, Source, Verdict, worst
+from monitoring.thresholds import say
 
 Judge = Callable[[Reading, Context], Judged]
 
@@ -57,8 +58,9 @@ def sources_of(reading: Reading, judged: Judged) -> Tuple[Source, ...]:
     )
     if not judged.blind:
         return (whole,)
-    why = "; ".join(judged.blind)
-    return (whole, Source(f"{reading.source}-figures", ok=False, why=why, error="noperm"))
+    why = "; ".join(fault.message for fault in judged.blind)
+    error = judged.blind[0].kind
+    return (whole, Source(f"{reading.source}-figures", ok=False, why=why, error=error))
 
 
 def system_up(components: Iterable[Component]) -> Optional[float]:
@@ -79,7 +81,7 @@ def raised(component: Component, verdicts: Iterable[Verdict]) -> Component:
     severity = worst(v.severity for v in crossed)
     if severity <= component.status:
         return component
-    said = "; ".join(dict.fromkeys(_crossing(v) for v in crossed if v.severity is severity))
+    said = "; ".join(dict.fromkeys(f"its {say(v)}" for v in crossed if v.severity is severity))
     message = f"{component.message}, but {said}" if component.message else said
     return replace(component, status=severity, message=message)
 
@@ -92,14 +94,3 @@ def _is_of(verdict: Verdict, component: Component) -> bool:
         return False
     home = next((home for part, home in _HOMES if name.startswith(f"payment_api_{part}")), "")
     return labels.get("component", home) == component.name
-
-
-def _crossing(verdict: Verdict) -> str:
-    """`response time of ... is 612 ms (critical from 500 ms)`, in the threshold's own unit."""
-    threshold = THRESHOLDS[verdict.threshold]
-    value = (verdict.measurement.value or 0.0) / threshold.scale
-    limit = (verdict.limit or 0.0) / threshold.scale
-    side = "from" if verdict.why.startswith("above") else "at or below"
-    name = threshold.key.replace("_", " ")
-    unit = threshold.unit
-    return f"its {name} is {value:.4g} {unit} ({verdict.severity.word} {side} {limit:.4g} {unit})"

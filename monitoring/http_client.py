@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import logging
 import socket
 import ssl
 import threading
@@ -27,8 +28,18 @@ from monitoring.http import tls, wire
 from monitoring.http import urls as http_urls
 from monitoring.http.causes import causes
 from monitoring.http.exchange import Exchange
-from monitoring.http.reply import PHASES, BodyError, HttpFault, Reply, date_of, fault, read_body
+from monitoring.http.reply import (
+    PHASES,
+    BodyError,
+    HttpFault,
+    Reply,
+    date_of,
+    describe,
+    fault,
+    read_body,
+)
 from monitoring.http.tls import TlsFacts
+from monitoring.redact import redact
 from monitoring.settings import TlsSettings
 
 __all__ = ["HttpClient", "HttpFault", "Reply", "TlsFacts"]
@@ -42,6 +53,7 @@ _WRONG_ASK = (  # what we were told to ask cannot be asked: nothing was sent
     requests.exceptions.InvalidJSONError,
 )
 _TIMEOUTS = (socket.timeout, requests.Timeout, urllib3.exceptions.TimeoutError)
+_log = logging.getLogger("monitoring.http_client")
 _BROKEN = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
@@ -173,6 +185,15 @@ class HttpClient:
 
     def _ask(self, method: str, url: str, **how: Any) -> Reply:
         deadline = wire.Deadline(how.get("timeout") or self._timeout)
+        try:
+            reply = self._followed(method, url, deadline, how)
+        except HttpFault as error:
+            _log.debug("%s %s failed: %s", method, _safe(url), error)
+            raise
+        _log.debug("%s %s: %s", method, _safe(url), describe(reply))
+        return reply
+
+    def _followed(self, method: str, url: str, deadline: wire.Deadline, how: Any) -> Reply:
         spent: Dict[str, float] = dict.fromkeys(PHASES, 0.0)
         for hop in range(MAX_REDIRECTS + 1):
             reply = self._once(method, url, deadline, how)
@@ -251,6 +272,11 @@ def _read(answer: requests.Response, exchange: Exchange, parts: SplitResult, lim
         raise fault("body", f"{url} broke off in the middle of its answer", bare) from None
     phases = exchange.phases()
     return replace(bare, body=body, phases=phases, seconds=sum(phases.values()))
+
+
+def _safe(url: str) -> str:
+    """`url` for a log: whole URLs that are secrets are known, what a query holds is not."""
+    return redact(url).partition("?")[0]
 
 
 def _timed_out(error: BaseException) -> bool:

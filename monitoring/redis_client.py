@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from dataclasses import dataclass
+import logging
+import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import redis
@@ -17,10 +18,10 @@ from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
 from redis.retry import Retry
 
-from monitoring.cache import faults, sentinels, topology
+from monitoring.cache import faults, seeds, sentinels, topology
 from monitoring.cache.door import Door
 from monitoring.cache.faults import RedisFault
-from monitoring.cache.topology import Member
+from monitoring.cache.topology import Member, Node
 from monitoring.http import tls, wire
 from monitoring.model import Fault
 from monitoring.settings import RedisSettings, Secret
@@ -34,6 +35,11 @@ class _NotConnected(redis.ConnectionError):  # type: ignore[misc]
         self.fault = fault
 
 
+_log = logging.getLogger("monitoring.redis_client")
+
+#: Bytes of one reply that are read: of PING, INFO and the like, and of a page of a scan.
+_MOST, _MOST_SCANNED = 8 << 20, 256 << 20
+
 #: Everything a client of a Cache may raise that `translate` gives a Fault for.
 ERRORS = (redis.RedisError, wire.WireFault, RedisFault)
 
@@ -41,17 +47,6 @@ ERRORS = (redis.RedisError, wire.WireFault, RedisFault)
 def translate(error: BaseException, where: str = "the cache") -> Optional[Fault]:
     """The Fault of anything raised while using a client of a Cache; None: not its error."""
     return faults.classify(error, where) if isinstance(error, ERRORS) else None
-
-
-@dataclass(frozen=True)
-class Node:
-    """A server of the cache. `name` is "host:port"; `role` primary, replica, or node (a single
-    server: INFO tells). `up` False: its fellows call it down. `client` is a redis.Redis."""
-
-    name: str
-    role: str
-    client: Any
-    up: bool = True
 
 
 class _Connection(redis.Connection):  # type: ignore[misc]
@@ -78,11 +73,24 @@ class _Connection(redis.Connection):  # type: ignore[misc]
         return waiting
 
 
-def _ready_to_follow(connection: Any) -> None:
-    """A replica of a cluster answers reads only on a connection that said READONLY."""
+def _greet(db: int, follow: bool, connection: Any) -> None:
+    """What is said on each new connection. A replica of a cluster answers reads only on one that
+    said READONLY. A wrong number of a database is our mistake and not the cache's outage."""
     connection.on_connect()
-    connection.send_command("READONLY")
-    connection.read_response()
+    if follow:
+        connection.send_command("READONLY")
+        connection.read_response()
+    if not db:
+        return
+    connection.send_command("SELECT", db)
+    try:
+        connection.read_response()
+    except redis.ResponseError as error:
+        if faults.code_of(error) not in ("", "ERR"):  # a right we lack, a busy script
+            raise
+        place = wire.place(connection.host, int(connection.port))
+        text = f"{place} has no database {db}: correct REDIS_DB"
+        raise _NotConnected(Fault("config", text)) from None
 
 
 class _Login(redis.CredentialProvider):  # type: ignore[misc]
@@ -132,7 +140,6 @@ class Cache:
         self._doors: Dict[int, Door] = {}
         self._members: Optional[Tuple[Member, ...]] = None
         self._nodes: Optional[Tuple[Node, ...]] = None
-        self._client: Any = None
         self._watchers: Optional[sentinels.Sentinels] = None
         try:
             self._context = tls.context(settings.tls) if settings.ssl else None
@@ -141,18 +148,13 @@ class Cache:
 
     @property
     def name(self) -> str:
-        """`host:port` of the configured server, or of the first sentinel."""
-        host, port = (self._settings.sentinels or ((self._settings.host, self._settings.port),))[0]
-        return wire.place(host, port)
+        """`host:port` of the configured server, or of the first sentinel or seed."""
+        return wire.place(*(self._settings.sentinels or self._seeds)[0])
 
     @property
-    def client(self) -> Any:
-        """For commands on keys: a redis.Redis of the (current) primary, or a RedisCluster."""
-        if self._client is None and self._settings.cluster:
-            self._client = self._cluster_client()
-        if self._client is None:
-            self._client = self.nodes()[0].client
-        return self._client
+    def _seeds(self) -> Tuple[Tuple[str, int], ...]:
+        """Configured servers: the one there is, or nodes of the cluster."""
+        return self._settings.seeds or ((self._settings.host, self._settings.port),)
 
     def nodes(self) -> Tuple[Node, ...]:
         """Every server, primaries first, those that are down included; looked up once."""
@@ -171,7 +173,12 @@ class Cache:
     def scan_clients(self) -> List[Any]:
         """One client per primary (a live replica of it where preferred), with the scan timeout."""
         return [
-            self._connect(m.host, m.port, timeout=self._settings.scan_timeout, follow=m.of != "")
+            self._connect(
+                *(m.host, m.port),
+                timeout=self._settings.scan_timeout,
+                most=_MOST_SCANNED,
+                follow=m.of != "",
+            )
             for m in self._scanned()
         ]
 
@@ -196,9 +203,8 @@ class Cache:
         return topology.slow_commands(reply, count)
 
     def cluster_info(self) -> Dict[str, str]:
-        """CLUSTER INFO of the configured server."""
-        with self._asking(self.name, "CLUSTER"):
-            return topology.lines(self._seed().execute_command("CLUSTER", "INFO"))
+        """CLUSTER INFO of the first seed that answers."""
+        return topology.lines(self._from_seed("INFO")[1])
 
     def sentinel_info(self) -> Dict[str, Any]:
         """See sentinels.Sentinels.info."""
@@ -213,21 +219,21 @@ class Cache:
         """Close every connection."""
         for client in self._open:
             client.connection_pool.disconnect()
-        if self._settings.cluster and self._client is not None:
-            self._client.close()
 
     @contextlib.contextmanager
     def _asking(self, where: str, command: str) -> Iterator[None]:
+        began = time.perf_counter()
         try:
             yield
         except (redis.RedisError, wire.WireFault) as error:
-            # from None: texts of the library may quote keys and arguments
-            raise RedisFault(
-                faults.classify(error, where, command=command, seconds=self._settings.timeout)
-            ) from None
+            timeout = self._settings.timeout
+            fault = faults.classify(error, where, command=command, seconds=timeout)
+            _log.debug("%s failed: %s", command, fault.message)
+            raise RedisFault(fault) from None  # texts of the library may quote keys and arguments
         except faults.NONSENSE:
             nonsense = Fault("protocol", f"{where} answers {command} with nonsense")
             raise RedisFault(nonsense) from None
+        _log.debug("%s %s: %.1f ms", where, command, (time.perf_counter() - began) * 1000)
 
     def _connect(
         self,
@@ -235,36 +241,31 @@ class Cache:
         port: int,
         *,
         timeout: Optional[float] = None,
+        most: int = _MOST,
         follow: bool = False,
         login: bool = True,
         db: Optional[int] = None,
     ) -> Any:
-        door = Door(self._context, timeout or self._settings.timeout)
-        options = _options(door, self._settings, login)
-        if follow and self._settings.cluster:
-            options["redis_connect_func"] = _ready_to_follow
-        number = 0 if self._settings.cluster else self._settings.db
-        number = number if db is None else db
+        door = Door(self._context, timeout or self._settings.timeout, most)
+        number = self._settings.db if db is None else db
+        greet = functools.partial(_greet, number, follow and self._settings.cluster)
         pool = redis.ConnectionPool(
-            host=host, port=port, db=number, retry=Retry(NoBackoff(), 0), **options
+            host=host,
+            port=port,
+            retry=Retry(NoBackoff(), 0),
+            redis_connect_func=greet,
+            **_options(door, self._settings, login),
         )
         client = redis.Redis(connection_pool=pool)
         self._open.append(client)
         self._doors[id(client)] = door
         return client
 
-    def _cluster_client(self) -> Any:
-        settings = self._settings
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        known = inspect.signature(redis.RedisCluster.__init__).parameters
-        old = "cluster_error_retry_attempts" in known and int(redis.__version__.split(".")[0]) < 6
-        once = {"cluster_error_retry_attempts": 1} if old else {"retry": Retry(NoBackoff(), 1)}
-        options = _options(Door(self._context, settings.timeout), settings, True)
-        with self._asking(self.name, "CLUSTER"):
-            return redis.RedisCluster(url=f"redis://{host}:{settings.port}", **once, **options)
-
-    def _seed(self) -> Any:
-        return self._connect(self._settings.host, self._settings.port)
+    def _from_seed(self, word: str) -> Tuple[str, Any]:
+        """(host, its answer to CLUSTER `word`); the seeds share the timeout."""
+        share = self._settings.timeout / len(self._seeds)
+        connect = functools.partial(self._connect, timeout=share)
+        return seeds.ask(self._seeds, word, connect, self._asking)
 
     def _discover(self) -> List[Member]:
         settings = self._settings
@@ -272,9 +273,8 @@ class Cache:
             return self._sentinels().members()
         if not settings.cluster:
             return [Member(settings.host, settings.port, "node", True)]
-        with self._asking(self.name, "CLUSTER"):
-            reply = self._seed().execute_command("CLUSTER", "NODES")
-        return topology.cluster_members(reply, settings.host, prefer_names=settings.ssl)
+        seed, reply = self._from_seed("NODES")
+        return topology.cluster_members(reply, seed, prefer_names=settings.ssl)
 
     def _scanned(self) -> List[Member]:
         members = self.members()

@@ -5,11 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any, Mapping, Optional, Sequence
 
-from monitoring.model import AlertRow, Component, Finding, Measurement, Outcome, Source
+from monitoring import thresholds
+from monitoring.catalog import METRICS
+from monitoring.model import (
+    AlertRow,
+    Component,
+    Finding,
+    Measurement,
+    Outcome,
+    Severity,
+    Source,
+)
 from monitoring.redact import safe_id
 from monitoring.timestamps import iso
 
 _MAX_DEPTH = 12
+_MOST_CROSSINGS = 5
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -131,12 +142,32 @@ def sentence(outcome: Outcome) -> str:
         parts.append(f"{len(outcome.credentials)} credentials")
     if outcome.findings:
         parts.append(_count(len(outcome.findings), "finding"))
+    parts += crossings(outcome)
     firing = sum(row.state == "firing" for row in outcome.alerts)
     if firing:
         parts.append(_count(firing, "alert") + " firing")
     parts += [f"{s.name}: {s.why}" for s in outcome.sources if s.configured and not s.ok]
     said = ", ".join(part for part in parts if part) or "nothing was measured"
     return f"{outcome.script} {outcome.status.word}: {said} ({outcome.seconds * 1000:.0f} ms)"
+
+
+def crossings(outcome: Outcome) -> list[str]:
+    """Limits that were crossed and that no component's own message tells of: of what was computed
+    from history, and of the scripts that have no components. A verdict without a word would be a
+    bad exit status that nobody can explain."""
+    told = bool(outcome.components)
+    crossed = [v for v in outcome.verdicts if v.severity > Severity.UNKNOWN]
+    kept = [v for v in crossed if not told or METRICS[v.measurement.name].derived]
+    worst_first = sorted(kept, key=lambda v: -v.severity)
+    said = [f"{_whose(v.measurement)}{thresholds.say(v)}" for v in worst_first[:_MOST_CROSSINGS]]
+    rest = len(kept) - len(said)
+    return [*said, f"and {rest} more limits"] if rest else said
+
+
+def _whose(measurement: Measurement) -> str:
+    """`redis-cache: `, `client-001: `: the label that says whose figure it is."""
+    names = [measurement.labels.get(label, "") for label in ("component", "client_id", "node")]
+    return next((f"{safe_id(name)}: " for name in names if name), "")
 
 
 def _components_clause(components: Sequence[Component]) -> str:

@@ -105,8 +105,11 @@ class Runner:
 def _attempt(name: str, work: Callable[[], Outcome]) -> tuple[Optional[Outcome], str]:
     """`work`'s result, or None and why not, fit to be kept and told. The one broad except of a
     cycle (STYLE.md rule 7)."""
+    began = time.perf_counter()
     try:
-        return work(), ""
+        done = work()
+        LOGGER.debug("%s took %.1f ms", name, (time.perf_counter() - began) * 1000)
+        return done, ""
     except OperatorError as error:  # its sentence says all; a traceback would hide it
         LOGGER.critical("%s failed: %s", name, error)
         return None, redact(str(error))

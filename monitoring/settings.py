@@ -67,6 +67,7 @@ class RedisSettings:
     sentinels: tuple[tuple[str, int], ...] = ()
     master: str = "mymaster"
     cluster: bool = False
+    seeds: tuple[tuple[str, int], ...] = ()  # nodes of the cluster to ask; empty: host and port
     prefer_replicas: bool = False
     timeout: float = 2.0
     scan_timeout: float = 10.0

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Mapping, Sequence
+from typing import Any, Iterator, Mapping, Sequence
 
 from monitoring import report
 from monitoring.model import Component, Outcome
 from monitoring.redact import redact, safe_id
 from monitoring.timestamps import iso_seconds
 
+#: Columns of a few characters: a narrow terminal folds the prose and never these words.
+_FIRM = ("status", "up", "response", "verdict", "state", "age days", "failures", "from")
+#: A terminal narrower than this has no room for prose in a column.
+_NARROW = 72
 _COLOUR = {"ok": "green", "warning": "yellow", "critical": "bold red", "unknown": "magenta"}
 
 
@@ -25,12 +29,15 @@ def show(outcome: Outcome, *, verbose: bool = False) -> None:
     screen = console()
     screen.print(_headline(outcome))
     if outcome.components:
-        screen.print(_components(outcome.components))
+        screen.print(_components(outcome.components, screen.width))
     if outcome.tokens is not None:
         screen.print(_figures(outcome.tokens))
     if outcome.credentials is not None or outcome.tokens is not None:
         _print_rows(screen, outcome, limit=None if verbose else 20)
     _print_findings(screen, outcome, verbose)
+    if not outcome.alerts:  # which tell the same
+        for sentence in report.crossings(outcome):
+            screen.print(_text(sentence))
     _print_alerts(screen, outcome)
     _print_sources(screen, outcome, verbose)
     if verbose:
@@ -48,7 +55,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str = ""
 
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
     for name in header:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in _FIRM)
     for row in rows:
         table.add_row(*[cell if _is_text(cell) else _text(_plain(cell)) for cell in row])
     return table
@@ -88,20 +95,33 @@ def _headline(outcome: Outcome) -> Any:
     return line
 
 
-def _components(components: Sequence[Component]) -> Any:
+def _components(components: Sequence[Component], width: int) -> Any:
+    """A table, or where that would be a column of syllables, what we saw below each component."""
     rows = []
     for c in components:
-        took = _milliseconds(c.response_time_ms)
         up = {True: "up", False: "down", None: "?"}[c.up]
+        took = _milliseconds(c.response_time_ms)
         rows.append([c.name, _status(c.status.word), up, took, c.message])
-    return _table(["component", "status", "up", "response", "what we saw"], rows)
+    if width >= _NARROW:
+        return _table(["component", "status", "up", "response", "what we saw"], rows)
+    from rich.console import Group
+    from rich.padding import Padding
+
+    stacked: list[Any] = []
+    for name, status, up, took, message in rows:
+        line = _text(f"{name}  ")
+        line.append_text(status)
+        line.append(f"  {up}  {took}")
+        stacked += [line, Padding(_text(message, "dim"), (0, 0, 0, 4))]
+    return Group("", *stacked, "")
 
 
 def _milliseconds(value: float | None) -> str:
-    """`1,511 ms`, `51.9 ms`, `0.04 ms`: three figures are what a person reads."""
+    """`1,511 ms`, `51.9 ms`, `0.04 ms`: what a person reads."""
     if value is None:
         return "-"
-    return f"{value:,.0f} ms" if value >= 100 else f"{value:.3g} ms"
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f} ms"
 
 
 def _figures(tokens: Mapping[str, Any]) -> Any:
@@ -140,8 +160,10 @@ def _print_alerts(screen: Any, outcome: Outcome) -> None:
     for row in outcome.alerts:
         if row.state == "ok":
             continue
-        client = f" {safe_id(row.alert.key.client)}" if row.alert.key.client else ""
-        what = f"alert {row.state}: {row.alert.key.component}{client}: {row.alert.summary}"
+        client, component = safe_id(row.alert.key.client or ""), row.alert.key.component
+        missing = [name for name in (component, client) if name not in row.alert.summary]
+        place = f"{' '.join(missing)}: " if any(missing) else ""
+        what = f"alert {row.state}: {place}{row.alert.summary}"
         screen.print(_text(what, _COLOUR.get(row.alert.severity.word, "")))
 
 
@@ -158,6 +180,30 @@ def _print_sources(screen: Any, outcome: Outcome, verbose: bool) -> None:
 
 def _print_details(screen: Any, components: Sequence[Component]) -> None:
     for component in components:
-        screen.print(_text(component.name, "bold"))
-        for name, value in component.details.items():
-            screen.print(_text(f"  {name}: {report.plain_json(value)}", "dim"))
+        if component.details:
+            screen.print(_text(component.name, "bold"))
+        for line in _lines(report.plain_json(component.details), "  "):
+            screen.print(_text(line, "dim"))
+
+
+def _lines(details: Mapping[Any, Any], indent: str) -> Iterator[str]:
+    """A line for each entry; what holds more than plain values goes below its name."""
+    for name, value in details.items():
+        entries = dict(enumerate(value, 1)) if _is_list_of_dicts(value) else value
+        if isinstance(entries, Mapping) and any(isinstance(v, Mapping) for v in entries.values()):
+            yield f"{indent}{name}:"
+            yield from _lines(entries, indent + "  ")
+        else:
+            yield f"{indent}{name}: {_said(value)}"
+
+
+def _is_list_of_dicts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(v, Mapping) for v in value)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_said(entry)}" for name, entry in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(_said, value)) or "none"
+    return "-" if value is None else str(value)

@@ -33,6 +33,17 @@ def concerns(threshold: Threshold, measurement: Measurement) -> bool:
     return all(measurement.labels.get(name) in among for name, among in threshold.where.items())
 
 
+def say(verdict: Verdict) -> str:
+    """`api response time is 612 ms (critical from 500 ms)`: a limit that was crossed, in the
+    threshold's own unit."""
+    threshold = THRESHOLDS[verdict.threshold]
+    value = (verdict.measurement.value or 0.0) / threshold.scale
+    limit = (verdict.limit or 0.0) / threshold.scale
+    side = "from" if verdict.why.startswith("above") else "at or below"
+    name, unit = threshold.key.replace("_", " "), threshold.unit
+    return f"{name} is {value:.4g} {unit} ({verdict.severity.word} {side} {limit:.4g} {unit})"
+
+
 def _verdicts(figure: Measurement, limits: Mapping[str, Limit]) -> Iterator[Verdict]:
     for name, threshold in THRESHOLDS.items():
         limit = limits.get(name)

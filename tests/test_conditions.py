@@ -281,6 +281,12 @@ def finding_alert(place: str, script: str, **evidence: Any) -> Alert:
             UNKNOWN,
         ),
         (
+            "of all of them, and this run asked one only",
+            "overall",
+            {"components": (component(OK),), "sources": (Source("redis-cache", True),)},
+            UNKNOWN,
+        ),
+        (
             "it is no longer configured",
             "redis-cache",
             {"components": (Component("redis-cache", UNKNOWN, None, configured=False),)},

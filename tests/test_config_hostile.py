@@ -85,3 +85,15 @@ def test_any_row_of_alerting(tmp_path: Path, value: Any) -> None:
             problems: List[Problem] = []
             config_notify.notifications(laid(read(tmp_path, {name: [row]})), problems)
             assert all("\n" not in p.sentence for p in problems)
+
+
+def test_what_a_file_prints_is_no_line_among_ours(tmp_path: Path, capfd: Any, caplog: Any) -> None:
+    path = tmp_path / "chatty.py"
+    path.write_text(
+        "import sys\nprint('my-pass-word')\nprint('x', file=sys.stderr)\nREDIS_DB = 3\n"
+    )
+    found = read_file(path)
+    assert (found.names["REDIS_DB"], found.problems) == (3, ())
+    assert capfd.readouterr() == ("", "")
+    assert "chatty.py prints" in caplog.text
+    assert "my-pass-word" not in caplog.text

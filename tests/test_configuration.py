@@ -62,7 +62,8 @@ def test_every_threshold_and_every_setting_stands_in_the_template(root: Path) ->
 def test_every_field_of_settings_can_be_configured(root: Path) -> None:
     """A value other than the default reaches every field, so none is out of reach."""
     plain, changed = load(root), load(root, extra=json.dumps(_EVERYTHING))
-    fixed = {"eapi.name", "sapi.name", "redis.cluster"}  # a cluster has no Sentinels: see VARIABLES
+    # a cluster has no Sentinels: see test_variables
+    fixed = {"eapi.name", "sapi.name", "redis.cluster", "redis.seeds"}
     same = [n for n in _fields(plain) if _fields(plain)[n] == _fields(changed)[n]]
     assert set(same) - fixed == set()
 
@@ -318,7 +319,14 @@ def test_an_edited_copy_wins_over_the_overrides_it_still_holds(root: Path) -> No
             lambda s: s.redis.sentinels,
             (("a", 1), ("::1", 2), ("b", 26379)),
         ),
-        ("REDIS_CLUSTER", "true", lambda s: s.redis.cluster, True),
+        ("REDIS_CLUSTER", "true", lambda s: (s.redis.cluster, s.redis.seeds), (True, ())),
+        ("REDIS_CLUSTER", "0", lambda s: (s.redis.cluster, s.redis.seeds), (False, ())),
+        (
+            "REDIS_CLUSTER",
+            "node-1:7000,[::1]:7001",
+            lambda s: (s.redis.cluster, s.redis.seeds),
+            (True, (("node-1", 7000), ("::1", 7001))),
+        ),
         ("MONITORING_ENV", "PROD", lambda s: s.environment, "prod"),
         ("SMTP_FROM", "m@h", lambda s: shown(s, "CHANNEL_CONFIG['email']['sender']"), "'m@h'"),
         ("SMTP_SERVER", "", lambda s: "smtp_server" in s.notifications.off["email"], True),

@@ -120,12 +120,31 @@ ANSWERS: list[tuple[str, bytes, str]] = [
     ("a JSON list", http(b"[]"), "body"),
     ("a redirect", http(b"", "302 Found", Location="https://login.example/"), "redirect"),
     ("500", http(b"{}", "500 Oops"), "http"),
-    ("403", http(b"", "403 Forbidden"), "noperm"),
+    ("403", http(b"", "403 Forbidden"), "http"),
     ("404 everywhere", http(b"", "404 Not Found"), "http"),
-    ("401 everywhere", http(b"", "401 No"), "auth"),
+    ("401 everywhere", http(b"", "401 No"), "http"),
     ("deep JSON", http(b"[" * 200_000), "body"),
     ("not HTTP", b"hello\r\n", "protocol"),
 ]
+
+
+def test_behind_a_load_balancer_that_answers_health_itself() -> None:
+    lists = {"installed": ["authn"], "configured": ["authn"], "enabled": ["authn"]}
+
+    def say(wire: Any, request: bytes) -> None:
+        own = http(json.dumps(lists).encode()) if b"/authenticators" in request else http(b"OK")
+        wire.sendall(own)
+
+    with RawServer(say) as server:
+        found = client_of(server.url).health()
+    assert (found.ok, found.edition) == (True, "unknown")
+    assert "something before the vault" in found.messages[0]
+
+
+def test_a_health_page_is_no_place_for_megabytes() -> None:
+    with RawServer(answers(http(b"x" * (2 << 20)))) as server:
+        fault = fault_of(client_of(server.url).health)
+    assert (fault.kind, "more than 1 MiB" in fault.message) == ("too_large", True)
 
 
 @pytest.mark.parametrize(("what", "data", "kind"), ANSWERS, ids=[a[0] for a in ANSWERS])

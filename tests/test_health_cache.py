@@ -105,6 +105,18 @@ REPLICA = {"role": "slave", "master_link_status": "up", "master_last_io_seconds_
         ([node("a:1")], {"mode": "sentinel", "sentinel": {"quorum_ok": False}}, WARNING, True),
         ([node("a:1")], {"mode": "sentinel", "sentinel": {"quorum_ok": True}}, OK, True),
         (
+            [node("a:1")],
+            {"mode": "sentinel", "sentinel": {"asked": 3, "answering": 1}},
+            WARNING,
+            True,
+        ),
+        # Sentinels answer PING; asking one says nothing of the cache
+        ([node("a:1", info={**INFO, "redis_mode": "sentinel"})], {}, UNKNOWN, None),
+        ([node("a:1", info={**INFO, "server_mode": "sentinel"})], {}, UNKNOWN, None),
+        # a cluster of which one node is watched; a cluster of one node
+        ([node("a:1")], {"cluster": {"cluster_known_nodes": "3"}}, WARNING, True),
+        ([node("a:1")], {"cluster": {"cluster_known_nodes": "1"}}, OK, True),
+        (
             [node("a:1"), node("b:1")],
             {"mode": "cluster", "cluster": {"cluster_state": "ok"}},
             OK,

@@ -157,6 +157,24 @@ def test_no_secret_is_ever_printed(run, stack):
         assert secret not in said
 
 
+def test_debug_shows_settings_requests_sizes_and_where_time_went(run, stack):
+    done = run(
+        "--single-run", "--debug", "--no-alerts", HEARTBEAT_URL="http://127.0.0.1:9/hush-hush"
+    )
+    lines = scripts.check_lines(done.stderr)
+    said = [line["message"] for line in lines if line["log.level"] == "debug"]
+    eapi, port = stack.environment["EAPI_ENDPOINT"], stack.environment["REDIS_PORT"]
+    for start in (
+        *(f"EAPI_ENDPOINT = '{eapi}'", "TIMEOUTS['redis-cache'] = '2s'", "REDIS_PASSWORD = "),
+        *(f"GET {eapi}/api/v1/health: 200, ", f"127.0.0.1:{port} PING: ", "cycle took "),
+    ):
+        assert any(line.startswith(start) for line in said), (start, said)
+    (health,) = [line for line in said if line.startswith(f"GET {eapi}/api/v1/health: ")]
+    assert "bytes in" in health
+    assert "first_byte" in health
+    assert "hush-hush" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -213,6 +231,15 @@ def test_service_levels(*, run, down, status, verdict):
     assert levels[SAPI]["downtime_minutes"] == pytest.approx(5.0 * len(down), abs=0.1)
     assert levels[CACHE]["verdict"] == "unknown"
     assert levels[EAPI]["unknown_seconds"] == pytest.approx(0.0, abs=600.0)
+
+
+def test_a_burning_budget_says_so_and_is_no_business_of_who_asks_another(run):
+    fill(run.state, range(270, 288))
+    done = run("--single-run", "--no-alerts")
+    (line,) = scripts.check_lines(done.stdout)
+    assert done.returncode == 2
+    assert "payment-sapi: error budget burn rate is" in line["message"]
+    assert run("--single-run", "--no-alerts", "--component", CACHE).returncode == 0
 
 
 @pytest.mark.parametrize("form", ["text", "markdown"])

@@ -91,7 +91,7 @@ def test_its_own_trouble_speaks_first():
     failed = ("authenticate", Fault("auth", "refused"), 401)
     component = judge(read({**LEADER, "ok": False}, step_fault=failed), Context()).component
     assert component.status is CRITICAL
-    assert component.message.startswith("says that it is not ok")
+    assert component.message.startswith("is not ok")
     assert "refused" in component.message
 
 

@@ -61,7 +61,8 @@ def test_a_user_who_may_only_ping(server):
     reading = probe(port=server.port, username="bare", password=Secret("pw-of-user"))
     found = judge(reading, Context())
     assert (found.component.status, found.component.up) == (OK, True)
-    assert "+info" in found.blind[0].lower()
+    assert found.blind[0].kind == "noperm"
+    assert "+info" in found.blind[0].message.lower()
     assert [s.ok for s in sources_of(reading, found)] == [True, False]
 
 
@@ -100,6 +101,9 @@ def test_a_cluster_whole_and_with_a_lost_node(tmp_path):
         nodes = {m.labels["node"] for m in found.measurements if "node" in m.labels}
         assert nodes == {f"127.0.0.1:{port}" for port in cluster.ports}
         assert found.component.details["cluster"]["cluster_state"] == "ok"
+        alone = judged(port=cluster.ports[0]).component
+        assert (alone.status, alone.up) == (WARNING, True)
+        assert "its 2 other nodes are not watched" in alone.message
         cluster.nodes[2].halt()
         lost = judged(port=cluster.ports[0], cluster=True).component
         assert lost.status in (WARNING, CRITICAL)  # critical once the others noticed
@@ -113,11 +117,14 @@ def test_sentinels_name_the_primary(tmp_path):
         assert (found.component.status, found.component.up) == (OK, True), found.component
         roles = [node["role"] for node in found.component.details["nodes"].values()]
         assert roles == ["primary", "replica"]
+        at_the_wrong_door = judged(port=group.sentinel.port).component
+        assert (at_the_wrong_door.status, at_the_wrong_door.error) == (UNKNOWN, "config")
+        assert "REDIS_SENTINELS" in at_the_wrong_door.message
         group.replica.halt()
         component = judged(sentinels=addresses, master=group.master_name).component
         assert (component.status, component.up) == (WARNING, True)
         unknown = judged(sentinels=addresses, master="nobody").component
-        assert unknown.error == "masterdown"
+        assert (unknown.status, unknown.error) == (UNKNOWN, "config")
 
 
 def test_nobody_listens():

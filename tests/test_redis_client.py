@@ -23,6 +23,7 @@ from sandbox import redis_topologies
 from sandbox.redis_server import RedisServer, start
 from sandbox.tls import Authority, server_context
 from sandbox.tls_proxy import TlsProxy
+from tests.raw_server import RawServer
 
 LONG = 8.0
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjMSJ9.c2lnbmF0dXJl"
@@ -107,7 +108,7 @@ def test_a_server_is_asked(redis_server: RedisServer) -> None:
         assert 0 < asked.ping(node) < LONG
         assert asked.info(node)["role"] == "master"
         assert asked.whoami() == "default"
-        assert asked.client.ping() is True
+        assert asked.nodes()[0].client.ping() is True
         assert [c.connection_pool.connection_kwargs["port"] for c in asked.scan_clients()] == [
             redis_server.port
         ]
@@ -123,7 +124,7 @@ def test_the_ping_is_timed_on_an_open_connection() -> None:
 def test_values_stay_bytes(redis_server: RedisServer, cache: Any) -> None:
     cache.set("k", b"\xac\xed\x00\x05")
     with cache_at(redis_server.port) as asked:
-        assert asked.client.get("k") == b"\xac\xed\x00\x05"
+        assert asked.nodes()[0].client.get("k") == b"\xac\xed\x00\x05"
 
 
 def test_the_slow_log_gives_names_and_never_arguments(
@@ -192,11 +193,36 @@ def test_a_password_file_that_is_gone_is_a_fault_of_the_configuration(
         assert fault_of(lambda: asked.ping(asked.nodes()[0])).kind == "config"
 
 
+def test_a_database_that_is_not_there_is_our_mistake(redis_server: RedisServer) -> None:
+    with cache_at(redis_server.port, db=99) as asked:
+        fault = fault_of(lambda: asked.ping(asked.nodes()[0]))
+    assert (fault.kind, "REDIS_DB" in fault.message) == ("config", True)
+
+
+@pytest.mark.parametrize("head", [b"$5000000000\r\n", b"*1000000000\r\n"])
+def test_an_answer_without_end_is_cut_off(head: bytes) -> None:
+    sent: list[int] = []
+    block = b":12345\r\n" * 8192
+
+    def flood(wire: socket.socket, _request: bytes) -> None:
+        wire.recv(65536)
+        wire.sendall(head)
+        while sum(sent) < 400 << 20:
+            wire.sendall(block)
+            sent.append(len(block))
+
+    with RawServer(flood, deaf=True) as server, cache_at(server.port) as asked:
+        fault = fault_of(lambda: asked.ping(asked.nodes()[0]))
+    assert fault.kind == "too_large", fault
+    assert "more than 8 MiB" in fault.message
+    assert sum(sent) < 100 << 20, "the rest was not waited for"
+
+
 def test_the_database_is_selected(redis_server: RedisServer, cache: Any) -> None:
     with cache_at(redis_server.port, db=3) as asked:
-        asked.client.set("here", "1")
+        asked.nodes()[0].client.set("here", "1")
         assert cache.get("here") is None
-        asked.client.delete("here")
+        asked.nodes()[0].client.delete("here")
 
 
 # --- failures -------------------------------------------------------------------------------------
@@ -378,7 +404,7 @@ def test_a_pipelined_reader_over_tls_loses_nothing_by_looking_ahead(
     with contextlib.ExitStack() as stack:
         proxy = stack.enter_context(TlsProxy(redis_server.port, context))
         asked = stack.enter_context(cache_at(proxy.port, ssl=True, tls=trusted))
-        single = asked.client.client()
+        single = asked.nodes()[0].client.client()
         connection = single.connection
         connection.send_packed_command(
             connection.pack_commands([("MGET", *(f"k{n}" for n in range(20))), ("PING",)])
@@ -420,8 +446,10 @@ def test_a_cluster_of_three(cluster: redis_topologies.Cluster) -> None:
         assert {n.name for n in nodes} == {f"127.0.0.1:{port}" for port in cluster.ports}
         assert all(asked.ping(node) > 0 for node in nodes)
         assert asked.cluster_info()["cluster_state"] == "ok"
+        whole = redis.RedisCluster(host="127.0.0.1", port=cluster.ports[0])
         for number in range(60):
-            asked.client.set(f"key:{number}", number)
+            whole.set(f"key:{number}", number)
+        whole.close()
         found = [key for scan in asked.scan_clients() for key in scan.scan_iter("key:*")]
         assert sorted(found) == sorted(f"key:{n}".encode() for n in range(60)), "each key once"
 
@@ -431,7 +459,7 @@ def test_without_the_cluster_setting_a_cluster_says_so(cluster: redis_topologies
         faults = set()
         for number in range(20):
             try:
-                asked.client.get(f"k{number}")
+                asked.nodes()[0].client.get(f"k{number}")
             except redis.RedisError as error:
                 fault = redis_client.translate(error)
                 assert fault is not None
@@ -458,7 +486,21 @@ def test_a_dead_node_is_named_and_the_others_answer(tmp_path: Path) -> None:
 
 def test_asking_a_lone_server_for_a_cluster_is_refused(redis_server: RedisServer) -> None:
     with cache_at(redis_server.port, cluster=True) as asked:
-        assert fault_of(asked.nodes).kind in ("protocol", "config")
+        fault = fault_of(asked.nodes)
+    assert fault.kind == "config", "our mistake, and no outage"
+    assert "REDIS_CLUSTER" in fault.message
+
+
+def test_a_dead_seed_hides_no_cluster(cluster: redis_topologies.Cluster) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dead = listener.getsockname()[1]
+    seeds = (("127.0.0.1", dead), ("127.0.0.1", cluster.ports[1]))
+    with cache_at(dead, cluster=True, seeds=seeds) as asked:
+        assert len(asked.nodes()) == 3
+        assert asked.cluster_info()["cluster_state"] == "ok"
+        assert asked.whoami() == "default"
+    with cache_at(dead, cluster=True, seeds=seeds[:1]) as asked:
+        assert fault_of(asked.nodes).kind == "refused"
 
 
 # --- sentinel -------------------------------------------------------------------------------------
@@ -480,7 +522,7 @@ def test_the_sentinels_lead_to_the_primary(sentinels: redis_topologies.SentinelS
             f"127.0.0.1:{sentinels.primary.port}": "primary",
             f"127.0.0.1:{sentinels.replica.port}": "replica",
         }
-        assert asked.client.info("replication")["role"] == "master"
+        assert asked.nodes()[0].client.info("replication")["role"] == "master"
         told = asked.sentinel_info()
     assert (told["name"], told["asked"], told["answering"]) == ("mymaster", 2, 1)
     assert told["quorum_ok"] is True
@@ -490,7 +532,15 @@ def test_the_sentinels_lead_to_the_primary(sentinels: redis_topologies.SentinelS
 def test_a_name_the_sentinels_do_not_know(sentinels: redis_topologies.SentinelSet) -> None:
     known = (("127.0.0.1", sentinels.sentinel.port),)
     with cache_at(1, sentinels=known, master="nobody") as asked:
-        assert fault_of(asked.nodes).kind == "masterdown"
+        fault = fault_of(asked.nodes)
+    assert fault.kind == "config", "a wrong name is our mistake, and no outage"
+    assert "REDIS_MASTER" in fault.message
+
+
+def test_what_is_no_sentinel_is_our_mistake(redis_server: RedisServer) -> None:
+    with cache_at(1, sentinels=(("127.0.0.1", redis_server.port),)) as asked:
+        fault = fault_of(asked.nodes)
+    assert (fault.kind, "REDIS_SENTINELS" in fault.message) == ("config", True)
 
 
 def test_no_sentinel_answers() -> None:

@@ -115,6 +115,34 @@ def test_the_sentence_of_a_cycle() -> None:
     assert "conjur: 401" in said
 
 
+def crossed(name: str, threshold: str, **labels: str) -> Verdict:
+    figure = Measurement(name, 200.0, labels)
+    return Verdict(figure, Severity.CRITICAL, 14.4, "above_critical", threshold)
+
+
+def test_no_bad_status_without_a_word() -> None:
+    burning = crossed(
+        "payment_api_error_budget_burning",
+        "availability.error_budget_burn_rate",
+        component="redis-cache",
+    )
+    slow = crossed(
+        "payment_api_response_time_ms", "performance.api_response_time", component="payment-eapi"
+    )
+    failing = crossed(
+        "payment_api_authentication_failures_recent",
+        "security.authentication_failures",
+        client_id="c-1",
+    )
+    made = outcome(components=(EAPI,), verdicts=(burning, slow))
+    said = "redis-cache: error budget burn rate is 200 x (critical from 14.4 x)"
+    assert report.crossings(made) == [said], "what a component says itself is not said twice"
+    assert said in report.sentence(made)
+    made = outcome(verdicts=(failing,) * 7)
+    assert report.crossings(made)[0].startswith("c-1: authentication failures is 200 failures")
+    assert report.crossings(made)[-1] == "and 2 more limits"
+
+
 def test_a_spreadsheet_cannot_be_made_to_run_a_client_id() -> None:
     made = outcome(credentials={"c1": {"state": "=HYPERLINK(1)", "age_days": 3, "more": None}})
     header, rows = report.table(made)

@@ -14,6 +14,8 @@ NOW = 1_795_400_000.0
 MONTH = 30 * 86400.0
 HOUR = 3600.0
 
+LOGIN = "authentication-flow"  # the longest name
+
 
 def points(*runs, every=60.0):
     """`runs` of (how long ago it began, how long ago it ended, share of time up)."""
@@ -158,6 +160,14 @@ def test_tables(name):
         table = [line for line in shown.splitlines() if line.startswith("|")]
         assert len({line.count("|") for line in table}) == 1
         assert len(table) == 5
+
+
+def test_the_text_fits_a_terminal_of_80_columns():
+    burnt = points((MONTH, 0, 0.0), every=HOUR)
+    levels = report({LOGIN: burnt}, {LOGIN: 0.9999}, now=NOW, lookback=MONTH)
+    lines = FORMATS["text"](levels).splitlines()
+    assert max(map(len, lines)) <= 80, lines
+    assert any(line.split() == [LOGIN, *["10000.0x"] * 3] for line in lines), lines
 
 
 def test_almost_all_is_not_shown_as_all():

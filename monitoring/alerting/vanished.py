@@ -14,6 +14,7 @@ from typing import Iterable, Mapping, Tuple
 from monitoring.catalog import COMPONENTS
 from monitoring.conditions import BLIND
 from monitoring.model import Alert, Outcome, Severity
+from monitoring.service_levels import OVERALL
 
 
 def vanished(known: Iterable[Alert], found: Iterable[Alert], outcome: Outcome) -> Tuple[Alert, ...]:
@@ -33,7 +34,7 @@ def _looked(alert: Alert, outcome: Outcome) -> bool:
     component = next((c for c in outcome.components if c.name == alert.key.component), None)
     if component is not None:
         return not component.configured or component.up is True
-    if alert.key.component in COMPONENTS and outcome.components:
+    if alert.key.component in (*COMPONENTS, OVERALL) and outcome.components:
         return False  # a run that asks some components only says nothing about the others
     return _whole(outcome) and _sources_read(alert.evidence, outcome)
 

@@ -11,9 +11,10 @@ from monitoring.http import wire
 class Door:
     """Opens connections and keeps the socket opened last, for its stopwatch."""
 
-    def __init__(self, context: Optional[ssl.SSLContext], timeout: float) -> None:
+    def __init__(self, context: Optional[ssl.SSLContext], timeout: float, most: int) -> None:
         self.timeout = timeout
         self._context = context
+        self._most = most
         self._socket: Optional[wire.TimedSocket] = None
 
     @property
@@ -22,12 +23,14 @@ class Door:
         return self._context is not None
 
     def open(self, host: str, port: int) -> wire.TimedSocket:
-        """A connected socket whose every reply must be whole within the timeout. WireFault."""
+        """A connected socket whose every reply must be whole within the timeout, and hold `most`
+        bytes at most. WireFault."""
         deadline = wire.Deadline(self.timeout)
         sock: Any = wire.open_socket(host, port, deadline).sock
         if self._context is not None:
             sock = wire.secure(sock, self._context, host, deadline)
-        self._socket = wire.TimedSocket(sock, wire.Deadline(self.timeout), renewing=True)
+        fresh = wire.Deadline(self.timeout)
+        self._socket = wire.TimedSocket(sock, fresh, renewing=True, most=self._most)
         return self._socket
 
     def restart(self) -> None:

@@ -68,6 +68,7 @@ _SENTENCES = {
     "maxclients": "{where} has no room for another client (maxclients)",
     "protocol": "{where} does not accept {command} ({code})",
 }
+_NO_REDIS = "{where} answers {command} with what is not the protocol of Redis"
 #: What redis-py's own parsers raise at a reply of the wrong shape.
 NONSENSE = (ValueError, TypeError, AttributeError, KeyError, IndexError)
 _MAXCLIENTS = "max number of clients"  # an ERR with no code of its own in any version
@@ -101,11 +102,17 @@ def classify(
     for cause in causes(error):
         found = getattr(cause, "fault", None)
         if isinstance(found, Fault):
-            return found
+            return (
+                found
+                if found.kind != "too_large"
+                else Fault(found.kind, f"{where} answers {command} with {found.message}")
+            )
     code = code_of(error)
     kind = _server_kind(error, code)
     if kind is None:
         return _broken(error, where, seconds)
+    if type(error).__name__ == "InvalidResponse":
+        return Fault("protocol", _NO_REDIS.format(where=where, command=command))
     words = {"where": where, "code": code or "ERR", "command": command, "lower": command.lower()}
     return Fault(kind, _SENTENCES[kind].format(**words))
 

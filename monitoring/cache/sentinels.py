@@ -36,11 +36,11 @@ class Sentinels:
         self._asking = asking
 
     def members(self) -> List[Member]:
-        """The primary, then its replicas. Raises RedisFault (masterdown: nobody knows it)."""
+        """The primary, then its replicas. Raises RedisFault (config: nobody knows its name)."""
         sentinel, answer = self._first("GET-MASTER-ADDR-BY-NAME")
         if not answer:
-            text = f"the sentinels know no primary named {self._master!r}"
-            raise RedisFault(Fault("masterdown", text))
+            text = f"the sentinels know no primary named {self._master!r}: correct REDIS_MASTER"
+            raise RedisFault(Fault("config", text))
         with self._asking(sentinel.name, "SENTINEL"):
             host, port = (redis_topology.text(word) for word in answer)
             primary = Member(host, int(port), "primary", True)
@@ -81,6 +81,9 @@ class Sentinels:
                 faults.append(error)
         names = ", ".join(sentinel.name for sentinel in self._sentinels)
         kind = faults[0].fault.kind
+        if kind == "protocol":
+            text = f"{names}: no Sentinel answers there; REDIS_SENTINELS names Sentinels alone"
+            raise RedisFault(Fault("config", text))
         raise RedisFault(Fault(kind, f"no sentinel answers ({names}): {faults[0].fault.message}"))
 
     def _ask(self, sentinel: Sentinel, command: str) -> Any:

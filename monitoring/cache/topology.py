@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 
@@ -19,6 +20,17 @@ class Member(NamedTuple):
     def name(self) -> str:
         """`host:port`."""
         return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A server of the cache. `name` is "host:port"; `role` primary, replica, or node (a single
+    server: INFO tells). `up` False: its fellows call it down. `client` is a redis.Redis."""
+
+    name: str
+    role: str
+    client: Any
+    up: bool = True
 
 
 def text(value: Any) -> str:

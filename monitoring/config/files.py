@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import logging
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
 from typing import Any, Iterator, Mapping, Tuple
 
 from monitoring.config.problems import Problem
+
+_log = logging.getLogger("monitoring.config.files")
 
 _BIGGEST = 256 * 1024
 _MOST = 20_000  # values of one file; stops a dict that contains itself
@@ -75,7 +80,14 @@ def _python(path: Path, text: str) -> RawFile:
 
 def _execute(code: CodeType, space: dict[str, Any]) -> None:
     # The operator's own file, trusted as the scripts are; it may hold os.environ.get (the brief).
-    exec(code, space)  # noqa: S102
+    # What it prints is no JSON line, and may be a secret that nobody knows of yet.
+    printed = io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(printed):
+        exec(code, space)  # noqa: S102
+    if printed.getvalue():
+        _log.warning(
+            "%s prints, which is not shown: a configuration holds values alone", code.co_filename
+        )
 
 
 def _plain(value: Any) -> bool:

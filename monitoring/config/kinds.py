@@ -14,7 +14,7 @@ from typing import Any, Callable, Mapping, Optional, Sequence
 from urllib.parse import urlsplit
 
 from monitoring.config.problems import did_you_mean, mask_urls
-from monitoring.durations import parse_duration
+from monitoring.durations import parse_duration, say
 from monitoring.settings import Secret
 
 Kind = Callable[[Any], Any]
@@ -97,7 +97,7 @@ def duration(low: float = 0.0, *, optional: bool = False, never: bool = False) -
             return math.inf
         seconds = parse_duration(value)
         if seconds < low:
-            raise ValueError(f"must be at least {low:g} seconds")
+            raise ValueError("must be at least " + (say(low) if low > 60 else f"{low:g} seconds"))
         return seconds
 
     return parse
@@ -213,14 +213,18 @@ def address(value: Any) -> str:
     return found
 
 
-def endpoint(value: Any) -> tuple[str, int]:
-    """`host:port` of a Sentinel, or a (host, port) pair; the port may be left out (26379)."""
-    if isinstance(value, (list, tuple)) and len(value) == 2:
-        return host(value[0]), port(value[1])
-    name, colon, number_ = str(value).strip().rpartition(":")
-    if not colon:
-        return host(number_), 26379
-    return host(name), port(number_)
+def endpoint(usual: Optional[int] = None) -> Kind:
+    """`host:port`, or a (host, port) pair; the port may be left out if there is a `usual` one."""
+
+    def parse(value: Any) -> tuple[str, int]:
+        if isinstance(value, (list, tuple)) and len(value) == 2:
+            return host(value[0]), port(value[1])
+        name, colon, number_ = str(value).strip().rpartition(":")
+        if not colon and usual is None:
+            raise ValueError("write host:port, such as node-1:6379")
+        return (host(name), port(number_)) if colon else (host(number_), usual or 0)
+
+    return parse
 
 
 def percent(value: Any) -> float:

@@ -59,6 +59,11 @@ def _pairs(values: Values) -> Iterator[Problem]:
     if values["CONJUR_AUTHN_API_KEY"] and not values["CONJUR_AUTHN_LOGIN"]:
         cure = "CONJUR_AUTHN_API_KEY needs the login it belongs to, such as host/monitoring"
         yield _problem(values, ("CONJUR_AUTHN_LOGIN",), cure)
+    if values["CONJUR_AUTHN_LOGIN"] and not (
+        values["CONJUR_AUTHN_API_KEY"] or values["CONJUR_JWT_FILE"]
+    ):
+        cure = "CONJUR_AUTHN_LOGIN needs its key, or CONJUR_JWT_FILE to log in with"
+        yield _problem(values, ("CONJUR_AUTHN_API_KEY",), cure)
     if values["REDIS_CLUSTER"] and values["REDIS_SENTINELS"]:
         yield _problem(values, ("REDIS_SENTINELS",), "use REDIS_CLUSTER or Sentinels, not both")
     if values["REDIS_CLUSTER"] and values["REDIS_DB"]:

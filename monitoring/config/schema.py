@@ -79,6 +79,17 @@ _SERVICE: dict[str, Node] = {
     ),
 }
 
+
+def _cluster(value: Any) -> Any:
+    """True, False, or nodes of the cluster as a tuple of (host, port)."""
+    if isinstance(value, (list, tuple)) or (isinstance(value, str) and ":" in value):
+        return k.items(k.endpoint(), least=1)(value)
+    try:
+        return k.flag(value)
+    except ValueError:
+        raise ValueError("write True, False, or nodes such as ['node-1:6379']") from None
+
+
 _REDIS: dict[str, Node] = {
     "REDIS_HOST": leaf(k.host, "Host name of Redis", "REDIS_HOST"),
     "REDIS_PORT": leaf(k.port, "Port of Redis", "REDIS_PORT"),
@@ -88,10 +99,12 @@ _REDIS: dict[str, Node] = {
     "REDIS_SSL": leaf(k.flag, "TLS to Redis and its Sentinels", "REDIS_SSL"),
     "REDIS_CA_FILE": leaf(k.path, "CA file of Redis", "REDIS_CA_FILE"),
     "REDIS_SENTINELS": leaf(
-        k.items(k.endpoint), "Sentinels as host:port,host:port", "REDIS_SENTINELS"
+        k.items(k.endpoint(26379)), "Sentinels as host:port,host:port", "REDIS_SENTINELS"
     ),
     "REDIS_MASTER": leaf(k.text(empty=False), "Name the Sentinels know it by", "REDIS_MASTER"),
-    "REDIS_CLUSTER": leaf(k.flag, "Redis Cluster; REDIS_HOST is one of it", "REDIS_CLUSTER"),
+    "REDIS_CLUSTER": leaf(
+        _cluster, "Redis Cluster: some nodes as host:port,host:port, or True", "REDIS_CLUSTER"
+    ),
     "REDIS_PREFER_REPLICAS": leaf(k.flag, "Scan replicas rather than primaries"),
 }
 
@@ -231,6 +244,8 @@ SETTINGS = Table(
         **_KEEPING,
     }
 )
+#: Names that say what is asked and how; `--debug` shows them.
+CONNECTIONS = (*_SERVICE, *_REDIS, *_CONJUR, "MONITORING_CLIENT_ID", "PROMETHEUS_URL")
 _OVERRIDES = Table({name: n for name, n in SETTINGS.keys.items() if name != "MONITORING_ENV"})
 #: What a file may hold: the settings, and overrides of them for one environment each.
 SCHEMA = Table(

@@ -12,6 +12,7 @@ import ssl
 import time
 from typing import Any, List, Optional
 
+from monitoring.http.reply import say_size
 from monitoring.http.resolver import RESOLVER, Address, LookupFailed
 from monitoring.model import Fault
 
@@ -51,12 +52,23 @@ class TimedSocket:
     the first and the newest byte received since the last `restart()`; None: none yet.
     They are taken right beside the system call: what our own interpreter does before and after
     (headers, JSON, waiting for its lock) is not the server's response time.
+    `most`: bytes that may come in answer to one send, all of which a parser above may keep in
+    memory; more raise WireFault (too_large). None: whoever reads counts for himself.
     """
 
-    def __init__(self, sock: Any, deadline: Deadline, *, renewing: bool = False) -> None:
+    def __init__(
+        self,
+        sock: Any,
+        deadline: Deadline,
+        *,
+        renewing: bool = False,
+        most: Optional[int] = None,
+    ) -> None:
         self._sock = sock
         self._deadline = deadline
         self._renewing = renewing
+        self._most = most
+        self._count = 0
         self._limit: Optional[float] = None
         self._references = 0
         self._closing = False
@@ -91,15 +103,20 @@ class TimedSocket:
         """Send everything within the deadline."""
         if self._renewing:
             self._deadline.renew()
+            self._count = 0
         self._arm()
         if self.sent_at is None:
             self.sent_at = time.perf_counter()
         self._sock.sendall(data, *flags)
 
-    def _received(self, at: float) -> None:
+    def _received(self, size: int) -> None:
+        self.last_at = time.perf_counter()
         if self.first_at is None:
-            self.first_at = at
-        self.last_at = at
+            self.first_at = self.last_at
+        self._count += size
+        if self._most is not None and self._count > self._most:
+            self._sock.close()  # the rest may be gigabytes
+            raise WireFault("too_large", f"more than {say_size(self._most)}")
 
     def recv(self, size: int, *flags: int) -> bytes:
         """As socket.recv, within the deadline."""
@@ -109,7 +126,7 @@ class TimedSocket:
             return held[:size]
         self._arm()
         data: bytes = self._sock.recv(size, *flags)
-        self._received(time.perf_counter())
+        self._received(len(data))
         return data
 
     def recv_into(self, buffer: Any, *size: int) -> int:
@@ -120,7 +137,7 @@ class TimedSocket:
             return len(data)
         self._arm()
         count: int = self._sock.recv_into(buffer, *size)
-        self._received(time.perf_counter())
+        self._received(count)
         return count
 
     def pending(self) -> int:
@@ -140,7 +157,7 @@ class TimedSocket:
             return False
         except OSError:
             return True
-        self._received(time.perf_counter())
+        self._received(len(self._held))
         return True
 
     def makefile(self, mode: str = "rb", *_: Any, **__: Any) -> io.BufferedReader:

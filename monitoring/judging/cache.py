@@ -12,6 +12,7 @@ from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
 from monitoring.judging.common import (
     CRITICAL,
     OK,
+    UNKNOWN,
     WARNING,
     Call,
     Context,
@@ -106,13 +107,16 @@ def _node_call(node: Mapping[str, Any], mode: str) -> Call:
     fault: Optional[Fault] = node.get("fault")
     if fault is not None:
         call = _fault_call(fault)
-        return (
-            call if mode == "single" else replace(call, message=f"{node['name']}: {call.message}")
-        )
+        return call if mode == "single" else replace(call, message=_placed(node, call.message))
     info = node.get("info") or {}
     for call in _info_calls(info, node, mode):
         return call
     return Call(OK, True)
+
+
+def _placed(node: Mapping[str, Any], sentence: str) -> str:
+    """The sentence with the node's name before it, unless it holds it."""
+    return sentence if node["name"] in sentence else f"{node['name']}: {sentence}"
 
 
 def _fault_call(fault: Fault) -> Call:
@@ -127,6 +131,10 @@ def _fault_call(fault: Fault) -> Call:
 def _info_calls(info: Mapping[str, Any], node: Mapping[str, Any], mode: str) -> Iterator[Call]:
     """What a server that answers PING says of its own troubles."""
     name = node["name"]
+    # Sentinels answer PING too; Valkey has another word for the field.
+    if "sentinel" in (_field(info, "redis_mode"), _field(info, "server_mode")):
+        sentence = f"{name} is a Sentinel and not the cache: name it in REDIS_SENTINELS instead"
+        yield Call(UNKNOWN, None, sentence, "config")
     if number(info.get("loading")):
         yield Call(WARNING, True, f"{name} is loading its data set", "loading")
     if _field(info, "master_link_status") == "down":
@@ -147,9 +155,17 @@ def _topology_calls(facts: Mapping[str, Any], deciding: Iterable[Call]) -> List[
         failed = number((facts.get("cluster") or {}).get("cluster_slots_fail"))
         lost = f", {failed:.0f} slots lost" if failed else ""
         calls.append(Call(CRITICAL, False, f"the cluster says {clean(state)}{lost}", "clusterdown"))
+    fellows = (number((facts.get("cluster") or {}).get("cluster_known_nodes")) or 1) - 1
+    if facts.get("mode") == "single" and fellows > 0:
+        sentence = f"is part of a cluster, and its {fellows:.0f} other nodes are not watched"
+        calls.append(Call(WARNING, True, f"{sentence}: set REDIS_CLUSTER", "config"))
     sentinel = facts.get("sentinel") or {}
     if sentinel.get("quorum_ok") is False:
         sentence = "the sentinels have no quorum: nobody would take over for a lost primary"
+        calls.append(Call(WARNING, all(c.up for c in deciding), sentence))
+    silent = (number(sentinel.get("asked")) or 0) - (number(sentinel.get("answering")) or 0)
+    if silent > 0:
+        sentence = f"{silent:.0f} of {sentinel['asked']} sentinels do not answer"
         calls.append(Call(WARNING, all(c.up for c in deciding), sentence))
     return calls
 
@@ -241,14 +257,13 @@ def _node_details(node: Mapping[str, Any]) -> Iterator[Tuple[str, Any]]:
         yield "slowest_commands", [f"{clean(name)} {ms:.1f} ms" for name, ms in node["slow"]]
 
 
-def _blind(reading: Reading) -> Iterator[str]:
+def _blind(reading: Reading) -> Iterator[Fault]:
     """What could not be looked at although the server answers."""
     yield from reading.facts.get("blind", ())
     for node in reading.facts.get("nodes", ()):
         fault = node.get("info_fault")
         if fault is not None and node.get("fault") is None:
-            said = fault.message
-            yield said if node["name"] in said else f"{node['name']}: {said}"
+            yield Fault(fault.kind, _placed(node, fault.message))
 
 
 def _field(info: Optional[Mapping[str, Any]], name: str) -> str:

@@ -65,14 +65,14 @@ class Context:
 @dataclass(frozen=True)
 class Judged:
     """Everything one reading says. `counters` and `proofs` are to be remembered for the next
-    cycle; `blind` names what could not be looked at although the component itself answered."""
+    cycle; `blind` says what could not be looked at although the component itself answered."""
 
     component: Component
     measurements: Tuple[Measurement, ...] = ()
     findings: Tuple[Finding, ...] = ()
     counters: Mapping[str, float] = field(default_factory=dict)
     proofs: Mapping[str, Proof] = field(default_factory=dict)
-    blind: Tuple[str, ...] = ()
+    blind: Tuple[Fault, ...] = ()
 
 
 # What a fault means: (severity, up). Callers who cannot connect have no service; one who is let

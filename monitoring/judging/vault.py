@@ -74,7 +74,7 @@ def _own_word(health: Mapping[str, Any]) -> Call:
     said = "; ".join(clean(m) for m in health.get("messages", ())[:5])
     because = f": {said}" if said else ""
     if health.get("ok") is False:
-        return Call(CRITICAL, False, f"says that it is not ok{because}")
+        return Call(CRITICAL, False, f"is not ok{because}")
     if health.get("ok") is None:
         sentence = f"answers, but does not say whether it is ok{because}"
         return Call(UNKNOWN, None, sentence, "body")
@@ -83,7 +83,7 @@ def _own_word(health: Mapping[str, Any]) -> Call:
     if health.get("stale"):
         sentence = "is a follower that no longer receives changes, and serves old data"
         return Call(WARNING, True, f"{sentence}{because}")
-    return Call(OK, True, "says that it is ok")
+    return Call(OK, True, f"says that it is ok{because}")
 
 
 def _access(step: str, fault: Fault, status: Optional[int]) -> Call:

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar
 
 from monitoring.cache.faults import RedisFault
+from monitoring.cache.topology import Node
 from monitoring.model import Fault, Reading
 from monitoring.probing.kit import Live
-from monitoring.redis_client import Cache, Node
+from monitoring.redis_client import Cache
 from monitoring.settings import RedisSettings
 
 NAME = "redis-cache"
@@ -37,7 +38,8 @@ def _read(cache: Cache, settings: RedisSettings, at: float) -> Reading:
     nodes = _ask_nodes(cache, cache.nodes())
     facts: Dict[str, Any] = {"mode": mode_of(settings), "nodes": nodes}
     if any(node["fault"] is None for node in nodes):
-        facts.update(_topology(cache, settings))
+        clustered = settings.cluster or any(_says_cluster(node) for node in nodes)
+        facts.update(_topology(cache, settings, clustered))
     return Reading(NAME, at, _seconds(nodes), facts)
 
 
@@ -66,12 +68,17 @@ def _node(cache: Cache, node: Node) -> Mapping[str, Any]:
     return row
 
 
-def _topology(cache: Cache, settings: RedisSettings) -> Dict[str, Any]:
+def _says_cluster(node: Mapping[str, Any]) -> bool:
+    info = node["info"] or {}
+    return "cluster" in (info.get("redis_mode"), info.get("server_mode"))
+
+
+def _topology(cache: Cache, settings: RedisSettings, clustered: bool) -> Dict[str, Any]:
     """What the cluster or the sentinels say, and who we are; what is refused goes to `blind`."""
     facts: Dict[str, Any] = {}
-    blind: List[str] = []
+    blind: List[Fault] = []
     asked: Dict[str, Callable[[], Any]] = {"user": cache.whoami}
-    if settings.cluster:
+    if clustered:
         asked["cluster"] = cache.cluster_info
     if settings.sentinels:
         asked["sentinel"] = cache.sentinel_info
@@ -79,7 +86,7 @@ def _topology(cache: Cache, settings: RedisSettings) -> Dict[str, Any]:
         facts[name], fault = _try(ask)
         # ACL WHOAMI is a nicety: servers before version 6 lack it, strict users may not ask it.
         if fault is not None and name != "user":
-            blind.append(fault.message)
+            blind.append(fault)
     return {**facts, "blind": tuple(blind)}
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Iterable, List, Mapping, Optional
+from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring.durations import say
-from monitoring.service_levels import ServiceLevel, SlaReport
+from monitoring.service_levels import BURN_WINDOWS, ServiceLevel, SlaReport
 from monitoring.timestamps import iso
 
 _HEADER = (
-    *("component", "target", "availability", "down (min)", "budget left", "burn 1h", "6h", "3d"),
+    *("component", "target", "up", "down min", "budget left", "burn 1h", "6h", "3d"),
     *("unknown", "verdict"),
 )
 _NOTE = (
-    "Unknown is time in which nobody looked: it counts neither as up nor as down. "
-    "Budgets are of the watched time."
+    "Unknown is time in which nobody looked: it counts neither as up nor as down.",
+    "Budgets are of the watched time.",
 )
 
 
@@ -48,12 +48,22 @@ def _row_json(row: ServiceLevel) -> Mapping[str, Any]:
 
 
 def as_text(report: SlaReport) -> str:
-    """A table for the terminal, with a line of why for each row that is not met."""
-    rows = [list(_HEADER), *map(_cells, report.rows)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-    lines = [f"Service levels, {_period(report)}", ""]
-    lines += ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
-    return "\n".join([*lines, "", *_reasons(report.rows), _NOTE])
+    """Two tables of at most 80 columns, what was seen and how fast budgets burn, with a line of
+    why for each row that is not met."""
+    levels = [_HEADER[:5] + _HEADER[8:], *(_levels(row) for row in report.rows)]
+    burning = [("burn rate", *BURN_WINDOWS), *((r.component, *_burn(r)) for r in report.rows)]
+    lines = [f"Service levels, {_period(report)}", "", *_table(levels), "", *_table(burning)]
+    return "\n".join([*lines, "", *_reasons(report.rows), *_NOTE])
+
+
+def _levels(row: ServiceLevel) -> Tuple[str, ...]:
+    cells = _cells(row)
+    return (*cells[:5], *cells[8:])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> List[str]:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
 
 
 def as_markdown(report: SlaReport) -> str:
@@ -62,7 +72,7 @@ def as_markdown(report: SlaReport) -> str:
     lines = [f"# Service levels, {_period(report)}", ""]
     lines += [f"| {' | '.join(row)} |" for row in rows]
     reasons = [f"- {line}" for line in _reasons(report.rows)]
-    return "\n".join([*lines, "", *reasons, *([""] if reasons else []), _NOTE])
+    return "\n".join([*lines, "", *reasons, *([""] if reasons else []), *_NOTE])
 
 
 FORMATS: Mapping[str, Callable[[SlaReport], str]] = {
@@ -80,6 +90,10 @@ def _reasons(rows: Iterable[ServiceLevel]) -> List[str]:
     return [f"{row.component}: {row.why}" for row in rows if row.verdict != "met"]
 
 
+def _burn(row: ServiceLevel) -> Tuple[str, ...]:
+    return tuple(_times(row.burn.get(window)) for window in BURN_WINDOWS)
+
+
 def _cells(row: ServiceLevel) -> List[str]:
     watched = row.span.availability is not None
     return [
@@ -88,7 +102,7 @@ def _cells(row: ServiceLevel) -> List[str]:
         _percent(row.span.availability),
         f"{row.span.down / 60.0:.1f}" if watched else "-",
         _percent(row.budget_left_ratio, digits=1),
-        *(_times(row.burn.get(window)) for window in ("1h", "6h", "3d")),
+        *_burn(row),
         _percent(row.span.unknown / row.span.seconds if row.span.seconds else None, digits=1),
         row.verdict.replace("_", " "),
     ]

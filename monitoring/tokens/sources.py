@@ -92,6 +92,7 @@ def take_census(
     except RedisFault as error:
         return Census(rules, time.monotonic() - started, fault=error.fault)
     seconds = time.monotonic() - started
+    _log.debug("scan: %d keys of %d nodes in %.3f s", report.seen, len(nodes), seconds)
     if report.faults and not report.seen:
         return Census(rules, seconds, fault=report.faults[0][1])
     return Census(rules, seconds, report, stats.result())

@@ -71,7 +71,7 @@ def read_enterprise(body: Mapping[str, Any], reply: Reply) -> ConjurHealth:
     ok = claimed
     if claimed and reply.status >= 500:
         ok = False
-        messages.insert(0, f"answers {reply.status} and says ok")
+        messages.insert(0, f"it answers {reply.status}, whatever its body says")
     return ConjurHealth(
         edition="enterprise" if claimed is not None else "unknown",
         ok=ok,

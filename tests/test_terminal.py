@@ -1,0 +1,78 @@
+"""What a person at a terminal sees: at 80 columns, at 40, and with what strangers send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from monitoring import terminal
+from monitoring.model import Alert, AlertKey, AlertRow, Component, Outcome, Severity
+
+LONG = "no login is possible: 127.0.0.1:38323 refused the connection: nothing listens there"
+DOWN = Component("authentication-flow", Severity.CRITICAL, False, None, "refused", LONG)
+UP = Component("redis-cache", Severity.OK, True, 0.0439, None, "answers")
+
+
+def outcome(*components: Component, alerts: tuple[AlertRow, ...] = ()) -> Outcome:
+    return Outcome(
+        *("health_check", "test", "1.0.0", 1_700_000_000.0),
+        seconds=0.1,
+        components=components,
+        alerts=alerts,
+    )
+
+
+def shown(monkeypatch: Any, capsys: Any, width: int, *what: Component, **more: Any) -> str:
+    monkeypatch.setenv("COLUMNS", str(width))
+    terminal.show(outcome(*what, alerts=more.pop("alerts", ())), **more)
+    said: str = capsys.readouterr().out
+    assert all(len(line) <= width for line in said.splitlines()), said
+    return said
+
+
+@pytest.mark.parametrize("width", [36, 48, 71, 80, 120, 200])
+def test_words_stay_whole_at_every_width(monkeypatch: Any, capsys: Any, width: int) -> None:
+    said = shown(monkeypatch, capsys, width, DOWN, UP)
+    for word in ("authentication-flow", "critical", "down", "redis-cache", "0.04 ms", "possible:"):
+        assert word in said, said
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [(None, "-"), (0.0439, "0.04 ms"), (3.456, "3.46 ms"), (51.94, "51.9 ms"), (1511, "1,511 ms")],
+)
+def test_response_times_are_for_people(
+    monkeypatch: Any, capsys: Any, milliseconds: float | None, text: str
+) -> None:
+    component = Component("payment-eapi", Severity.OK, True, milliseconds, None, "says UP")
+    assert f" {text} " in shown(monkeypatch, capsys, 80, component)
+
+
+def test_details_are_lines_and_no_dicts(monkeypatch: Any, capsys: Any) -> None:
+    details = {
+        "phases_ms": {"dns": 0.1, "connect": None},
+        "nodes": {"a:1": {"role": "primary", "slow": []}, "b:1": {"role": "replica"}},
+        "chain": [{"subject": "x"}, {"subject": "y"}],
+        "messages": ["one", "two"],
+    }
+    component = Component("redis-cache", Severity.OK, True, 1.0, None, "answers", details)
+    said = shown(monkeypatch, capsys, 80, component, verbose=True)
+    for line in (
+        *("  phases_ms: dns 0.1, connect -", "  nodes:", "    a:1: role primary, slow none"),
+        *("    b:1: role replica", "  chain:", "    2: subject y", "  messages: one, two"),
+    ):
+        assert line in said.splitlines(), said
+    assert "{" not in said
+
+
+def test_markup_and_control_characters_of_strangers_are_text(monkeypatch: Any, capsys: Any) -> None:
+    nasty = Component("payment-eapi", Severity.WARNING, True, 1.0, None, "[red]says [/nope] x")
+    assert "[red]says [/nope]" in shown(monkeypatch, capsys, 80, nasty)
+
+
+def test_an_alert_names_its_component_once(monkeypatch: Any, capsys: Any) -> None:
+    key = AlertKey("test", "health_check", "redis-cache", "health_status")
+    alert = Alert(key, Severity.CRITICAL, "redis-cache is down: no answer", value=0.0)
+    said = shown(monkeypatch, capsys, 80, UP, alerts=(AlertRow(alert, "firing"),))
+    assert "alert firing: redis-cache is down: no answer" in said
