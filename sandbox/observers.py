@@ -134,6 +134,7 @@ def find(*names: str) -> Optional[str]:
 
 def hurried(text: str) -> str:
     """Rules that hold for seconds instead of minutes: a demo is short."""
+    text = re.sub(r"^(\s*for: )\d+s$", r"\g<1>1s", text, flags=re.MULTILINE)
     return re.sub(r"^(\s*for: \d+)m$", r"\1s", text, flags=re.MULTILINE)
 
 

@@ -88,6 +88,62 @@ def test_a_wrong_rule_is_found(tmp_path: Path) -> None:
     assert "PaymentApiAuthenticationProof" in done.stdout + done.stderr
 
 
+#: Half a minute between scrapes, as prometheus.yml has it; a minute between cycles.
+SCRAPES = "30s"
+TIMESTAMPS = 'payment_api_last_cycle_timestamp_seconds{environment="prod",script="health_check"}'
+
+
+def watched(bad_scrapes: int) -> list[dict[str, str]]:
+    """An hour of conjur-vault (99.99 %), then it is down for so many scrapes, then it is up."""
+    labels = 'environment="prod",component="conjur-vault"'
+    clock = " ".join(f"{minute * 60} {minute * 60}" for minute in range(90))
+    return [
+        {"series": f"payment_api_health_status{{{labels}}}",
+         "values": f"1x119 0x{bad_scrapes - 1} 1x40"},
+        {"series": f"payment_api_sla_target_ratio{{{labels}}}", "values": "0.9999x180"},
+        {"series": TIMESTAMPS, "values": clock},
+    ]  # fmt: skip
+
+
+@pytest.mark.prometheus
+@needs_promtool
+@pytest.mark.parametrize(
+    ("bad_scrapes", "told"),
+    [(2, set()), (3, set()), (4, {"PaymentApiErrorBudgetBurnRate", "PaymentApiHealthStatus"})],
+    ids=["one failed probe", "one slow failed probe", "two failed probes"],
+)
+def test_one_failed_probe_wakes_nobody_though_it_is_scraped_twice(
+    bad_scrapes: int, told: set[str], tmp_path: Path
+) -> None:
+    critical = 'ALERTS{alertstate="firing",severity="critical",component="conjur-vault"}'
+    samples = [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in sorted(told)]
+    test = {
+        "interval": SCRAPES,
+        "input_series": watched(bad_scrapes),
+        "promql_expr_test": [
+            {
+                "expr": f"group by (alertname) (max_over_time({critical}[10m]))",
+                "eval_time": "68m",
+                "exp_samples": samples,
+            }
+        ],
+    }
+    names = ("recording", "error-budgets", "availability")
+    files = [str(HERE / "rules" / f"{name}.yml") for name in names]
+    content = {"rule_files": files, "evaluation_interval": SCRAPES, "tests": [test]}
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump(content))
+    done = run("promtool", "test", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_run_from_cron_is_not_called_stale_between_two_runs(settings: Settings) -> None:
+    """With the textfile collector the page of the last run is read until the next one."""
+    for rule in build.groups_of_rules(settings)["monitor"]:
+        if rule.alert == "PaymentApiCycleStale":
+            assert float(rule.expr.rpartition(" ")[2]) > 2 * settings.run.cron_interval
+
+
 def test_every_rule_is_proven_silent_firing_and_over(settings: Settings) -> None:
     for name, rules in build.groups_of_rules(settings).items():
         proofs = load(HERE / "tests" / f"{name}.yml")["tests"]

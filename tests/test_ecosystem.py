@@ -126,8 +126,8 @@ def left_sides(expr: str) -> list[str]:
     """An alert's expression without its limits: what it looks at. That there is an alert is the
     rule tests' matter, that there is something to judge is this one's."""
     bare = re.sub(r"\s*(==|!=|>=|<=|>|<)\s*[\d.e+-]+", "", expr)
-    bare = re.sub(r"\babsent\((.*)\)", r"\1", bare)
-    return [part for text in bare.split(" unless ") for part in text.split(" and ")]
+    bare = re.sub(r"\babsent_over_time\((.*)\[\w+\]\)", r"\1", bare)
+    return re.split(r" unless | or | and (?:on \([^)]*\) )?", bare)
 
 
 def rules(world: World) -> list[dict[str, Any]]:

@@ -36,19 +36,21 @@ class _Dumper(yaml.SafeDumper):
 
 def groups_of_rules(settings: Settings) -> Mapping[str, Sequence[Rule]]:
     """File name (without .yml) -> its alert rules."""
-    deadline = settings.run.cycle_deadline
+    run = settings.run
     return {
         "thresholds": tuple(thresholds.rules(settings.thresholds)),
         "availability": tuple(availability.rules()),
         "error-budgets": tuple(availability.burns()),
         "security": tuple(security.rules()),
-        "monitor": tuple(monitor.rules(settings.run.intervals, deadline)),
+        "monitor": tuple(monitor.rules(run.intervals, run.cron_interval, run.cycle_deadline)),
     }
 
 
 def as_dict(rule: Rule, runbooks: str, dashboards: str) -> dict[str, Any]:
     """The rule as Prometheus reads it."""
-    hold = {"for": f"{rule.hold}m"} if rule.hold else {}
+    whole = rule.hold == int(rule.hold)
+    held = f"{rule.hold:.0f}m" if whole else f"{rule.hold * 60:.0f}s"
+    hold = {"for": held} if rule.hold else {}
     return {
         "alert": rule.alert,
         "expr": rule.expr,
