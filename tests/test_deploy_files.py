@@ -390,6 +390,20 @@ def test_every_script_runs_in_either_way() -> None:
         assert run == [f"{script}.py" for script in SCRIPTS]
 
 
+@pytest.mark.parametrize(("status", "fails"), [(0, 0), (1, 0), (2, 0), (3, 1), (137, 1)])
+def test_a_finding_does_not_fail_the_job_but_blindness_does(
+    status: int, fails: int, tmp_path: Path
+) -> None:
+    """As the container's shell runs it, with a script that ends so."""
+    (tmp_path / "python").write_text(f"#!/bin/sh\necho $@ > {tmp_path}/said\nexit {status}\n")
+    (tmp_path / "python").chmod(0o755)
+    container = next(pod for name, pod in pods() if name == "cronjobs.yml")["containers"][1]
+    words = [*container["command"], *container["args"]]
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    assert subprocess.run(words, env=env, timeout=30, check=False).returncode == fails
+    assert (tmp_path / "said").read_text() == "token_usage_metrics.py --single-run\n"
+
+
 def test_the_pod_monitor_finds_pods_and_ports() -> None:
     monitor = documents("kubernetes", "podmonitor.yml")[0]
     deployment = documents("kubernetes", "exporters.yml")[0]

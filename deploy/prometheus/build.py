@@ -1,6 +1,6 @@
 """Writes rules/*.yml and tests/*.yml: `python -m deploy.prometheus.build [--check]`.
 
-Thresholds and intervals are those of your configuration (config.py and the rest), so build anew
+The same rules go to ../kubernetes/prometheusrule.yml, for the Prometheus Operator. Thresholds and intervals are those of your configuration (config.py and the rest), so build anew
 after changing them; `--runbooks URL` says where docs/runbooks can be read.
 """
 
@@ -22,6 +22,15 @@ from monitoring.settings import Settings
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 MADE = "# Made by `python -m deploy.prometheus.build` from the metric catalogue and config.py.\n"
+OPERATOR = "../kubernetes/prometheusrule.yml"
+_FOR_OPERATOR = {
+    "apiVersion": "monitoring.coreos.com/v1",
+    "kind": "PrometheusRule",
+    "metadata": {
+        "name": "payment-api-monitoring",
+        "labels": {"app.kubernetes.io/name": "payment-api-monitoring"},
+    },
+}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -73,6 +82,8 @@ def files(settings: Settings, runbooks: str = "") -> dict[str, str]:
         dicts = [as_dict(rule, runbooks, settings.alerts.dashboards) for rule in rules]
         made[f"rules/{name}.yml"] = {"groups": [{"name": f"payment-api-{name}", "rules": dicts}]}
         made[f"tests/{name}.yml"] = promtool_tests(name, list(zip(rules, dicts)))
+    groups = [g for path in made if path.startswith("rules/") for g in made[path]["groups"]]
+    made[OPERATOR] = {**_FOR_OPERATOR, "spec": {"groups": groups}}
     return {path: MADE + _yaml(content) for path, content in made.items()}
 
 

@@ -35,7 +35,7 @@ def groups() -> list[dict[str, Any]]:
     """The recording rules. Two groups, since the second reads what the first records."""
     return [
         {
-            "name": "payment-api-availability",
+            "name": "payment-api-ratios",
             "rules": [rule for window in WINDOWS for rule in _availability(window)],
         },
         {"name": "payment-api-budgets", "rules": list(_budgets())},
