@@ -1,7 +1,8 @@
 """Writes rules/*.yml and tests/*.yml: `python -m deploy.prometheus.build [--check]`.
 
-The same rules go to ../kubernetes/prometheusrule.yml, for the Prometheus Operator. Thresholds and intervals are those of your configuration (config.py and the rest), so build anew
-after changing them; `--runbooks URL` says where docs/runbooks can be read.
+The same rules go to ../kubernetes/prometheusrule.yml, for the Prometheus Operator. Thresholds and
+intervals are those of your configuration (config.py and the rest), so build anew after changing
+them; `--runbooks URL` says where docs/runbooks can be read.
 """
 
 from __future__ import annotations
