@@ -9,9 +9,11 @@ import os
 import pwd
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any, Iterator, Mapping
@@ -330,6 +332,33 @@ def test_compose_mounts_what_exists_and_is_read_only() -> None:
             assert service["cap_drop"] == ["ALL"], name
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), port
+
+
+def test_alertmanager_sees_its_own_secrets_alone() -> None:
+    services = documents("container", "compose.yml")[0]["services"]
+    mounted = [volume.split(":")[0] for volume in services["alertmanager"]["volumes"]]
+    assert "./secrets/alertmanager" in mounted
+    assert "./secrets" not in mounted
+    named = set(
+        re.findall(r"/etc/alertmanager/secrets/([\w-]+)", text("alertmanager", "alertmanager.yml"))
+    )
+    assert all(name in text("container", "compose.yml") for name in named)
+
+
+@pytest.mark.parametrize("ended", ["one exporter", "the container"])
+def test_the_demo_ends_as_a_whole(ended: str, tmp_path: Path) -> None:
+    """Its shell script, with sleepers instead of exporters: none outlives the others."""
+    (tmp_path / "python").write_text("#!/bin/sh\necho $$ >> pids\nexec sleep 60\n")
+    (tmp_path / "python").chmod(0o755)
+    words = ["sh", str(DEPLOY / "container" / "demo.sh")]
+    shell = subprocess.Popen(words, cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    pids = tmp_path / "pids"
+    while not pids.exists() or len(pids.read_text().split()) < 3:
+        time.sleep(0.05)
+    running = [int(pid) for pid in pids.read_text().split()]
+    os.kill(running[1] if ended == "one exporter" else shell.pid, signal.SIGTERM)
+    assert shell.wait(20) == 1
+    assert not any(Path(f"/proc/{pid}").exists() for pid in running)
 
 
 def test_every_setting_that_deploy_names_exists() -> None:
