@@ -175,6 +175,12 @@ HUSHED = [
         True,
     ),
     (
+        "a login that waits for a dead cache is slow",
+        DOWN,
+        {**SLOW, "component": "authentication-flow", "severity": "critical"},
+        True,
+    ),
+    (
         "no login without EAPI",
         {**DOWN, "component": "payment-eapi"},
         {**DOWN, "component": "authentication-flow"},
