@@ -37,13 +37,16 @@ _CLOCK = ("0+60", "0+60")  # runs on, whatever is wrong
 
 
 def burns() -> Iterator[Rule]:
-    """Error budgets. The long window says that it matters, the short one that it still goes on."""
+    """Error budgets. The long window says that it matters, the short one that it still goes on.
+
+    A page is for what nobody was told of yet: probes that fail now and then. An outage is told as
+    such, and would page a second time when it is over and its budget still burns."""
     texts = advice.for_threshold("availability.error_budget_burn_rate")
     for severity, long, short, rate in BURNS:
         yield Rule(
             alert="PaymentApiErrorBudgetBurnRate",
             expr=f"{recording.burn(long)} > {rate:g} and {recording.burn(short)} > {rate:g}"
-            f" and {recording.down(long)} >= {_TWO_CYCLES}",
+            f" and {recording.down(long)} >= {_TWO_CYCLES}{_untold(short)}",
             severity=severity,
             category="availability",
             component="",
@@ -57,6 +60,12 @@ def burns() -> Iterator[Rule]:
             dashboard=texts.dashboard,
             proof=_burn_proof(long),
         )
+
+
+def _untold(short: str) -> str:
+    if short not in recording.TOLD:
+        return ""
+    return f" unless on (environment, component) {recording.told(short)}"
 
 
 def _burn_proof(window: str) -> Proof:

@@ -11,6 +11,8 @@ WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 #: Windows whose bad cycles are counted, so that one failed probe wakes nobody.
 COUNTED = ("1h", "6h", "1d", "3d")
 _CYCLES = 'changes(payment_api_last_cycle_timestamp_seconds{script="health_check"}'
+#: Windows after an outage in which it still burns its budget, short of those of a note by day.
+TOLD = ("5m", "30m")
 _STATUS, _SYSTEM = "payment_api_health_status", "payment_api_system_up"
 _TARGET = "max by (environment, component) (payment_api_sla_target_ratio)"
 
@@ -31,6 +33,11 @@ def down(window: str) -> str:
     return f"component:payment_api_down:cycles_{window}"
 
 
+def told(window: str) -> str:
+    """Name of the record: 1 where the component was told of as down within the window."""
+    return f"component:payment_api_told_down:{window}"
+
+
 def groups() -> list[dict[str, Any]]:
     """The recording rules. Two groups, since the second reads what the first records."""
     return [
@@ -39,6 +46,7 @@ def groups() -> list[dict[str, Any]]:
             "rules": [rule for window in WINDOWS for rule in _availability(window)],
         },
         {"name": "payment-api-budgets", "rules": list(_budgets())},
+        {"name": "payment-api-told", "rules": list(_told())},
         {"name": "payment-api-rates", "rules": list(_rates())},
     ]
 
@@ -65,6 +73,18 @@ def _budgets() -> Iterator[dict[str, Any]]:
                 "record": down(window),
                 "expr": f"{share} * on (environment) group_left () {cycles}",
             }
+
+
+def _told() -> Iterator[dict[str, Any]]:
+    down = 'ALERTS{alertname="PaymentApiHealthStatus",alertstate="firing"}'
+    for window in TOLD:
+        latest = f"max_over_time({down}[{window}])"
+        yield {"record": told(window), "expr": f"max by (environment, component) ({latest})"}
+        yield {
+            "record": told(window),
+            "expr": f"max by (environment) ({latest})",
+            "labels": {"component": "overall"},
+        }
 
 
 def _rates() -> Iterator[dict[str, Any]]:
