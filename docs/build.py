@@ -23,6 +23,38 @@ INDEX_HEAD = """# Runbooks
 
 One page per kind of alert. Every alert links to its page; search here by its name.
 
+## Where to run the commands
+
+On the monitor's host, as the monitor, with its settings and what it remembers. A command of a page
+(here `health_check.py --alerts`: what fires, since when, who was told) runs
+
+```sh
+# systemd
+sudo systemd-run --pipe --quiet --wait -p User=payment-monitor \\
+  -p EnvironmentFile=-/etc/payment-api-monitoring/environment \\
+  -p Environment=MONITORING_STATE_DIR=/var/lib/payment-api-monitoring \\
+  /opt/payment-api-monitoring/.venv/bin/python /opt/payment-api-monitoring/health_check.py --alerts
+# Kubernetes (containers: health, tokens, credentials)
+kubectl -n monitoring exec deploy/payment-api-monitoring -c health -- \\
+  python health_check.py --alerts
+# compose (services: health-check, token-usage, credential-usage)
+docker compose -f deploy/container/compose.yml exec health-check python health_check.py --alerts
+# cron, or by hand
+cd /opt/payment-api-monitoring && sudo -u payment-monitor \\
+  env MONITORING_STATE_DIR=/var/lib/payment-api-monitoring .venv/bin/python health_check.py --alerts
+```
+
+A `--single-run` counts as a cycle and tells people what it finds; with `--no-alerts` it only
+looks. Running beside an exporter or a timer is safe: whoever comes second waits a moment.
+
+## Silences
+
+Each page ends with two: one for the scripts' own messages, one for Alertmanager. Both are for one
+alert of the page; for another put its name (`alertname`; as `metric` in small letters with
+underscores). `amtool silence query` and `amtool silence expire ID` show and end what is in force.
+
+## The pages
+
 | Alert | Page |
 |---|---|
 """

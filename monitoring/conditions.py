@@ -31,7 +31,7 @@ BLIND = "monitoring_blind"
 UP = "health_status"
 EXPIRY_STEPS = (30, 14, 7, 1)
 #: Units that a sentence needs; counted things are in the noun ("failed logins 12").
-_MEASURES = ("ms", "s", "%", "days", "x")
+MEASURES = ("ms", "s", "%", "days", "x")
 #: Alerts about expiries: they tell once per step instead of reminding.
 _EXPIRIES = ("availability.tls_certificate_days",)
 #: Whose failure explains which component's (DESIGN.md section 6).
@@ -178,7 +178,7 @@ def _from_verdict(verdict: Verdict, outcome: Outcome) -> Alert:
 def _verdict_sentence(verdict: Verdict, value: Optional[float], limit: Optional[float]) -> str:
     """`payment-eapi: response time 812 ms (critical from 500 ms)`."""
     threshold = THRESHOLDS.get(verdict.threshold)
-    unit = threshold.unit if threshold and threshold.unit in _MEASURES else ""
+    unit = threshold.unit if threshold and threshold.unit in MEASURES else ""
     what = advice.noun(verdict.threshold or _short(verdict.measurement.name))
     shown = "not known" if value is None else amount(value, unit)
     side = "up to" if threshold and threshold.worse == "lower" else "from"

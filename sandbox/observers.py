@@ -132,9 +132,14 @@ def find(*names: str) -> Optional[str]:
     return next((path for path in map(shutil.which, names) if path), None)
 
 
-def hurried(text: str) -> str:
-    """Rules that hold for seconds instead of minutes: a demo is short."""
-    return re.sub(r"^(\s*for: \d+)m$", r"\1s", text, flags=re.MULTILINE)
+def hurried(text: str, minute: float) -> str:
+    """Rules that hold for `minute` seconds instead of each minute: a demo is short."""
+
+    def shorter(found: re.Match[str]) -> str:
+        minutes = int(found[2]) / (60 if found[3] == "s" else 1)
+        return f"{found[1]}{max(1, round(minutes * minute))}s"
+
+    return re.sub(r"^(\s*for: )(\d+)([ms])$", shorter, text, flags=re.MULTILINE)
 
 
 class Alertmanager(Program):
@@ -186,7 +191,8 @@ def _at_once(route: dict[str, Any]) -> None:
 
 
 class Prometheus(Program):
-    """A real one with the rules of deploy/prometheus, scraping `targets` (host:port)."""
+    """A real one with the rules of deploy/prometheus, scraping `targets` (host:port). What must
+    last a minute must last `minute` seconds here."""
 
     def __init__(
         self,
@@ -196,11 +202,12 @@ class Prometheus(Program):
         alertmanager: str = "",
         environment: str = "demo",
         every: str = "1s",
+        minute: float = 1.0,
     ) -> None:
         home = folder / "prometheus"
         (home / "rules").mkdir(parents=True)
         for rules in (DEPLOY / "prometheus" / "rules").glob("*.yml"):
-            (home / "rules" / rules.name).write_text(hurried(rules.read_text()))
+            (home / "rules" / rules.name).write_text(hurried(rules.read_text(), minute))
         path = home / "prometheus.yml"
         config = self._config(targets, alertmanager, environment)
         config["global"] = {"scrape_interval": every, "evaluation_interval": every}

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional
 
 from sandbox import observers
-from sandbox.faults import FAULTS
 from sandbox.stack import Stack
 from sandbox.web import Answer, Request, Route, WebServer, json_answer, text_answer
 from sandbox.web_told import told
@@ -28,11 +27,27 @@ OUTPUTS = {
     "token_usage_metrics": "tokens.json",
     "credential_usage_metrics": "credentials.json",
 }
-#: Faults that can be switched on the page; all others with `python -m sandbox fault`.
-OFFERED = (
-    *("sapi-slow", "sapi-500", "redis-hang", "conjur-500", "auth-accepts-tampered"),
-    *("failures-burst", "rotation-stuck", "cache-no-ttl", "expiry-cliff"),
-)
+#: Faults that can be switched on the page, with what to look for; all others with
+#: `python -m sandbox fault`.
+OFFERED = {
+    "redis-hang": ("The cache hangs", "Down, told once; what hangs on it is not told beside it."),
+    "sapi-500": ("Payment-SAPI fails", "Down, and no login works from end to end."),
+    "sapi-slow": ("Payment-SAPI is slow", "Still up, so nobody is woken for it as down."),
+    "conjur-500": ("The vault fails", "Down, while cached credentials go on working."),
+    "failures-burst": ("Somebody guesses a secret", "One client's logins fail, by the second."),
+    "auth-accepts-tampered": ("Forged tokens are accepted", "The canary's proof, within a minute."),
+    "rotation-stuck": ("A rotation gets stuck", "Two secrets are valid for too long."),
+    "cache-no-ttl": ("Tokens never expire", "A writer forgets the expiry: token hygiene."),
+    "expiry-cliff": ("Tokens die together", "Their clients will all log in at once."),
+}
+#: So that a visitor sees the end of what he began: windows and rounds of a minute, not an hour.
+#: That SAPI's keys hold whole tokens is true of it, and accepted here: quiet is shown as quiet.
+HURRIED = {
+    "CANARY": {"proof_interval": "60s"},
+    "CREDENTIALS": {"failure_window": "2m"},
+    "TOKENS": {"accepted_findings": ["jwt_in_key"]},
+}
+_WORSE = ("info", "ok", "unknown", "warning", "critical")
 KEPT = 60  # response times per component that are drawn
 SHOWN = 14  # messages
 INTERVAL = 5.0
@@ -114,6 +129,7 @@ class Demo(WebServer):
         components = results["health_check"].get("components", {})
         return {
             "links": dict(self._links),
+            "verdict": verdict(results),
             "scripts": [_script(name, result) for name, result in results.items()],
             "components": [
                 {"name": name, **_component(row), "times": list(self._times.get(name, ()))}
@@ -127,10 +143,39 @@ class Demo(WebServer):
             ],
             "told": told(self._stack.received)[:SHOWN],
             "faults": [
-                {"name": name, "meaning": FAULTS[name].meaning, "on": name in active}
-                for name in OFFERED
+                {"name": name, "title": title, "look": look, "on": name in active}
+                for name, (title, look) in OFFERED.items()
             ],
         }
+
+
+def verdict(results: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The one thing to know: `status`, a `sentence`, and how many alerts are `firing`."""
+    if not all(results.values()):
+        return {
+            "status": "starting",
+            "sentence": "The scripts look for the first time.",
+            "firing": 0,
+        }
+    components = results["health_check"].get("components", {})
+    down = [name for name, row in components.items() if row.get("up") is False]
+    firing = [
+        alert
+        for result in results.values()
+        for alert in result.get("alerts", [])
+        if alert["state"] == "firing"
+    ]
+    worst = max((result["status"] for result in results.values()), key=_WORSE.index)
+    if down:
+        sentence = f"{' and '.join(down)} {'is' if len(down) == 1 else 'are'} down."
+    elif firing:
+        first = max(firing, key=lambda alert: _WORSE.index(alert["severity"]))
+        sentence = first["summary"]
+    elif worst == "ok":
+        sentence = "Everything is up, fast and on track."
+    else:
+        sentence = "Something is not as it should be; a second look will tell."
+    return {"status": worst, "sentence": sentence, "firing": len(firing)}
 
 
 def _script(name: str, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,6 +210,14 @@ def _figures(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{"name": name, "value": value, "unit": unit} for name, value, unit in figures]
 
 
+def _overlay(stack: Stack, folder: Path) -> str:
+    """The stack's own settings (JSON is YAML) with HURRIED laid over; the file's path."""
+    settings = json.loads(Path(stack.environment["MONITORING_CONFIG"]).read_text())
+    path = folder / "demo.yaml"
+    path.write_text(json.dumps({**settings, **HURRIED}))
+    return str(path)
+
+
 def _first(url: str, *paths: str) -> str:
     """The first page that is there: Debian leaves parts of the pages out."""
     for path in paths[:-1]:
@@ -188,17 +241,23 @@ def observed(stack: Stack, results: Path, interval: float) -> Iterator[dict[str,
             manager = running.url
             links["Alertmanager"] = _first(manager, "/", "/api/v2/alerts")
         targets = []
+        overlay = _overlay(stack, folder)
         for script, name in OUTPUTS.items():
-            flags = ("--output", str(results / name))
+            flags = ("--output", str(results / name), "--config", overlay)
             exporter = observers.Exporter(
                 script, stack.environment, folder, interval=interval, flags=flags
             )
             closing.callback(exporter.stop)
             targets.append(exporter.address)
-            links[f"{script} /metrics"] = exporter.url
+            links[f"{script.partition('_')[0]} metrics"] = exporter.url
         if observers.find("prometheus"):
             server = observers.Prometheus(
-                folder, targets, alertmanager=manager, environment="dev", every="2s"
+                folder,
+                targets,
+                alertmanager=manager,
+                environment="dev",
+                every="2s",
+                minute=interval,  # a cycle
             )
             closing.callback(server.stop)
             links = {

@@ -1,70 +1,105 @@
-"""Told: what the receivers got, each message as one line with its channel, newest first."""
+"""Told: what the receivers got, one line for what many channels were told at once, newest first."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping
+import re
+from datetime import datetime
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
 
 Received = Callable[[str], "list[dict[str, Any]]"]
+TOGETHER = 15.0  # seconds in which the same words count as told at once
+_TITLE = re.compile(
+    r"(CRITICAL|WARNING|INFO|RESOLVED|OVER)(?:, | )?([^:]*): (.+?)(?: \(and \d+ more\))?"
+)
 
 
-def told(received: Received) -> list[dict[str, str]]:
-    """Rows with `at`, `channel`, `state` (critical, warning, resolved) and `text`."""
-    rows = [
-        {"at": item["at"], "channel": channel, **line}
-        for kind, (channel, read) in _READERS.items()
-        for item in received(kind)
-        for line in read(item)
-    ]
-    return sorted(rows, key=lambda row: row["at"], reverse=True)
+class Line(NamedTuple):
+    """One alert of one message. `state`: critical, warning, info, resolved. `note`: what the title
+    says besides (`after 2 min`, `worse than told before`)."""
+
+    at: str
+    channel: str
+    state: str
+    text: str
+    note: str = ""
 
 
-def _state(text: str) -> str:
-    words = text.upper()
-    if words.startswith(("RESOLVED", "OVER")):
-        return "resolved"
-    return "critical" if "CRITICAL" in words.partition(":")[0] else "warning"
+def told(received: Received) -> list[dict[str, Any]]:
+    """Rows with `at`, `channels`, `state`, `text`, `note`."""
+    lines = [line for kind, read in _READERS.items() for line in read(received(kind))]
+    rows: list[dict[str, Any]] = []
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in sorted(lines):
+        row = newest.get((line.state, line.text))
+        if row is None or _seconds(row["at"], line.at) > TOGETHER:
+            row = {"at": line.at, "channels": [], "state": line.state, "text": line.text}
+            row["note"] = ""
+            newest[line.state, line.text] = row
+            rows.append(row)
+        row["note"] = row["note"] or line.note
+        if line.channel not in row["channels"]:
+            row["channels"].append(line.channel)
+    return rows[::-1]
 
 
-def _slack(item: Mapping[str, Any]) -> list[dict[str, str]]:
-    body = item["body"]
-    text = str(body.get("text", "")) if isinstance(body, dict) else ""
-    return [{"text": text, "state": _state(text)}] if text else []
+def _seconds(before: str, after: str) -> float:
+    return (datetime.fromisoformat(after) - datetime.fromisoformat(before)).total_seconds()
 
 
-def _pagerduty(item: Mapping[str, Any]) -> list[dict[str, str]]:
-    body = item["body"]
-    if not isinstance(body, dict):
-        return []
-    if body.get("event_action") == "resolve":
-        key = str(body.get("dedup_key", "")).split("/")
-        return [{"text": f"resolved: {' '.join(filter(None, key[2:4]))}", "state": "resolved"}]
-    text = str(body.get("payload", {}).get("summary", ""))
-    return [{"text": text, "state": _state(text)}]
+def _titled(at: str, channel: str, title: str) -> Line:
+    """`RESOLVED after 2 min: redis-cache is up` taken apart."""
+    found = _TITLE.fullmatch(title.strip())
+    if not found:
+        return Line(at, channel, "warning", title)
+    word, note, text = found.groups()
+    state = "resolved" if word in ("RESOLVED", "OVER") else word.lower()
+    return Line(at, channel, state, text, note)
 
 
-def _webhook(item: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Of the real Alertmanager: one line per alert of the group."""
-    body = item["body"]
-    alerts = body.get("alerts", []) if isinstance(body, dict) else []
-    rows = []
-    for alert in alerts:
-        over = alert.get("status") == "resolved"
-        severity = alert.get("labels", {}).get("severity") or "warning"
-        summary = alert.get("annotations", {}).get("summary", "")
-        text = f"{body.get('receiver', '')}: {summary}"
-        rows.append({"text": text, "state": "resolved" if over else severity})
-    return rows
+def _slack(items: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
+    for item in items:
+        body = item["body"]
+        text = str(body.get("text", "")) if isinstance(body, dict) else ""
+        for title in filter(None, text.splitlines()):
+            yield _titled(item["at"], "slack", title)
 
 
-def _mail(item: Mapping[str, Any]) -> list[dict[str, str]]:
-    text = str(item.get("subject", "")).partition("] ")[2]
-    return [{"text": text, "state": _state(text)}]
+def _pagerduty(items: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
+    """A resolve has a key alone; what it was about was said when it began."""
+    about: dict[str, str] = {}
+    for item in items:
+        body = item["body"]
+        if not isinstance(body, dict):
+            continue
+        key = str(body.get("dedup_key", ""))
+        if body.get("event_action") == "resolve":
+            words = " ".join(filter(None, key.split("/")[2:4]))
+            yield Line(item["at"], "pagerduty", "resolved", about.get(key, words))
+            continue
+        line = _titled(item["at"], "pagerduty", str(body.get("payload", {}).get("summary", "")))
+        about[key] = line.text
+        yield line
 
 
-#: Receiver -> (what people call it, how to read what it got).
-_READERS = {
-    "slack": ("slack", _slack),
-    "pagerduty": ("pagerduty", _pagerduty),
-    "webhook": ("alertmanager", _webhook),
-    "smtp": ("mail", _mail),
+def _webhook(items: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
+    """Of the real Alertmanager, which names the people it would have told."""
+    for item in items:
+        body = item["body"]
+        for alert in body.get("alerts", []) if isinstance(body, dict) else []:
+            severity = alert.get("labels", {}).get("severity") or "warning"
+            state = "resolved" if alert.get("status") == "resolved" else severity
+            summary = alert.get("annotations", {}).get("summary", "")
+            yield Line(item["at"], f"alertmanager: {body.get('receiver', '')}", state, summary)
+
+
+def _mail(items: Iterable[Mapping[str, Any]]) -> Iterator[Line]:
+    for item in items:
+        yield _titled(item["at"], "mail", str(item.get("subject", "")).partition("] ")[2])
+
+
+_READERS: Mapping[str, Callable[[Iterable[Mapping[str, Any]]], Iterator[Line]]] = {
+    "slack": _slack,
+    "pagerduty": _pagerduty,
+    "webhook": _webhook,
+    "smtp": _mail,
 }

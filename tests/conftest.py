@@ -73,7 +73,7 @@ def cache(redis_server: servers.RedisServer) -> Iterator[Any]:
     client.close()
 
 
-_PROGRAMS = ("prometheus", "alertmanager", "redis_server", "chromium")
+_PROGRAMS = ("prometheus", "alertmanager", "redis_server", "chromium", "systemd")
 
 
 @pytest.hookimpl(wrapper=True)

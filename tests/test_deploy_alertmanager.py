@@ -63,6 +63,9 @@ ROUTES = [
     ("the monitor itself is the platform's",
      {"severity": "critical", "category": "availability", "component": "monitoring"}, "platform"),
     ("down, said by a script", {**SCRIPT, "category": "availability"}, "page"),
+    ("a forged token accepted, said by a script",
+     {**AlertKey("prod", "health_check", "authentication-flow", "accepts_tampered").labels(),
+      "category": "security"}, "security-page"),
     ("slow, said by a script",
      {**AlertKey("prod", "health_check", "payment-eapi", "api_response_time").labels(),
       "category": "performance"}, "team-chat"),
@@ -126,6 +129,9 @@ TOKENS = {"alertname": "PaymentApiTokensWithoutTtl", "component": "redis-cache",
           "category": "security", "severity": "warning"}  # fmt: skip
 SLOW = {"alertname": "PaymentApiApiResponseTime", "component": "payment-eapi",
         "category": "performance", "severity": "warning"}  # fmt: skip
+FAILURES = {"alertname": "PaymentApiAuthenticationFailures", "component": "payment-eapi",
+            "category": "security", "severity": "critical"}  # fmt: skip
+SAID = AlertKey("", "credential_usage_metrics", "payment-eapi", "authentication_failures").labels()
 HUSHED = [
     ("no word of tokens while the cache is down", DOWN, TOKENS, True),
     ("nor in another environment's name", {**DOWN, "environment": "b"}, TOKENS, False),
@@ -145,9 +151,33 @@ HUSHED = [
         False,
     ),
     (
+        "what is critical Prometheus says: the script's has no severity to be routed by",
+        SAID,
+        FAILURES,
+        False,
+    ),
+    (
+        "so the script need not",
+        FAILURES,
+        SAID,
+        True,
+    ),
+    (
+        "of another client it must",
+        {**FAILURES, "client": "client-001"},
+        SAID,
+        False,
+    ),
+    (
         "what the script says, Prometheus need not",
         AlertKey("", "health_check", "payment-eapi", "api_response_time").labels(),
         SLOW,
+        True,
+    ),
+    (
+        "a login that waits for a dead cache is slow",
+        DOWN,
+        {**SLOW, "component": "authentication-flow", "severity": "critical"},
         True,
     ),
     (
@@ -155,6 +185,12 @@ HUSHED = [
         {**DOWN, "component": "payment-eapi"},
         {**DOWN, "component": "authentication-flow"},
         True,
+    ),
+    (
+        "degraded, as a script may mean it, explains nothing",
+        AlertKey("", "health_check", "payment-eapi", "health_status").labels(),
+        {**SLOW, "severity": "critical"},
+        False,
     ),
     (
         "the budget of the whole is explained by what is down",

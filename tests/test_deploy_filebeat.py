@@ -33,6 +33,7 @@ def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
             told += _said("health_check", "--single-run", "--debug", env=env, cwd=folder)
         told += _said("health_check", "--test-alerts", env=env, cwd=folder)
         told += _said("health_check", "--intervall", "5", env=env, cwd=folder)
+        told += _said("health_check", "--check-config", env=env, cwd=folder)
     return scripts.lines("\n".join(told))
 
 
@@ -101,12 +102,20 @@ def test_every_line_has_what_the_inputs_need(lines: list[dict[str, Any]]) -> Non
 
 
 def test_a_line_is_long_enough_for_a_fingerprint(lines: list[dict[str, Any]]) -> None:
-    """filestream tells files apart by their first bytes: 64 must differ from file to file."""
+    """filestream tells files apart by their first bytes. Three exporters that start in the same
+    millisecond must differ in them, and a file of one line must ship."""
     stream = load("filebeat.yml")["filebeat.inputs"][0]
     length = stream["prospector.scanner.fingerprint.length"]
-    assert length >= 64
-    heads = {json.dumps(line, separators=(",", ":"))[:length] for line in lines}
-    assert all(len(head) == length for head in heads)
+    texts = [
+        json.dumps({**line, "@timestamp": lines[0]["@timestamp"]}, separators=(",", ":"))
+        for line in lines
+    ]
+    assert min(map(len, texts)) > length
+    scripts_of: dict[str, set[str]] = {}
+    for line, told in zip(lines, texts):
+        scripts_of.setdefault(told[:length], set()).add(line["event.dataset"])
+    assert [head for head, found in scripts_of.items() if len(found) > 1] == []
+    assert "/var/log/monitoring/*.log.1" in stream["paths"]
 
 
 def test_filestream_as_it_must_be() -> None:

@@ -3,11 +3,17 @@ where these are not installed; and all are of one mind about names, ports and ti
 
 from __future__ import annotations
 
+import grp
+import gzip
 import os
+import pwd
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any, Iterator, Mapping
@@ -24,7 +30,7 @@ from sandbox.stack import Stack
 from tests.deploying import DEPLOY, ROOT
 
 SYSTEMD = DEPLOY / "systemd"
-UNITS = sorted(SYSTEMD.glob("*.*"))
+UNITS = sorted(SYSTEMD.glob("*@.*"))
 APP = "/opt/payment-api-monitoring"
 
 
@@ -61,6 +67,7 @@ def units(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.systemd
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 def test_systemd_understands_the_units(units: Path) -> None:
     done = subprocess.run(
@@ -74,6 +81,7 @@ def test_systemd_understands_the_units(units: Path) -> None:
     assert said == [], done.stderr
 
 
+@pytest.mark.systemd
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")
 @pytest.mark.parametrize("kind", ["check", "exporter"])
 def test_systemd_calls_the_services_safe(units: Path, kind: str) -> None:
@@ -83,6 +91,50 @@ def test_systemd_calls_the_services_safe(units: Path, kind: str) -> None:
     if "unrecognized option" in done.stderr:
         pytest.skip("this systemd-analyze knows no --offline")
     assert done.returncode == 0, done.stdout[-1500:] + done.stderr
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """The root of an empty system after the first lines of deploy/systemd/README.md."""
+    for folder in ("etc", "var/log", "usr/lib/sysusers.d", "usr/lib/tmpfiles.d"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (tmp_path / "etc" / "group").write_text("root:x:0:\n")
+    for kind in ("sysusers", "tmpfiles"):
+        source = SYSTEMD / f"payment-api-monitoring.{kind}.conf"
+        shutil.copy(source, tmp_path / "usr" / "lib" / f"{kind}.d" / "payment-api-monitoring.conf")
+    words = f"systemd-sysusers --root={tmp_path} && systemd-tmpfiles --root={tmp_path} --create"
+    done = subprocess.run(
+        ["sh", "-c", words], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+@pytest.mark.systemd
+@pytest.mark.skipif(
+    not shutil.which("systemd-sysusers") or not shutil.which("systemd-tmpfiles") or os.getuid(),
+    reason="systemd-sysusers and systemd-tmpfiles, as root",
+)
+def test_the_logs_are_there_and_the_monitors_before_a_service_starts(machine: Path) -> None:
+    """systemd opens `append:` before it makes LogsDirectory, and makes the file as root."""
+    user = (machine / "etc" / "passwd").read_text().splitlines()[1].split(":")
+    assert user[0] == "payment-monitor"
+    for script in SCRIPTS:
+        log = (machine / "var" / "log" / "monitoring" / f"{script}.log").stat()
+        assert (log.st_uid, log.st_mode & 0o777) == (int(user[2]), 0o640)
+    state = (machine / "var" / "lib" / "payment-api-monitoring").stat()
+    assert (state.st_uid, state.st_mode & 0o777) == (int(user[2]), 0o700)
+
+
+def test_the_installation_names_what_is_there() -> None:
+    readme = text("systemd", "README.md")
+    for source in re.findall(r"install .*? (deploy/\S+|\.env\S+) ", readme):
+        assert list(ROOT.glob(source)), source
+    ports = re.findall(r"PORT=(\d+) > /etc/payment-api-monitoring/exporter-(\w+)", readme)
+    scraped = documents("prometheus", "prometheus.yml")[0]["scrape_configs"][0]
+    targets = [t.rpartition(":")[2] for t in scraped["static_configs"][0]["targets"]]
+    assert ports == list(zip(targets, SCRIPTS))
 
 
 def test_a_finding_does_not_fail_the_unit_but_blindness_does() -> None:
@@ -158,6 +210,7 @@ def test_the_log_is_renamed_never_copied() -> None:
     assert active.count("postrotate") == active.count("endscript") == 1
 
 
+@pytest.mark.systemd
 @pytest.mark.skipif(not shutil.which("logrotate"), reason="logrotate is not installed")
 def test_logrotate_understands_it(tmp_path: Path) -> None:
     rules = text("logrotate", "payment-api-monitoring")
@@ -168,6 +221,44 @@ def test_logrotate_understands_it(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "error" not in done.stderr.lower()
+
+
+@pytest.mark.systemd
+@pytest.mark.skipif(
+    not shutil.which("logrotate") or os.getuid(), reason="logrotate, as root (it changes user)"
+)
+def test_logrotate_really_rotates_three_days(tmp_path: Path) -> None:
+    """As an unprivileged user, into the folder that tmpfiles makes: renamed, new, compressed."""
+    nobody = pwd.getpwnam("nobody")
+    group = grp.getgrgid(nobody.pw_gid).gr_name
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # pytest's own folders are root's alone
+    try:
+        folder.chmod(0o755)
+        logs = folder / "monitoring"
+        logs.mkdir(mode=0o750)
+        log = logs / "health_check.log"
+        log.write_text('{"day":0}\n')
+        for path in (logs, log):
+            os.chown(path, nobody.pw_uid, nobody.pw_gid)
+        rules = text("logrotate", "payment-api-monitoring")
+        rules = rules.replace("/var/log/monitoring", str(logs))
+        rules = rules.replace("payment-monitor payment-monitor", f"nobody {group}")
+        (folder / "rules").write_text(rules)
+        (folder / "rules").chmod(0o644)
+        for day in (1, 2, 3):
+            words = ["logrotate", "-f", "-s", str(folder / "state"), str(folder / "rules")]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, done.stderr
+            assert (log.stat().st_uid, log.stat().st_size) == (nobody.pw_uid, 0)
+            log.write_text(f'{{"day":{day}}}\n')
+        assert {path.name for path in logs.iterdir()} == {
+            "health_check.log", "health_check.log.1", "health_check.log.2.gz",
+            "health_check.log.3.gz",
+        }  # fmt: skip
+        first = gzip.decompress((logs / "health_check.log.3.gz").read_bytes())
+        assert first == b'{"day":0}\n'
+    finally:
+        shutil.rmtree(folder)
 
 
 # -- containers
@@ -243,6 +334,33 @@ def test_compose_mounts_what_exists_and_is_read_only() -> None:
             assert port.startswith("127.0.0.1:"), port
 
 
+def test_alertmanager_sees_its_own_secrets_alone() -> None:
+    services = documents("container", "compose.yml")[0]["services"]
+    mounted = [volume.split(":")[0] for volume in services["alertmanager"]["volumes"]]
+    assert "./secrets/alertmanager" in mounted
+    assert "./secrets" not in mounted
+    named = set(
+        re.findall(r"/etc/alertmanager/secrets/([\w-]+)", text("alertmanager", "alertmanager.yml"))
+    )
+    assert all(name in text("container", "compose.yml") for name in named)
+
+
+@pytest.mark.parametrize("ended", ["one exporter", "the container"])
+def test_the_demo_ends_as_a_whole(ended: str, tmp_path: Path) -> None:
+    """Its shell script, with sleepers instead of exporters: none outlives the others."""
+    (tmp_path / "python").write_text("#!/bin/sh\necho $$ >> pids\nexec sleep 60\n")
+    (tmp_path / "python").chmod(0o755)
+    words = ["sh", str(DEPLOY / "container" / "demo.sh")]
+    shell = subprocess.Popen(words, cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    pids = tmp_path / "pids"
+    while not pids.exists() or len(pids.read_text().split()) < 3:
+        time.sleep(0.05)
+    running = [int(pid) for pid in pids.read_text().split()]
+    os.kill(running[1] if ended == "one exporter" else shell.pid, signal.SIGTERM)
+    assert shell.wait(20) == 1
+    assert not any(Path(f"/proc/{pid}").exists() for pid in running)
+
+
 def test_every_setting_that_deploy_names_exists() -> None:
     known = {row.env for row in reference()} | {"MONITORING_STATE_DIR"}
     named = set(re.findall(r"\b([A-Z][A-Z_]+)_FILE\b", text("container", "compose.yml")))
@@ -299,6 +417,20 @@ def test_every_script_runs_in_either_way() -> None:
     for name in ("exporters.yml", "cronjobs.yml"):
         run = [c["args"][0] for file, pod in pods() if file == name for c in pod["containers"]]
         assert run == [f"{script}.py" for script in SCRIPTS]
+
+
+@pytest.mark.parametrize(("status", "fails"), [(0, 0), (1, 0), (2, 0), (3, 1), (137, 1)])
+def test_a_finding_does_not_fail_the_job_but_blindness_does(
+    status: int, fails: int, tmp_path: Path
+) -> None:
+    """As the container's shell runs it, with a script that ends so."""
+    (tmp_path / "python").write_text(f"#!/bin/sh\necho $@ > {tmp_path}/said\nexit {status}\n")
+    (tmp_path / "python").chmod(0o755)
+    container = next(pod for name, pod in pods() if name == "cronjobs.yml")["containers"][1]
+    words = [*container["command"], *container["args"]]
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    assert subprocess.run(words, env=env, timeout=30, check=False).returncode == fails
+    assert (tmp_path / "said").read_text() == "token_usage_metrics.py --single-run\n"
 
 
 def test_the_pod_monitor_finds_pods_and_ports() -> None:

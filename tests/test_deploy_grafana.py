@@ -87,6 +87,25 @@ def test_a_dashboard_leads_on(uid: str) -> None:
         assert place["x"] + place["w"] <= 24
 
 
+def test_it_is_the_present_grafanas_schema() -> None:
+    """41 is that of Grafana 12; older ones are migrated on loading, newer ones refused."""
+    for board in BOARDS.values():
+        assert board["schemaVersion"] == 41
+        assert "style" not in board
+
+
+def test_tables_show_what_differs_from_row_to_row() -> None:
+    tables = [panel for uid in UIDS for panel in panels(uid) if panel["type"] == "table"]
+    assert tables
+    for panel in tables:
+        shown = {step["id"]: step["options"] for step in panel["transformations"]}
+        assert shown["organize"]["excludeByName"]["Time"] is True
+        assert "Value" in {
+            **shown["organize"]["excludeByName"],
+            **shown["organize"]["renameByName"],
+        }
+
+
 #: The brief's "Dashboards" section -> metrics that show it, by dashboard.
 BRIEF = {
     "payment-api-security": {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Iterator
@@ -14,6 +16,7 @@ import yaml
 from monitoring.alerting import advice, advice_findings
 from monitoring.catalog import METRICS, SCRIPTS, THRESHOLDS
 from monitoring.configuration import reference
+from sandbox import observers
 from tests.deploying import DEPLOY, ROOT
 
 DOCS = ROOT / "docs"
@@ -109,6 +112,68 @@ def test_the_silence_of_a_page_is_a_valid_setting(page: str, tmp_path: Path) -> 
         cwd=tmp_path,
     )
     assert len(loaded.notifications.silences) == 1
+
+
+def recipe(page: str) -> str:
+    """What a page tells to type to silence its alert in Alertmanager."""
+    block = re.search(r"```sh\n(amtool silence add.*?)```", read(PAGES[page]), re.DOTALL)
+    assert block
+    return block.group(1)
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_the_recipe_of_a_page_silences_its_alert_and_nothing_else(page: str) -> None:
+    """Silencing the cache must not silence Payment-EAPI: both alerts have the same name."""
+    words = dict(word.split("=") for word in re.findall(r"(?<=\s)\w+=[\w-]+", recipe(page)))
+    assert set(words) == {"alertname", "component", "environment"}
+    assert f"`{words['alertname']}`" in alerts_of(page)
+    match = re.search(r'"match": {(.*?)}', read(PAGES[page]))
+    assert match
+    of_script = re.search(r'"component": "([\w-]+)"', match.group(1))
+    assert of_script is None or of_script.group(1) == words["component"]
+    theirs = [rule for rule in rules() if rule["alert"] == words["alertname"]]
+    places = {rule["labels"].get("component", "") for rule in theirs}
+    assert not theirs or words["component"] in places or any(not p or "{" in p for p in places)
+
+
+@pytest.mark.alertmanager
+@pytest.mark.skipif(not shutil.which("amtool"), reason="amtool is not installed")
+@pytest.mark.skipif(
+    not observers.find("prometheus-alertmanager", "alertmanager"),
+    reason="alertmanager is not installed (apt: prometheus-alertmanager)",
+)
+def test_the_recipes_work_as_they_stand(tmp_path: Path) -> None:
+    """Typed into a shell, the address apart: a real Alertmanager then holds these silences."""
+    manager = observers.Alertmanager(tmp_path, "http://127.0.0.1:9/webhook")
+    try:
+        for page in PAGES:
+            typed = recipe(page).replace("http://alertmanager:9093", manager.url)
+            words = ["sh", "-euc", typed]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, f"{page}: {done.stdout}{done.stderr}"
+        held = json.loads(observers.get(f"{manager.url}/api/v2/silences"))
+    finally:
+        manager.stop()
+    names = {m["value"] for row in held for m in row["matchers"] if m["name"] == "alertname"}
+    assert len(held) == len(PAGES)
+    assert {"PaymentApiHealthStatus", "PaymentApiExpiryCliff"} <= names
+
+
+def test_units_pods_and_logs_that_pages_name_exist() -> None:
+    """What somebody types at night: `systemctl`, `kubectl`, `tail` of what deploy/ installs."""
+    units = {path.name.partition("@")[0] for path in (DEPLOY / "systemd").glob("*@.*")}
+    manifests = "".join(read(path) for path in (DEPLOY / "kubernetes").glob("*.yml"))
+    for path in (*PAGES.values(), DOCS / "runbooks" / "README.md"):
+        text = read(path)
+        for unit in re.findall(r"(?:-u |restart |status )'?(payment-api-[\w-]+)", text):
+            assert any(unit.rstrip("-") in name for name in units), (path.name, unit)
+        for kind, name in re.findall(r"\b(deploy|cronjob)/(payment-api-[\w-]+)", text):
+            wanted = "Deployment" if kind == "deploy" else "CronJob"
+            assert f"kind: {wanted}\nmetadata:\n  name: {name}\n" in manifests, (path.name, name)
+        for container in re.findall(r" -c (\w+) ", text):
+            assert f"- name: {container}\n" in manifests, (path.name, container)
+        for log in re.findall(r"/var/log/monitoring/(\w+)\.log", text):
+            assert log in SCRIPTS, (path.name, log)
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))

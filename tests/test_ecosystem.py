@@ -50,6 +50,7 @@ NEEDS_TIME_OR_PARTS = {
     "payment_api_credential_access_anomalies{": "a client that leaves its habits",
     "payment_api_findings": "a finding",
     "payment_api_error_budget_burn_rate": "an hour that was watched for a good part",
+    "payment_api_told_down": "a component that was down a moment ago",
 }
 T = TypeVar("T")
 
@@ -126,8 +127,8 @@ def left_sides(expr: str) -> list[str]:
     """An alert's expression without its limits: what it looks at. That there is an alert is the
     rule tests' matter, that there is something to judge is this one's."""
     bare = re.sub(r"\s*(==|!=|>=|<=|>|<)\s*[\d.e+-]+", "", expr)
-    bare = re.sub(r"\babsent\((.*)\)", r"\1", bare)
-    return [part for text in bare.split(" unless ") for part in text.split(" and ")]
+    bare = re.sub(r"\babsent_over_time\((.*)\[\w+\]\)", r"\1", bare)
+    return re.split(r" or | (?:and|unless) (?:on \([^)]*\) )?", bare)
 
 
 def rules(world: World) -> list[dict[str, Any]]:

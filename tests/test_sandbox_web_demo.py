@@ -89,7 +89,7 @@ def test_the_page_gets_what_the_scripts_wrote(demo: tuple[Any, str]) -> None:
     assert {row["name"] for row in found["components"]} >= {"payment-eapi", "redis-cache"}
     assert found["figures"][0]["name"] == "live tokens"
     assert found["figures"][0]["value"] > 0
-    assert "health_check /metrics" in found["links"]
+    assert "health metrics" in found["links"]
     for name, link in found["links"].items():
         assert urllib.request.urlopen(link, timeout=10).status == 200, name
 
@@ -174,47 +174,78 @@ def _alive(pid: int) -> bool:
     return False
 
 
-def test_messages_of_every_channel_become_lines() -> None:
+def at(second: int) -> str:
+    return f"2026-11-25T02:00:{second:02}.000+00:00"
+
+
+def test_what_every_channel_was_told_becomes_one_line() -> None:
+    down = "redis-cache is down: no answer"
+    trigger = {"event_action": "trigger", "dedup_key": "dev/health_check/redis-cache/up/"}
     arrived: dict[str, list[dict[str, Any]]] = {
         "slack": [
-            {"at": "3", "body": {"text": "RESOLVED after 2 min: it is over"}},
-            {"at": "0", "body": "?"},
+            {"at": at(0), "body": "?"},
+            {"at": at(1), "body": {"text": f"CRITICAL: {down}\nWARNING: it is slow"}},
+            {"at": at(40), "body": {"text": f"RESOLVED after 2 min: {down}"}},
         ],
         "pagerduty": [
-            {
-                "at": "2",
-                "body": {"event_action": "trigger", "payload": {"summary": "CRITICAL: down"}},
-            },
-            {
-                "at": "4",
-                "body": {
-                    "event_action": "resolve",
-                    "dedup_key": "dev/health_check/redis-cache/up/",
-                },
-            },
+            {"at": at(2), "body": {**trigger, "payload": {"summary": f"CRITICAL: {down}"}}},
+            {"at": at(41), "body": {**trigger, "event_action": "resolve"}},
+            {"at": at(50), "body": {"event_action": "resolve", "dedup_key": "a/b/c/d/"}},
         ],
         "webhook": [
             {
-                "at": "1",
+                "at": at(30),
                 "body": {
                     "receiver": "page",
                     "alerts": [
                         {
                             "status": "firing",
                             "labels": {"severity": "critical"},
-                            "annotations": {"summary": "x"},
+                            "annotations": {"summary": down},
                         }
                     ],
                 },
             }
         ],
-        "smtp": [{"at": "5", "subject": "[payment-api] WARNING: slow"}],
+        "smtp": [{"at": at(3), "subject": f"[payment-api] CRITICAL: {down} (and 1 more)"}],
     }
     rows = told(lambda kind: arrived[kind])
-    assert [(row["channel"], row["state"], row["text"]) for row in rows] == [
-        ("mail", "warning", "WARNING: slow"),
-        ("pagerduty", "resolved", "resolved: redis-cache up"),
-        ("slack", "resolved", "RESOLVED after 2 min: it is over"),
-        ("pagerduty", "critical", "CRITICAL: down"),
-        ("alertmanager", "critical", "page: x"),
+    assert [(r["at"], r["channels"], r["state"], r["text"], r["note"]) for r in rows] == [
+        (at(50), ["pagerduty"], "resolved", "c d", ""),
+        (at(40), ["slack", "pagerduty"], "resolved", down, "after 2 min"),
+        (at(30), ["alertmanager: page"], "critical", down, ""),  # later: said again
+        (at(1), ["slack"], "warning", "it is slow", ""),
+        (at(1), ["slack", "pagerduty", "mail"], "critical", down, ""),
     ]
+
+
+def cycle(status: str, *firing: tuple[str, str], **components: bool) -> dict[str, Any]:
+    return {
+        "status": status,
+        "components": {name.replace("_", "-"): {"up": up} for name, up in components.items()},
+        "alerts": [
+            {"state": "firing", "severity": severity, "summary": summary}
+            for severity, summary in firing
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("results", "status", "sentence"),
+    [
+        ([{}, cycle("ok"), cycle("ok")], "starting", "The scripts look for the first time."),
+        ([cycle("ok", redis_cache=True), cycle("ok"), cycle("ok")], "ok",
+         "Everything is up, fast and on track."),
+        ([cycle("critical", redis_cache=False, payment_sapi=False), cycle("ok"), cycle("ok")],
+         "critical", "redis-cache and payment-sapi are down."),
+        ([cycle("ok"), cycle("warning", ("warning", "a")), cycle("critical", ("critical", "b"))],
+         "critical", "b"),
+        ([cycle("unknown"), cycle("ok"), cycle("ok")], "unknown",
+         "Something is not as it should be; a second look will tell."),
+    ],
+)  # fmt: skip
+def test_the_verdict_is_one_sentence(
+    results: list[dict[str, Any]], status: str, sentence: str
+) -> None:
+    found = web_demo.verdict(dict(zip(web_demo.OUTPUTS, results)))
+    assert (found["status"], found["sentence"]) == (status, sentence)

@@ -118,7 +118,7 @@ CLIENTS = Row(
             "Clients now",
             "Live tokens of every client that has a series of its own.",
             [(f"sort_desc(max by (client_id) ({series('client_tokens_active', **_CLIENT)}))", "")],
-            kind="table", width=16, runbook="client-silent",
+            kind="table", width=16, runbook="client-silent", figure="live tokens",
         ),
     ],
 )  # fmt: skip

@@ -74,6 +74,7 @@ class Panel:
     low: Optional[float] = None
     high: Optional[float] = None
     stacked: bool = False
+    figure: str = ""  # of a table: heading of its figures; empty: they say nothing (always 1)
     decimals: Optional[int] = None
 
 
@@ -113,6 +114,8 @@ def built(panel: Panel, limits: Mapping[str, Limit], runbooks: str) -> Any:
     made.thresholds(_thresholds(steps or [(None, GREEN)]))
     if panel.kind == "timeseries":
         _drawn(made, panel, bool(steps))
+    if panel.kind == "table":
+        made.with_transformation(_columns(panel.figure))
     for number, (expr, legend) in enumerate(panel.queries):
         made.with_target(_query(expr, legend, number, panel.kind))
     return made
@@ -161,6 +164,13 @@ def _mapping(texts: Mapping[str, Tuple[str, str]]) -> models.ValueMap:
     return models.ValueMap(options=options)
 
 
+def _columns(figure: str) -> models.DataTransformerConfig:
+    """Without the time of the query, which is the same in each row."""
+    hidden = {"Time": True} if figure else {"Time": True, "Value": True}
+    options = {"excludeByName": hidden, "renameByName": {"Value": figure} if figure else {}}
+    return models.DataTransformerConfig(id_val="organize", options=options)
+
+
 def _drawn(made: Any, panel: Panel, limited: bool) -> None:
     made.fill_opacity(10).line_width(1).show_points(common_models.VisibilityMode.NEVER)
     made.tooltip(common.VizTooltipOptions().mode(common_models.TooltipDisplayMode.MULTI))
@@ -168,7 +178,7 @@ def _drawn(made: Any, panel: Panel, limited: bool) -> None:
         made.fill_opacity(40)
         made.stacking(common.StackingConfig().mode(common_models.StackingMode.NORMAL))
     if limited:
-        style = common_models.GraphTresholdsStyleMode.DASHED
+        style = common_models.GraphThresholdsStyleMode.DASHED
         made.thresholds_style(common.GraphThresholdsStyleConfig().mode(style))
 
 
@@ -179,7 +189,8 @@ def _stat() -> Any:
 
 
 def _bars() -> Any:
-    return bargauge.Panel().orientation(common_models.VizOrientation.HORIZONTAL)
+    made = bargauge.Panel().orientation(common_models.VizOrientation.HORIZONTAL)
+    return made.reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
 
 
 _KINDS: Mapping[str, Callable[[], Any]] = {

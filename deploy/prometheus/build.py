@@ -1,7 +1,8 @@
 """Writes rules/*.yml and tests/*.yml: `python -m deploy.prometheus.build [--check]`.
 
-Thresholds and intervals are those of your configuration (config.py and the rest), so build anew
-after changing them; `--runbooks URL` says where docs/runbooks can be read.
+The same rules go to ../kubernetes/prometheusrule.yml, for the Prometheus Operator. Thresholds and
+intervals are those of your configuration (config.py and the rest), so build anew after changing
+them; `--runbooks URL` says where docs/runbooks can be read.
 """
 
 from __future__ import annotations
@@ -22,6 +23,15 @@ from monitoring.settings import Settings
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 MADE = "# Made by `python -m deploy.prometheus.build` from the metric catalogue and config.py.\n"
+OPERATOR = "../kubernetes/prometheusrule.yml"
+_FOR_OPERATOR = {
+    "apiVersion": "monitoring.coreos.com/v1",
+    "kind": "PrometheusRule",
+    "metadata": {
+        "name": "payment-api-monitoring",
+        "labels": {"app.kubernetes.io/name": "payment-api-monitoring"},
+    },
+}
 
 
 class _Dumper(yaml.SafeDumper):
@@ -36,19 +46,21 @@ class _Dumper(yaml.SafeDumper):
 
 def groups_of_rules(settings: Settings) -> Mapping[str, Sequence[Rule]]:
     """File name (without .yml) -> its alert rules."""
-    deadline = settings.run.cycle_deadline
+    run = settings.run
     return {
         "thresholds": tuple(thresholds.rules(settings.thresholds)),
         "availability": tuple(availability.rules()),
         "error-budgets": tuple(availability.burns()),
         "security": tuple(security.rules()),
-        "monitor": tuple(monitor.rules(settings.run.intervals, deadline)),
+        "monitor": tuple(monitor.rules(run.intervals, run.cron_interval, run.cycle_deadline)),
     }
 
 
 def as_dict(rule: Rule, runbooks: str, dashboards: str) -> dict[str, Any]:
     """The rule as Prometheus reads it."""
-    hold = {"for": f"{rule.hold}m"} if rule.hold else {}
+    whole = rule.hold == int(rule.hold)
+    held = f"{rule.hold:.0f}m" if whole else f"{rule.hold * 60:.0f}s"
+    hold = {"for": held} if rule.hold else {}
     return {
         "alert": rule.alert,
         "expr": rule.expr,
@@ -71,6 +83,8 @@ def files(settings: Settings, runbooks: str = "") -> dict[str, str]:
         dicts = [as_dict(rule, runbooks, settings.alerts.dashboards) for rule in rules]
         made[f"rules/{name}.yml"] = {"groups": [{"name": f"payment-api-{name}", "rules": dicts}]}
         made[f"tests/{name}.yml"] = promtool_tests(name, list(zip(rules, dicts)))
+    groups = [g for path in made if path.startswith("rules/") for g in made[path]["groups"]]
+    made[OPERATOR] = {**_FOR_OPERATOR, "spec": {"groups": groups}}
     return {path: MADE + _yaml(content) for path, content in made.items()}
 
 

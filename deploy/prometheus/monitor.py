@@ -9,14 +9,18 @@ from monitoring.alerting import advice
 from monitoring.catalog import SCRIPTS
 
 JOB = "payment-api-monitoring"
+_REMEMBERED = "3d"  # whatever dies on Friday evening is told of all weekend
 _MEANING = "Nobody is watching the payment API's authentication right now."
 
 
-def rules(intervals: Mapping[str, float], cycle_deadline: float) -> Iterator[Rule]:
-    """Every rule of this file. `intervals` are seconds between the cycles of each script."""
+def rules(
+    intervals: Mapping[str, float], cron_interval: float, cycle_deadline: float
+) -> Iterator[Rule]:
+    """Every rule of this file. `intervals` are seconds between the cycles of each script in a
+    loop, `cron_interval` those between two runs of cron, whose pages are read in between."""
     for script in SCRIPTS:
         yield _absent(script)
-        yield _stale(script, 5 * intervals[script])
+        yield _stale(script, max(5 * intervals[script], 2.5 * cron_interval))
     yield _unreachable()
     yield _blind()
     yield _slow(cycle_deadline)
@@ -38,17 +42,30 @@ def _rule(alert: str, expr: str, **more: object) -> Rule:
 
 
 def _absent(script: str) -> Rule:
+    """Gone from an environment that had it in the last days, or never seen at all. A plain
+    absent() would be content with any other environment's."""
     series = f'payment_api_last_cycle_timestamp_seconds{{script="{script}"}}'
+    had = f"group by (environment) (max_over_time({series}[{_REMEMBERED}]))"
+    prod, staging = (
+        f'payment_api_last_cycle_timestamp_seconds{{environment="{name}",script="{script}"}}'
+        for name in ("prod", "staging")
+    )
     return _rule(
         "PaymentApiMonitorAbsent",
-        f"absent({series})",
+        f"{had} unless group by (environment) ({series})"
+        f" or absent_over_time({series}[{_REMEMBERED}])",
         severity="critical" if script == "health_check" else "warning",
         summary=f"{script} has not been seen",
         labels={"script": script},
         hold=10,
         proof=Proof(
-            (Series(series, "0+60", "_"), *(_alive(other) for other in SCRIPTS if other != script)),
+            (
+                Series(prod, "0+60", "_"),
+                Series(staging, "0+60", "0+60"),
+                *(_alive(other) for other in SCRIPTS if other != script),
+            ),
             f"{script} has not been seen",
+            {"environment": "prod"},
         ),
     )
 

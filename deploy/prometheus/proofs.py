@@ -28,7 +28,7 @@ def _test(rule: Rule, made: dict[str, Any], rules: Sequence[Built]) -> dict[str,
     start, end = proof.before, proof.before + proof.wrong
     fires = end - 1
     checks = [(start - 1, False), (fires, True), (end + proof.after - 1, False)]
-    silent = max(rule.hold, proof.spared)
+    silent = max(int(rule.hold), proof.spared)
     if silent:
         checks.insert(1, (start + silent - 1, False))
     return {

@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import Any, Iterator
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-#: Windows whose bad samples are counted, so that one failed probe wakes nobody.
+#: Windows whose bad cycles are counted, so that one failed probe wakes nobody.
 COUNTED = ("1h", "6h", "1d", "3d")
+_CYCLES = 'changes(payment_api_last_cycle_timestamp_seconds{script="health_check"}'
+#: Windows after an outage in which it still burns its budget, short of those of a note by day.
+TOLD = ("5m", "30m")
 _STATUS, _SYSTEM = "payment_api_health_status", "payment_api_system_up"
 _TARGET = "max by (environment, component) (payment_api_sla_target_ratio)"
 
@@ -25,18 +28,25 @@ def burn(window: str) -> str:
 
 
 def down(window: str) -> str:
-    """Name of the record: samples in which the component was down."""
-    return f"component:payment_api_down:samples_{window}"
+    """Name of the record: cycles, about, in which the component was down. Not samples: a cycle
+    is scraped as often as Prometheus likes, so one failed probe may be two of them or ten."""
+    return f"component:payment_api_down:cycles_{window}"
+
+
+def told(window: str) -> str:
+    """Name of the record: 1 where the component was told of as down within the window."""
+    return f"component:payment_api_told_down:{window}"
 
 
 def groups() -> list[dict[str, Any]]:
     """The recording rules. Two groups, since the second reads what the first records."""
     return [
         {
-            "name": "payment-api-availability",
+            "name": "payment-api-ratios",
             "rules": [rule for window in WINDOWS for rule in _availability(window)],
         },
         {"name": "payment-api-budgets", "rules": list(_budgets())},
+        {"name": "payment-api-told", "rules": list(_told())},
         {"name": "payment-api-rates", "rules": list(_rates())},
     ]
 
@@ -50,14 +60,31 @@ def _availability(window: str) -> Iterator[dict[str, Any]]:
         seen = f"sum by ({by}) (count_over_time({series}[{window}]))"
         up = f"sum by ({by}) (sum_over_time({series}[{window}]))"
         yield {"record": availability(window), "expr": f"{up} / {seen}", **labels}
-        if window in COUNTED:
-            yield {"record": down(window), "expr": f"{seen} - {up}", **labels}
 
 
 def _budgets() -> Iterator[dict[str, Any]]:
     for window in WINDOWS:
         expr = f"(1 - {availability(window)}) / on (environment, component) (1 - {_TARGET})"
         yield {"record": burn(window), "expr": expr}
+        if window in COUNTED:
+            cycles = f"max by (environment) ({_CYCLES}[{window}]))"
+            share = f"(1 - {availability(window)})"
+            yield {
+                "record": down(window),
+                "expr": f"{share} * on (environment) group_left () {cycles}",
+            }
+
+
+def _told() -> Iterator[dict[str, Any]]:
+    down = 'ALERTS{alertname="PaymentApiHealthStatus",alertstate="firing"}'
+    for window in TOLD:
+        latest = f"max_over_time({down}[{window}])"
+        yield {"record": told(window), "expr": f"max by (environment, component) ({latest})"}
+        yield {
+            "record": told(window),
+            "expr": f"max by (environment) ({latest})",
+            "labels": {"component": "overall"},
+        }
 
 
 def _rates() -> Iterator[dict[str, Any]]:

@@ -59,7 +59,7 @@ class Rule:
     runbook: str
     dashboard: str
     proof: Proof
-    hold: int = 0
+    hold: float = 0
     labels: Mapping[str, str] = field(default_factory=dict)
 
     def all_labels(self) -> dict[str, str]:

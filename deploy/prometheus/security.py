@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Iterator, Tuple
 
 from deploy.prometheus.rule import AUTHENTICATION, SECURITY, Proof, Rule, Series
+from monitoring.catalog import HYGIENE
 
 #: Verdict on a credential -> (severity, summary, meaning, action).
 _VERDICTS = {
@@ -27,6 +28,13 @@ _VERDICTS = {
         "Run --check-rotation and start the rotations that it lists as overdue.",
     ),
 }
+#: Reasons of findings that a rule of their own tells, as severely and with more to say.
+ELSEWHERE = (
+    *HYGIENE,
+    *("tokens_without_ttl", "undecodable_tokens", "expiry_cliff"),  # thresholds of these names
+    *("rotation_failed", "rotation_stuck", "rotator_stuck"),  # PaymentApiRotation...
+    "accepts_.+",  # PaymentApiAuthenticationProof
+)
 
 
 def rules() -> Iterator[Rule]:
@@ -34,8 +42,8 @@ def rules() -> Iterator[Rule]:
     for verdict in _VERDICTS:
         yield _rotation(verdict)
     yield _refusal()
-    yield _hygiene()
     for severity in ("critical", "warning"):
+        yield _hygiene(severity)
         yield _findings(severity)
 
 
@@ -88,13 +96,17 @@ def _refusal() -> Rule:
     )
 
 
-def _hygiene() -> Rule:
+def _hygiene(severity: str) -> Rule:
+    """The script decides what is severe, accepted by the configuration, or a clock's doing; the
+    other metric has the number of tokens."""
     labels = {"finding": "alg_none"}
+    judged = f'payment_api_findings{{severity="{severity}"}}'
+    named = f'label_replace({judged} > 0, "finding", "$1", "reason", "(.+)")'
     return _rule(
         "PaymentApiTokenHygiene",
-        "payment_api_token_hygiene > 0",
+        f"payment_api_token_hygiene > 0 and on (environment, finding) {named}",
         (
-            "warning",
+            severity,
             "{{ $value }} tokens in the cache have the finding {{ $labels.finding }}",
             "These tokens break a rule that protects them: some may be usable by strangers.",
             "Run token_usage_metrics.py --analyze; the finding says what to change in the minter.",
@@ -102,31 +114,44 @@ def _hygiene() -> Rule:
         component="redis-cache",
         runbook="token-hygiene",
         proof=Proof(
-            (Series('payment_api_token_hygiene{finding="alg_none"}', "0", "3"),),
+            (
+                Series('payment_api_token_hygiene{finding="alg_none"}', "0", "3"),
+                Series(_finding("token_usage_metrics", "alg_none", severity), "0", "1"),
+                # Accepted by the configuration: no severity that anybody is told of.
+                Series('payment_api_token_hygiene{finding="missing_aud"}', "5", "5"),
+                Series(_finding("token_usage_metrics", "missing_aud", "ok"), "1", "1"),
+            ),
             "3 tokens in the cache have the finding alg_none",
             labels,
         ),
     )
 
 
-def _findings(severity: str) -> Rule:
-    labels = {"script": "credential_usage_metrics", "reason": "volume_spike"}
-    matcher = f'severity="{severity}"'
+def _finding(script: str, reason: str, severity: str) -> str:
+    labels = {"script": script, "reason": reason, "severity": severity}
     inside = ",".join(f'{name}="{value}"' for name, value in labels.items())
+    return f"payment_api_findings{{{inside}}}"
+
+
+def _findings(severity: str) -> Rule:
+    script = "credential_usage_metrics"
     return _rule(
         "PaymentApiFinding",
-        f"payment_api_findings{{{matcher}}} > 0",
+        f'payment_api_findings{{severity="{severity}",reason!~"{"|".join(ELSEWHERE)}"}} > 0',
         (
             severity,
-            "{{ $value }} findings of the kind {{ $labels.reason }} in {{ $labels.script }}",
+            "{{ $labels.script }} has found {{ $labels.reason }} ({{ $value }})",
             "The script has seen something that no single figure says.",
             "Run the script named with --single-run --verbose: the sentences name client and act.",
         ),
         component="payment-api",
         runbook="security-finding",
         proof=Proof(
-            (Series(f"payment_api_findings{{{inside},{matcher}}}", "0", "2"),),
-            "2 findings of the kind volume_spike in credential_usage_metrics",
-            labels,
+            (
+                Series(_finding(script, "volume_spike", severity), "0", "2"),
+                Series(_finding(script, "rotation_stuck", severity), "1", "1"),
+            ),
+            f"{script} has found volume_spike (2)",
+            {"script": script, "reason": "volume_spike"},
         ),
     )

@@ -11,7 +11,7 @@ from typing import Iterator, Mapping
 from deploy.prometheus.rule import Proof, Rule, Series
 from monitoring.alerting import advice
 from monitoring.catalog import METRICS, THRESHOLDS, Threshold
-from monitoring.conditions import conditions
+from monitoring.conditions import MEASURES, conditions
 from monitoring.model import Alert, Measurement, Outcome, Severity, Verdict
 from monitoring.settings import Limit
 
@@ -71,13 +71,26 @@ def _rule(threshold: Threshold, severity: str, limit: Limit) -> Rule:
 def _summary(
     threshold: Threshold, severity: str, limit: Limit, *, labels: Mapping[str, str], value: str
 ) -> str:
-    """`payment-eapi: response time is 812 ms (critical from 500 ms)`."""
+    """As the scripts say it: `payment-eapi: response time 812 ms (critical from 500 ms)`."""
     where = labels.get("component") or _alert_of_the_scripts(threshold).key.component
-    about = "".join(f" {name} {text}" for name, text in labels.items() if name != "component")
+    plain = {name: labels[name] for name in labels if name not in ("component", "client_id")}
+    about = "".join(f", {name} {text}" for name, text in plain.items())
     side = "up to" if threshold.worse == "lower" else "from"
-    number = f"{_numbers(limit)[severity]:g} {threshold.unit}"
+    number = f"{_numbers(limit)[severity]:g}{_unit(threshold)}"
     what = advice.noun(threshold.name)
-    return f"{where}{about}: {what} is {value} ({severity} {side} {number})"
+    client = _of_client(labels.get("client_id", ""))
+    return f"{where}{about}{client}: {what} {value} ({severity} {side} {number})"
+
+
+def _of_client(client: str) -> str:
+    if client.startswith("{{"):
+        return f'{{{{ if ne $labels.client_id "all" }}}}, client {client}{{{{ end }}}}'
+    return f", client {client}" if client else ""
+
+
+def _unit(threshold: Threshold) -> str:
+    """Counted things are in the noun: `failed logins 12`."""
+    return f" {threshold.unit}" if threshold.unit in MEASURES else ""
 
 
 #: Named as the scripts' alerts name it; they leave it out where all clients are meant.
@@ -123,7 +136,7 @@ def _template(threshold: Threshold) -> str:
         return "{{ $value | humanizePercentage }}"
     if threshold.scale != 1.0:  # the metric is in seconds
         return "{{ $value | humanizeDuration }}"
-    return '{{ $value | printf "%.4g" }} ' + threshold.unit
+    return '{{ $value | printf "%.4g" }}' + _unit(threshold)
 
 
 def _rendered(threshold: Threshold, number: float) -> str:
@@ -134,7 +147,7 @@ def _rendered(threshold: Threshold, number: float) -> str:
         return f"{number:g}d 0h 0m 0s"
     if threshold.scale != 1.0:
         return f"{number:g}ms"
-    return f"{number:g} {threshold.unit}"
+    return f"{number:g}{_unit(threshold)}"
 
 
 def _proof(threshold: Threshold, severity: str, limit: Limit) -> Proof:
