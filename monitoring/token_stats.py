@@ -1,7 +1,8 @@
 """Decision: streaming statistics over cached tokens, in bounded memory.
 
 ``add_page`` is called for each page of a scan, ``result`` once. Up to ``TOKENS_KEPT`` tokens every
-figure is exact; above, those of ``renewals`` and ``minted_before`` say what they rest on.
+figure is exact; above, those of ``minted_before`` say what they rest on. Renewals are those of
+each client's newest tokens always.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from monitoring.codecs.facts import Decoded, Expectation
 from monitoring.settings import TokenSettings
 from monitoring.tokens.clients import LIFE_BITS, ClientLedger, Limits, MintedBefore
 from monitoring.tokens.hygiene import HygieneBook
+from monitoring.tokens.renewals import NEVER_LOOKED, Courses
 from monitoring.tokens.results import OTHER, TokenResult, tokens_json
 from monitoring.tokens.sketches import CONFLICT, Histogram, Seen
 from monitoring.tokens.summary import NO_CLIENT, Collected, TtlCount, summarise
@@ -158,8 +160,9 @@ class TokenStats:
         ledger = self._clients.get(client)
         return ledger.minted_before(moment, self._limits.now) if ledger is not None else None
 
-    def result(self) -> TokenResult:
-        """Everything so far; adding may go on afterwards."""
+    def result(self, courses: Optional[Courses] = NEVER_LOOKED) -> TokenResult:
+        """Everything so far; adding may go on afterwards. ``courses`` as the result of the look
+        before has them; None: not all tokens were seen, so that renewals cannot be told."""
         self.settle()
         return summarise(
             Collected(
@@ -176,6 +179,7 @@ class TokenStats:
                 ttl=self._ttl,
                 hygiene=self.hygiene,
                 excluded=self._excluded_seen,
+                courses=courses,
             )
         )
 
