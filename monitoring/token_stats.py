@@ -113,9 +113,13 @@ class TokenStats:
     def add_ttls(self, tokens: Iterable[Decoded], ttls: Iterable[Optional[int]]) -> None:
         """The keys' expiries, as PTTL gave them: milliseconds, -1 for none, -2 for gone."""
         for token, ttl in zip(tokens, ttls):
-            self._ttl.asked += ttl is not None
-            if ttl is not None and ttl != -2 and token.client not in self._excluded:
-                self._judge_ttl(token, ttl)
+            if ttl is None:
+                continue
+            expired = token.exp is not None and token.exp <= self._limits.now
+            ours = token.client not in self._excluded
+            self._ttl.take(ttl == -1 and ours, expired=expired)
+            if ours:
+                self._judge_ttl(token, ttl, expired)
 
     def prepare(self, expected: int) -> None:
         """About how many tokens will come: saves the duplicate table from growing by steps."""
@@ -125,18 +129,17 @@ class TokenStats:
         """Count token keys, whether or not their expiry is asked for."""
         self._ttl.keys += keys
 
-    def _judge_ttl(self, token: Decoded, ttl: int) -> None:
+    def _judge_ttl(self, token: Decoded, ttl: int, expired: bool) -> None:
         if ttl == -1:
-            self._ttl.without += 1
-            self.hygiene.note("without_ttl", token.client)
-        if ttl < 0 or token.exp is None or token.exp <= self._limits.now:
+            self.hygiene.note("without_ttl", token.client, sampled=not expired)
+        if ttl < 0 or token.exp is None or expired:
             return
         left, stays = token.exp - self._limits.now, ttl / 1000
         tolerance = self._policy.ttl_tolerance
         if stays > left + tolerance:
-            self.hygiene.note("ttl_outlives_exp", token.client)
+            self.hygiene.note("ttl_outlives_exp", token.client, sampled=True)
         elif stays < left / 2 and stays < left - tolerance:
-            self.hygiene.note("ttl_too_short", token.client)
+            self.hygiene.note("ttl_too_short", token.client, sampled=True)
 
     def settle(self) -> None:
         """Take fresh tokens into the clients' ledgers; ``result`` does it too."""

@@ -244,6 +244,21 @@ def test_expiries_that_were_sampled_are_estimated() -> None:
     assert (result.without_ttl, result.ttl_asked, result.ttl_exact) == (30, 100, False)
 
 
+def test_a_key_that_outlived_its_token_does_not_stand_for_others() -> None:
+    """All keys of expired tokens are asked for their expiry, and a sample of the rest."""
+    stats = TokenStats(NOW, POLICY)
+    stats.keys_seen(10_000)
+    stats.add_ttls([token("old", left=-50)] * 500, [-1] * 400 + [1000] * 100)
+    stats.add_ttls([token("c")] * 100, [-1] + [3_000_000] * 2 + [1000] * 97)
+    result = stats.result()
+    assert result.without_ttl == 400 + 95
+    hygiene = {finding.name: finding for finding in result.hygiene}
+    assert hygiene["without_ttl"].count == 495
+    assert hygiene["without_ttl"].sentence.startswith("About 495 token keys")
+    assert hygiene["without_ttl"].worst == (("old", 400), ("c", 95))
+    assert hygiene["ttl_outlives_exp"].count == 190
+
+
 def test_what_cannot_be_read_is_counted_by_reason() -> None:
     stats = stats_of([undecodable("bad_json"), undecodable("bad_json", "json"), token(),
                       undecodable("empty")])  # fmt: skip

@@ -20,17 +20,36 @@ DARK_SOON = 300  # a lone token that nears its end, and no other minted since
 
 @dataclass
 class TtlCount:
-    """Token keys seen, how many were asked for their expiry, and how many of those have none."""
+    """Token keys seen, how many were asked for their expiry, and how many of those have none.
+
+    Of a large cache all keys of expired tokens are asked, and a sample of the others: apart, for
+    a key that never expires mostly ends among the expired.
+    """
 
     keys: int = 0
     asked: int = 0
     without: int = 0
+    asked_expired: int = 0
+    without_expired: int = 0
+
+    def take(self, endless: bool, *, expired: bool) -> None:
+        """A key that was asked: whether it never expires, and whether its token has."""
+        self.asked += 1
+        self.without += endless
+        self.asked_expired += expired
+        self.without_expired += expired and endless
+
+    @property
+    def share(self) -> float:
+        """Of the keys whose token is not expired: how many one that was asked stands for."""
+        asked = self.asked - self.asked_expired
+        return max(1.0, (self.keys - self.asked_expired) / asked) if asked else 1.0
 
     def estimate(self) -> Optional[int]:
-        """Keys without expiry: exact when all were asked, else in proportion; None unasked."""
+        """Keys without expiry: exact when all were asked; None unasked."""
         if not self.asked:
             return 0 if not self.keys else None
-        return round(self.without * max(self.keys, self.asked) / self.asked)
+        return self.without_expired + round((self.without - self.without_expired) * self.share)
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ def summarise(found: Collected) -> TokenResult:
         cliff=_cliff(found),
         every_call=tuple(sorted(name for name, seen in each.items() if seen.every_call)),
         going_dark=_going_dark(shares),
-        hygiene=found.hygiene.findings(_by_client(found.ledgers)),
+        hygiene=found.hygiene.findings(_by_client(found.ledgers), found.ttl.share),
         encodings={name: many for name, many in found.encodings.items() if many > 0},
         excluded=found.excluded,
     )
