@@ -130,16 +130,17 @@ def _figures(tokens: Mapping[str, Any]) -> Any:
     return _table(["tokens", ""], [[label, text] for label, text in terminal_tokens.rows(tokens)])
 
 
-#: Of a credential's row, what fits beside each other at 80 columns; --inventory shows the rest.
+#: What fits beside each other at 80 columns; --inventory and --output show the rest.
 _CREDENTIAL_COLUMNS = ("client", "verdict", "state", "age_days", "failures", "why")
+_TOKEN_COLUMNS = ("client", "active", "generation_rate", "last_issued", "renewals")
 
 
 def _print_rows(screen: Any, outcome: Outcome, limit: int | None) -> None:
     header, rows = report.table(outcome)
-    if outcome.credentials is not None:
-        chosen = [header.index(name) for name in _CREDENTIAL_COLUMNS if name in header]
-        header = [header[index] for index in chosen]
-        rows = [[row[index] for index in chosen] for row in rows]
+    columns = _TOKEN_COLUMNS if outcome.credentials is None else _CREDENTIAL_COLUMNS
+    chosen = [header.index(name) for name in columns if name in header]
+    header = [header[index] for index in chosen]
+    rows = [[row[index] for index in chosen] for row in rows]
     if rows:
         screen.print(_table([name.replace("_", " ") for name in header], rows[:limit]))
     if limit is not None and len(rows) > limit:

@@ -8,6 +8,12 @@ from monitoring.durations import say
 
 Row = Tuple[str, str]
 
+_TIMINGS = (
+    ("early", "in the first half of a life"),
+    ("late", "in its last minute"),
+    ("lapses", "after its end"),
+)
+
 
 def rows(tokens: Mapping[str, Any]) -> Iterator[Row]:
     """Label and text, a dash where something is not known."""
@@ -56,11 +62,14 @@ def _spread(spread: Mapping[str, Optional[float]]) -> str:
 
 
 def _renewals(renewals: Mapping[str, Any]) -> str:
-    if not renewals.get("count"):
-        return "-" if renewals.get("count") is None else "none seen"
+    if renewals.get("count") is None:
+        return "-"
+    parts = [f"{renewals[name]:,} {word}" for name, word in _TIMINGS if renewals[name]]
     left = renewals.get("median_remaining_seconds")
-    usual = "" if left is None else f", usually with {say(left)} left"
-    return f"{renewals['count']:,} ({renewals['late']:,} late, {renewals['early']:,} early){usual}"
+    if left is not None:
+        parts.append(f"usually with {say(left)} left")
+    said = ", ".join(parts)
+    return f"{renewals['count']:,} ({said})" if said else "none seen"
 
 
 def _validations(validations: Mapping[str, Any]) -> str:

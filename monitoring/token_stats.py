@@ -1,7 +1,8 @@
 """Decision: streaming statistics over cached tokens, in bounded memory.
 
 ``add_page`` is called for each page of a scan, ``result`` once. Up to ``TOKENS_KEPT`` tokens every
-figure is exact; above, those of ``renewals`` and ``minted_before`` say what they rest on.
+figure is exact; above, those of ``minted_before`` say what they rest on. Renewals are those of
+each client's newest tokens always.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from monitoring.codecs.facts import Decoded, Expectation
 from monitoring.settings import TokenSettings
 from monitoring.tokens.clients import LIFE_BITS, ClientLedger, Limits, MintedBefore
 from monitoring.tokens.hygiene import HygieneBook
+from monitoring.tokens.renewals import NEVER_LOOKED, Courses
 from monitoring.tokens.results import OTHER, TokenResult, tokens_json
 from monitoring.tokens.sketches import CONFLICT, Histogram, Seen
 from monitoring.tokens.summary import NO_CLIENT, Collected, TtlCount, summarise
@@ -111,9 +113,13 @@ class TokenStats:
     def add_ttls(self, tokens: Iterable[Decoded], ttls: Iterable[Optional[int]]) -> None:
         """The keys' expiries, as PTTL gave them: milliseconds, -1 for none, -2 for gone."""
         for token, ttl in zip(tokens, ttls):
-            self._ttl.asked += ttl is not None
-            if ttl is not None and ttl != -2 and token.client not in self._excluded:
-                self._judge_ttl(token, ttl)
+            if ttl is None:
+                continue
+            expired = token.exp is not None and token.exp <= self._limits.now
+            ours = token.client not in self._excluded
+            self._ttl.take(ttl == -1 and ours, expired=expired)
+            if ours:
+                self._judge_ttl(token, ttl, expired)
 
     def prepare(self, expected: int) -> None:
         """About how many tokens will come: saves the duplicate table from growing by steps."""
@@ -123,18 +129,17 @@ class TokenStats:
         """Count token keys, whether or not their expiry is asked for."""
         self._ttl.keys += keys
 
-    def _judge_ttl(self, token: Decoded, ttl: int) -> None:
+    def _judge_ttl(self, token: Decoded, ttl: int, expired: bool) -> None:
         if ttl == -1:
-            self._ttl.without += 1
-            self.hygiene.note("without_ttl", token.client)
-        if ttl < 0 or token.exp is None or token.exp <= self._limits.now:
+            self.hygiene.note("without_ttl", token.client, sampled=not expired)
+        if ttl < 0 or token.exp is None or expired:
             return
         left, stays = token.exp - self._limits.now, ttl / 1000
         tolerance = self._policy.ttl_tolerance
         if stays > left + tolerance:
-            self.hygiene.note("ttl_outlives_exp", token.client)
+            self.hygiene.note("ttl_outlives_exp", token.client, sampled=True)
         elif stays < left / 2 and stays < left - tolerance:
-            self.hygiene.note("ttl_too_short", token.client)
+            self.hygiene.note("ttl_too_short", token.client, sampled=True)
 
     def settle(self) -> None:
         """Take fresh tokens into the clients' ledgers; ``result`` does it too."""
@@ -161,8 +166,9 @@ class TokenStats:
         ledger = self._clients.get(client)
         return ledger.minted_before(moment, self._limits.now - int(slack)) if ledger else None
 
-    def result(self) -> TokenResult:
-        """Everything so far; adding may go on afterwards."""
+    def result(self, courses: Optional[Courses] = NEVER_LOOKED) -> TokenResult:
+        """Everything so far; adding may go on afterwards. ``courses`` as the result of the look
+        before has them; None: not all tokens were seen, so that renewals cannot be told."""
         self.settle()
         return summarise(
             Collected(
@@ -179,6 +185,7 @@ class TokenStats:
                 ttl=self._ttl,
                 hygiene=self.hygiene,
                 excluded=self._excluded_seen,
+                courses=courses,
             )
         )
 

@@ -389,6 +389,9 @@ def test_clean_key(raw: bytes, clean: bytes) -> None:
         ("2026-11-23T02:13:20.250+0000", ISSUED + 0.25), ("2026-11-23 02:13:20", ISSUED),
         ("later", None), (None, None), (True, None), (-1, None), (1e300, None), ("nan", None),
         ("inf", None), (b"\xff\xfe", None), ([], None), ("2026-13-45T00:00:00Z", None),
+        ([2026, 11, 23, 2, 13, 20, 250_000_000], ISSUED), ([2026, 11, 23, 2, 13], ISSUED - 20),
+        ([2026, 13, 23], None), ([10**30, 1, 1], None), ([True, 1, 1], None), (["a", 1, 1], None),
+        ([1900, 1, 1], None), ([1, 2], None), ([1] * 8, None),
     ],
 )  # fmt: skip
 def test_epoch_seconds(value: object, seconds: Optional[float]) -> None:

@@ -67,6 +67,21 @@ def test_a_known_population_gives_exactly_its_numbers(
     assert outcome.exit_status is ExitStatus.WARNING
 
 
+def test_a_renewal_is_told_though_the_earlier_token_is_gone_by_then(
+    redis_server: redis_server.RedisServer, cache: Any, state: State, tmp_path: Path
+) -> None:
+    made, now = settings(tmp_path, {}, **at(redis_server.port)), time.time()
+    cache.set("token:a", jwt("c", "a", left=60))
+    usage(made, state).cycle(now)
+    cache.delete("token:a")
+    cache.set("token:b", jwt("c", "b", left=3600))
+    outcome = usage(made, state).cycle(now + 1)  # another process, as cron has it
+    renewals = (outcome.tokens or {})["renewals"]
+    assert (renewals["count"], renewals["lapses"]) == (1, 0)
+    assert renewals["median_remaining_seconds"] == pytest.approx(60, abs=2)
+    assert (outcome.tokens or {})["by_client"]["c"]["renewals"] == 1
+
+
 def test_a_budget_ends_the_scan_and_the_share_is_told(
     redis_server: redis_server.RedisServer, cache: Any, state: State, tmp_path: Path
 ) -> None:
@@ -80,6 +95,9 @@ def test_a_budget_ends_the_scan_and_the_share_is_told(
     assert scan["share_seen"] == pytest.approx(scan["keys"] / 8000, abs=0.001)
     assert value(outcome, "tokens_active") == pytest.approx(8000, rel=0.01)
     assert value(outcome, "scan_truncated") == 1
+    assert value(outcome, "token_renewals", timing="late") is None  # of a part nobody can tell
+    assert (outcome.tokens or {})["renewals"]["count"] is None
+    assert (outcome.tokens or {})["going_dark"] == []
     assert outcome.sources[0].ok
 
 

@@ -26,8 +26,8 @@ def test_every_field_of_the_design_is_there() -> None:
     assert set(found) >= DESIGNED
     assert set(found["expiring"]) == {"5m", "15m", "1h"}
     assert set(found["lifetime_seconds"]) == {"min", "mean", "p50", "p95", "p99", "max"}
-    assert set(found["renewals"]) == {"count", "late", "early", "median_remaining_seconds"}
-    assert set(found["by_client"]["a"]) == {"tokens", "active", "generation_rate", "last_issued"}
+    assert set(found["renewals"]) >= {"count", "late", "early", "median_remaining_seconds"}
+    assert set(found["by_client"]["a"]) >= {"tokens", "active", "generation_rate", "last_issued"}
     assert found["total"] == found["active"] == 30
     assert found["validations"]["success_rate"] is None
     json.dumps(plain_json(found), allow_nan=False)

@@ -115,10 +115,13 @@ def test_renewals_late_early_and_gaps() -> None:
     result = stats_of(tokens).result()
     left = [issued[n] + 3600 - issued[n + 1] for n in range(3)]
     assert left == [100, 20, 3480]
-    assert (result.renewals.count, result.renewals.late, result.renewals.early) == (3, 1, 1)
+    assert result.renewals is not None
+    assert (result.renewals.late, result.renewals.early, result.renewals.lapses) == (1, 1, 1)
+    assert result.renewals.remaining == tuple(left)
     assert result.renewals.median_remaining == median(left)
     share = result.by_client["c"]
-    assert (share.renewals, share.median_remaining, share.every_call) == (3, 100, False)
+    assert (share.renewals, share.lapses, share.median_remaining) == (3, 1, 100)
+    assert not result.every_call
 
 
 def test_clients_that_mint_a_token_for_every_call() -> None:
@@ -241,6 +244,21 @@ def test_expiries_that_were_sampled_are_estimated() -> None:
     assert (result.without_ttl, result.ttl_asked, result.ttl_exact) == (30, 100, False)
 
 
+def test_a_key_that_outlived_its_token_does_not_stand_for_others() -> None:
+    """All keys of expired tokens are asked for their expiry, and a sample of the rest."""
+    stats = TokenStats(NOW, POLICY)
+    stats.keys_seen(10_000)
+    stats.add_ttls([token("old", left=-50)] * 500, [-1] * 400 + [1000] * 100)
+    stats.add_ttls([token("c")] * 100, [-1] + [3_000_000] * 2 + [1000] * 97)
+    result = stats.result()
+    assert result.without_ttl == 400 + 95
+    hygiene = {finding.name: finding for finding in result.hygiene}
+    assert hygiene["without_ttl"].count == 495
+    assert hygiene["without_ttl"].sentence.startswith("About 495 token keys")
+    assert hygiene["without_ttl"].worst == (("old", 400), ("c", 95))
+    assert hygiene["ttl_outlives_exp"].count == 190
+
+
 def test_what_cannot_be_read_is_counted_by_reason() -> None:
     stats = stats_of([undecodable("bad_json"), undecodable("bad_json", "json"), token(),
                       undecodable("empty")])  # fmt: skip
@@ -321,9 +339,11 @@ def test_json_has_the_documented_names() -> None:
     } <= set(body)  # fmt: skip
     assert set(body["expiring"]) == {"5m", "15m", "1h"}
     assert set(body["lifetime_seconds"]) == {"min", "mean", "p50", "p95", "p99", "max"}
-    assert set(body["renewals"]) == {"count", "late", "early", "median_remaining_seconds"}
+    assert set(body["renewals"]) >= {
+        "count", "late", "early", "lapses", "median_remaining_seconds",
+    }  # fmt: skip
     for share in body["by_client"].values():
-        assert set(share) == {"tokens", "active", "generation_rate", "last_issued"}
+        assert set(share) >= {"tokens", "active", "generation_rate", "last_issued"}
 
 
 def test_nothing_seen_is_zero_tokens_and_unknown_spreads() -> None:

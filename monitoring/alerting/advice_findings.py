@@ -57,13 +57,13 @@ FINDINGS: Mapping[str, Tuple[str, str, str]] = {
         "no-tokens",
     ),
     "clients_going_dark": (
-        "These clients never renew in time: their payments fail when their tokens end.",
+        "Nothing shows that these clients renew: their payments fail when their tokens end.",
         "Ask their owners to renew before the end.",
         "client-silent",
     ),
     "renewing_every_call": (
-        "These clients log in for every call: EAPI and the vault carry the load for nothing.",
-        "Ask their owners to keep a token until shortly before its end.",
+        "These clients log in for every call, or run as many instances as they have live tokens.",
+        "Where they do not run that many, have them keep a token until shortly before its end.",
         "token-hygiene",
     ),
     "scan_truncated": (

@@ -10,18 +10,12 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
-from operator import sub
-from statistics import median
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 LIFE_BITS = 24
 LIFE = (1 << LIFE_BITS) - 1  # 194 days
 WINDOWS = (("5m", 300), ("15m", 900), ("1h", 3600))
-RENEWALS_LOOKED_AT = 256
-EARLY_SHARE = 0.5  # of its life a renewed token still had
-EVERY_CALL_SHARE = 0.9
-EVERY_CALL_TOKENS = 10
-LATE_SECONDS = 60
+NEWEST = 256
 
 
 @dataclass(frozen=True)
@@ -62,21 +56,6 @@ class Limits:
     rate_window: int
     max_lifetime: int
     clock_skew: int
-
-
-@dataclass(frozen=True)
-class Renewals:
-    """How a client's next token followed the one before, over its newest tokens.
-
-    ``remaining`` holds, for each renewal, what the earlier token had left, in seconds. A gap is a
-    token minted after the one before had died. ``every_call``: it mints a token for each call.
-    """
-
-    remaining: Tuple[int, ...]
-    gaps: int
-    early: int
-    late: int
-    every_call: bool
 
 
 @dataclass(frozen=True)
@@ -196,22 +175,11 @@ class ClientLedger:
             )
         )
 
-    def renewals(self) -> Renewals:
-        """How the client renews, from the newest tokens that are kept."""
-        newest = list(self.kept[-RENEWALS_LOOKED_AT:])
-        expiries = [token >> LIFE_BITS for token in newest]
-        left = list(map(sub, expiries, issued_of(newest)[1:]))
-        lives = [token & LIFE for token in newest]
-        shares = [rest / life for rest, life in zip(left, lives) if life > 0 and rest >= 0]
-        remaining = tuple(rest for rest in left if rest >= 0)
-        busy = len(newest) >= EVERY_CALL_TOKENS and bool(shares)
-        return Renewals(
-            remaining=remaining,
-            gaps=len(left) - len(remaining),
-            early=sum(share > EARLY_SHARE for share in shares),
-            late=sum(rest < LATE_SECONDS for rest in remaining),
-            every_call=busy and median(shares) > EVERY_CALL_SHARE,
-        )
+    def newest(self, until: int) -> List[Tuple[int, int]]:
+        """(issued, expiry) of the tokens that die last, minted at ``until`` or before."""
+        some = self.kept[-NEWEST:]
+        pairs = zip(issued_of(some), [token >> LIFE_BITS for token in some])
+        return [pair for pair in pairs if pair[0] <= until]
 
     def minted_before(self, moment: float, now: int) -> MintedBefore:
         """The live tokens minted before ``moment``."""

@@ -17,6 +17,7 @@ from monitoring.tokens.findings import findings
 from monitoring.tokens.forgeries import without
 from monitoring.tokens.habits import Habits
 from monitoring.tokens.measurements import Looked, measurements
+from monitoring.tokens.renewal_memory import RenewalMemory
 from monitoring.tokens.services import ServiceFigures, figures, increases
 from monitoring.tokens.sources import Census, ServiceLook, Services, take_census
 from monitoring.tokens.verdict_memory import VerdictMemory
@@ -36,6 +37,7 @@ class TokenUsage:
             for name in ("eapi", "sapi")
         }
         self._verdicts = VerdictMemory(state, SCRIPT)
+        self._renewals = RenewalMemory(state, SCRIPT)
         self._habits = Habits(state)
         self._canary = (settings.canary.client_id,)
         self._canary_log = CanaryLog(state, settings.environment)
@@ -44,7 +46,7 @@ class TokenUsage:
         """Ask the services while the cache is scanned, then judge."""
         started = time.monotonic()
         asked = self._services.begin()
-        census = take_census(self._connect, self._settings, now, progress=progress)
+        census = self._census(now, progress)
         looks = self._services.collect(asked)
         looked = self._looked(now, census, looks)
         measured = measurements(looked)
@@ -64,6 +66,13 @@ class TokenUsage:
             sources=(census.source, *(look.source for look in looks)),
             tokens=document(looked),
         )
+
+    def _census(self, now: float, progress: Optional[Progress]) -> Census:
+        courses = self._renewals.load()
+        found = take_census(self._connect, self._settings, now, courses=courses, progress=progress)
+        if found.result is not None and found.result.courses is not None:
+            self._renewals.save(found.result.courses)
+        return found
 
     def _connect(self) -> Any:
         # A new one each time: who is primary is looked up again.

@@ -190,7 +190,7 @@ def _clients(result: Optional[TokenResult], now: float) -> Iterator[Finding]:
     if result.going_dark:
         yield _going_dark(result.going_dark, now)
     if result.every_call:
-        yield _every_call(result.every_call)
+        yield _every_call(result)
 
 
 def _going_dark(dark: Sequence[Tuple[str, float]], now: float) -> Finding:
@@ -201,7 +201,7 @@ def _going_dark(dark: Sequence[Tuple[str, float]], now: float) -> Finding:
     return Finding(
         "clients_going_dark",
         Severity.OK,
-        f"{many} {verb} the last token and did not renew in time before: {soon}.",
+        f"{many} {verb} the last token, and nothing shows a renewal in time: {soon}.",
         CACHE,
         category="availability",
         evidence={
@@ -213,18 +213,25 @@ def _going_dark(dark: Sequence[Tuple[str, float]], now: float) -> Finding:
     )
 
 
-def _every_call(clients: Sequence[str]) -> Finding:
-    named = ", ".join(safe_id(client) for client in clients[:_SHOWN])
+def _every_call(result: TokenResult) -> Finding:
+    """Instances of a client that each keep a token of their own look the same in the cache."""
+    clients = result.every_call
+    holds = {c: result.by_client[c].active for c in clients if c in result.by_client}
+    ranked = sorted(clients, key=lambda c: (-holds.get(c, 0), c))
+    shown = [f"{safe_id(c)} ({holds[c]:,} live)" if c in holds else safe_id(c) for c in ranked]
+    named = ", ".join(shown[:_SHOWN])
     more = f" and {len(clients) - _SHOWN} more" if len(clients) > _SHOWN else ""
     return Finding(
         "renewing_every_call",
         Severity.OK,
-        f"These clients log in again while their token is nearly new: {named}{more}.",
+        f"New tokens while the last is nearly new, again and again: {named}{more}.",
         CACHE,
         category="performance",
-        evidence={"count": len(clients), "clients": [safe_id(c) for c in clients[:50]]},
-        meaning="Each of these logins costs EAPI and the vault what a kept token would save.",
-        action="Ask the owners to keep the token until shortly before it expires.",
+        evidence={"count": len(clients), "clients": [safe_id(c) for c in ranked[:50]]},
+        meaning="Such a client logs in for each call, or runs as many instances as it has live "
+        "tokens, each with its own. Every login costs EAPI and the vault.",
+        action="Where it does not run that many: have it keep a token until shortly before its "
+        "end.",
     )
 
 

@@ -111,7 +111,8 @@ RULES: Mapping[str, HygieneRule] = {
 
 @dataclass(frozen=True)
 class HygieneFinding:
-    """One rule that did not hold. ``worst`` are the clients with most, and how many each."""
+    """One rule that did not hold. ``worst`` are the clients with most, and how many each; of what
+    was sampled, numbers are estimates."""
 
     name: str
     count: int
@@ -127,15 +128,19 @@ class HygieneBook:
     def __init__(self, policy: TokenSettings) -> None:
         self._policy = policy
         self._allowed = frozenset(policy.permissions)
-        self._counts: CounterOf[str] = Counter()
-        self._clients: Dict[str, CounterOf[str]] = {}
+        # By finding, and whether the key was one of a sample.
+        self._counts: CounterOf[Tuple[str, bool]] = Counter()
+        self._clients: Dict[Tuple[str, bool], CounterOf[str]] = {}
 
-    def note(self, name: str, client: Optional[str], count: int = 1) -> None:
-        """Count a finding; ``client`` None when it belongs to none."""
+    def note(
+        self, name: str, client: Optional[str], count: int = 1, *, sampled: bool = False
+    ) -> None:
+        """Count a finding; ``client`` None when it belongs to none. ``sampled``: what was looked
+        at stands for more of its kind."""
         if not count:
             return
-        self._counts[name] += count
-        clients = self._clients.setdefault(name, Counter())
+        self._counts[name, sampled] += count
+        clients = self._clients.setdefault((name, sampled), Counter())
         if client is not None and (client in clients or len(clients) < CLIENTS_COUNTED):
             clients[client] += count
 
@@ -148,19 +153,29 @@ class HygieneBook:
         return fine
 
     def findings(
-        self, further: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+        self,
+        further: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
+        share: float = 1.0,
     ) -> Tuple[HygieneFinding, ...]:
-        """What was found, in the order of the rules; ``further`` adds counts by rule and client."""
+        """What was found, in the order of the rules; ``further`` adds counts by rule and client,
+        and what was sampled counts ``share`` times."""
         found = []
         for name, rule in RULES.items():
-            clients = Counter(self._clients.get(name, {}))
-            clients.update(further.get(name, {}))
-            count = self._counts[name] + sum(further.get(name, {}).values())
+            added, sampled = further.get(name, {}), self._counts[name, True]
+            count = self._counts[name, False] + round(sampled * share) + sum(added.values())
             if count:
-                sentence = rule.sentence.format(count=count)
-                worst = tuple(clients.most_common(WORST))
+                said = f"About {count:,}" if sampled and share > 1 else f"{count:,}"
+                worst = tuple(self._by_client(name, added, share).most_common(WORST))
+                sentence = rule.sentence.format(count=said)
                 found.append(HygieneFinding(name, count, worst, sentence, rule.cure, rule.severe))
         return tuple(found)
+
+    def _by_client(self, name: str, added: Mapping[str, int], share: float) -> CounterOf[str]:
+        clients = Counter(added)
+        clients.update(self._clients.get((name, False), {}))
+        for client, many in self._clients.get((name, True), Counter()).items():
+            clients[client] += round(many * share)
+        return clients
 
     def _faults(self, token: Decoded) -> Iterator[str]:
         policy = self._policy

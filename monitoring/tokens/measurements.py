@@ -194,8 +194,11 @@ def _renewals(result: Optional[TokenResult]) -> Iterator[Measurement]:
     if result is None:
         return
     seen = result.renewals
-    usual = max(0, seen.count - seen.early - seen.late)
-    for timing, count in (("early", seen.early), ("usual", usual), ("late", seen.late)):
+    counts: Dict[str, Optional[int]] = dict.fromkeys(("early", "usual", "late", "lapsed"))
+    if seen is not None:
+        usual = max(0, len(seen.remaining) - seen.early - seen.late)
+        counts.update(early=seen.early, usual=usual, late=seen.late, lapsed=seen.lapses)
+    for timing, count in counts.items():
         yield _of("token_renewals", count, timing=timing)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping, Optional, Tuple
 
 from monitoring.timestamps import iso_seconds
 from monitoring.tokens.hygiene import HygieneFinding
+from monitoring.tokens.renewals import Courses, Renewals
 from monitoring.tokens.sketches import Spread
 
 OTHER = "other"
@@ -16,10 +17,11 @@ OTHER = "other"
 class ClientTokens:
     """One client's share. ``generation_rate`` is per minute, times are epoch seconds or None.
 
-    ``median_remaining`` is what its tokens had left when the next was minted, in seconds; None
-    when no renewal was seen. ``goes_dark_at``: its last token dies then, and nothing suggests
-    that it will mint another in time. ``by_version``: live tokens by credential version, empty
-    when tokens do not name one.
+    ``renewals`` and ``lapses`` (tokens that came after the one before had died) are its newest, of
+    the last day; None when not every token was seen. ``median_remaining`` is what its tokens had
+    left when the next was minted, in seconds; None when no renewal was seen. ``goes_dark_at``: its
+    last token dies then, and nothing suggests that it will mint another in time. ``by_version``:
+    live tokens by credential version, empty when tokens do not name one.
     """
 
     tokens: int
@@ -27,25 +29,15 @@ class ClientTokens:
     generation_rate: float
     last_issued: Optional[float] = None
     last_expiry: Optional[float] = None
-    renewals: int = 0
+    renewals: Optional[int] = None
+    lapses: Optional[int] = None
     median_remaining: Optional[float] = None
-    every_call: bool = False
     goes_dark_at: Optional[float] = None
     by_version: Mapping[str, int] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.by_version is None:
             object.__setattr__(self, "by_version", {})
-
-
-@dataclass(frozen=True)
-class RenewalTotals:
-    """Over the newest tokens of each client (``token_clients.RENEWALS_LOOKED_AT``)."""
-
-    count: int
-    late: int
-    early: int
-    median_remaining: Optional[float]
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,8 @@ class TokenResult:
     were asked, and below all of them it is an estimate (``ttl_exact`` False). ``duplicates_error``
     is the probability that a new token was merged wrongly (0.0 for up to 1.4 million tokens).
     ``by_client`` holds the ``top_clients`` with most live tokens, the rest summed as "other";
-    ``clients`` counts all, and is a lower bound when ``clients_exact`` is False.
+    ``clients`` counts all, and is a lower bound when ``clients_exact`` is False. ``renewals`` and
+    ``courses`` are None when not every token was seen; ``courses`` is for the next look.
     """
 
     total: int
@@ -85,7 +78,8 @@ class TokenResult:
     by_client: Mapping[str, ClientTokens]
     clients: int
     clients_exact: bool
-    renewals: RenewalTotals
+    renewals: Optional[Renewals]
+    courses: Optional[Courses]
     cliff: Optional[Cliff]
     every_call: Tuple[str, ...]
     going_dark: Tuple[Tuple[str, float], ...]
@@ -117,12 +111,7 @@ def tokens_json(result: TokenResult) -> Dict[str, Any]:
         "expiring": dict(result.expiring),
         "lifetime_seconds": _spread_json(result.lifetime),
         "remaining_seconds": _spread_json(result.remaining),
-        "renewals": {
-            "count": result.renewals.count,
-            "late": result.renewals.late,
-            "early": result.renewals.early,
-            "median_remaining_seconds": result.renewals.median_remaining,
-        },
+        "renewals": _renewals_json(result.renewals),
         "by_client": {name: _client_json(share) for name, share in result.by_client.items()},
         "clients": result.clients,
         "expiry_cliff": _cliff_json(result.cliff),
@@ -138,12 +127,28 @@ def _spread_json(spread: Spread) -> Dict[str, Optional[float]]:
     return {name: _rounded(getattr(spread, name)) for name in names}
 
 
+def _renewals_json(seen: Optional[Renewals]) -> Dict[str, Optional[float]]:
+    if seen is None:
+        return dict.fromkeys(("count", "late", "early", "lapses", "median_remaining_seconds"))
+    return {
+        "count": len(seen.remaining),
+        "late": seen.late,
+        "early": seen.early,
+        "lapses": seen.lapses,
+        "median_remaining_seconds": seen.median_remaining,
+    }
+
+
 def _client_json(share: ClientTokens) -> Dict[str, Any]:
     return {
         "tokens": share.tokens,
         "active": share.active,
         "generation_rate": _rounded(share.generation_rate),
-        "last_issued": None if share.last_issued is None else iso_seconds(share.last_issued),
+        "last_issued": _iso(share.last_issued),
+        "last_expiry": _iso(share.last_expiry),
+        "renewals": share.renewals,
+        "lapses": share.lapses,
+        "median_remaining_seconds": share.median_remaining,
     }
 
 
@@ -156,6 +161,10 @@ def _cliff_json(cliff: Optional[Cliff]) -> Optional[Dict[str, Any]]:
         "share": _rounded(cliff.share),
         "clients": dict(cliff.worst),
     }
+
+
+def _iso(moment: Optional[float]) -> Optional[str]:
+    return None if moment is None else iso_seconds(moment)
 
 
 def _rounded(value: Optional[float]) -> Optional[float]:

@@ -20,6 +20,7 @@ from monitoring.probing.kit import bearer
 from monitoring.service_counters import CounterSample
 from monitoring.settings import Settings, TokenSettings
 from monitoring.token_stats import TokenStats
+from monitoring.tokens.renewals import NEVER_LOOKED, Courses
 from monitoring.tokens.results import TokenResult
 
 _GRACE = 1.0
@@ -74,10 +75,12 @@ def take_census(
     settings: Settings,
     now: float,
     *,
+    courses: Courses = NEVER_LOOKED,
     progress: Optional[Progress] = None,
 ) -> Census:
     """Scan the cache as the settings' profile and budgets say, the canary's own tokens left out.
-    Raises nothing for a cache that fails: the Census says what was wrong."""
+    `courses` are those of the look before. Raises nothing for a cache that fails: the Census says
+    what was wrong."""
     tokens = settings.tokens
     rules, started = profile_of(tokens.profile, tokens.patterns), time.monotonic()
     door = Door(redis_client.translate, redis_client.ERRORS)
@@ -95,7 +98,8 @@ def take_census(
     _log.debug("scan: %d keys of %d nodes in %.3f s", report.seen, len(nodes), seconds)
     if report.faults and not report.seen:
         return Census(rules, seconds, fault=report.faults[0][1])
-    return Census(rules, seconds, report, stats.result())
+    whole = not report.truncated and not report.unread
+    return Census(rules, seconds, report, stats.result(courses if whole else None))
 
 
 def _budget(tokens: TokenSettings) -> Budget:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from statistics import median
 from typing import Dict, Iterable, Mapping, Optional, Tuple
 
 from monitoring.settings import TokenSettings
-from monitoring.tokens.clients import WINDOWS, ClientLedger, Limits, Renewals, Tally
+from monitoring.tokens.clients import WINDOWS, ClientLedger, Limits, Tally
 from monitoring.tokens.hygiene import HygieneBook
-from monitoring.tokens.results import OTHER, ClientTokens, Cliff, RenewalTotals, TokenResult
+from monitoring.tokens.renewals import Courses, Renewals, renewals, together
+from monitoring.tokens.results import OTHER, ClientTokens, Cliff, TokenResult
 from monitoring.tokens.sketches import Histogram
 
 NO_CLIENT = "(none)"
@@ -20,22 +20,42 @@ DARK_SOON = 300  # a lone token that nears its end, and no other minted since
 
 @dataclass
 class TtlCount:
-    """Token keys seen, how many were asked for their expiry, and how many of those have none."""
+    """Token keys seen, how many were asked for their expiry, and how many of those have none.
+
+    Of a large cache all keys of expired tokens are asked, and a sample of the others: apart, for
+    a key that never expires mostly ends among the expired.
+    """
 
     keys: int = 0
     asked: int = 0
     without: int = 0
+    asked_expired: int = 0
+    without_expired: int = 0
+
+    def take(self, endless: bool, *, expired: bool) -> None:
+        """A key that was asked: whether it never expires, and whether its token has."""
+        self.asked += 1
+        self.without += endless
+        self.asked_expired += expired
+        self.without_expired += expired and endless
+
+    @property
+    def share(self) -> float:
+        """Of the keys whose token is not expired: how many one that was asked stands for."""
+        asked = self.asked - self.asked_expired
+        return max(1.0, (self.keys - self.asked_expired) / asked) if asked else 1.0
 
     def estimate(self) -> Optional[int]:
-        """Keys without expiry: exact when all were asked, else in proportion; None unasked."""
+        """Keys without expiry: exact when all were asked; None unasked."""
         if not self.asked:
             return 0 if not self.keys else None
-        return round(self.without * max(self.keys, self.asked) / self.asked)
+        return self.without_expired + round((self.without - self.without_expired) * self.share)
 
 
 @dataclass(frozen=True)
 class Collected:
-    """What ``TokenStats`` gathered; ledgers are settled."""
+    """What ``TokenStats`` gathered; ledgers are settled. ``courses`` are those of the looks before;
+    None: not every token was seen, so that nothing can be said of who follows whom."""
 
     limits: Limits
     policy: TokenSettings
@@ -50,13 +70,15 @@ class Collected:
     ttl: TtlCount
     hygiene: HygieneBook
     excluded: int
+    courses: Optional[Courses] = None
 
 
 def summarise(found: Collected) -> TokenResult:
     """The answer of a census."""
     named = {name: led for name, led in found.ledgers.items() if name not in (OTHER, NO_CLIENT)}
-    renewals = {name: ledger.renewals() for name, ledger in named.items()}
-    shares = {name: _share(found, name, renewals.get(name)) for name in found.ledgers}
+    courses = found.courses and _courses(found.courses, named, found.limits)
+    each = {name: renewals(course.steps) for name, course in courses.of.items()} if courses else {}
+    shares = {name: _share(found, name, each.get(name)) for name in found.ledgers}
     whole = Tally()
     for ledger in found.ledgers.values():
         whole = whole.plus(ledger.tally)
@@ -79,44 +101,50 @@ def summarise(found: Collected) -> TokenResult:
         by_client=_bounded(shares, found.policy.top_clients),
         clients=len(named),
         clients_exact=OTHER not in found.ledgers,
-        renewals=_renewal_totals(renewals.values()),
+        courses=courses,
+        renewals=together(each.values()) if courses else None,
         cliff=_cliff(found),
-        every_call=tuple(sorted(name for name, seen in renewals.items() if seen.every_call)),
+        every_call=tuple(sorted(name for name, seen in each.items() if seen.every_call)),
         going_dark=_going_dark(shares),
-        hygiene=found.hygiene.findings(_by_client(found.ledgers)),
+        hygiene=found.hygiene.findings(_by_client(found.ledgers), found.ttl.share),
         encodings={name: many for name, many in found.encodings.items() if many > 0},
         excluded=found.excluded,
     )
+
+
+def _courses(before: Courses, named: Mapping[str, ClientLedger], limits: Limits) -> Courses:
+    until = limits.now + limits.clock_skew
+    return before.after(limits.now, {name: led.newest(until) for name, led in named.items()})
 
 
 def _per_minute(tally: Tally, limits: Limits) -> float:
     return tally.recent * 60 / limits.rate_window if limits.rate_window else 0.0
 
 
-def _share(found: Collected, name: str, renewals: Optional[Renewals]) -> ClientTokens:
+def _share(found: Collected, name: str, seen: Optional[Renewals]) -> ClientTokens:
     tally = found.ledgers[name].tally
-    remaining = renewals.remaining if renewals else ()
     return ClientTokens(
         tokens=tally.tokens,
         active=tally.active,
         generation_rate=_per_minute(tally, found.limits),
         last_issued=tally.last_issued or None,
         last_expiry=tally.last_expiry or None,
-        renewals=len(remaining),
-        median_remaining=median(remaining) if remaining else None,
-        every_call=bool(renewals and renewals.every_call),
-        goes_dark_at=_dark_at(tally, renewals, found.limits.now),
+        renewals=len(seen.remaining) if seen else None,
+        lapses=seen.lapses if seen else None,
+        median_remaining=seen.median_remaining if seen else None,
+        goes_dark_at=_dark_at(tally, seen, found.limits.now),
         by_version=found.versions.get(name, {}),
     )
 
 
-def _dark_at(tally: Tally, renewals: Optional[Renewals], now: int) -> Optional[float]:
-    """When a client that never renewed in time loses its last token."""
-    if renewals is None or not tally.active or renewals.remaining:
+def _dark_at(tally: Tally, seen: Optional[Renewals], now: int) -> Optional[float]:
+    """When a client that mostly came too late, or of which no renewal is known and the end is
+    near, loses its last token."""
+    if seen is None or not tally.active or tally.last_expiry <= now:
         return None
-    lapsed_before = renewals.gaps > 0
-    nearly_over = tally.last_expiry - now <= DARK_SOON
-    return tally.last_expiry if tally.last_expiry > now and (lapsed_before or nearly_over) else None
+    renewed = len(seen.remaining)
+    near = not renewed and tally.last_expiry - now <= DARK_SOON
+    return tally.last_expiry if near or seen.lapses > renewed else None
 
 
 def _going_dark(shares: Mapping[str, ClientTokens]) -> Tuple[Tuple[str, float], ...]:
@@ -141,20 +169,16 @@ def _bounded(shares: Mapping[str, ClientTokens], top: int) -> Dict[str, ClientTo
             generation_rate=sum(share.generation_rate for share in rest),
             last_issued=max((s.last_issued for s in rest if s.last_issued), default=None),
             last_expiry=max((s.last_expiry for s in rest if s.last_expiry), default=None),
-            renewals=sum(share.renewals for share in rest),
+            renewals=_sum(share.renewals for share in rest),
+            lapses=_sum(share.lapses for share in rest),
         )
     return bounded
 
 
-def _renewal_totals(each: Iterable[Renewals]) -> RenewalTotals:
-    each = list(each)
-    remaining = [left for seen in each for left in seen.remaining]
-    return RenewalTotals(
-        count=len(remaining),
-        late=sum(seen.late for seen in each),
-        early=sum(seen.early for seen in each),
-        median_remaining=median(remaining) if remaining else None,
-    )
+def _sum(counts: Iterable[Optional[int]]) -> Optional[int]:
+    """None when none is known."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
 
 
 def _cliff(found: Collected) -> Optional[Cliff]:
