@@ -17,9 +17,10 @@ import utils
 from monitoring import __version__, cli, thresholds
 from monitoring.anomaly.store import sensitivity_of
 from monitoring.anomaly.types import Bucket
-from monitoring.credential_stats import bounded, measurements, rows, to_judge
+from monitoring.credential_stats import bounded, measurements, to_judge
 from monitoring.credentials import replay
 from monitoring.credentials import report as credential_report
+from monitoring.credentials.judged import rows
 from monitoring.credentials.revocation import can_revoke, unheard_of
 from monitoring.credentials.source_kit import Asked, rotation_service
 from monitoring.credentials.usage_history import UsageHistory

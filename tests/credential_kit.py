@@ -11,7 +11,7 @@ from typing import Any, Mapping, Optional
 
 from monitoring import configuration, redis_client
 from monitoring.conjur import ConjurClient
-from monitoring.credential_stats import Judged
+from monitoring.credentials.judged import Judged
 from monitoring.credentials.source_kit import Asked, rotation_service
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.http_client import HttpClient

@@ -14,7 +14,7 @@ from monitoring.credentials.revocation import can_revoke
 from monitoring.credentials.source_kit import Answer
 from monitoring.credentials.source_rotations import ask_clients, ask_rotations
 from monitoring.credentials.sources import SOURCES, Sources
-from monitoring.model import Source
+from monitoring.model import Finding, Source
 from monitoring.state import State
 from sandbox.stack import Stack
 from tests.credential_kit import (
@@ -266,6 +266,29 @@ def test_5000_variables_come_in_pages(tmp_path: Path, state: State) -> None:
         assert len(watch.look(stack.now()).judged) == 5001
         row = watch.look(stack.now() + 60).sources[0]
         assert (row.ok, row.seen) == (True, 5002)
+
+
+def test_what_is_granted_to_us_by_name_is_seen_on_every_variable(
+    tmp_path: Path, state: State
+) -> None:
+    """Each client's variable has a kind of its own, and it is not among those asked about."""
+    with quiet_stack(12) as stack:
+        for name in stack.options.client_ids():
+            variable = stack.vault.variables[stack.book.variable(name)]
+            variable.permits["execute"].add(f"host:{name}")
+        found = rows_of(stack, tmp_path, state)
+        assert [f.reason for f in found] == []
+        last = stack.book.variable(stack.options.client_ids()[-1])
+        settings = settings_of(stack, tmp_path)
+        own = settings.conjur.login.replace("/", ":", 1)
+        stack.vault.variables[last].permits.setdefault("update", set()).add(own)
+        (found,) = rows_of(stack, tmp_path, state)
+        assert (found.reason, last in found.sentence) == ("identity_holds_update", True)
+
+
+def rows_of(stack: Stack, tmp_path: Path, state: State) -> list[Finding]:
+    picture = watch_of(stack, settings_of(stack, tmp_path), state).look(stack.now())
+    return [f for f in picture.findings if f.reason.startswith("identity_")]
 
 
 # -- the rotation service's answers

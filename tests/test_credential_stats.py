@@ -19,16 +19,7 @@ from monitoring.anomaly.store import AnomalyStore
 from monitoring.anomaly.types import Bucket, Sensitivity, Usage
 from monitoring.catalog import METRICS
 from monitoring.conditions import conditions
-from monitoring.credential_stats import (
-    Figures,
-    Judged,
-    bounded,
-    judge_all,
-    measurements,
-    policy_of,
-    row,
-    rows,
-)
+from monitoring.credential_stats import Figures, bounded, measurements
 from monitoring.credentials import report as credential_report
 from monitoring.credentials.facts import (
     CACHE,
@@ -43,6 +34,7 @@ from monitoring.credentials.facts import (
     VaultFacts,
 )
 from monitoring.credentials.findings import findings, of_vault
+from monitoring.credentials.judged import Judged, judge_all, policy_of, row, rows
 from monitoring.credentials.rotations import judge
 from monitoring.credentials.shown import ShownClients
 from monitoring.credentials.usage_history import Totals, Window

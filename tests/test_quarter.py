@@ -10,7 +10,7 @@ from typing import Iterator, Optional
 
 import pytest
 
-from monitoring.credential_stats import Judged
+from monitoring.credentials.judged import Judged
 from monitoring.credentials.revocation import can_revoke
 from monitoring.credentials.watch import CredentialWatch
 from monitoring.state import State

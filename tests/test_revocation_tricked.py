@@ -163,13 +163,11 @@ def test_one_thing_lies(
 
 
 AWAY = ("rotation-500", "rotation-garbage", "rotation-truncated", "redis-refused", "redis-loading")
-DARK = ("conjur-502", "conjur-forbidden", "conjur-truncated", "conjur-follower-stale", "eapi-500")
+DARK = ("conjur-502", "conjur-forbidden", "conjur-truncated", "eapi-500", "sapi-500")
 
 
 @pytest.mark.parametrize("name", [*AWAY, *DARK])
 def test_one_source_is_dark(name: str, stack: Stack, asked: Asked, state: State) -> None:
-    if name == "conjur-follower-stale":
-        pytest.skip("needs the enterprise vault; see test_credential_sources")
     stack.faults.set(name)
     assert answer_of(asked, state, stack.now()).yes is None
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from monitoring.anomaly.types import Anomaly
-from monitoring.credential_stats import Judged
 from monitoring.credentials.ages import failing_rotator
 from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, VAULT, VaultFacts
+from monitoring.credentials.judged import Judged
 from monitoring.credentials.rotation_states import counted, half_done
 from monitoring.credentials.usage_history import Window
 from monitoring.durations import say

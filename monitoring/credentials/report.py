@@ -8,7 +8,7 @@ import io
 import json
 from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from monitoring.credential_stats import Judged, rows
+from monitoring.credentials.judged import Judged, rows
 from monitoring.credentials.report_tables import Table, lined_up, narrowed, told_below
 from monitoring.credentials.revocation import Answer
 from monitoring.credentials.rotations import SEVERITIES

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, Tuple
+from urllib.parse import unquote
 
 from monitoring.conjur import ConjurClient, ConjurFault, Variable
 from monitoring.credentials.facts import VAULT
 from monitoring.credentials.source_kit import Answer, Asked, absent, dark
 from monitoring.model import Fault, Source
+from monitoring.settings import ConjurSettings
 
 #: What our identity must not hold: execute reads the secret, update writes one.
 FORBIDDEN = ("execute", "update")
@@ -40,7 +42,7 @@ def ask_vault(asked: Asked) -> Answer:
         prefix = settings.variable_template.partition("{client_id}")[0]
         listing = client.variables(prefix)
         variables = {v.client: v for v in listing.variables if v.client}
-        seen = _with_access(client, variables)
+        seen = _with_access(client, variables, _own_role(settings))
     except ConjurFault as error:
         return dark(VAULT, error.fault)
     if not variables:
@@ -66,17 +68,35 @@ def _trouble(client: ConjurClient) -> Tuple[str, str]:
     return "", ""
 
 
-def _with_access(client: ConjurClient, variables: Mapping[str, Variable]) -> VaultSeen:
+def _own_role(settings: ConjurSettings) -> str:
+    """The full id of our identity; "" where the vault alone knows it (a JWT without a login)."""
+    login = unquote(settings.login)
+    kind, slash, name = login.partition("/")
+    if not login:
+        return ""
+    role = f"{kind}:{name}" if slash else f"user:{login}"
+    return f"{settings.account}:{role}"
+
+
+def _with_access(client: ConjurClient, variables: Mapping[str, Variable], own: str) -> VaultSeen:
+    """The kinds with most variables are asked about; what is granted to us by name is seen on
+    every variable, without asking."""
     kinds: Dict[Tuple[Tuple[str, str], ...], List[str]] = {}
+    held: List[Tuple[str, str]] = []
     for name, variable in variables.items():
         kinds.setdefault(tuple(sorted(variable.permissions)), []).append(name)
-    held: List[Tuple[str, str]] = []
+        held += [(p, variable.id) for p, role in variable.permissions if _forbidden(p, role, own)]
     readers: Dict[str, Tuple[str, ...]] = {}
-    for number, (kind, clients) in enumerate(kinds.items()):
+    common_first = sorted(kinds.items(), key=lambda kind: -len(kind[1]))
+    for number, (kind, clients) in enumerate(common_first):
         granted = sorted({role for privilege, role in kind if privilege in FORBIDDEN})
         if number < KINDS_ASKED:
             example = variables[clients[0]].id
             held += [(p, example) for p in FORBIDDEN if client.may(example, p)]
             granted = sorted({*granted, *client.readers(example)})
         readers.update(dict.fromkeys(clients, tuple(granted)))
-    return VaultSeen(variables, tuple(held), readers)
+    return VaultSeen(variables, tuple(dict.fromkeys(held)), readers)
+
+
+def _forbidden(privilege: str, role: str, own: str) -> bool:
+    return privilege in FORBIDDEN and role == own and bool(own)

@@ -21,7 +21,7 @@ from typing import (
 
 from monitoring.anomaly.store import AnomalyStore, Told, sensitivity_of
 from monitoring.conjur import Variable
-from monitoring.credential_stats import Figures, Judged, judge_all
+from monitoring.credential_stats import Figures
 from monitoring.credentials.ages import age_of, cache_is_old, current_version
 from monitoring.credentials.assembly import (
     Looked,
@@ -38,6 +38,7 @@ from monitoring.credentials.facts import (
     CredentialFacts,
 )
 from monitoring.credentials.findings import NEVER, findings, of_anomalies, of_vault
+from monitoring.credentials.judged import Judged, judge_all
 from monitoring.credentials.ledger import Ledger
 from monitoring.credentials.memory import Gained, VaultMemory
 from monitoring.credentials.rotation_memory import Heard, RotationMemory, remembered, to_ask
