@@ -251,6 +251,27 @@ def test_a_fault_is_told_and_its_end_too(world: World) -> None:
     )
 
 
+def test_a_script_that_says_the_same_does_not_hush_the_page(world: World) -> None:
+    """A script pushes an alert, which has no severity to be routed by; then Prometheus says the
+    same as critical: the security team is paged, and it is the script that is hushed."""
+    said = {"alertname": "PaymentApiExample", "environment": "eco", "component": "payment-eapi"}
+    said["category"] = "security"
+    scripts_word = {**said, "script": "health_check", "metric": "example"}
+    world.manager.post([scripts_word])
+    eventually(lambda: world.told("PaymentApiExample", "firing"), "the chat is told")
+    world.manager.post([scripts_word, {**said, "severity": "critical"}])
+
+    def paged() -> bool:
+        return any(
+            message["receiver"] == "security-page"
+            for message in world.told("PaymentApiExample", "firing", severity="critical")
+        )
+
+    eventually(paged, "the security team is paged")
+    held = [a for a in world.manager.alerts() if a["labels"].get("metric") == "example"]
+    assert [bool(alert["status"]["inhibitedBy"]) for alert in held] == [True]
+
+
 def test_a_dead_cache_hushes_what_it_explains(world: World) -> None:
     """Alertmanager holds the token alerts back while redis-cache is down."""
     world.stack.faults.set("redis-refused")
