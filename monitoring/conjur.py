@@ -5,20 +5,16 @@ Never reads a value: the client has no call for it. Protocol: FACTS.md section 1
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
-import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import urlencode
 
 from monitoring.http_client import HttpClient, HttpFault, Reply
 from monitoring.model import Fault
 from monitoring.settings import ConjurSettings
 from monitoring.vault.faults import ConjurFault, read_json, read_object, refused
 from monitoring.vault.health import ConjurHealth, at, number, read_enterprise, word
+from monitoring.vault.session import Session, quoted
 from monitoring.vault.variables import Variable, read_variable
 
 __all__ = ["ConjurClient", "ConjurFault", "ConjurHealth", "Variable"]
@@ -26,9 +22,6 @@ __all__ = ["ConjurClient", "ConjurFault", "ConjurHealth", "Variable"]
 PAGE = 1000  # more is refused with 422, and an unpaged list is silently cut to this
 PAGE_BYTES = 32 << 20
 MOST_VARIABLES = 200_000
-TOKEN_LIFE = 480.0
-LONGEST_LIFE = 5 * 3600.0
-REFRESH_AT = 0.75
 
 
 class Listing(NamedTuple):
@@ -48,18 +41,19 @@ class ConjurClient:
     ) -> None:
         self._http = http
         self._settings = settings
-        self._clock = clock
-        self._lock = threading.RLock()
-        self._header = ""
-        self._refresh_at = 0.0
+        self._session = Session(self._request, settings, clock)
         self._page_size = PAGE
         self.steps: Dict[str, float] = {}
 
     @property
     def has_credentials(self) -> bool:
         """Whether there is anything to authenticate with."""
-        settings = self._settings
-        return bool((settings.login and settings.api_key) or settings.jwt_file)
+        return self._session.possible
+
+    def authenticate(self) -> None:
+        """Log in anew, whatever token is held. auth: refused; config: nothing to log in with, or
+        a file that cannot be read."""
+        self._session.renew()
 
     def health(self) -> ConjurHealth:
         """What the vault says of itself, without credentials. OSS has no /health: it answers 401,
@@ -76,21 +70,6 @@ class ConjurClient:
                 raise refused(reply, public=True) from None
             return self._health_behind(reply)
         return self._with_info(read_enterprise(body, reply))
-
-    def authenticate(self) -> None:
-        """Log in anew, whatever token is held. auth: refused; config: nothing to log in with, or
-        a file that cannot be read."""
-        with self._lock:
-            self._header, self._refresh_at = "", 0.0
-            reply = self._login()
-            if reply.status == 401:
-                text = f"the vault at {reply.url} refused our login (401): login, key or account"
-                raise ConjurFault(Fault("auth", text), reply)
-            if reply.status != 200:
-                raise refused(reply)
-            life = _token_life(read_object(reply))
-            self._header = f'Token token="{base64.b64encode(reply.body).decode()}"'
-            self._refresh_at = self._clock() + REFRESH_AT * life
 
     def whoami(self) -> Dict[str, str]:
         """account, username, client_ip, token_issued_at. Each call leaves an audit record."""
@@ -222,34 +201,9 @@ class ConjurClient:
         role = found.role or word(body.get("role"))
         return replace(found, version=version, role=role, steps=self._took())
 
-    def _login(self) -> Reply:
-        settings = self._settings
-        account, login = _quoted(settings.account), _quoted(settings.login)
-        if settings.jwt_file:
-            jwt = {"jwt": self._read(lambda: Path(settings.jwt_file).read_text().strip())}
-            who = f"/{login}" if login else ""
-            service = _quoted(settings.jwt_service_id)
-            if not service:
-                raise ConjurFault(Fault("config", "a JWT file needs jwt_service_id beside it"))
-            path = f"/authn-jwt/{service}/{account}{who}/authenticate"
-            return self._request("authenticate", path, data=jwt)
-        if not self.has_credentials:
-            raise ConjurFault(Fault("config", "no login and API key for the vault are configured"))
-        key = self._read(settings.api_key.reveal).encode()
-        headers = {"Content-Type": "text/plain"}
-        path = f"/authn/{account}/{login}/authenticate"
-        return self._request("authenticate", path, data=key, headers=headers)
-
-    def _read(self, read: Callable[[], str]) -> str:
-        try:
-            return read()
-        except (OSError, ValueError):
-            text = "the file with our identity for the vault cannot be read"
-            raise ConjurFault(Fault("config", text)) from None
-
     def _resources(self, variable_id: str = "") -> str:
-        path = f"/resources/{_quoted(self._settings.account)}/variable"
-        return f"{path}/{_quoted(variable_id)}" if variable_id else path
+        path = f"/resources/{quoted(self._settings.account)}/variable"
+        return f"{path}/{quoted(variable_id)}" if variable_id else path
 
     def _ask(self, step: str, path: str, **query: str) -> Reply:
         """A Reply of status 200, or ConjurFault."""
@@ -263,19 +217,13 @@ class ConjurClient:
         path = f"{path}?{urlencode(query)}" if query else path
         reply = self._authorized(step, path)
         if reply.status == 401:
-            self.authenticate()
+            self._session.renew()
             reply = self._authorized(step, path)
         return reply
 
     def _authorized(self, step: str, path: str) -> Reply:
-        headers = {"Authorization": self._token()}
+        headers = {"Authorization": self._session.header()}
         return self._request(step, path, headers=headers, max_bytes=PAGE_BYTES)
-
-    def _token(self) -> str:
-        with self._lock:
-            if not self._header or self._clock() >= self._refresh_at:
-                self.authenticate()
-            return self._header
 
     def _get(self, step: str, path: str, headers: Optional[Mapping[str, str]] = None) -> Reply:
         return self._request(step, path, headers=headers or {})
@@ -292,21 +240,3 @@ class ConjurClient:
             raise ConjurFault(error.fault, error.reply) from None
         self.steps[step] = reply.seconds
         return reply
-
-
-def _quoted(text: str) -> str:
-    """For a path: every slash encoded, also where the user had done that already."""
-    return quote(unquote(text), safe="")
-
-
-def _token_life(token: Mapping[str, Any]) -> float:
-    """Seconds from `iat` to `exp`; counted from when we got it, so that clocks need not agree."""
-    try:
-        packed = str(token["payload"])[:8192]
-        claims = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
-    except (KeyError, ValueError, RecursionError, binascii.Error):
-        claims = None
-    issued, expires = number(at(claims, "iat")), number(at(claims, "exp"))
-    if issued is None or expires is None or expires <= issued:
-        return TOKEN_LIFE
-    return min(expires - issued, LONGEST_LIFE)
