@@ -81,10 +81,13 @@ def write(target: str, outcome: Outcome) -> None:
 
 
 def _append(path: Path, line: str) -> None:
-    """One write call, so that lines of two processes do not mix."""
+    """One write call, so that lines of two processes do not mix; a second one only where a disk
+    that fills up took a part, which then says why."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    rest = line.encode()
     try:
-        os.write(handle, line.encode())
+        while rest:
+            rest = rest[os.write(handle, rest) :]
     finally:
         os.close(handle)
 

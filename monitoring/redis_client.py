@@ -86,9 +86,9 @@ def _greet(db: int, follow: bool, connection: Any) -> None:
     try:
         connection.read_response()
     except redis.ResponseError as error:
-        if faults.code_of(error) not in ("", "ERR"):  # a right we lack, a busy script
-            raise
         place = wire.place(connection.host, int(connection.port))
+        if faults.classify(error, place).kind != "protocol":  # a right we lack, a busy script
+            raise
         text = f"{place} has no database {db}: correct REDIS_DB"
         raise _NotConnected(Fault("config", text)) from None
 

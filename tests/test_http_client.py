@@ -549,13 +549,15 @@ def test_a_wrong_certificate_is_a_fault_of_tls(authority: Authority, how: str) -
 
 
 def test_an_unknown_authority_is_a_fault_of_tls(secure: RawServer) -> None:
-    assert fault_of(lambda: client().get(secure.url)).fault.kind == "tls"
+    fault = fault_of(lambda: client().get(secure.url)).fault
+    assert (fault.kind, "is its CA in our CA file?" in fault.message) == ("tls", True)
 
 
 def test_plain_http_on_a_tls_url_is_a_fault_of_tls() -> None:
     with RawServer(answers(http())) as server:
         fault = fault_of(lambda: client(timeout=0.5).get(f"https://127.0.0.1:{server.port}/")).fault
     assert fault.kind in ("tls", "timeout")
+    assert "speak TLS" in fault.message
 
 
 @pytest.mark.parametrize("text", [None, "no certificate here"])

@@ -78,3 +78,19 @@ def test_csv_has_a_row_a_component(tmp_path: Path) -> None:
 def test_a_folder_that_went_away_is_named(tmp_path: Path) -> None:
     with pytest.raises(outputs.OutputError, match=r"gone.*check the folder"):
         outputs.write(str(tmp_path / "gone" / "r.json"), OUTCOME)
+
+
+def test_a_disk_that_takes_a_part_of_a_line_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = os.write, []
+
+    def filling_up(handle: int, data: bytes) -> int:
+        calls.append(len(data))
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        return write(handle, data[:10])
+
+    monkeypatch.setattr(os, "write", filling_up)
+    with pytest.raises(outputs.OutputError, match="No space left"):
+        outputs.write(str(tmp_path / "r.jsonl"), OUTCOME)

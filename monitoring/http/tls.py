@@ -63,3 +63,23 @@ def _chain(sock: ssl.SSLSocket) -> Tuple[Tuple[bytes, ...], bool]:
         return tuple(ssl.PEM_cert_to_DER_cert(c.public_bytes()) for c in private() or ()), True
     leaf = sock.getpeercert(binary_form=True)
     return ((leaf,) if leaf else ()), False
+
+
+#: OpenSSL's X509_V_ERR_...: self-signed leaf or chain, no issuer found (of leaf, of chain).
+_UNKNOWN_CA = (18, 19, 20, 21)
+#: What OpenSSL makes of plain text.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
+
+
+def reason(error: Exception) -> str:
+    """Why a handshake failed, as the end of a sentence."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        hint = " (is its CA in our CA file?)" if error.verify_code in _UNKNOWN_CA else ""
+        return (error.verify_message or "the certificate was not accepted").rstrip(".") + hint
+    if isinstance(error, ssl.SSLError):
+        if error.reason in _NO_TLS:
+            return "this port does not speak TLS"
+        return (error.reason or "handshake refused").replace("_", " ").lower()
+    if isinstance(error, ConnectionResetError):
+        return "the connection was reset during the handshake"
+    return "the handshake was broken off"

@@ -12,6 +12,7 @@ import ssl
 import time
 from typing import Any, List, Optional
 
+from monitoring.http import tls
 from monitoring.http.reply import say_size
 from monitoring.http.resolver import RESOLVER, Address, LookupFailed
 from monitoring.model import Fault
@@ -274,18 +275,11 @@ def secure(
         return context.wrap_socket(sock, server_hostname=host)
     except socket.timeout:
         sock.close()
-        text = f"{where} did not finish the TLS handshake within {deadline.seconds:g} s"
+        text = (
+            f"{where} did not finish the TLS handshake within {deadline.seconds:g} s "
+            "(does this port speak TLS?)"
+        )
         raise WireFault("timeout", text) from None
     except (OSError, ValueError) as error:
         sock.close()
-        raise WireFault("tls", f"TLS with {where} failed: {_tls_reason(error)}") from None
-
-
-def _tls_reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message or "the certificate was not accepted"
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or "handshake refused").replace("_", " ").lower()
-    if isinstance(error, ConnectionResetError):
-        return "the connection was reset during the handshake"
-    return "the handshake was broken off"
+        raise WireFault("tls", f"TLS with {where} failed: {tls.reason(error)}") from None
