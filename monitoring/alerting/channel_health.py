@@ -36,10 +36,10 @@ def failing_channels(pauses: Mapping[str, Failing], outcome: Outcome) -> Iterato
         lasts = outcome.at - pause.since if pause.failures else 0.0
         bad = lasts >= PATIENCE
         key = AlertKey(outcome.environment, outcome.script, f"notifications-{name}", METRIC)
-        said = f"alerts have not reached {name} for {say(lasts)}: {pause.why}" if bad else "works"
+        lost = f"alerts have not reached {name} for {say(lasts)}: {pause.why}"
         yield Alert(
             key,
             Severity.WARNING if bad else Severity.OK,
-            said,
+            lost if bad else f"alerts reach {name} again",
             **advice.for_finding(METRIC, "availability").fields(),
         )

@@ -20,11 +20,12 @@ States = Mapping[str, AlertState]
 
 @dataclass(frozen=True)
 class Due:
-    """A notice to be: why now, what it says, since when the incident lasts."""
+    """A notice to be: why now, what it says, since when the incident lasts, what ended it."""
 
     reason: str
     alert: Alert
     since: float
+    ended: str = ""
 
     @property
     def key(self) -> str:
@@ -37,7 +38,7 @@ def gather(
     """The notices for what is due, the worst first, and the states with their groups."""
     after = dict(states)
     alone, grouped = _split(due, after, above)
-    notices = [Notice(d.alert, d.reason, now, d.since) for d in alone]
+    notices = [Notice(d.alert, d.reason, now, d.since, ended=d.ended) for d in alone]
     for (group, reason), members in grouped.items():
         notices += _group_notice((group, reason), members, after, now)
     return tuple(sorted(notices, key=_worst_first)), after
@@ -93,7 +94,9 @@ def _group_notice(
     alerts = [own.get(key, states[key].alert) for key in told]
     since = min(states[key].since or now for key in told)
     ordered = tuple(sorted(alerts, key=lambda a: (-a.severity, a.key.client)))
-    yield Notice(group_alert(ordered), reason, now, since, also=ordered)
+    last = next((one.ended for one in members if one.ended), "")
+    ended = f"all {len(told)} clients are well again; the last: {last}" if last else ""
+    yield Notice(group_alert(ordered), reason, now, since, also=ordered, ended=ended)
 
 
 def _leave(keys: Iterable[str], states: dict[str, AlertState]) -> None:
