@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import subprocess
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any, Iterator
 
 import pytest
 
+from monitoring.alerting.delivery import send_now
 from monitoring.alerting.state import FIRING, OK, AlertState
-from monitoring.channels import alertmanager
+from monitoring.channels import CHANNELS, alertmanager
 from monitoring.channels.base import Kit, TransportError
 from monitoring.notifier import Notifier
 from monitoring.settings import AlertSettings, Secret
@@ -31,6 +33,7 @@ from tests.alerting_kit import (
     notice,
     outcome,
     receiver,
+    wait_for,
 )
 
 
@@ -108,6 +111,17 @@ def test_every_peer_gets_them_though_one_fails() -> None:
     assert len(broken.seen) == len(healthy.seen) == 1
     assert healthy.seen[0].path == "/api/v2/alerts"
     assert json.loads(healthy.seen[0].body)[0]["labels"]["component"] == "redis-cache"
+
+
+def test_a_peer_that_hangs_keeps_nothing_from_the_next() -> None:
+    with receiver("hang") as mute, receiver((200, {}, b"")) as healthy:
+        both = kit(mute.url, healthy.url)
+        sending = threading.Thread(
+            target=send_now, args=(CHANNELS["alertmanager"], both, [notice()]), daemon=True
+        )
+        sending.start()
+        wait_for(lambda: bool(healthy.seen))
+        assert sending.is_alive(), "the first still hangs"
 
 
 @pytest.mark.parametrize(

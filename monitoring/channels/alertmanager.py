@@ -8,8 +8,10 @@ failed cycle is mended by the next. Identity is the label set; severity and figu
 from __future__ import annotations
 
 import base64
+import queue
+import threading
 from functools import partial
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
 from monitoring.alerting.messages import render
@@ -50,16 +52,35 @@ def mirror(
 
 
 def post(alerts: Sequence[Dict[str, Any]], kit: Kit) -> None:
-    """Post to every peer. Raises TransportError naming those that failed; the others have it."""
-    http = kit.http(trust_env=False)
-    failures = []
-    for url in endpoints(kit):
-        try:
-            ask(f"Alertmanager {urlsplit(url).hostname}", partial(_post, http, url, alerts, kit))
-        except TransportError as exc:
-            failures.append(exc)
+    """Post to every peer at the same time: one that hangs keeps none from the others. Raises
+    TransportError naming those that failed."""
+    urls = endpoints(kit)
+    answers: queue.SimpleQueue[Optional[TransportError]] = queue.SimpleQueue()
+    for url in urls:
+        tell = partial(_tell, url, alerts, kit, answers)
+        threading.Thread(target=tell, name="send-alertmanager-peer", daemon=True).start()
+    failures = [failed for failed in [answers.get() for _ in urls] if failed]
     if failures:
         raise TransportError("; ".join(str(f) for f in failures), permanent=failures[0].permanent)
+
+
+def _tell(
+    url: str,
+    alerts: Sequence[Dict[str, Any]],
+    kit: Kit,
+    answers: queue.SimpleQueue[Optional[TransportError]],
+) -> None:
+    """Post to one peer; always gives one answer."""
+    peer = f"Alertmanager {urlsplit(url).netloc.rpartition('@')[2]}"
+    failed: Optional[TransportError] = TransportError(f"{peer}: internal fault, see the log")
+    try:
+        http = kit.http(trust_env=False)
+        ask(peer, partial(_post, http, url, alerts, kit))
+        failed = None
+    except TransportError as exc:
+        failed = exc
+    finally:
+        answers.put(failed)
 
 
 def endpoints(kit: Kit) -> Tuple[str, ...]:
