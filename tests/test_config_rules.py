@@ -200,6 +200,16 @@ def test_mail_is_encrypted_unless_it_stays_here(
     assert notify.channels["email"]["starttls"] is wanted
 
 
+def test_a_route_to_channels_that_are_off_falls_through(root: Path) -> None:
+    """Somebody is told too much rather than nobody anything."""
+    routes = (
+        "NOTIFICATION_ROUTES = [{'match': {'category': 'security'}, 'channels': 'pagerduty'},\n"
+        "                       {'match': {'category': 'security'}, 'channels': 'log'}]"
+    )
+    (route,) = load(root, routes).notifications.routes
+    assert route.channels == ("log",)
+
+
 def test_rows_become_values(root: Path) -> None:
     settings = load(
         root,

@@ -86,8 +86,9 @@ def _routes(values: Values, on: Mapping[str, Any], problems: List[Problem]) -> L
         if not row.get("channels"):
             note((str(number), "channels"), "name at least one channel")
             continue
-        names = tuple(n for n in row["channels"] if n in on) or ("log",)
-        found.append(Route(names, row.get("match", {}), tuple(row.get("severities", ()))))
+        names = tuple(n for n in row["channels"] if n in on)
+        if names:  # else the next row or the severity's list has it: too many told, and not none
+            found.append(Route(names, row.get("match", {}), tuple(row.get("severities", ()))))
     return found
 
 
