@@ -328,7 +328,7 @@ def test_a_group_resolves_once_when_its_last_member_does() -> None:
     (told,) = machine.cycle(*clients(30, OK))
     assert (told.reason, told.alert.key.client, len(told.also)) == ("resolved", "*", 30)
     assert told.since == T0 + 60
-    assert told.ended.startswith("all 30 clients are well again; the last: ")
+    assert told.ended.startswith("over for all 30 clients; the last: ")
 
 
 def test_a_member_that_comes_back_while_the_group_is_open_is_not_told_again() -> None:
@@ -337,6 +337,19 @@ def test_a_member_that_comes_back_while_the_group_is_open_is_not_told_again() ->
     back, rest = clients(1), clients(29, WARNING, 1)
     machine.cycle(*clients(1, OK), *rest), machine.cycle(*clients(1, OK), *rest)
     assert machine.cycle(*back, *rest) == ()
+
+
+def test_a_group_resolves_though_its_last_member_came_back_unheard() -> None:
+    machine = Machine()
+    machine.cycle(*clients(30))
+    for _ in range(2):
+        machine.cycle(*clients(1, OK), *clients(29, WARNING, 1))
+    quiet = Silence({"client": "client-000"}, "ops", "test", until=float("inf"))
+    machine.policy = Policy(silences=(quiet,))
+    for _ in range(2):  # it fires again, in silence, while the others recover
+        assert machine.cycle(*clients(1), *clients(29, OK, 1)) == ()
+    told = [n for _ in range(2) for n in machine.cycle(*clients(30, OK))]
+    assert [(n.reason, n.alert.key.client) for n in told] == [("resolved", "*")]
 
 
 def test_a_group_escalates_and_reminds_as_one() -> None:
