@@ -315,6 +315,15 @@ def test_many_clients_at_once_are_one_notice_with_a_list() -> None:
     assert "30 clients" in told.alert.summary
 
 
+def test_the_list_begins_with_the_worst() -> None:
+    found = [
+        replace(one, value=float(number), threshold=10.0)
+        for number, one in enumerate(clients(30), start=11)
+    ]
+    (told,) = Machine().cycle(*found)
+    assert [a.key.client for a in told.also[:2]] == ["client-029", "client-028"]
+
+
 def test_a_few_are_told_one_by_one() -> None:
     assert len(Machine().cycle(*clients(5))) == 5
 

@@ -177,6 +177,15 @@ def test_the_notices_of_one_alert_are_one_conversation() -> None:
     assert len({mail["Message-ID"] for _, mail in sink.mails}) == 4
 
 
+def test_sent_again_it_is_the_same_mail() -> None:
+    with smtp() as sink:
+        for _ in range(2):
+            channel.send([notice()], kit(sink.port))
+    one, again = [mail["Message-ID"] for _, mail in sink.mails]
+    assert one == again
+    assert len(f"Message-ID: {one}") <= 78, "never folded"
+
+
 def test_starttls_is_verified(papers: tuple[Path, ssl.SSLContext]) -> None:
     ca_file, context = papers
     with smtp(tls_context=context, require_starttls=True) as sink:

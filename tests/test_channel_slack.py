@@ -121,6 +121,15 @@ def test_escape(text: str, shown: str) -> None:
     assert slack.escape(text) == shown
 
 
+def test_a_cut_leaves_no_half_sign() -> None:
+    body = slack.payload([render(notice(meaning="a" + "<" * 990), AlertSettings())], kit(""))
+    for block in body["blocks"]:
+        for text in (block.get("text"), *block.get("fields", ()), *block.get("elements", ())):
+            if text and text["type"] == "mrkdwn":
+                assert text["verbatim"] is True, "no link or mention is made of what looks like one"
+                assert "&" not in text["text"].rpartition(";")[2], text["text"][-20:]
+
+
 def test_a_secret_file_that_is_gone_is_a_failure_with_its_reason() -> None:
     lost = Kit({"webhook_url": Secret(path="/nonexistent/slack")})
     with pytest.raises(TransportError, match="webhook_url: No such file"):

@@ -107,6 +107,15 @@ def test_a_group_names_twenty_and_counts_the_rest() -> None:
     assert "Client" not in dict(got.fields)
 
 
+def test_a_group_says_where_to_look_first_and_a_hostile_name_only_once() -> None:
+    bad = "x: client y"
+    said = f"payment-eapi, client {bad}: failed logins 12 (critical from 10)"
+    also = (alert(client=f"{bad}~1234abcd", summary=said, value=12.0, threshold=10.0),)
+    got = render(notice(client="*", also=also), LINKS)
+    assert got.lines[0][0] == "All at once"
+    assert got.members == (f"{bad}~1234abcd: failed logins 12 (critical from 10)",)
+
+
 def test_nothing_secret_and_nothing_that_moves_the_cursor() -> None:
     register("hunter2-hunter2")
     jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2lnbmF0dXJl"

@@ -47,9 +47,9 @@ def gather(
 
 def group_alert(members: Sequence[Alert]) -> Alert:
     """The alert that stands for `members`: the worst one's texts under the group's key."""
-    worst = min(members, key=lambda a: (-a.severity, a.key.client))
+    worst = min(members, key=_worst_member)
     key = replace(worst.key, client="*")
-    summary = f"{len(members)} clients at once, such as: {worst.summary}"
+    summary = f"{len(members)} clients at once, the worst: {worst.summary}"
     evidence = {"clients": len(members)}
     return replace(worst, key=key, summary=summary, value=None, evidence=evidence)
 
@@ -109,7 +109,7 @@ def _ended_groups(
 
 
 def _notice(reason: str, alerts: Sequence[Alert], since: float, now: float) -> Notice:
-    ordered = tuple(sorted(alerts, key=lambda a: (-a.severity, a.key.client)))
+    ordered = tuple(sorted(alerts, key=_worst_member))
     return Notice(group_alert(ordered), reason, now, since, also=ordered)
 
 
@@ -125,6 +125,13 @@ def _family(one: Due) -> str:
     """The group's key; empty for an alert that is about no client."""
     key = one.alert.key
     return replace(key, client="*").text if key.client else ""
+
+
+def _worst_member(alert: Alert) -> tuple[int, float, str]:
+    """The farther beyond its limit the earlier: a list that is cut must not lose the worst."""
+    known = alert.value is not None and alert.threshold is not None
+    beyond = abs((alert.value or 0.0) - (alert.threshold or 0.0)) if known else 0.0
+    return (-alert.severity, -beyond, alert.key.client)
 
 
 def _worst_first(notice: Notice) -> tuple[int, bool, str]:

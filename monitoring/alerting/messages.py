@@ -24,6 +24,10 @@ _FLAPPING = (
     "It keeps coming and going. It is held as firing; you will hear again when it has been quiet"
     " for a while, or gets worse."
 )
+_AT_ONCE = (
+    "One cause is likelier than many: look at what changed for all of them (a release, a rotation,"
+    " the vault, the network) before you look at single clients."
+)
 _HIDDEN = ("flapping", "component", "client_id", "client")
 
 
@@ -95,6 +99,8 @@ def _lines(notice: Notice, *, linked: bool) -> Iterator[Tuple[str, str]]:
         if notice.ended:
             yield "It was", clean(alert.summary)
         return
+    if notice.also:
+        yield "All at once", _AT_ONCE
     if alert.meaning:
         yield "What it means", clean(alert.meaning)
     if alert.action:
@@ -154,8 +160,10 @@ def _links(notice: Notice, rules: AlertSettings) -> Iterator[Tuple[str, str]]:
 def _members(notice: Notice) -> Iterator[str]:
     for alert in notice.also[:LISTED]:
         client = safe_id(alert.key.client)
-        # The sentence names place and client before its colon; here they are known.
-        said = alert.summary.rpartition(f"client {client}: ")[2]
+        # The sentence names place and client before its colon; here they are known. That of a
+        # figure has no colon after it, whatever the client calls itself.
+        mark = f"client {client}: " if alert.value is None else ": "
+        said = alert.summary.rpartition(mark)[2]
         yield client if notice.over else f"{client}: {clean(said, 300)}"
     if len(notice.also) > LISTED:
         yield f"and {len(notice.also) - LISTED} more"
