@@ -240,7 +240,8 @@ def _test_notices(environment: str, now: float) -> Tuple[Notice, ...]:
         meaning="Somebody ran --test-alerts.",
         action="Nothing: the resolve follows at once.",
     )
-    return (Notice(alert, "first", now, now), Notice(alert, "resolved", now, now))
+    over = "the test of the alert channels is over"
+    return (Notice(alert, "first", now, now), Notice(alert, "resolved", now, now, ended=over))
 
 
 def _all_at_once(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -56,13 +55,6 @@ def kit(*urls: str, **more: Any) -> Kit:
 )
 def test_addresses(url: str, asked: str) -> None:
     assert alertmanager.endpoints(kit(url)) == (asked,)
-
-
-def test_an_old_address_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)
-    for _ in range(2):
-        alertmanager.endpoints(kit("http://old-one:9093/api/v1/alerts"))
-    assert caplog.text.count("removed in Alertmanager 0.27") == 1
 
 
 def state(phase: str, **more: Any) -> AlertState:

@@ -17,13 +17,11 @@ from urllib.parse import urlsplit, urlunsplit
 from monitoring.alerting.messages import render
 from monitoring.alerting.state import AlertState
 from monitoring.channels.base import Kit, TransportError, ask
-from monitoring.logs import LOGGER
 from monitoring.model import Notice
 from monitoring.redact import safe_id
 from monitoring.timestamps import iso
 
 _PATH = "/api/v2/alerts"
-_rewritten: set[str] = set()  # hosts that were warned of already: once per process is enough
 
 
 def send(notices: Sequence[Notice], kit: Kit) -> None:
@@ -85,7 +83,7 @@ def _tell(
 
 def endpoints(kit: Kit) -> Tuple[str, ...]:
     """The v2 address of every peer. With or without a path; a v1 address, gone since 0.27, is
-    rewritten with a warning."""
+    rewritten (the configuration warns of it)."""
     urls = kit.config.get("url") or ()
     return tuple(_endpoint(url) for url in ([urls] if isinstance(urls, str) else urls) if url)
 
@@ -93,18 +91,10 @@ def endpoints(kit: Kit) -> Tuple[str, ...]:
 def _endpoint(url: str) -> str:
     parts = urlsplit(url.strip())
     path = parts.path.rstrip("/")
-    if path.endswith("/api/v1/alerts"):
-        path = path[: -len("/api/v1/alerts")]
-        if parts.netloc not in _rewritten:
-            _rewritten.add(parts.netloc)
-            LOGGER.warning(
-                "ALERT_MANAGER url of %s: the v1 API was removed in Alertmanager 0.27; %s is used",
-                *(parts.hostname, path + _PATH),
-            )
-    elif path.endswith(_PATH):
-        path = path[: -len(_PATH)]
-    elif path.endswith("/api/v2"):
-        path = path[: -len("/api/v2")]
+    for ending in ("/api/v1/alerts", _PATH, "/api/v2"):
+        if path.endswith(ending):
+            path = path[: -len(ending)]
+            break
     return urlunsplit((parts.scheme, parts.netloc, path + _PATH, "", ""))
 
 
