@@ -19,6 +19,7 @@ from monitoring.alerting.channel_health import failing_channels
 from monitoring.alerting.delivery import Courier, Delivery, send_now
 from monitoring.alerting.hysteresis import FORGET_AFTER
 from monitoring.alerting.maintenance import why_quiet
+from monitoring.alerting.reach import with_reach
 from monitoring.alerting.state import AlertState, dump_state, load_state
 from monitoring.alerting.vanished import vanished
 from monitoring.channels import CHANNELS, alertmanager
@@ -160,7 +161,7 @@ class Notifier:
         return own, others
 
     def _found(self, own: Iterable[AlertState], outcome: Outcome) -> Tuple[Alert, ...]:
-        found = outcome.conditions or conditions(outcome)
+        found = with_reach(outcome.conditions or conditions(outcome), self._state, outcome.at)
         wanted = {routing.MIRROR, *(name for name, count in self.waiting().items() if count)}
         found = (*found, *failing_channels(self._pauses(), wanted, outcome))
         known = (state.alert for state in own if not _orphaned(state, outcome))
