@@ -31,6 +31,9 @@ UP = "health_status"
 #: How long a resolved alert is remembered (Alertmanager is told of it so long).
 AFTERMATH = 900.0
 _DEFAULT_REMINDER = 4 * 3600.0
+_FORGOTTEN = (
+    "nothing could judge it for a week, so it is no longer followed; it may be as bad as it was"
+)
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,22 @@ class Step:
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one alert's cycle came to."""
+    """What one alert's cycle came to. `judged`: the condition as this cycle found it."""
 
     before: AlertState
     after: AlertState
+    judged: Alert
     hush: str = ""  # suppressed | silenced | ""
     why: str = ""
+
+    @property
+    def resolved(self) -> bool:
+        return self.before.firing and not self.after.firing
+
+    @property
+    def ended(self) -> str:
+        """What is well again, of a turn that resolved."""
+        return self.judged.summary if self.judged.severity is Severity.OK else _FORGOTTEN
 
 
 def step(
@@ -68,6 +81,7 @@ def step(
     """Advance every alert by one cycle. `previous` and the result are keyed by `AlertKey.text`.
     An alert of `previous` that is not among the conditions counts as not judged."""
     judged = _by_key(conditions)
+    previous = {key: state.until(now) for key, state in previous.items()}
     down = policy.down | _down(judged.values()) | _held_down(previous.values())
     turns = [
         _turn(previous.get(key), judged.get(key), policy, (down, now))
@@ -126,10 +140,10 @@ def _turn(
     dead = [parent for parent in alert.parent.split() if parent in down]
     if alert.severity > Severity.UNKNOWN and dead:
         held = hysteresis.hold_back(start, alert, now)
-        return _Turn(start, held, "suppressed", f"{dead[0]} is down")
+        return _Turn(start, held, alert, "suppressed", f"{dead[0]} is down")
     after = hysteresis.advance(start, alert, policy.rules, now)
     why = why_quiet(alert, policy.silences, policy.maintenance, now)
-    return _Turn(start, after, "silenced" if why else "", why)
+    return _Turn(start, after, alert, "silenced" if why else "", why)
 
 
 def _reason(turn: _Turn, rules: AlertSettings, now: float) -> str:
@@ -139,12 +153,12 @@ def _reason(turn: _Turn, rules: AlertSettings, now: float) -> str:
         return "resolved" if before.firing and before.told is not None else ""
     if turn.hush:
         return ""
-    if after.told is None:
-        return "first"
+    if after.told is None:  # what looks better already (a silence just ended) wakes nobody
+        return "first" if hysteresis.is_bad(after) else ""
     if after.flapping and not before.flapping:
         return "flapping"
-    judged = after.judged_at == now  # "still critical" is not said by the blind
-    return _again(after, rules, now) if judged and hysteresis.is_bad(after) else ""
+    blind = turn.judged.severity is Severity.UNKNOWN  # "still critical" is not said by the blind
+    return "" if blind or not hysteresis.is_bad(after) else _again(after, rules, now)
 
 
 def _again(state: AlertState, rules: AlertSettings, now: float) -> str:
@@ -179,15 +193,17 @@ def _due(turn: _Turn, reason: str) -> grouping.Due:
         alert = replace(alert, severity=turn.before.told)
     if turn.after.flapping:
         alert = replace(alert, evidence={**alert.evidence, "flapping": True})
-    return grouping.Due(reason, alert, since if since is not None else turn.after.judged_at)
+    ended = turn.ended if reason == "resolved" else ""
+    return grouping.Due(reason, alert, turn.after.judged_at if since is None else since, ended)
 
 
 def _rows(turn: _Turn) -> Iterable[AlertRow]:
     after = turn.after
     if turn.hush == "suppressed" or (turn.hush and after.phase != OK):
         yield AlertRow(after.alert, turn.hush, after.since, turn.why)
-    elif turn.before.firing and not after.firing:
-        yield AlertRow(after.alert, "resolved", turn.before.since)
+    elif turn.resolved:
+        well = replace(turn.judged, severity=turn.before.alert.severity, summary=turn.ended)
+        yield AlertRow(well, "resolved", turn.before.since)
     elif after.phase != OK:
         why = "flapping" if after.flapping else ""
         yield AlertRow(after.alert, after.phase, after.since, why)

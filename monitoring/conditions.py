@@ -141,7 +141,7 @@ def _blind(outcome: Outcome, component: str, why: str, *, parent: str) -> Alert:
     return Alert(
         _key(outcome, component, BLIND),
         Severity.WARNING if why else Severity.OK,
-        f"the monitor cannot judge {component}: {why}" if why else f"{component} can be judged",
+        f"the monitor {f'cannot judge {component}: {why}' if why else f'sees {component} again'}",
         parent=parent,
         **advice.for_blindness().fields(),
     )
@@ -183,7 +183,8 @@ def _verdict_sentence(verdict: Verdict, value: Optional[float], limit: Optional[
     shown = "not known" if value is None else amount(value, unit)
     side = "up to" if threshold and threshold.worse == "lower" else "from"
     crossed = "" if limit is None else f" ({verdict.severity.word} {side} {amount(limit, unit)})"
-    return f"{_about(verdict)}: {what} {shown}{crossed}"
+    within = ", within its limits" if verdict.severity is Severity.OK else ""
+    return f"{_about(verdict)}: {what} {shown}{crossed}{within}"
 
 
 def _about(verdict: Verdict) -> str:

@@ -210,15 +210,22 @@ class Alert:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something to tell about an alert and why now: `reason` is first, escalated, reminder or
-    resolved. `since` is when the alert began to hold; `also` the further alerts grouped into
-    this notice (same reason and metric)."""
+    """Something to tell about an alert and why now: `reason` is first, escalated, reminder,
+    flapping, resolved or missed. `since` is when the alert began to hold; `also` the alerts grouped
+    into this notice (same reason and metric); `ended` one sentence on what is well again, of what
+    is over."""
 
     alert: Alert
     reason: str
     at: float
     since: float
     also: Tuple[Alert, ...] = ()
+    ended: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Nothing is wrong any more."""
+        return self.reason in ("resolved", "missed")
 
     @property
     def lasted(self) -> float:

@@ -17,7 +17,9 @@ from monitoring.alerting import heartbeat, routing
 from monitoring.alerting import report as alert_report
 from monitoring.alerting.channel_health import failing_channels
 from monitoring.alerting.delivery import Courier, Delivery, send_now
+from monitoring.alerting.hysteresis import FORGET_AFTER
 from monitoring.alerting.maintenance import why_quiet
+from monitoring.alerting.reach import with_reach
 from monitoring.alerting.state import AlertState, dump_state, load_state
 from monitoring.alerting.vanished import vanished
 from monitoring.channels import CHANNELS, alertmanager
@@ -69,9 +71,9 @@ class Notifier:
             result = alerts.step(own, found, self._policy(others, outcome.at), outcome.at)
             _save(tx, outcome, own, result.states)
             for notice in result.notices:
-                names = routing.channels_for(notice.alert, self._settings.notifications)
+                names = routing.channels_for(notice, self._settings.notifications)
                 self._outbox.enqueue(tx, notice, names, outcome.at)
-            self._outbox.prune(tx, outcome.at)
+            self._outbox.prune(tx, outcome.at, on=tuple(self._table))
         self._prepare_mirror(result, outcome.at)
         return result.rows
 
@@ -142,7 +144,8 @@ class Notifier:
     def _load(
         self, tx: Transaction, outcome: Outcome
     ) -> Tuple[dict[str, AlertState], list[AlertState]]:
-        """The states of this script and environment, and those of other scripts."""
+        """The states of this script and environment, and those of other scripts. What no run has
+        looked at for long, its script or environment being gone, is taken over to be closed."""
         own: dict[str, AlertState] = {}
         others = []
         for key, body in tx.execute("SELECT key, body FROM alert_states"):
@@ -150,18 +153,19 @@ class Notifier:
             if state is None:
                 tx.execute("DELETE FROM alert_states WHERE key = ?", (key,))
                 continue
-            if state.alert.key.environment != outcome.environment:
-                continue
-            if state.alert.key.script == outcome.script:
+            at_home = state.alert.key.environment == outcome.environment
+            if (at_home and state.alert.key.script == outcome.script) or _orphaned(state, outcome):
                 own[state.key] = state
-            else:
+            elif at_home:
                 others.append(state)
         return own, others
 
     def _found(self, own: Iterable[AlertState], outcome: Outcome) -> Tuple[Alert, ...]:
-        found = outcome.conditions or conditions(outcome)
-        found = (*found, *failing_channels(self._pauses(), outcome))
-        return (*found, *vanished((state.alert for state in own), found, outcome))
+        found = with_reach(outcome.conditions or conditions(outcome), self._state, outcome.at)
+        wanted = {routing.MIRROR, *(name for name, count in self.waiting().items() if count)}
+        found = (*found, *failing_channels(self._pauses(), wanted, outcome))
+        known = (state.alert for state in own if not _orphaned(state, outcome))
+        return (*found, *vanished(known, found, outcome))
 
     def _policy(self, others: Iterable[AlertState], now: float) -> alerts.Policy:
         run, notifications = self._settings.run, self._settings.notifications
@@ -207,6 +211,10 @@ def _loaded(body: str) -> Optional[AlertState]:
         return None
 
 
+def _orphaned(state: AlertState, outcome: Outcome) -> bool:
+    return outcome.at - state.judged_at >= FORGET_AFTER
+
+
 def _save(
     tx: Transaction,
     outcome: Outcome,
@@ -233,7 +241,8 @@ def _test_notices(environment: str, now: float) -> Tuple[Notice, ...]:
         meaning="Somebody ran --test-alerts.",
         action="Nothing: the resolve follows at once.",
     )
-    return (Notice(alert, "first", now, now), Notice(alert, "resolved", now, now))
+    over = "the test of the alert channels is over"
+    return (Notice(alert, "first", now, now), Notice(alert, "resolved", now, now, ended=over))
 
 
 def _all_at_once(

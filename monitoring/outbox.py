@@ -20,7 +20,7 @@ from monitoring.state import State, Transaction
 _LOG = logging.getLogger("monitoring.outbox")
 KEPT = 7 * 86400.0  # how long settled notices stay for the report
 _FORGOTTEN = 90 * 86400.0  # a resolve that never got through is not waited for longer
-SLOWEST = 300.0  # seconds, the longest pause that we choose ourselves
+SLOWEST = 300.0  # seconds, the longest pause that we choose ourselves, of a channel or a notice
 LONGEST_RETRY_AFTER = 3600.0
 
 
@@ -99,10 +99,11 @@ class Outbox:
     def due(self, channel: str, now: float, limit: int) -> Tuple[Waiting, ...]:
         """The oldest waiting row of each alert that may be sent now; at most `limit`."""
         rows = self._state.read(
-            "SELECT * FROM notices_waiting WHERE channel = ? AND due <= ? AND id IN "
+            "SELECT * FROM notices_waiting WHERE channel = ? AND (due <= ? OR due > ?) AND id IN "
             "(SELECT min(id) FROM notices_waiting WHERE channel = ? GROUP BY key) "
             "ORDER BY id LIMIT ?",
-            (channel, now, channel, limit),
+            # Further ahead than we ever wait: the clock was set back meanwhile.
+            (channel, now, now + SLOWEST, channel, limit),
         )
         return _read(rows)
 
@@ -134,20 +135,24 @@ class Outbox:
     def failed(
         self, rows: Sequence[Waiting], why: str, *, due: float, unsure: bool, now: float
     ) -> Tuple[Waiting, ...]:
-        """These did not get through and may go again at `due`. `unsure`: they may have arrived.
+        """These did not get through and may go again at `due`. `unsure`: they may have arrived; a
+        row that an earlier attempt left so stays so, or who had heard of it would miss its end.
         Returns those of the channel that are given up now; each is a critical log line."""
         channel = rows[0].channel
         with self._state.transaction() as tx:
             tx.executemany(
                 "UPDATE notices SET due = ?, why = ?, begun = CASE WHEN ? THEN begun END "
                 "WHERE id = ?",
-                [(due, why, unsure, row.id) for row in rows],
+                [(due, why, unsure or row.begun, row.id) for row in rows],
             )
-            old = (channel, now - self._give_up_after)
-            lost = _read(
-                tx.execute("SELECT * FROM notices_waiting WHERE channel = ? AND created <= ?", old)
-            )
-            tx.executemany("UPDATE notices SET dead = ? WHERE id = ?", [(now, r.id) for r in lost])
+            return self._give_up(tx, channel, why, now)
+
+    def _give_up(self, tx: Transaction, channel: str, why: str, now: float) -> Tuple[Waiting, ...]:
+        old = (channel, now - self._give_up_after)
+        lost = _read(
+            tx.execute("SELECT * FROM notices_waiting WHERE channel = ? AND created <= ?", old)
+        )
+        tx.executemany("UPDATE notices SET dead = ? WHERE id = ?", [(now, r.id) for r in lost])
         for row in lost:
             _LOG.critical(
                 "given up: %s was not told of %s (%s): %s",
@@ -161,6 +166,11 @@ class Outbox:
         """The channel's pause; one without failures when it works."""
         body = self._state.get("channel", channel)
         return Pause(**json.loads(body)) if body else Pause()
+
+    def paused(self, channel: str, now: float) -> bool:
+        """Whether the channel is not to be tried yet. An end further ahead than the longest pause
+        is of a clock that was set back since."""
+        return now < self.pause(channel).until <= now + LONGEST_RETRY_AFTER
 
     def set_pause(self, channel: str, pause: Pause) -> None:
         self._state.put("channel", channel, json.dumps(asdict(pause)))
@@ -182,8 +192,12 @@ class Outbox:
             found[str(key)] = (*found.get(str(key), ()), str(channel))
         return found
 
-    def prune(self, tx: Transaction, now: float) -> None:
-        """Forget what was settled long ago."""
+    def prune(self, tx: Transaction, now: float, *, on: Sequence[str]) -> None:
+        """Forget what was settled long ago, and give up what has waited too long for a channel
+        that is no longer `on`: nothing will ever try it."""
+        for (channel,) in tx.execute("SELECT DISTINCT channel FROM notices_waiting"):
+            if channel not in on:
+                self._give_up(tx, channel, "the channel is off", now)
         tx.execute("DELETE FROM notices WHERE told < ? OR dead < ?", (now - KEPT, now - KEPT))
         tx.execute(
             "DELETE FROM alert_told WHERE at < ? AND key NOT IN (SELECT key FROM alert_states)",

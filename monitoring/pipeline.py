@@ -66,7 +66,11 @@ class Pipeline:
             terminal.show(outcome, verbose=self.verbose)
 
     def _beat(self, outcome: Outcome) -> None:
-        self.notifier.heartbeat("fail" if outcome.status.word == "critical" else "success")
+        """What fails here is the monitor, not what it watches: a check that an outage had turned
+        red already could no longer say that the monitor has died."""
+        broken = any(s.name.partition(":")[0] == "monitor" and not s.ok for s in outcome.sources)
+        blind = outcome.status.word == "unknown"
+        self.notifier.heartbeat("fail" if broken or blind else "success")
 
 
 def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:

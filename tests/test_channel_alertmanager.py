@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import shutil
 import subprocess
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any, Iterator
 
 import pytest
 
+from monitoring.alerting.delivery import send_now
 from monitoring.alerting.state import FIRING, OK, AlertState
-from monitoring.channels import alertmanager
+from monitoring.channels import CHANNELS, alertmanager
 from monitoring.channels.base import Kit, TransportError
 from monitoring.notifier import Notifier
 from monitoring.settings import AlertSettings, Secret
@@ -31,6 +32,7 @@ from tests.alerting_kit import (
     notice,
     outcome,
     receiver,
+    wait_for,
 )
 
 
@@ -53,13 +55,6 @@ def kit(*urls: str, **more: Any) -> Kit:
 )
 def test_addresses(url: str, asked: str) -> None:
     assert alertmanager.endpoints(kit(url)) == (asked,)
-
-
-def test_an_old_address_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING)
-    for _ in range(2):
-        alertmanager.endpoints(kit("http://old-one:9093/api/v1/alerts"))
-    assert caplog.text.count("removed in Alertmanager 0.27") == 1
 
 
 def state(phase: str, **more: Any) -> AlertState:
@@ -108,6 +103,17 @@ def test_every_peer_gets_them_though_one_fails() -> None:
     assert len(broken.seen) == len(healthy.seen) == 1
     assert healthy.seen[0].path == "/api/v2/alerts"
     assert json.loads(healthy.seen[0].body)[0]["labels"]["component"] == "redis-cache"
+
+
+def test_a_peer_that_hangs_keeps_nothing_from_the_next() -> None:
+    with receiver("hang") as mute, receiver((200, {}, b"")) as healthy:
+        both = kit(mute.url, healthy.url)
+        sending = threading.Thread(
+            target=send_now, args=(CHANNELS["alertmanager"], both, [notice()]), daemon=True
+        )
+        sending.start()
+        wait_for(lambda: bool(healthy.seen))
+        assert sending.is_alive(), "the first still hangs"
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_the_fields_of_an_event() -> None:
     event = pagerduty.event(told, kit(""))
     payload = event["payload"]
     assert payload["severity"] == "warning"
-    assert payload["summary"] == "WARNING: redis-cache is in trouble"
+    assert payload["summary"] == "WARNING in test: redis-cache is in trouble"
     assert payload["timestamp"] == "2026-11-23T02:11:20.000Z"
     assert (payload["component"], payload["class"]) == ("redis-cache", "health_status")
     assert payload["custom_details"]["First thing to do"] == "Look."

@@ -30,8 +30,8 @@ def test_a_notice_arrives() -> None:
     (seen,) = got.seen
     body = seen.json()
     assert seen.path == PATH
-    assert body["text"] == "CRITICAL: redis-cache is in trouble"
-    assert body["blocks"][0]["text"]["text"] == "🔴 CRITICAL: redis-cache is in trouble"
+    assert body["text"] == "CRITICAL in test: redis-cache is in trouble"
+    assert body["blocks"][0]["text"]["text"] == "🔴 CRITICAL in test: redis-cache is in trouble"
     assert "*First thing to do*: Look." in body["blocks"][1]["text"]["text"]
     assert "<https://wiki.example/redis-cache-down.md|Runbook>" in json.dumps(body["blocks"][-1])
     assert "channel" not in body
@@ -119,6 +119,15 @@ def test_within_slacks_limits_whatever_is_said() -> None:
 )
 def test_escape(text: str, shown: str) -> None:
     assert slack.escape(text) == shown
+
+
+def test_a_cut_leaves_no_half_sign() -> None:
+    body = slack.payload([render(notice(meaning="a" + "<" * 990), AlertSettings())], kit(""))
+    for block in body["blocks"]:
+        for text in (block.get("text"), *block.get("fields", ()), *block.get("elements", ())):
+            if text and text["type"] == "mrkdwn":
+                assert text["verbatim"] is True, "no link or mention is made of what looks like one"
+                assert "&" not in text["text"].rpartition(";")[2], text["text"][-20:]
 
 
 def test_a_secret_file_that_is_gone_is_a_failure_with_its_reason() -> None:

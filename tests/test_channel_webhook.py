@@ -26,6 +26,7 @@ def test_the_document() -> None:
     assert document["version"] == 1
     first, second = document["notices"]
     assert (first["status"], second["status"]) == ("firing", "resolved")
+    assert (first["was"], second["was"]) == ("", "redis-cache is in trouble")
     assert first["key"] == second["key"] == "test/health_check/redis-cache/health_status/"
     assert (first["value"], first["threshold"], first["unit"]) == (1.5, 1.0, "x")
     assert (first["since"], first["lasted_seconds"]) == ("2026-11-23T02:11:20.000Z", 120.0)

@@ -30,6 +30,39 @@ def verdict(
     return Verdict(Measurement(f"payment_api_{metric}", value, labels), severity, limit, why, name)
 
 
+# -- what a resolve will say
+
+
+@pytest.mark.parametrize(
+    ("found", "metric", "said"),
+    [
+        (outcome(component(OK, message="answers")), UP, "redis-cache is up: answers"),
+        (outcome(component(OK)), BLIND, "the monitor sees redis-cache again"),
+        (
+            outcome(
+                verdicts=(
+                    verdict(
+                        OK, "performance.api_response_time", 45.0, None, component="redis-cache"
+                    ),
+                )
+            ),
+            "api_response_time",
+            "redis-cache: response time 45 ms, within its limits",
+        ),
+    ],
+)
+def test_what_is_fine_says_so(found: Any, metric: str, said: str) -> None:
+    assert one(conditions(found), metric).summary == said
+
+
+def test_what_is_no_longer_found_says_so() -> None:
+    finding = Finding("volume_spike", WARNING, "far too much", "redis-cache", "client-7")
+    bad = [a for a in conditions(outcome(findings=(finding,))) if a.key.metric == "volume_spike"]
+    (gone,) = vanished(bad, (), outcome(component(OK)))
+    assert (gone.severity, gone.value) == (OK, None)
+    assert gone.summary == "redis-cache, client client-7: volume spike is no longer found"
+
+
 # -- components
 
 

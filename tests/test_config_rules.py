@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from monitoring import configuration
+from monitoring.channels import CHANNELS
+from monitoring.config import schema_alerts
 from monitoring.configuration import ConfigurationError
 from tests.configuring import load, origin, problems, scripts_in, shown
 
@@ -65,7 +67,7 @@ def test_no_secret_is_ever_shown(root: Path) -> None:
     }
     settings = load(root, extra=json.dumps(extra), env=env)
     rows = configuration.describe(settings)
-    assert len(settings.notifications.off) == 0
+    assert {"slack", "pagerduty", "webhook", "alertmanager"} <= set(settings.notifications.channels)
     assert CANARY not in repr(rows)
     assert CANARY not in repr(settings.warnings)
     kept = dataclasses.replace(settings, eapi=None, sapi=None, conjur=None, history=None)
@@ -200,6 +202,16 @@ def test_mail_is_encrypted_unless_it_stays_here(
     assert notify.channels["email"]["starttls"] is wanted
 
 
+def test_a_route_to_channels_that_are_off_falls_through(root: Path) -> None:
+    """Somebody is told too much rather than nobody anything."""
+    routes = (
+        "NOTIFICATION_ROUTES = [{'match': {'category': 'security'}, 'channels': 'pagerduty'},\n"
+        "                       {'match': {'category': 'security'}, 'channels': 'log'}]"
+    )
+    (route,) = load(root, routes).notifications.routes
+    assert route.channels == ("log",)
+
+
 def test_rows_become_values(root: Path) -> None:
     settings = load(
         root,
@@ -226,3 +238,7 @@ def test_rows_become_values(root: Path) -> None:
 def test_reminders_may_be_never(root: Path) -> None:
     reminders = load(root).alerts.reminder_interval
     assert reminders == {"critical": 14400, "warning": 14400, "info": math.inf}
+
+
+def test_every_channel_has_its_section_and_every_section_its_channel() -> None:
+    assert set(schema_alerts.CHANNELS) == set(CHANNELS)

@@ -172,7 +172,7 @@ _EVERYTHING: dict[str, Any] = {
     },
     "NOTIFICATION_CHANNELS": {"critical": ["slack"]},
     "CHANNEL_CONFIG": {"slack": {"webhook_url": "https://hooks.internal/x"}},
-    "NOTIFICATION_ROUTES": [{"channels": "email", "match": {"category": "security"}}],
+    "NOTIFICATION_ROUTES": [{"channels": "log", "match": {"category": "security"}}],
     "SILENCES": [
         {"match": {"client": "c"}, "owner": "o", "reason": "r", "until": "2026-12-24T12:00:00Z"}
     ],

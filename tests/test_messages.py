@@ -19,19 +19,21 @@ LINKS = AlertSettings(
 @pytest.mark.parametrize(
     ("reason", "title"),
     [
-        ("first", "CRITICAL: redis-cache is in trouble"),
-        ("escalated", "CRITICAL, worse than told before: redis-cache is in trouble"),
-        ("reminder", "STILL CRITICAL after 2 min: redis-cache is in trouble"),
-        ("flapping", "FLAPPING, CRITICAL: redis-cache is in trouble"),
-        ("resolved", "RESOLVED after 2 min: redis-cache is in trouble"),
+        ("first", "CRITICAL in test: redis-cache is in trouble"),
+        ("escalated", "CRITICAL in test, worse than told before: redis-cache is in trouble"),
+        ("reminder", "STILL CRITICAL in test after 2 min: redis-cache is in trouble"),
+        ("flapping", "FLAPPING, CRITICAL in test: redis-cache is in trouble"),
+        ("resolved", "RESOLVED in test after 2 min: redis-cache is back"),
         (
             "missed",
-            "OVER, could not be told in time (critical for 2 min): redis-cache is in trouble",
+            "OVER in test, could not be told in time (critical for 2 min): redis-cache is back",
         ),
     ],
 )
 def test_titles(reason: str, title: str) -> None:
-    assert render(notice(reason), LINKS).title == title
+    told = notice(reason)
+    told = replace(told, ended="redis-cache is back" if told.over else "")
+    assert render(told, LINKS).title == title
 
 
 def test_the_parts_of_a_notice() -> None:
@@ -73,11 +75,23 @@ def test_without_base_addresses_there_are_no_links() -> None:
 
 
 def test_a_resolve_says_when_and_how_long_and_asks_nothing() -> None:
-    got = render(notice("resolved", meaning="Bad.", action="Run."), LINKS)
+    was = notice("resolved", meaning="Bad.", action="Run.", value=812.0, threshold=500.0, unit="ms",
+        metric="api_response_time", dashboard="board", evidence={"error": "timeout"})  # fmt: skip
+    got = render(replace(was, ended="payment-eapi: response time 45 ms"), LINKS)
     assert got.over
-    assert got.lines == ()
+    assert got.sentence == "payment-eapi: response time 45 ms"
+    assert got.lines == (("It was", "redis-cache is in trouble"),)
     fields = dict(got.fields)
     assert (fields["Until"], fields["Lasted"]) == ("2026-11-23 02:13:20 UTC", "2 min")
+    assert not {"Value", "Limit", "Error"} & set(fields), "they read as if they were of now"
+    ((_, href),) = got.links
+    assert href.endswith(f"&to={int(T0 + 900) * 1000}"), "the picture ends with the incident"
+
+
+def test_a_resolve_kept_by_an_older_version_still_says_what_it_was() -> None:
+    got = render(notice("resolved"), LINKS)
+    assert got.sentence == "redis-cache is in trouble"
+    assert got.lines == ()
 
 
 def test_flapping_is_explained() -> None:
@@ -91,6 +105,15 @@ def test_a_group_names_twenty_and_counts_the_rest() -> None:
     assert got.members[0] == "client-00: redis-cache is in trouble"
     assert got.members[-1] == "and 13 more"
     assert "Client" not in dict(got.fields)
+
+
+def test_a_group_says_where_to_look_first_and_a_hostile_name_only_once() -> None:
+    bad = "x: client y"
+    said = f"payment-eapi, client {bad}: failed logins 12 (critical from 10)"
+    also = (alert(client=f"{bad}~1234abcd", summary=said, value=12.0, threshold=10.0),)
+    got = render(notice(client="*", also=also), LINKS)
+    assert got.lines[0][0] == "All at once"
+    assert got.members == (f"{bad}~1234abcd: failed logins 12 (critical from 10)",)
 
 
 def test_nothing_secret_and_nothing_that_moves_the_cursor() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -129,6 +130,18 @@ def test_routes_replace_the_severitys_list(make: Callable[..., World]) -> None:
     assert "leak" not in json.dumps([seen.json() for seen in world.slack.seen])
 
 
+def test_a_clients_own_route_holds_in_a_crowd_too(make: Callable[..., World]) -> None:
+    routes = (Route(("webhook",), {"client": "client-17"}),)
+    world = make(routes=routes, by_severity={"warning": ("slack",)})
+    crowd = tuple(
+        Finding("volume_spike", WARNING, "too much", "somewhere", f"client-{n}") for n in range(20)
+    )
+    world.cycle(DOWN, findings=crowd)
+    assert world.hooked() == [("somewhere", "first")]
+    (entry,) = world.hook.seen[0].json()["notices"]
+    assert (entry["client"], len(entry["also"])) == ("*", 20)
+
+
 def test_a_channel_that_is_off_is_not_tried(make: Callable[..., World]) -> None:
     world = make(by_severity={"critical": ("pagerduty", "webhook")})
     _, deliveries = world.cycle(DOWN)
@@ -170,6 +183,29 @@ def test_a_script_does_not_touch_the_alerts_of_another(make: Callable[..., World
     world.cycle(script="token_usage_metrics", sources=(Source("eapi", True),))
     (body,) = world.state.read("SELECT body FROM alert_states")[0]
     assert load_state(body).firing
+
+
+def test_what_no_run_looks_at_any_more_is_closed_in_the_end(make: Callable[..., World]) -> None:
+    """A script that is no longer started, and an environment that was renamed."""
+    world = make()
+    found = Finding("odd", WARNING, "odd", "somewhere")
+    world.cycle(script="token_usage_metrics", findings=(found,))
+    world.cycle(replace(DOWN, name="payment-eapi"))
+    old = replace(have.outcome(DOWN, at=world.clock.at), environment="before")
+    world.notifier.process(old)
+    world.clock.at += 7 * 86400 - 180
+    world.cycle(UP)
+    assert len(world.hooked()) == 3, "not yet a week"
+    world.clock.at += 240
+    world.cycle(UP)
+    assert sorted(world.hooked()[3:]) == [
+        ("payment-eapi", "resolved"),
+        ("redis-cache", "resolved"),
+        ("somewhere", "resolved"),
+    ]
+    (said,) = {e["summary"] for s in world.hook.seen for e in s.json()["notices"]
+               if e["status"] == "resolved"}  # fmt: skip
+    assert "may be as bad as it was" in said
 
 
 def test_a_failed_cycle_is_told_and_resolves_nothing(make: Callable[..., World]) -> None:
@@ -315,6 +351,20 @@ def test_a_hanging_channel_delays_no_other_and_keeps_its_notice(
     )
 
 
+def test_a_channel_that_hangs_under_cron_counts_as_failing(make: Callable[..., World]) -> None:
+    """Each run ends before its thread lands: the next must know that the channel failed."""
+    world = make()
+    world.slack.answers[:] = ["hang"]
+    for _ in range(2):
+        world.cycle(DOWN, budget=0.3)
+        world.notifier = Notifier(world.settings, world.state, world.clock)
+    pause = world.notifier._outbox.pause("slack")
+    assert (pause.failures, pause.until) == (2, have.T0 + 60 + 30)
+    assert pause.why == "no answer within the time for sending"
+    (row,) = [r for r in world.notifier._outbox.waiting() if r.channel == "slack"]
+    assert row.begun, "it may have arrived"
+
+
 @pytest.mark.parametrize(
     ("case", "answer", "pauses"),
     [
@@ -381,6 +431,22 @@ def test_a_channel_that_fails_is_told_on_the_others(make: Callable[..., World]) 
     world.clock.at += 600
     world.cycle(DOWN), world.cycle(DOWN)
     assert world.hooked()[-1] == ("notifications-slack", "resolved")
+
+
+def test_a_channel_is_not_called_failing_for_ever_when_nothing_waits_for_it(
+    make: Callable[..., World],
+) -> None:
+    """Its notice was taken back before it got through, and nothing else will ever try it."""
+    world = make(by_severity={"critical": ("slack",), "warning": ("webhook",)})
+    world.slack.always(503)
+    for _ in range(7):
+        world.cycle(DOWN)
+    assert world.hooked() == [("notifications-slack", "first")]
+    with world.state.transaction() as tx:
+        tx.execute("DELETE FROM notices WHERE channel = 'slack'")
+    world.cycle(DOWN)
+    assert world.hooked()[1:] == [("notifications-slack", "resolved")]
+    assert world.hook.seen[-1].json()["notices"][0]["summary"] == "nothing waits for slack any more"
 
 
 def test_no_secret_in_what_a_failure_says(

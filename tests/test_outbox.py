@@ -33,6 +33,7 @@ def row(reason: str, begun: bool = False, number: int = 1) -> Waiting:
         ("an escalation that waits is not softened", True, ["escalated"], "reminder", "escalated"),
         ("the end takes the place of all", True, ["escalated"], "resolved", "resolved"),
         ("the end alone", True, [], "resolved", "resolved"),
+        ("its end was given up: it still fires", True, [], "first", "reminder"),
         ("they never heard of the end: it still fires", True, ["resolved"], "first", "reminder"),
         ("nobody was told: whatever comes is the first", False, [], "escalated", "first"),
         ("still the first, with newer text", False, ["first"], "escalated", "first"),
@@ -138,6 +139,42 @@ def test_a_failure_frees_the_row_for_merging_unless_it_may_have_arrived(
     assert go(outbox, "email", T0 + 62) == ["resolved"]
 
 
+def test_what_may_have_arrived_once_stays_so_when_a_later_attempt_fails_for_sure(
+    outbox: Outbox, state: State
+) -> None:
+    """A pager that took the first and whose answer was lost must hear of the end."""
+    put(outbox, state, notice(), "pagerduty")
+    for now, unsure in ((T0, True), (T0 + 30, False), (T0 + 60, False)):
+        rows = outbox.due("pagerduty", now, 9)
+        outbox.begin(rows, now)
+        outbox.failed(rows, "no", due=now, unsure=unsure, now=now)
+    put(outbox, state, notice("resolved", at=T0 + 90))
+    assert go(outbox, "pagerduty", T0 + 91) == ["first"]
+    assert go(outbox, "pagerduty", T0 + 92) == ["resolved"]
+
+
+def test_a_clock_set_back_holds_up_neither_a_notice_nor_a_channel(
+    outbox: Outbox, state: State
+) -> None:
+    put(outbox, state, notice(at=T0 + 400 * DAY), "slack")
+    outbox.set_pause("slack", Pause(1, T0 + 400 * DAY, T0 + 400 * DAY + 15, "503"))
+    assert outbox.paused("slack", T0 + 400 * DAY)
+    assert not outbox.paused("slack", T0)
+    assert go(outbox, "slack", T0) == ["first"]
+
+
+def test_what_waits_for_a_channel_that_was_switched_off_is_given_up_in_time(
+    outbox: Outbox, state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(outbox, state, notice(), "slack", "email")
+    for now, left in ((T0 + DAY - 1, ["email", "slack"]), (T0 + DAY, ["email"])):
+        with state.transaction() as tx:
+            outbox.prune(tx, now, on=("email",))
+        assert sorted(row.channel for row in outbox.waiting()) == left
+    (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.CRITICAL]
+    assert "the channel is off" in line
+
+
 def test_given_up_after_a_day_with_a_critical_line(
     outbox: Outbox, state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -158,7 +195,7 @@ def test_settled_notices_are_forgotten_after_a_week(outbox: Outbox, state: State
     go(outbox, "slack", T0)
     for now, left in ((T0 + KEPT, 1), (T0 + KEPT + 1, 0)):
         with state.transaction() as tx:
-            outbox.prune(tx, now)
+            outbox.prune(tx, now, on=("slack",))
         assert state.read("SELECT count(*) FROM notices") == [(left,)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping, Protocol
+from typing import Collection, Iterator, Mapping, Protocol
 
 from monitoring.alerting import advice
 from monitoring.durations import say
@@ -28,18 +28,25 @@ class Failing(Protocol):
     def why(self) -> str: ...
 
 
-def failing_channels(pauses: Mapping[str, Failing], outcome: Outcome) -> Iterator[Alert]:
-    """One alert per channel: a warning when it has failed for PATIENCE, else OK."""
+def failing_channels(
+    pauses: Mapping[str, Failing], wanted: Collection[str], outcome: Outcome
+) -> Iterator[Alert]:
+    """One alert per channel: a warning when it has failed for PATIENCE and something is to go
+    through it (`wanted`), else OK: what nobody tries any more would stay broken for ever."""
     if outcome.script != SPEAKER:
         return
     for name, pause in pauses.items():
         lasts = outcome.at - pause.since if pause.failures else 0.0
-        bad = lasts >= PATIENCE
+        bad = lasts >= PATIENCE and name in wanted
         key = AlertKey(outcome.environment, outcome.script, f"notifications-{name}", METRIC)
-        said = f"alerts have not reached {name} for {say(lasts)}: {pause.why}" if bad else "works"
+        lost = f"alerts have not reached {name} for {say(lasts)}: {pause.why}"
         yield Alert(
             key,
             Severity.WARNING if bad else Severity.OK,
-            said,
+            lost if bad else _well(name, pause),
             **advice.for_finding(METRIC, "availability").fields(),
         )
+
+
+def _well(name: str, pause: Failing) -> str:
+    return f"nothing waits for {name} any more" if pause.failures else f"alerts reach {name} again"

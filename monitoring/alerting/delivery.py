@@ -93,10 +93,8 @@ class Courier:
                 self._land(min(left, _POLL) if locked_out else left)
                 locked_out = [name for name in locked_out if not self._open(name, locks)]
         self._done += [Delivery(name, "busy", "another process is sending") for name in locked_out]
-        self._done += [
-            Delivery(name, "unfinished", "no answer within the time for sending", len(f.rows))
-            for name, f in self._flying.items()
-        ]
+        for flight in self._flying.values():
+            self._unfinished(flight, hangs=until - flight.since >= budget / 2)
         return tuple(self._done)
 
     # -- one channel
@@ -114,11 +112,10 @@ class Courier:
 
     def _next(self, name: str) -> Tuple[Waiting, ...]:
         now = self._clock()
-        pause = self._outbox.pause(name)
-        if now < pause.until:
+        if self._outbox.paused(name, now):
             return ()
         channel, _ = self._table[name]
-        return self._outbox.due(name, now, 1 if pause.single else channel.batch)
+        return self._outbox.due(name, now, 1 if self._outbox.pause(name).single else channel.batch)
 
     def _launch(self, name: str) -> None:
         rows = self._next(name)
@@ -171,6 +168,19 @@ class Courier:
             self._refusals.pop(flight.channel, None)
             self._launch(flight.channel)
 
+    def _unfinished(self, flight: _Flight, *, hangs: bool) -> None:
+        """Under cron nobody will see it land, so a channel that `hangs` counts as failed now, and
+        gets a pause as any other; what was only begun late does not."""
+        why, now = "no answer within the time for sending", self._clock()
+        self._done.append(Delivery(flight.channel, "unfinished", why, max(1, len(flight.rows))))
+        if not hangs:
+            return
+        if flight.rows:
+            lost = self._outbox.failed(flight.rows, why, due=now, unsure=True, now=now)
+            self._given_up(flight.channel, why, lost)
+        after = self._noted(flight.channel, why, now)
+        self._outbox.set_pause(flight.channel, replace(after, until=now + backoff(after.failures)))
+
     def _failed(self, flight: _Flight, error: TransportError) -> None:
         why = redact(str(error))
         self._done.append(Delivery(flight.channel, "failed", why, max(1, len(flight.rows))))
@@ -184,10 +194,13 @@ class Courier:
         due = now + _REFUSED_WAIT if refused and len(flight.rows) == 1 else now
         lost = self._outbox.failed(flight.rows, why, due=due, unsure=error.unsure, now=now)
         self._outbox.set_pause(flight.channel, pause)
-        if lost:
-            self._done.append(Delivery(flight.channel, "given_up", why, len(lost)))
+        self._given_up(flight.channel, why, lost)
         if pause.until <= now:
             self._launch(flight.channel)
+
+    def _given_up(self, channel: str, why: str, lost: Sequence[Waiting]) -> None:
+        if lost:
+            self._done.append(Delivery(channel, "given_up", why, len(lost)))
 
     def _struck(self, flight: _Flight) -> bool:
         """Whether the refusal may be the notice's own fault; counts it."""
@@ -207,7 +220,7 @@ class Courier:
     def _noted(self, name: str, why: str, now: float) -> Pause:
         """The channel's record with one failure more, and no pause."""
         before = self._outbox.pause(name)
-        since = before.since or now
+        since = min(before.since or now, now)
         return replace(before, failures=before.failures + 1, since=since, why=why, until=now)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Iterable, Iterator, Mapping, Sequence, Tuple
+from typing import Iterator, Mapping, Sequence, Tuple
 
 from monitoring.alerting.state import AlertState
 from monitoring.model import Alert, Notice
@@ -20,11 +20,12 @@ States = Mapping[str, AlertState]
 
 @dataclass(frozen=True)
 class Due:
-    """A notice to be: why now, what it says, since when the incident lasts."""
+    """A notice to be: why now, what it says, since when the incident lasts, what ended it."""
 
     reason: str
     alert: Alert
     since: float
+    ended: str = ""
 
     @property
     def key(self) -> str:
@@ -37,17 +38,18 @@ def gather(
     """The notices for what is due, the worst first, and the states with their groups."""
     after = dict(states)
     alone, grouped = _split(due, after, above)
-    notices = [Notice(d.alert, d.reason, now, d.since) for d in alone]
-    for (group, reason), members in grouped.items():
-        notices += _group_notice((group, reason), members, after, now)
+    notices = [Notice(d.alert, d.reason, now, d.since, ended=d.ended) for d in alone]
+    for (_, reason), members in grouped.items():
+        notices.append(_group_notice(reason, members, after, now))
+    notices += _ended_groups(due, after, now)
     return tuple(sorted(notices, key=_worst_first)), after
 
 
 def group_alert(members: Sequence[Alert]) -> Alert:
     """The alert that stands for `members`: the worst one's texts under the group's key."""
-    worst = min(members, key=lambda a: (-a.severity, a.key.client))
+    worst = min(members, key=_worst_member)
     key = replace(worst.key, client="*")
-    summary = f"{len(members)} clients at once, such as: {worst.summary}"
+    summary = f"{len(members)} clients at once, the worst: {worst.summary}"
     evidence = {"clients": len(members)}
     return replace(worst, key=key, summary=summary, value=None, evidence=evidence)
 
@@ -61,7 +63,7 @@ def _split(
     families: dict[str, list[Due]] = defaultdict(list)
     for one in due:
         group = states[one.key].group
-        if group and one.reason != "first":
+        if group and one.reason not in ("first", "resolved"):
             grouped[group, one.reason].append(one)
         elif not group:
             families[_family(one) if one.reason == "first" else ""].append(one)
@@ -76,35 +78,60 @@ def _split(
 
 
 def _group_notice(
-    what: Tuple[str, str], members: Sequence[Due], states: dict[str, AlertState], now: float
-) -> Iterator[Notice]:
-    group, reason = what
-    keys = sorted(key for key, state in states.items() if state.group == group)
-    firing = [key for key in keys if states[key].firing]
-    if reason == "resolved":
-        if firing:
-            return
-        _leave(keys, states)
-    told = keys if reason == "resolved" else [one.key for one in members]
+    reason: str, members: Sequence[Due], states: dict[str, AlertState], now: float
+) -> Notice:
+    told = [one.key for one in members]
     if reason == "reminder":
-        told = firing
-        states.update({key: replace(states[key], told_at=now) for key in firing})
+        group = states[told[0]].group
+        told = [key for key in _members(group, states) if states[key].firing]
+        states.update({key: replace(states[key], told_at=now) for key in told})
     own = {one.key: one.alert for one in members}
     alerts = [own.get(key, states[key].alert) for key in told]
-    since = min(states[key].since or now for key in told)
-    ordered = tuple(sorted(alerts, key=lambda a: (-a.severity, a.key.client)))
-    yield Notice(group_alert(ordered), reason, now, since, also=ordered)
+    return _notice(reason, alerts, _since(told, states, now), now)
 
 
-def _leave(keys: Iterable[str], states: dict[str, AlertState]) -> None:
-    for key in keys:
-        states[key] = replace(states[key], group="")
+def _ended_groups(
+    due: Sequence[Due], states: dict[str, AlertState], now: float
+) -> Iterator[Notice]:
+    """The resolve of each group in which nothing fires any more, whatever its last member had been
+    told of; its members are free again."""
+    for group in sorted({state.group for state in states.values()} - {""}):
+        keys = _members(group, states)
+        if any(states[key].firing for key in keys):
+            continue
+        ended = {one.key: one for one in due if one.reason == "resolved"}
+        alerts = [ended[key].alert if key in ended else states[key].alert for key in keys]
+        last = next((ended[key].ended for key in keys if key in ended), "")
+        said = f"; the last: {last}" if last else ""
+        notice = _notice("resolved", alerts, _since(keys, states, now), now)
+        yield replace(notice, ended=f"over for all {len(keys)} clients{said}")
+        states.update({key: replace(states[key], group="") for key in keys})
+
+
+def _notice(reason: str, alerts: Sequence[Alert], since: float, now: float) -> Notice:
+    ordered = tuple(sorted(alerts, key=_worst_member))
+    return Notice(group_alert(ordered), reason, now, since, also=ordered)
+
+
+def _since(keys: Sequence[str], states: States, now: float) -> float:
+    return min(states[key].since or now for key in keys)
+
+
+def _members(group: str, states: States) -> list[str]:
+    return sorted(key for key, state in states.items() if state.group == group)
 
 
 def _family(one: Due) -> str:
     """The group's key; empty for an alert that is about no client."""
     key = one.alert.key
     return replace(key, client="*").text if key.client else ""
+
+
+def _worst_member(alert: Alert) -> tuple[int, float, str]:
+    """The farther beyond its limit the earlier: a list that is cut must not lose the worst."""
+    known = alert.value is not None and alert.threshold is not None
+    beyond = abs((alert.value or 0.0) - (alert.threshold or 0.0)) if known else 0.0
+    return (-alert.severity, -beyond, alert.key.client)
 
 
 def _worst_first(notice: Notice) -> tuple[int, bool, str]:

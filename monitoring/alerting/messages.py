@@ -24,6 +24,10 @@ _FLAPPING = (
     "It keeps coming and going. It is held as firing; you will hear again when it has been quiet"
     " for a while, or gets worse."
 )
+_AT_ONCE = (
+    "One cause is likelier than many: look at what changed for all of them (a release, a rotation,"
+    " the vault, the network) before you look at single clients."
+)
 _HIDDEN = ("flapping", "component", "client_id", "client")
 
 
@@ -48,12 +52,12 @@ class Message:
 def render(notice: Notice, rules: AlertSettings) -> Message:
     """The parts of a notice; `rules` gives the base addresses of links."""
     alert = notice.alert
-    sentence = clean(alert.summary)
+    sentence = clean((notice.over and notice.ended) or alert.summary)
     return Message(
         key=alert.key.text,
         reason=notice.reason,
         severity=alert.severity,
-        over=notice.reason in ("resolved", "missed"),
+        over=notice.over,
         title=f"{_heading(notice)}: {sentence}",
         sentence=sentence,
         lines=tuple(_lines(notice, linked=bool(rules.runbooks))),
@@ -73,17 +77,17 @@ def clean(text: str, limit: int = _LONGEST) -> str:
 
 
 def _heading(notice: Notice) -> str:
-    word = notice.alert.severity.word.upper()
-    lasted = say(notice.lasted)
+    word, where = notice.alert.severity.word, clean(notice.alert.key.environment, 50)
+    bad, lasted = f"{word.upper()} in {where}", say(notice.lasted)
     headings = {
-        "first": word,
-        "escalated": f"{word}, worse than told before",
-        "reminder": f"STILL {word} after {lasted}",
-        "flapping": f"FLAPPING, {word}",
-        "resolved": f"RESOLVED after {lasted}",
-        "missed": f"OVER, could not be told in time ({notice.alert.severity.word} for {lasted})",
+        "first": bad,
+        "escalated": f"{bad}, worse than told before",
+        "reminder": f"STILL {bad} after {lasted}",
+        "flapping": f"FLAPPING, {bad}",
+        "resolved": f"RESOLVED in {where} after {lasted}",
+        "missed": f"OVER in {where}, could not be told in time ({word} for {lasted})",
     }
-    return headings.get(notice.reason, f"{notice.reason.upper()} {word}")
+    return headings.get(notice.reason, f"{notice.reason.upper()} {bad}")
 
 
 def _lines(notice: Notice, *, linked: bool) -> Iterator[Tuple[str, str]]:
@@ -91,8 +95,12 @@ def _lines(notice: Notice, *, linked: bool) -> Iterator[Tuple[str, str]]:
     alert = notice.alert
     if alert.evidence.get("flapping"):
         yield "Flapping", _FLAPPING
-    if notice.reason in ("resolved", "missed"):
+    if notice.over:
+        if notice.ended:
+            yield "It was", clean(alert.summary)
         return
+    if notice.also:
+        yield "All at once", _AT_ONCE
     if alert.meaning:
         yield "What it means", clean(alert.meaning)
     if alert.action:
@@ -107,13 +115,15 @@ def _fields(notice: Notice) -> Iterator[Tuple[str, str]]:
     if alert.key.client not in ("", "*"):
         yield "Client", safe_id(alert.key.client)
     yield "Since", _clock(notice.since)
-    if notice.reason in ("resolved", "missed"):
+    if notice.over:
         yield "Until", _clock(notice.at)
         yield "Lasted", say(notice.lasted)
-    yield from _figures(alert)
+    else:
+        yield from _figures(alert)
     yield "Environment", clean(alert.key.environment, 50)
     yield "Found by", clean(alert.key.script, 50)
-    yield from _evidence(alert)
+    if not notice.over:  # figures of what is over read as if they were of now
+        yield from _evidence(alert)
 
 
 def _figures(alert: Alert) -> Iterator[Tuple[str, str]]:
@@ -143,15 +153,18 @@ def _links(notice: Notice, rules: AlertSettings) -> Iterator[Tuple[str, str]]:
         # From a little before it began, so that the healthy state is on the picture too.
         start = int((notice.since - 900) * 1000)
         base = f"{rules.dashboards.rstrip('/')}/{quote(alert.dashboard)}"
-        yield "Dashboard", f"{base}?from={start}&to=now"
+        end = str(int((notice.at + 900) * 1000)) if notice.over else "now"
+        yield "Dashboard", f"{base}?from={start}&to={end}"
 
 
 def _members(notice: Notice) -> Iterator[str]:
     for alert in notice.also[:LISTED]:
         client = safe_id(alert.key.client)
-        # The sentence names place and client before its colon; here they are known.
-        said = alert.summary.rpartition(f"client {client}: ")[2]
-        yield f"{client}: {clean(said, 300)}"
+        # The sentence names place and client before its colon; here they are known. That of a
+        # figure has no colon after it, whatever the client calls itself.
+        mark = f"client {client}: " if alert.value is None else ": "
+        said = alert.summary.rpartition(mark)[2]
+        yield client if notice.over else f"{client}: {clean(said, 300)}"
     if len(notice.also) > LISTED:
         yield f"and {len(notice.also) - LISTED} more"
 

@@ -6,10 +6,10 @@ the channel's people believe once all before it has arrived:
 
 | they believe | waits | comes | waits then |
 |---|---|---|---|
-| firing | nothing | first to flapping | that |
+| firing | nothing | escalated to flapping | that |
 | firing | first to flapping | first to flapping | the newer one |
 | firing | first to flapping, or nothing | resolved | resolved |
-| firing | resolved | first | reminder (they never heard that it was over) |
+| firing | resolved, or nothing | first | reminder (they never heard that it was over) |
 | fine | nothing, first, missed | first to flapping | first, with the newer text |
 | fine | first | resolved | missed: it happened and is over |
 | fine | nothing, missed | resolved | as it was |
@@ -68,7 +68,7 @@ def _firing(notice: Notice, last: Optional[Waiting], believes: bool) -> Notice:
     if not believes:
         return replace(notice, reason="first")
     before = last.notice.reason if last else ""
-    if before == "resolved" and notice.reason == "first":
+    if notice.reason == "first":
         return replace(notice, reason="reminder")
     if before == "escalated" and notice.reason in ("reminder", "flapping"):
         return replace(notice, reason="escalated")

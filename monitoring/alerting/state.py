@@ -53,6 +53,16 @@ class AlertState:
     def firing(self) -> bool:
         return self.phase == FIRING
 
+    def until(self, now: float) -> AlertState:
+        """The same, with no time ahead of `now`: had the clock run ahead for a while, what it
+        stamped would put off reminders and resolves until it gets there again."""
+        ahead: dict[str, Any] = {
+            name: now
+            for name in ("since", "told_at", "steady_since", "judged_at", "resolved_at")
+            if (getattr(self, name) or 0.0) > now
+        }
+        return dataclasses.replace(self, **ahead) if ahead else self
+
 
 def dump_state(state: AlertState) -> str:
     """JSON text of a state."""

@@ -14,6 +14,7 @@ from typing import Iterable, Mapping, Tuple
 from monitoring.catalog import COMPONENTS
 from monitoring.conditions import BLIND
 from monitoring.model import Alert, Outcome, Severity
+from monitoring.redact import safe_id
 from monitoring.service_levels import OVERALL
 
 
@@ -23,8 +24,17 @@ def vanished(known: Iterable[Alert], found: Iterable[Alert], outcome: Outcome) -
     mentioned = {alert.key.text for alert in found}
     gone = (alert for alert in known if alert.key.text not in mentioned)
     return tuple(
-        replace(a, severity=Severity.OK if _looked(a, outcome) else Severity.UNKNOWN) for a in gone
+        replace(alert, severity=Severity.OK, summary=_gone(alert), value=None)
+        if _looked(alert, outcome)
+        else replace(alert, severity=Severity.UNKNOWN)
+        for alert in gone
     )
+
+
+def _gone(alert: Alert) -> str:
+    """`payment-eapi, client client-017: volume spike is no longer found`."""
+    who = f", client {safe_id(alert.key.client)}" if alert.key.client else ""
+    return f"{alert.key.component}{who}: {alert.key.metric.replace('_', ' ')} is no longer found"
 
 
 def _looked(alert: Alert, outcome: Outcome) -> bool:

@@ -8,20 +8,20 @@ failed cycle is mended by the next. Identity is the label set; severity and figu
 from __future__ import annotations
 
 import base64
+import queue
+import threading
 from functools import partial
-from typing import Any, Dict, Iterable, List, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
 from monitoring.alerting.messages import render
 from monitoring.alerting.state import AlertState
 from monitoring.channels.base import Kit, TransportError, ask
-from monitoring.logs import LOGGER
 from monitoring.model import Notice
 from monitoring.redact import safe_id
 from monitoring.timestamps import iso
 
 _PATH = "/api/v2/alerts"
-_rewritten: set[str] = set()  # hosts that were warned of already: once per process is enough
 
 
 def send(notices: Sequence[Notice], kit: Kit) -> None:
@@ -50,21 +50,40 @@ def mirror(
 
 
 def post(alerts: Sequence[Dict[str, Any]], kit: Kit) -> None:
-    """Post to every peer. Raises TransportError naming those that failed; the others have it."""
-    http = kit.http(trust_env=False)
-    failures = []
-    for url in endpoints(kit):
-        try:
-            ask(f"Alertmanager {urlsplit(url).hostname}", partial(_post, http, url, alerts, kit))
-        except TransportError as exc:
-            failures.append(exc)
+    """Post to every peer at the same time: one that hangs keeps none from the others. Raises
+    TransportError naming those that failed."""
+    urls = endpoints(kit)
+    answers: queue.SimpleQueue[Optional[TransportError]] = queue.SimpleQueue()
+    for url in urls:
+        tell = partial(_tell, url, alerts, kit, answers)
+        threading.Thread(target=tell, name="send-alertmanager-peer", daemon=True).start()
+    failures = [failed for failed in [answers.get() for _ in urls] if failed]
     if failures:
         raise TransportError("; ".join(str(f) for f in failures), permanent=failures[0].permanent)
 
 
+def _tell(
+    url: str,
+    alerts: Sequence[Dict[str, Any]],
+    kit: Kit,
+    answers: queue.SimpleQueue[Optional[TransportError]],
+) -> None:
+    """Post to one peer; always gives one answer."""
+    peer = f"Alertmanager {urlsplit(url).netloc.rpartition('@')[2]}"
+    failed: Optional[TransportError] = TransportError(f"{peer}: internal fault, see the log")
+    try:
+        http = kit.http(trust_env=False)
+        ask(peer, partial(_post, http, url, alerts, kit))
+        failed = None
+    except TransportError as exc:
+        failed = exc
+    finally:
+        answers.put(failed)
+
+
 def endpoints(kit: Kit) -> Tuple[str, ...]:
     """The v2 address of every peer. With or without a path; a v1 address, gone since 0.27, is
-    rewritten with a warning."""
+    rewritten (the configuration warns of it)."""
     urls = kit.config.get("url") or ()
     return tuple(_endpoint(url) for url in ([urls] if isinstance(urls, str) else urls) if url)
 
@@ -72,18 +91,10 @@ def endpoints(kit: Kit) -> Tuple[str, ...]:
 def _endpoint(url: str) -> str:
     parts = urlsplit(url.strip())
     path = parts.path.rstrip("/")
-    if path.endswith("/api/v1/alerts"):
-        path = path[: -len("/api/v1/alerts")]
-        if parts.netloc not in _rewritten:
-            _rewritten.add(parts.netloc)
-            LOGGER.warning(
-                "ALERT_MANAGER url of %s: the v1 API was removed in Alertmanager 0.27; %s is used",
-                *(parts.hostname, path + _PATH),
-            )
-    elif path.endswith(_PATH):
-        path = path[: -len(_PATH)]
-    elif path.endswith("/api/v2"):
-        path = path[: -len("/api/v2")]
+    for ending in ("/api/v1/alerts", _PATH, "/api/v2"):
+        if path.endswith(ending):
+            path = path[: -len(ending)]
+            break
     return urlunsplit((parts.scheme, parts.netloc, path + _PATH, "", ""))
 
 

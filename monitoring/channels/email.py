@@ -12,7 +12,7 @@ import socket
 import ssl
 from contextlib import ExitStack
 from email.message import EmailMessage
-from email.utils import formatdate, make_msgid
+from email.utils import formatdate
 from html import escape
 from typing import Dict, Iterator, List, Sequence, Tuple
 
@@ -53,18 +53,23 @@ def digest(messages: Sequence[Message], kit: Kit, recipients: Sequence[str]) -> 
     mail["From"] = clean(kit.text("sender", "monitoring@localhost"), 200)
     mail["To"] = ", ".join(recipients)
     mail["Date"] = formatdate(localtime=False)
-    mail["Message-ID"] = make_msgid(domain=_DOMAIN)
+    # Sent again after a lost answer it is the same mail: most servers show it once.
+    mail["Message-ID"] = _identity(repr(messages))
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Auto-Response-Suppress"] = "All"
     if len(messages) == 1:
         # First, reminders and the resolve of an alert become one conversation.
-        thread = hashlib.sha256(messages[0].key.encode()).hexdigest()[:32]
-        mail["References"] = f"<{thread}@{_DOMAIN}>"
+        mail["References"] = _identity(messages[0].key)
     if any(m.severity is Severity.CRITICAL and not m.over for m in messages):
         mail["X-Priority"] = "1"
     mail.set_content("\n".join(_text(messages)))
     mail.add_alternative("\n".join(_html(messages)), subtype="html")
     return mail
+
+
+def _identity(text: str) -> str:
+    # Short enough for one line: some servers do not take a folded one.
+    return f"<{hashlib.sha256(text.encode()).hexdigest()[:32]}@{_DOMAIN}>"
 
 
 def subject(messages: Sequence[Message]) -> str:

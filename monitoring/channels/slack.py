@@ -20,6 +20,7 @@ BATCH = 8  # notices a message: 8 x 6 blocks stay below 50
 _BUDGET = 12_000  # characters of all blocks together
 _ICONS = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠"}
 
+_HALF = re.compile(r"&[a-z]{0,3}$")
 _MARKUP = re.compile(r"(?<!\w)[*_~]|[*_~](?!\w)|`")
 
 # slack_sdk logs the whole webhook URL, which is a secret, below INFO (FACTS.md section 4); a
@@ -102,8 +103,9 @@ def _section(text: str) -> Dict[str, Any]:
     return {"type": "section", "text": _markdown(text, 3000)}
 
 
-def _markdown(text: str, limit: int) -> Dict[str, str]:
-    return {"type": "mrkdwn", "text": _cut(text, limit)}
+def _markdown(text: str, limit: int) -> Dict[str, Any]:
+    # verbatim: else Slack itself makes links and mentions of what looks like an address or @here.
+    return {"type": "mrkdwn", "text": _cut(text, limit), "verbatim": True}
 
 
 def _href(href: str) -> str:
@@ -111,7 +113,8 @@ def _href(href: str) -> str:
 
 
 def _cut(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    """At most `limit` characters; no half of an escaped sign is left at the end."""
+    return text if len(text) <= limit else _HALF.sub("", text[: limit - 1]) + "…"
 
 
 def _fallback(messages: Sequence[Message]) -> str:

@@ -1,8 +1,9 @@
 """Present: notices as JSON posts to any receiver.
 
 `{"version": 1, "notices": [{"reason", "key", "severity", "status", "environment", "script",
-"component", "metric", "client", "summary", "meaning", "action", "value", "threshold", "unit",
-"at", "since", "lasted_seconds", "links", "also"}]}`; times are ISO 8601 in UTC. The header
+"component", "metric", "client", "category", "summary", "was", "meaning", "action", "value",
+"threshold", "unit", "at", "since", "lasted_seconds", "links", "also"}]}`; times are ISO 8601 in
+UTC. `summary` of a resolve says what is well again, `was` what had been wrong. The header
 `Idempotency-Key` is the same when the same notices are sent again.
 """
 
@@ -44,6 +45,7 @@ def entry(notice: Notice, kit: Kit) -> Dict[str, Any]:
         "client": safe_id(alert.key.client),
         "category": alert.category,
         "summary": message.sentence,
+        "was": clean(alert.summary) if message.over else "",
         "meaning": clean(alert.meaning),
         "action": clean(alert.action),
         "value": alert.value,

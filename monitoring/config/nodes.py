@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple, Union
 
 from monitoring.config import kinds as config_kinds
@@ -14,12 +14,13 @@ Path = Tuple[str, ...]
 @dataclass(frozen=True)
 class Leaf:
     """One setting. `env` is the variable that wins over every file; a secret one may come as
-    `env` + `_FILE` too. `help` is its line in the README."""
+    `env` + `_FILE` too. `help` is its line in the README. `needed`: a channel is off without."""
 
     kind: Kind
     help: str
     env: str = ""
     secret: bool = False
+    needed: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,11 @@ def leaf(kind: Kind, help_: str, env: str = "") -> Leaf:
 def secret(help_: str, env: str = "", member: Optional[Kind] = None) -> Leaf:
     """One secret; `member` checks it where it is given directly rather than as a file."""
     return Leaf(config_kinds.secret(member), help_, env, secret=True)
+
+
+def needed(setting: Leaf) -> Leaf:
+    """The same, without which its channel is off."""
+    return replace(setting, needed=True)
 
 
 def each(names: Iterable[str], kind: Kind, help_: str, called: str = "setting") -> Table:

@@ -7,8 +7,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 from zoneinfo import ZoneInfo
 
 from monitoring.config.layers import Values
+from monitoring.config.nodes import Leaf
 from monitoring.config.problems import Problem, spell
-from monitoring.config.schema_alerts import SEVERITIES
+from monitoring.config.schema_alerts import ALERT_MANAGER, SECTIONS, SEVERITIES
 from monitoring.settings import AlertSettings, Maintenance, NotificationSettings, Route, Silence
 
 _SILENCE_NEEDS = {
@@ -48,23 +49,21 @@ def _sections(values: Values) -> Dict[str, Dict[str, Any]]:
     email = sections["email"]
     if email["starttls"] == "auto":
         email["starttls"] = email["smtp_server"] not in _LOCAL
-    for name in ("email", "alertmanager", "webhook"):
-        sections[name]["ca_file"] = sections[name]["ca_file"] or values["MONITORING_CA_FILE"]
+    for section in sections.values():
+        if "ca_file" in section:
+            section["ca_file"] = section["ca_file"] or values["MONITORING_CA_FILE"]
     return sections
 
 
 def _off(name: str, section: Mapping[str, Any]) -> str:
     if name == "alertmanager" and not section["enabled"]:
         return "ALERT_MANAGER['enabled'] is False; ALERTMANAGER_URL enables it"
-    needed = {
-        "slack": {"webhook_url": "set SLACK_WEBHOOK_URL"},
-        "pagerduty": {"service_key": "set PAGERDUTY_SERVICE_KEY"},
-        "email": {"recipients": "set EMAIL_RECIPIENTS", "smtp_server": "set SMTP_SERVER"},
-        "webhook": {"url": "set CHANNEL_CONFIG['webhook']['url']"},
-        "alertmanager": {"url": "set ALERTMANAGER_URL"},
-    }
-    missing = [(k, cure) for k, cure in needed.get(name, {}).items() if not section[k]]
-    return "; ".join(f"{key} is empty: {cure}" for key, cure in missing)
+    shape = ALERT_MANAGER if name == "alertmanager" else SECTIONS[name]
+    return "; ".join(
+        f"{key} is empty: set {node.env or spell(('CHANNEL_CONFIG', name, key))}"
+        for key, node in shape.keys.items()
+        if isinstance(node, Leaf) and node.needed and not section[key]
+    )
 
 
 def _by_severity(values: Values, on: Mapping[str, Any]) -> Dict[str, tuple[str, ...]]:
@@ -86,8 +85,9 @@ def _routes(values: Values, on: Mapping[str, Any], problems: List[Problem]) -> L
         if not row.get("channels"):
             note((str(number), "channels"), "name at least one channel")
             continue
-        names = tuple(n for n in row["channels"] if n in on) or ("log",)
-        found.append(Route(names, row.get("match", {}), tuple(row.get("severities", ()))))
+        names = tuple(n for n in row["channels"] if n in on)
+        if names:  # else the next row or the severity's list has it: too many told, and not none
+            found.append(Route(names, row.get("match", {}), tuple(row.get("severities", ()))))
     return found
 
 

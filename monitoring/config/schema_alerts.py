@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from monitoring.catalog import COMPONENTS
 from monitoring.config import kinds as k
-from monitoring.config.nodes import Free, Node, Rows, Table, each, leaf, secret
+from monitoring.config.nodes import Free, Node, Rows, Table, each, leaf, needed, secret
 
 SEVERITIES = ("critical", "warning", "info")
-CHANNELS = ("slack", "pagerduty", "email", "webhook", "alertmanager", "log")
 
 _count = k.number(1, 100_000, whole=True)
 
@@ -18,63 +17,67 @@ _MATCH = Free(
 )
 _names = k.items(k.choice(*COMPONENTS))
 
+#: The section of each channel; --check-config, routes and the severity lists know it from here.
+SECTIONS: dict[str, Table] = {
+    "slack": Table(
+        {
+            "webhook_url": needed(
+                secret("Incoming webhook", "SLACK_WEBHOOK_URL", k.url(query=True))
+            ),
+            "channel": leaf(k.text(), "Channel (legacy webhooks only)"),
+            "username": leaf(k.text(), "Name of the sender (legacy webhooks only)"),
+        }
+    ),
+    "pagerduty": Table(
+        {
+            "service_key": needed(secret("Integration key (Events v2)", "PAGERDUTY_SERVICE_KEY")),
+            "client": leaf(k.text(), "Name shown as the sender"),
+            "url": leaf(k.url(empty=False), "Events API, of your region or proxy"),
+        }
+    ),
+    "email": Table(
+        {
+            "recipients": needed(leaf(k.items(k.address), "Recipients", "EMAIL_RECIPIENTS")),
+            "sender": leaf(k.address, "From", "SMTP_FROM"),
+            "smtp_server": needed(leaf(k.either("", k.host), "Mail server", "SMTP_SERVER")),
+            "smtp_port": leaf(k.port, "Port of the mail server", "SMTP_PORT"),
+            "username": leaf(k.text(), "Login at the mail server", "SMTP_USERNAME"),
+            "password": secret("Its password", "SMTP_PASSWORD"),
+            "starttls": leaf(
+                k.either("auto", k.flag), "STARTTLS; auto: unless the server is local"
+            ),
+            "ca_file": leaf(k.path, "CA file of the mail server"),
+        }
+    ),
+    "webhook": Table(
+        {
+            "url": needed(secret("Receiver of JSON posts", "", k.url(query=True))),
+            "headers": Free(secret("Header")),
+            "ca_file": leaf(k.path, "CA file of the receiver"),
+        }
+    ),
+    "log": Table({}),
+}
+ALERT_MANAGER = Table(
+    {
+        "url": needed(
+            leaf(k.items(k.url(empty=False)), "Every peer, with commas", "ALERTMANAGER_URL")
+        ),
+        "enabled": leaf(k.flag, "Send to Alertmanager"),
+        "username": leaf(k.text(), "Basic authentication"),
+        "password": secret("Its password"),
+        "bearer_token": secret("Bearer authentication"),
+        "ca_file": leaf(k.path, "CA file of Alertmanager"),
+    }
+)
+CHANNELS = (*SECTIONS, "alertmanager")
+
 ALERTING: dict[str, Node] = {
     "NOTIFICATION_CHANNELS": each(
         SEVERITIES, k.items(k.choice(*CHANNELS)), "Channels to tell", called="severity"
     ),
-    "CHANNEL_CONFIG": Table(
-        {
-            "slack": Table(
-                {
-                    "webhook_url": secret(
-                        "Incoming webhook", "SLACK_WEBHOOK_URL", k.url(query=True)
-                    ),
-                    "channel": leaf(k.text(), "Channel (legacy webhooks only)"),
-                    "username": leaf(k.text(), "Name of the sender (legacy webhooks only)"),
-                }
-            ),
-            "pagerduty": Table(
-                {
-                    "service_key": secret("Integration key (Events v2)", "PAGERDUTY_SERVICE_KEY"),
-                    "client": leaf(k.text(), "Name shown as the sender"),
-                    "url": leaf(k.url(empty=False), "Events API, of your region or proxy"),
-                }
-            ),
-            "email": Table(
-                {
-                    "recipients": leaf(k.items(k.address), "Recipients", "EMAIL_RECIPIENTS"),
-                    "sender": leaf(k.address, "From", "SMTP_FROM"),
-                    "smtp_server": leaf(k.either("", k.host), "Mail server", "SMTP_SERVER"),
-                    "smtp_port": leaf(k.port, "Port of the mail server", "SMTP_PORT"),
-                    "username": leaf(k.text(), "Login at the mail server", "SMTP_USERNAME"),
-                    "password": secret("Its password", "SMTP_PASSWORD"),
-                    "starttls": leaf(
-                        k.either("auto", k.flag), "STARTTLS; auto: unless the server is local"
-                    ),
-                    "ca_file": leaf(k.path, "CA file of the mail server"),
-                }
-            ),
-            "webhook": Table(
-                {
-                    "url": secret("Receiver of JSON posts", "", k.url(query=True)),
-                    "headers": Free(secret("Header")),
-                    "ca_file": leaf(k.path, "CA file of the receiver"),
-                }
-            ),
-            "log": Table({}),
-        },
-        called="channel",
-    ),
-    "ALERT_MANAGER": Table(
-        {
-            "url": leaf(k.items(k.url(empty=False)), "Every peer, with commas", "ALERTMANAGER_URL"),
-            "enabled": leaf(k.flag, "Send to Alertmanager"),
-            "username": leaf(k.text(), "Basic authentication"),
-            "password": secret("Its password"),
-            "bearer_token": secret("Bearer authentication"),
-            "ca_file": leaf(k.path, "CA file of Alertmanager"),
-        }
-    ),
+    "CHANNEL_CONFIG": Table(SECTIONS, called="channel"),
+    "ALERT_MANAGER": ALERT_MANAGER,
     "NOTIFICATION_ROUTES": Rows(
         Table(
             {
