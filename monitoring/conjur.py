@@ -10,13 +10,12 @@ import binascii
 import json
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional
 from urllib.parse import quote, unquote, urlencode
 
 from monitoring.http_client import HttpClient, HttpFault, Reply
 from monitoring.model import Fault
-from monitoring.settings import ConjurSettings
+from monitoring.settings import ConjurSettings, Secret
 from monitoring.vault.faults import ConjurFault, read_json, read_object, refused
 from monitoring.vault.health import ConjurHealth, at, number, read_enterprise, word
 from monitoring.vault.variables import Variable, read_variable
@@ -194,7 +193,7 @@ class ConjurClient:
         settings = self._settings
         account, login = _quoted(settings.account), _quoted(settings.login)
         if settings.jwt_file:
-            jwt = {"jwt": self._read(lambda: Path(settings.jwt_file).read_text().strip())}
+            jwt = {"jwt": self._read(Secret(path=settings.jwt_file).reveal)}
             who = f"/{login}" if login else ""
             service = _quoted(settings.jwt_service_id)
             if not service:
