@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 from monitoring import logs
+from monitoring.alerting import messages
+from monitoring.channels import pagerduty
 from monitoring.config.secrets import secrets_of
+from monitoring.history import prometheus
 from monitoring.redact import MASK, is_word, redact, redacted, register, safe_id
 from monitoring.settings import Secret
+from monitoring.vault import health as vault_health
 from tests.canaries import forms
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjbGllbnQtMDAxIn0.c2lnbmF0dXJl"
@@ -168,3 +172,23 @@ def test_a_secret_too_short_to_tell_from_words_is_not_registered() -> None:
 )
 def test_client_ids_are_made_fit_to_print(client: str, shown: str) -> None:
     assert safe_id(client) == shown
+
+
+def test_what_a_stranger_repeats_is_masked_before_it_is_cut() -> None:
+    """Half a secret is told by no list."""
+    secret = "Zq7Kp0vb9Lw2Xt5m"
+    register(secret)
+
+    class Refusal:
+        def json(self) -> object:
+            return {"errors": ["x" * 290 + secret]}
+
+    for cut in (
+        prometheus._clean("x" * 190 + secret),
+        vault_health.word("x" * 110 + secret),
+        pagerduty._message(Refusal()),
+        safe_id("x" * 50 + secret),
+        messages.clean("x" * 990 + secret),
+    ):
+        assert "Zq7K" not in cut
+        assert "[re" in cut

@@ -133,9 +133,9 @@ def choice(*words: str) -> Kind:
     return parse
 
 
-def url(*, empty: bool = True, query: bool = False) -> Kind:
-    """An http(s) URL, without its trailing slash; userinfo and a context path may stand in it, and
-    a `?query` where nothing is appended to it."""
+def url(*, empty: bool = True, query: bool = False, told: bool = False) -> Kind:
+    """An http(s) URL, without its trailing slash; a context path may stand in it, a `?query` where
+    nothing is appended to it, and userinfo unless it is `told` to people as a link."""
 
     def parse(value: Any) -> str:
         found: str = text(empty=empty)(value)
@@ -143,6 +143,8 @@ def url(*, empty: bool = True, query: bool = False) -> Kind:
             _check_url(found)
         if "?" in found and not query:
             raise ValueError("paths are appended to this URL, so it ends before the ?")
+        if told and "@" in urlsplit(found).netloc:
+            raise ValueError("is sent with every alert: leave user and password out")
         return found.rstrip("/")
 
     return parse

@@ -130,8 +130,8 @@ ALERTING: dict[str, Node] = {
             "group_above": leaf(_count, "Equal alerts above which one notice is sent"),
             "flap_changes": leaf(_count, "Changes within the window that are flapping"),
             "flap_window": leaf(k.duration(60), "Window of flapping"),
-            "runbooks": leaf(k.url(), "Base URL of docs/runbooks"),
-            "dashboards": leaf(k.url(), "Base URL of the dashboards"),
+            "runbooks": leaf(k.url(told=True), "Base URL of docs/runbooks"),
+            "dashboards": leaf(k.url(told=True), "Base URL of the dashboards"),
         }
     ),
 }
