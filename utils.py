@@ -222,8 +222,11 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def guard(argv: Optional[Sequence[str]] = None) -> int:
-        stopping.stop_on_signals()
         streams.prepare()
+        # before a signal can end the run with a line: it must be of the form asked for
+        script, environment = Path(sys.argv[0]).stem, os.environ.get("MONITORING_ENV", "")
+        logs.setup("INFO", cli.requested_format(argv), script, environment)
+        stopping.stop_on_signals()
         try:
             return int(main(argv))
         except stopping.Stopped as stopped:
