@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Sequence
 
 from monitoring import cli, configuration, env, logs, redact, stopping, streams
-from monitoring import settings as shapes
+from monitoring.config.secrets import secrets_of
 from monitoring.model import ExitStatus, OperatorError, Outcome
 from monitoring.settings import ServiceSettings, Settings, TlsSettings
 from monitoring.state import State, StateError
@@ -171,7 +171,7 @@ def load(
         for problem in error.problems:
             logs.LOGGER.error("configuration: %s", problem.sentence)
         sys.exit(ExitStatus.UNKNOWN)
-    for secret in shapes.secrets_of(settings):
+    for secret in secrets_of(settings):
         redact.register(secret)
     logs.setup(cli.effective_level(args), args.log_format, script, settings.environment)
     for warning in settings.warnings:
@@ -224,8 +224,11 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def guard(argv: Optional[Sequence[str]] = None) -> int:
-        stopping.stop_on_signals()
         streams.prepare()
+        # before a signal can end the run with a line: it must be of the form asked for
+        script, environment = Path(sys.argv[0]).stem, os.environ.get("MONITORING_ENV", "")
+        logs.setup("INFO", cli.requested_format(argv), script, environment)
+        stopping.stop_on_signals()
         try:
             return int(main(argv))
         except stopping.Stopped as stopped:

@@ -15,7 +15,7 @@ import traceback
 from typing import Any, Mapping, TextIO
 
 from monitoring import __version__, streams
-from monitoring.redact import redact
+from monitoring.redact import redact, redacted
 from monitoring.timestamps import iso
 
 #: Libraries that print URLs, headers or payloads below INFO (slack_sdk logs the whole webhook).
@@ -49,7 +49,7 @@ class JsonFormatter(logging.Formatter):
         line.update(getattr(record, "fields", None) or {})
         if record.exc_info and record.exc_info[1] is not None:
             line.update(_error_fields(record.exc_info))
-        return redact(json_line(line))
+        return json_line(redacted(line))
 
 
 class TextFormatter(logging.Formatter):

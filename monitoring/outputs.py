@@ -12,7 +12,7 @@ from typing import Callable, Mapping
 
 from monitoring import logs, report, streams
 from monitoring.model import OperatorError, Outcome
-from monitoring.redact import redact
+from monitoring.redact import redacted
 
 
 class OutputError(OperatorError):
@@ -20,14 +20,14 @@ class OutputError(OperatorError):
 
 
 def _json_text(outcome: Outcome) -> str:
-    return redact(logs.json_line(report.as_json(outcome))) + "\n"
+    return logs.json_line(redacted(report.as_json(outcome))) + "\n"
 
 
 def _csv_text(outcome: Outcome) -> str:
     header, rows = report.table(outcome)
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return redact(text.getvalue())
+    csv.writer(text, lineterminator="\n").writerows(redacted([header, *rows]))
+    return text.getvalue()
 
 
 def _prom_text(outcome: Outcome) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Optional, Sequence
 
 from monitoring import logs, outputs, report
 from monitoring.model import AlertRow, Outcome
+from monitoring.redact import redacted
 from monitoring.runner import Step, level_of
 
 
@@ -88,7 +89,9 @@ def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:
             shown = report.component_json(component)
             fields.update({f"payment_api.{k}": v for k, v in shown.items() if k != "details"})
             if verbose:
-                fields["payment_api.details"] = logs.json_line(report.plain_json(shown["details"]))
+                fields["payment_api.details"] = logs.json_line(
+                    redacted(report.plain_json(shown["details"]))
+                )
             said = f"{component.name} {component.status.word}: {component.message}"
             logs.result(_LEVELS[component.status.word], said, fields, to_stdout=to_stdout)
     for finding in outcome.findings:

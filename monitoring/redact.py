@@ -1,61 +1,148 @@
 """Safety: what must never be printed, and client ids made fit to print.
 
-One process-wide list of known secrets (settings register theirs when they are loaded) and patterns
-for what a stranger may put before us: JWTs, bearer headers, userinfo in URLs, webhook paths.
+One process-wide list of known secrets (settings register theirs when they are loaded, and a secret
+that is kept in a file whenever it is read anew) and patterns for what a stranger may put before us:
+JWTs, bearer headers, userinfo in URLs, webhook paths.
+
+Documents are masked text by text before they become JSON (`redacted`): masking the finished JSON
+would miss a secret that JSON writes with backslashes, and break the line where a secret happens to
+be `true`.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
+import html
+import json
 import re
 import threading
-import urllib.parse
+from typing import Any, Iterator, Mapping, Optional, Set, Tuple
+from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 MASK = "[redacted]"
 _SHORTEST = 4  # a shorter "secret" would mask ordinary words
+_STRONG = 8  # a shorter one is masked where it stands alone, not inside a longer word
+_BLOCK = 10  # characters of base64 that must be left of a secret, wherever it begins in a text
+#: What our own output is made of: nobody is kept from guessing `redis`, and masking it would blank
+#: the names of components, metrics and figures. `--check-config` warns of such a secret.
+_WORD = re.compile(r"[A-Za-z]?[a-z]{1,11}|\d{1,15}")
 
 _PATTERNS = (
     # A JWT, whole or cut off, also inside a Redis key name; base64url of '{"' is eyJ.
     (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}"), MASK),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), rf"\1 {MASK}"),
-    (re.compile(r'(?i)token\s+token="[^"]*"'), f'Token token="{MASK}"'),
-    (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^/\s:@'\"]*(?::[^/\s@'\"]*)?@"), rf"\1{MASK}@"),
+    (
+        re.compile(r"(?i)\b(bearer|basic)\s+(?!auth|credential|token\b)[A-Za-z0-9._~+/=-]{8,}"),
+        rf"\1 {MASK}",
+    ),
+    (re.compile(r"(?i)token\s+token=\\*\"[^\"]*\""), f'Token token="{MASK}"'),
+    # up to the last @ before the path: a password may hold one
+    (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^/\s'\"]*@"), rf"\1{MASK}@"),
     (re.compile(r"(?i)(https?://hooks\.slack[^/\s]*/)[^\s'\"]+"), rf"\1{MASK}"),
     (re.compile(r"validation:[^\s'\"]{20,}"), f"validation:{MASK}"),
 )
 
 _lock = threading.Lock()
-_known: tuple[str, ...] = ()
+_seen: Set[str] = set()
+_long: Tuple[str, ...] = ()
+_short: Optional[re.Pattern[str]] = None
+
+
+def is_word(secret: str) -> bool:
+    """Whether a secret is too plain to be masked: too short, an ordinary word, or a number."""
+    return len(secret) < _SHORTEST or _WORD.fullmatch(secret) is not None
 
 
 def register(secret: str) -> None:
-    """Have `secret` masked everywhere from now on, also base64- and URL-encoded."""
-    global _known  # noqa: PLW0603 - one list for the process is the point
-    if len(secret) < _SHORTEST:
+    """Have `secret` masked everywhere from now on, also as the encodings of URLs, HTTP, JSON and
+    HTML write it; of an address also its userinfo, the parts of its path and the values of its
+    query, of a text of several lines each line."""
+    global _long, _short  # noqa: PLW0603 - one list for the process is the point
+    if secret in _seen:
         return
-    forms = {secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)}
-    raw = secret.encode()
-    forms |= {base64.b64encode(raw).decode(), base64.urlsafe_b64encode(raw).decode()}
     with _lock:
+        _seen.add(secret)
+        known = {form for each in _seen for part in _parts(each) for form in _forms(part)}
         # Longest first, so that a secret inside a longer one does not leave the rest behind.
-        _known = tuple(sorted(set(_known) | forms, key=lambda s: (-len(s), s)))
+        ordered = sorted(known, key=lambda s: (-len(s), s))
+        weak = [re.escape(form) for form in ordered if len(form) < _STRONG]
+        _long = tuple(form for form in ordered if len(form) >= _STRONG)
+        _short = re.compile(rf"(?<![\w-])(?:{'|'.join(weak)})(?![\w-])") if weak else None
+        _masked.cache_clear()
+
+
+def _parts(secret: str) -> Iterator[str]:
+    """What in a secret is a secret of its own; words (`services`, `v2`) are none."""
+    found = [secret, *secret.splitlines()]
+    if "://" in secret:
+        try:
+            parts = urlsplit(secret)
+        except ValueError:
+            parts = urlsplit("")
+        found += [parts.username or "", parts.password or "", *parts.path.split("/")]
+        found += [pair.partition("=")[2] for pair in parts.query.split("&")]
+        found += [unquote(each) for each in found]
+    yield from (each for each in dict.fromkeys(found) if not is_word(each))
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """The secret as it is, and as it stands in an encoded text."""
+    yield secret
+    raw = secret.encode("utf-8", "surrogatepass")
+    for escaped in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
+        yield escaped
+        yield re.sub(r"%[0-9A-F]{2}", lambda found: found[0].lower(), escaped)
+    for text in (json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret)):
+        yield text[1:-1]
+    yield html.escape(secret)
+    yield raw.hex()
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        yield encode(raw).decode()
+        for shift in range(3):
+            text = encode(b"\0" * shift + raw).decode().rstrip("=")
+            # the first and the last characters also hold bits of the neighbours
+            middle = text[(0, 2, 3)[shift] : len(text) - 2]
+            if len(middle) >= _BLOCK:
+                yield middle
 
 
 def redact(text: str) -> str:
     """`text` with every known secret and everything that looks like one masked."""
-    for secret in _known:
+    # the same names and labels come again and again
+    return _masked(text) if len(text) <= 200 else _mask(text)
+
+
+def _mask(text: str) -> str:
+    for secret in _long:
         if secret in text:
             text = text.replace(secret, MASK)
+    if _short is not None:
+        text = _short.sub(MASK, text)
     for pattern, instead in _PATTERNS:
         text = pattern.sub(instead, text)
     return text
+
+
+_masked = functools.lru_cache(maxsize=4096)(_mask)
+
+
+def redacted(value: Any) -> Any:
+    """`value`, of JSON's types, with every text and every key in it masked."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {redact(str(name)): redacted(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redacted(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return redact(str(value))
 
 
 def safe_id(client_id: str, limit: int = 64) -> str:
     """A client id as it may stand in a table, label or subject: control and invisible characters
     escaped, at most `limit` characters, secrets masked. Ids come from strangers."""
     shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in client_id
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in redact(client_id)
     )
-    shown = redact(shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"

@@ -6,25 +6,32 @@ they print masked and are read with `reveal()`, at the door that needs them.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
+import errno
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional
-from urllib.parse import urlsplit
+from typing import Any, Mapping, Optional
+
+from monitoring import redact
 
 
 @dataclass(frozen=True, repr=False)
 class Secret:
     """A value that must not be shown. `path` set: re-read on every `reveal()`, so that a rotated
-    file is picked up. Falsy when empty."""
+    file is picked up (and masked from then on). Falsy when empty."""
 
     value: str = ""
     path: str = ""
 
     def reveal(self) -> str:
-        """The secret itself; raises OSError when its file cannot be read."""
-        return Path(self.path).read_text(encoding="utf-8").strip() if self.path else self.value
+        """The secret itself; raises OSError when its file cannot be read, or is no text."""
+        if not self.path:
+            return self.value
+        try:
+            found = Path(self.path).read_text(encoding="utf-8").strip()
+        except UnicodeDecodeError:  # its own text quotes the file
+            raise OSError(errno.EILSEQ, "is not UTF-8 text", self.path) from None
+        redact.register(found)
+        return found
 
     def __bool__(self) -> bool:
         return bool(self.value or self.path)
@@ -274,23 +281,3 @@ class Settings:
     state_dir: Path
     origins: tuple[Origin, ...] = ()
     warnings: tuple[str, ...] = ()
-
-
-def secrets_of(value: object) -> Iterator[str]:
-    """Every secret inside settings, revealed, and every password inside a URL, for the redaction
-    list; files that cannot be read are left to whoever needs them."""
-    if isinstance(value, Secret):
-        with contextlib.suppress(OSError):
-            yield value.reveal()
-    elif isinstance(value, str) and "://" in value:
-        with contextlib.suppress(ValueError):
-            yield urlsplit(value).password or ""
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from secrets_of(item)
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from secrets_of(item)
-    elif dataclasses.is_dataclass(value):
-        for part in dataclasses.fields(value):
-            yield from secrets_of(getattr(value, part.name))

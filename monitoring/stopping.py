@@ -32,7 +32,9 @@ class _Bell:
 
     def hang(self) -> None:
         for each in _SIGNALS:
-            signal.signal(each, self._told)
+            # nohup has SIGHUP ignored, so that we live on when the terminal goes
+            if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
+                signal.signal(each, self._told)
         signal.signal(signal.SIGALRM, self._look)
 
     def heard(self) -> None:
@@ -66,8 +68,8 @@ _BELL = _Bell()
 
 
 def stop_on_signals() -> None:
-    """From now on SIGTERM, SIGINT and SIGHUP raise `Stopped` in the main thread, once, until a
-    door calls `heard`."""
+    """From now on SIGTERM, SIGINT and SIGHUP (unless it is ignored already) raise `Stopped` in the
+    main thread, once, until a door calls `heard`."""
     _BELL.hang()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
+import json
 import threading
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ from urllib.parse import quote, quote_plus
 
 def canary(name: str) -> str:
     """A secret of our own; every character that some encoding changes is in it."""
-    return f"C4n/{name}+{hashlib.sha256(name.encode()).hexdigest()[:16]}=ü"
+    return f"C4n/{name}+<'\"\\{hashlib.sha256(name.encode()).hexdigest()[:16]}=ü"
 
 
 def plain(name: str) -> str:
@@ -22,9 +24,12 @@ def plain(name: str) -> str:
 
 
 def forms(secret: str) -> Set[str]:
-    """The secret plain, URL-encoded, hex, and in base64 wherever it begins in what was encoded."""
+    """The secret plain, as JSON, HTML, URLs and Python write it, hex, and in base64 wherever it
+    begins in what was encoded."""
     raw = secret.encode()
     found = {secret, quote(secret, safe=""), quote_plus(secret), quote(secret), raw.hex()}
+    found |= {json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    found |= {html.escape(secret), repr(secret)[1:-1]}
     for shift in range(3):
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(b"\0" * shift + raw).decode().rstrip("=")

@@ -10,6 +10,7 @@ from typing import Any, Iterator, Optional
 
 import pytest
 
+from monitoring import redact
 from sandbox import redis_server as servers
 
 #: What a developer's shell may have set and a test must not see.
@@ -52,6 +53,16 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg-state"))
     monkeypatch.setenv("MONITORING_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_is_known(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The list of what is masked is the process's; a test must not see another one's."""
+    for name, value in (("_seen", set()), ("_long", ()), ("_short", None)):
+        monkeypatch.setattr(redact, name, value)
+    redact._masked.cache_clear()
+    yield
+    redact._masked.cache_clear()
 
 
 @pytest.fixture(scope="session")

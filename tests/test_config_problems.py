@@ -127,6 +127,11 @@ WRONG = [
     ("EAPI_ENDPOINT: 'http://'", "EAPI_ENDPOINT", "write a URL"),
     ("EAPI_ENDPOINT: 'http://h/?x=1'", "EAPI_ENDPOINT", "ends before the ?"),
     ("EAPI_ENDPOINT: 'http://h/#x'", "EAPI_ENDPOINT", "no #fragment"),
+    (
+        "ALERTS: {runbooks: 'https://u:p@wiki/x'}",
+        "ALERTS['runbooks']",
+        "leave user and password out",
+    ),
     ("EAPI_ENDPOINT: 'http://h_\u00e4 x'", "EAPI_ENDPOINT", "write a URL"),
     ("EAPI_ENDPOINT: 'http://[::1'", "EAPI_ENDPOINT", "write a URL"),
     ("SERVICE_PATHS: {payment-eapi: {helth: /x}}", "SERVICE_PATHS['payment-eapi']['helth']", "'h"),

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -97,12 +97,32 @@ def test_no_secret_is_ever_shown(root: Path) -> None:
         (f"REDIS_PASSWORD = [{CANARY!r}]", {}),
         (f"REDIS_PORT = int({CANARY!r})", {}),
         (f"REDIS_PASSWORD = '{CANARY}", {}),
+        ("", {"REDIS_PASSWORD_FILE": CANARY}),
+        (f"REDIS_PASSWORD = {{'file': {CANARY!r}}}", {}),
+        ("", {"EAPI_ENDPOINT": f"https://host/#{CANARY}"}),
     ],
 )
 def test_no_problem_quotes_a_secret(root: Path, own: str, env: dict[str, str]) -> None:
     found = problems(root, own=own, env=env)
     assert CANARY not in repr(found)
     assert CANARY not in str(ConfigurationError(found))
+
+
+@pytest.mark.parametrize(
+    ("content", "cure"),
+    [
+        (b"p\xe4ssword", "is not UTF-8 text"),
+        (b"one\ntwo\n", "holds more than one line"),
+        (b" \n", "is an empty file"),
+        (None, "cannot be read: No such file or directory; name the file, not the secret itself"),
+    ],
+)
+def test_a_file_that_holds_no_secret(root: Path, content: Optional[bytes], cure: str) -> None:
+    if content is not None:
+        (root / "password").write_bytes(content)
+    (problem,) = problems(root, env={"REDIS_PASSWORD_FILE": str(root / "password")})
+    said = f"environment: REDIS_PASSWORD_FILE = file {root / 'password'}: {cure}"
+    assert problem.sentence == said
 
 
 def test_both_spellings_of_a_secret_are_one_too_many(root: Path) -> None:
@@ -152,6 +172,14 @@ def test_prod_takes_a_mesh_and_says_so(root: Path) -> None:
 def test_tls_switched_off_is_a_warning_elsewhere(root: Path) -> None:
     (warning,) = load(root, extra="TLS_VERIFY: {redis-cache: false}").warnings
     assert warning.startswith("TLS_VERIFY['redis-cache'] is off")
+
+
+@pytest.mark.parametrize("word", ["redis", "Message", "true", "1234567890"])
+def test_a_secret_that_is_a_plain_word_cannot_be_masked(root: Path, word: str) -> None:
+    env = {"MONITORING_ENV": "staging", "SMTP_PASSWORD": word, "REDIS_PASSWORD": "Pa55-in-r3dis"}
+    plain = [w for w in load(root, env=env).warnings if "plain word" in w]
+    said = "is a plain word or short: it cannot be masked in what is printed"
+    assert plain == [f"CHANNEL_CONFIG['email']['password'] {said}"]
 
 
 def test_other_warnings(root: Path) -> None:

@@ -69,6 +69,25 @@ def test_no_line_holds_a_secret(capsys: pytest.CaptureFixture[str]) -> None:
     assert "s3cr3t-canary" not in capsys.readouterr().err
 
 
+AWKWARD = 'sl\\ash"quo te\u2028'
+
+
+def test_a_line_stays_json_whatever_a_secret_looks_like(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """JSON writes some secrets with backslashes, and others look like a piece of it."""
+    for secret in (AWKWARD, "true", "null", "1234", '":"', ',"message":"'):
+        register(secret)
+    logs.setup("INFO", "json", "health_check", "prod")
+    fields = {"ok": True, "none": None, "count": 12345, AWKWARD: [AWKWARD], "at": "message"}
+    logs.LOGGER.info("refused %r: %s", AWKWARD, AWKWARD, extra={"fields": fields})
+    text = capsys.readouterr().err
+    (line,) = lines(text)
+    assert (line["ok"], line["none"], line["count"], line["at"]) == (True, None, 12345, "message")
+    assert line["message"] == "refused '[redacted]': [redacted]"
+    assert line["[redacted]"] == ["[redacted]"]
+
+
 def test_debug_does_not_make_libraries_talk() -> None:
     logs.setup("DEBUG", "json", "health_check", "prod")
     assert logging.getLogger("slack_sdk.webhook.client").getEffectiveLevel() >= logging.INFO

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import outputs
+from monitoring import outputs, redact
+from tests.canaries import forms
 from tests.test_report import BASE, EAPI, REDIS
 
 OUTCOME = replace(BASE, components=(EAPI, REDIS))
@@ -73,6 +74,26 @@ def test_csv_has_a_row_a_component(tmp_path: Path) -> None:
     text = (tmp_path / "health.csv").read_text().splitlines()
     assert text[0] == "component,status,up,response_time_ms,error,message"
     assert text[1].startswith("payment-eapi,ok,True,51.9")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".csv", ".prom"])
+def test_a_result_stays_whole_whatever_a_secret_looks_like(tmp_path: Path, suffix: str) -> None:
+    outputs.write(str(tmp_path / f"before{suffix}"), OUTCOME)
+    for secret in ("true", "null", "critical", "payment", "prod", "519", "message"):
+        redact.register(secret)
+    outputs.write(str(tmp_path / f"after{suffix}"), OUTCOME)
+    assert (tmp_path / f"after{suffix}").read_text() == (tmp_path / f"before{suffix}").read_text()
+
+
+def test_a_secret_with_quotes_is_masked_in_every_result(tmp_path: Path) -> None:
+    secret = 'Quo"te\\slash-1'
+    redact.register(secret)
+    told = replace(OUTCOME.components[0], message=f"refused {secret}")
+    for suffix in (".json", ".jsonl", ".csv"):
+        outputs.write(str(tmp_path / f"r{suffix}"), replace(OUTCOME, components=(told,)))
+        text = (tmp_path / f"r{suffix}").read_text()
+        assert "refused [redacted]" in text
+        assert not [form for form in forms(secret) if form in text]
 
 
 def test_a_folder_that_went_away_is_named(tmp_path: Path) -> None:

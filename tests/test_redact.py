@@ -1,11 +1,23 @@
 from __future__ import annotations
 
 import base64
+import html
+import json
+import re
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
-from monitoring.redact import MASK, redact, register, safe_id
+from monitoring import logs
+from monitoring.alerting import messages
+from monitoring.channels import pagerduty
+from monitoring.config.secrets import secrets_of
+from monitoring.history import prometheus
+from monitoring.redact import MASK, is_word, redact, redacted, register, safe_id
+from monitoring.settings import Secret
+from monitoring.vault import health as vault_health
+from tests.canaries import forms
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjbGllbnQtMDAxIn0.c2lnbmF0dXJl"
 
@@ -21,6 +33,8 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjbGllbnQtMDAxIn0.c2lnbmF0dXJl"
         ("redis://monitor:hunter2secret@cache:6379/0", "monitor"),
         ("https://hooks.slack.com/services/T0/B0/XXXX", "T0/B0/XXXX"),
         (f"cut off: {JWT[:30]}", JWT[:30]),
+        ("redis://:p@ss:w@rd@cache:6379/0", "w@rd"),
+        ('Authorization: Token token=\\"abc==\\"', "abc=="),
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text: str, hidden: str) -> None:
@@ -29,21 +43,114 @@ def test_what_looks_like_a_secret_is_masked(text: str, hidden: str) -> None:
     assert MASK in shown
 
 
-def test_a_registered_secret_is_masked_in_every_encoding() -> None:
-    secret = "pässword/with+signs=1"
+SECRETS = (
+    "pässword/with+signs=1",
+    "quo\"te\\back<slash>&it's",
+    "Zq7Kp0vb9Lw2",
+    "s3cr3t",
+    "a line\nand-Another-1",
+)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_registered_secret_is_masked_in_every_encoding(secret: str) -> None:
     register(secret)
-    forms = [
+    raw = secret.encode()
+    written = [
         secret,
         urllib.parse.quote(secret, safe=""),
-        base64.b64encode(secret.encode()).decode(),
-        base64.urlsafe_b64encode(secret.encode()).decode(),
+        re.sub(r"%[0-9A-F]{2}", lambda m: m[0].lower(), urllib.parse.quote(secret)),
+        base64.b64encode(raw).decode(),
+        base64.urlsafe_b64encode(raw).decode(),
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        html.escape(secret),
+        repr(secret)[1:-1],
     ]
-    for form in forms:
-        assert redact(f"<{form}>") == f"<{MASK}>"
+    for text in written:
+        assert redact(f"<{text}>") == f"<{MASK}>"
 
 
-def test_ordinary_text_is_left_alone() -> None:
-    text = "payment-eapi answered in 51.9 ms at http://127.0.0.1:8080/api/v1/health"
+@pytest.mark.parametrize("secret", [secret for secret in SECRETS if len(secret) > 8])
+@pytest.mark.parametrize("user", ["", "u", "us", "use"])
+def test_a_password_in_a_basic_header_is_masked(secret: str, user: str) -> None:
+    """Its base64 depends on what stands before it; a mail server repeats `AUTH PLAIN` like that."""
+    register(secret)
+    sent = base64.b64encode(f"{user}:{secret}:more".encode()).decode()
+    shown = redact(f"535 denied: {sent}")
+    assert MASK in shown
+    assert not [form for form in forms(secret) if form in shown]
+
+
+def test_of_an_address_the_secret_parts_are_masked_alone() -> None:
+    """Libraries say the path without the host (`Max retries exceeded with url: /services/...`)."""
+    register("https://watch:p%2Bw0rd9x@hooks.internal/services/T00000/B0/Xk3nLq8w?key=Zu77rest")
+    said = "url: /services/T00000/B0/Xk3nLq8w?key=Zu77rest of hooks.internal as p+w0rd9x p%2Bw0rd9x"
+    masked = f"url: /services/{MASK}/B0/{MASK}?key={MASK} of hooks.internal as {MASK} {MASK}"
+    assert redact(said) == masked
+
+
+def test_what_stands_in_the_address_of_a_service_is_known() -> None:
+    urls = {
+        "urls": ("http://h/metrics?token=Tk77aa11", "https://Xq81ToKeN@h/", "http://u:Pw%2F9x1@h")
+    }
+    assert {"Tk77aa11", "Xq81ToKeN", "Pw%2F9x1", "Pw/9x1"} <= set(secrets_of(urls))
+
+
+def test_a_rotated_file_is_masked_from_its_first_use(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    secret = Secret(path=str(file))
+    for word in ("first-Password-1", "second-Password-2"):
+        file.write_text(word + "\n")
+        assert secret.reveal() == word
+        assert redact(f"AUTH {word}") == f"AUTH {MASK}"
+    file.write_bytes(b"\xff\xfe-broken")
+    with pytest.raises(OSError, match="not UTF-8"):
+        secret.reveal()
+
+
+AWKWARD = ("true", "null", "redis", "message", "1234", "2026", "12345678", "value", "Info")
+
+
+def test_a_secret_that_is_one_of_our_words_does_not_break_what_is_printed() -> None:
+    """It cannot be told from the text around it, and is in every list of passwords."""
+    before = {
+        "component": "redis-cache",
+        "ok": True,
+        "at": "2026-11-25",
+        "value": 12345678,
+        "e": None,
+    }
+    for secret in AWKWARD:
+        assert is_word(secret)
+        register(secret)
+    line = logs.json_line(redacted(before))
+    assert json.loads(line) == before
+    assert redact(line) == line
+
+
+def test_a_short_secret_is_masked_where_it_stands_alone() -> None:
+    register("pa5s")
+    assert redact('{"said":"pa5s, AUTH pa5s"}') == f'{{"said":"{MASK}, AUTH {MASK}"}}'
+    assert redact("repa5sed client-pa5s") == "repa5sed client-pa5s"
+
+
+def test_a_document_is_masked_text_by_text() -> None:
+    register('a"b\\c,"d":1')
+    document = {'x a"b\\c,"d":1': ['a"b\\c,"d":1', 1, 2.5, None, True, {"k": ("t", JWT)}]}
+    expected = {f"x {MASK}": [MASK, 1, 2.5, None, True, {"k": ["t", MASK]}]}
+    assert redacted(document) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "payment-eapi answered in 51.9 ms at http://127.0.0.1:8080/api/v1/health",
+        "basic authentication with a bearer token is off, basic credentials are not sent",
+        "mail oncall@example.com",
+    ],
+)
+def test_ordinary_text_is_left_alone(text: str) -> None:
     assert redact(text) == text
 
 
@@ -65,3 +172,23 @@ def test_a_secret_too_short_to_tell_from_words_is_not_registered() -> None:
 )
 def test_client_ids_are_made_fit_to_print(client: str, shown: str) -> None:
     assert safe_id(client) == shown
+
+
+def test_what_a_stranger_repeats_is_masked_before_it_is_cut() -> None:
+    """Half a secret is told by no list."""
+    secret = "Zq7Kp0vb9Lw2Xt5m"
+    register(secret)
+
+    class Refusal:
+        def json(self) -> object:
+            return {"errors": ["x" * 290 + secret]}
+
+    for cut in (
+        prometheus._clean("x" * 190 + secret),
+        vault_health.word("x" * 110 + secret),
+        pagerduty._message(Refusal()),
+        safe_id("x" * 50 + secret),
+        messages.clean("x" * 990 + secret),
+    ):
+        assert "Zq7K" not in cut
+        assert "[re" in cut

@@ -22,6 +22,7 @@ from sandbox.stack import Stack
 from tests import scripts
 from tests.canaries import CommandLines, Search, canary, of_alerts, of_cache, plain
 from tests.faults.ground import Ground
+from tests.faults.resp_proxy import read_command
 from tests.faults.servers import RawServer, answers, http
 from tests.faults.web import switched
 from tests.scripts import SCRIPTS
@@ -235,6 +236,74 @@ def _bug(ground: Ground) -> Any:
     return ExitStack()
 
 
+def _repeated(head: bytes) -> bytes:
+    """A page of Prometheus' form that repeats the request behind so much that a reader who cuts it
+    cuts a secret in two."""
+    said = {"status": "error", "errorType": "bad_data"}
+    cuts = [{**said, "error": "x" * n + head.decode("latin-1")} for n in (0, 150, 180)]
+    pages = {"message": cuts[0]["error"], "errors": [cut["error"] for cut in cuts], **cuts[1]}
+    return json.dumps(pages).encode()
+
+
+def _repeating(ground: Ground) -> Any:
+    """Everybody answers with what we sent: every header, in JSON."""
+    stack = ExitStack()
+
+    def say(wire: Any, request: bytes) -> None:
+        body = _repeated(request)
+        wire.sendall(http(body, "400 Bad Request", Content_Type="application/json"))
+
+    server = stack.enter_context(RawServer(say))
+    for name in ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "CONJUR_URL", "ROTATION_ENDPOINT"):
+        ground.env[name] = server.url
+    for name in ("PROMETHEUS_URL", "HEARTBEAT_URL"):
+        ground.env[name] = f"{server.url}/{plain('heartbeat')}"
+    ground.env["SLACK_WEBHOOK_URL"] = f"{server.url}/services/T0/B0/{plain('slack')}"
+    ground.env["ALERTMANAGER_URL"] = server.url
+    secret = {"X-Scope": f"tenant {plain('alertmanager-bearer')}"}
+    ground.setting("HISTORY", {"prometheus_headers": secret})
+    pagerduty = {**ground.overlay["CHANNEL_CONFIG"].get("pagerduty", {}), "url": server.url}
+    ground.setting("CHANNEL_CONFIG", {"pagerduty": pagerduty})
+    return stack
+
+
+def _mail_repeats(ground: Ground) -> Any:
+    """A mail server that refuses our login, and says what it was."""
+    ground.env["SMTP_USERNAME"], ground.env["SMTP_PASSWORD"] = "watcher", plain("userinfo")
+
+    def say(wire: Any, _request: bytes) -> None:
+        stream = wire.makefile("rwb")
+        stream.write(b"220 x\r\n")
+        stream.flush()
+        for line in stream:
+            greeted = line.upper().startswith(b"EHLO")
+            stream.write(b"250-x\r\n250 AUTH PLAIN LOGIN\r\n" if greeted else b"535 no: " + line)
+            stream.flush()
+
+    stack = ExitStack()
+    server = stack.enter_context(RawServer(say, deaf=True))
+    ground.env["SMTP_PORT"] = str(server.port)
+    return stack
+
+
+def _redis_repeats(ground: Ground) -> Any:
+    """As Redis 5 does: `unknown command HELLO, with args beginning with: AUTH <user> <it>`."""
+
+    def say(wire: Any, _request: bytes) -> None:
+        stream = wire.makefile("rb")
+        while True:
+            command = read_command(stream)
+            if command is None:
+                return
+            words = b" ".join(b"`" + word + b"`," for word in command[1])
+            wire.sendall(b"-ERR unknown command with args beginning with: " + words + b"\r\n")
+
+    stack = ExitStack()
+    server = stack.enter_context(RawServer(say, deaf=True))
+    ground.env["REDIS_PORT"] = str(server.port)
+    return stack
+
+
 LEAKS: Mapping[str, Callable[[Ground], Any]] = {
     "200 that echoes": _echoing("200 OK"),
     "401 that echoes": _echoing("401 Unauthorized"),
@@ -242,6 +311,9 @@ LEAKS: Mapping[str, Callable[[Ground], Any]] = {
     "a redirect that echoes": _echoing(
         "302 Found", Location=f"http://u:{plain('userinfo')}@localhost:1/?token={plain('slack')}"
     ),
+    "everybody repeats what we sent": _repeating,
+    "the mail server repeats the login": _mail_repeats,
+    "redis repeats the login": _redis_repeats,
     "redis refuses the login": _refused_password,
     "redis is readonly": switched("redis-readonly"),
     "the vault refuses": switched("conjur-unauthorized"),
@@ -253,10 +325,11 @@ LEAKS: Mapping[str, Callable[[Ground], Any]] = {
 
 @pytest.mark.parametrize("leak", LEAKS)
 def test_every_failure(leak: str, ground: Ground, house: House) -> None:
+    asked = [(script, ("--single-run", "--output", "r.jsonl")) for script in SCRIPTS]
+    if "repeats" in leak:
+        asked += [(script, MODES[script][0]) for script in SCRIPTS]
     with LEAKS[leak](ground):
-        runs = [
-            ground.run(script, "--single-run", *LOUD, "--output", "r.jsonl") for script in SCRIPTS
-        ]
+        runs = [ground.run(script, *words, *LOUD) for script, words in asked]
     searched(ground, house, runs)
 
 

@@ -45,6 +45,7 @@ FRAME = """
 import os, signal, sys, time, weakref
 from monitoring import logs, stopping
 logs.setup("INFO", "json", "health_check", "test")
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # pytest may run under nohup
 stopping.stop_on_signals()
 try:
 {told}

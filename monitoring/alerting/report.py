@@ -12,6 +12,7 @@ from monitoring.alerting.state import OK, AlertState
 from monitoring.durations import say
 from monitoring.model import Alert
 from monitoring.outbox import Pause
+from monitoring.redact import redacted
 from monitoring.timestamps import iso_seconds
 
 
@@ -84,7 +85,7 @@ def build(
 
 def as_json(report: Report) -> str:
     """The report as one JSON object."""
-    return json.dumps(asdict(report), ensure_ascii=False)
+    return json.dumps(redacted(asdict(report)), ensure_ascii=False)
 
 
 def as_text(report: Report) -> str:

@@ -7,6 +7,7 @@ each version of the library has its own set (FACTS.md section 8).
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from typing import Optional
@@ -70,7 +71,8 @@ _SENTENCES = {
 }
 _NO_REDIS = "{where} answers {command} with what is not the protocol of Redis"
 #: What redis-py's own parsers raise at a reply of the wrong shape.
-NONSENSE = (ValueError, TypeError, AttributeError, KeyError, IndexError)
+NONSENSE = (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError)
+_NAMED = re.compile(r"to run the '([a-z|-]{1,30})' command")
 _MAXCLIENTS = "max number of clients"  # an ERR with no code of its own in any version
 
 
@@ -95,26 +97,38 @@ def _server_kind(error: BaseException, code: str) -> Optional[str]:
     return "protocol" if names & {"ResponseError", "InvalidResponse"} else None
 
 
-def classify(
-    error: BaseException, where: str, *, command: str = "a command", seconds: float = 0.0
-) -> Fault:
-    """The Fault of an error that redis-py raised while `command` was asked of `where`."""
+def classify(error: BaseException, where: str, *, command: str = "", seconds: float = 0.0) -> Fault:
+    """The Fault of an error that redis-py raised while `command` (empty: the server may tell) was
+    asked of `where`."""
     for cause in causes(error):
         found = getattr(cause, "fault", None)
         if isinstance(found, Fault):
-            return (
-                found
-                if found.kind != "too_large"
-                else Fault(found.kind, f"{where} answers {command} with {found.message}")
-            )
+            if found.kind == "too_large":
+                return Fault(found.kind, f"{where} answers {command} with {found.message}")
+            return found
     code = code_of(error)
     kind = _server_kind(error, code)
     if kind is None:
         return _broken(error, where, seconds)
+    command = command or _command_in(error)
     if type(error).__name__ == "InvalidResponse":
         return Fault("protocol", _NO_REDIS.format(where=where, command=command))
     words = {"where": where, "code": code or "ERR", "command": command, "lower": command.lower()}
     return Fault(kind, _SENTENCES[kind].format(**words))
+
+
+def _command_in(error: BaseException) -> str:
+    """The command that a NOPERM names; of a pipeline's errors nothing else says which it was."""
+    found = _NAMED.search(str(error))
+    return found[1].upper() if found else "a command"
+
+
+def refused(command: str, fault: Fault) -> Fault:
+    """`fault`, of a reply in a pipeline, which does not say of which command it was."""
+    if fault.kind == "noperm":
+        text = _SENTENCES["noperm"].partition(": ")[2]
+        return Fault("noperm", text.format(command=command, lower=command.lower()))
+    return Fault(fault.kind, f"{command} is refused: {fault.message}")
 
 
 def _broken(error: BaseException, where: str, seconds: float) -> Fault:

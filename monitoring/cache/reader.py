@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from typing import Counter as CounterOf
 
 from monitoring.cache.asks import COMMANDS, PTTL, Ask, FieldPlan, runs_by_slot
+from monitoring.cache.faults import refused
 from monitoring.cache.pages import Page, Part
 from monitoring.cache.pipeline import Client, Command, Door, Refusal, Wire
 from monitoring.cache.profiles import COMPANIONS, KeySorter, Rule
@@ -242,9 +243,7 @@ class NodeReader:
     def _refused(self, command: bytes, fault: Fault) -> None:
         if command not in self._denied:
             self._denied.add(command)
-            self.faults.append(
-                Fault(fault.kind, f"{command.decode()} is not permitted: {fault.message}")
-            )
+            self.faults.append(refused(command.decode(), fault))
 
 
 _WRONG_TYPE = Refusal("type")

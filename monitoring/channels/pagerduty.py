@@ -15,6 +15,7 @@ from typing import Any, Dict, List, Sequence
 from monitoring.alerting.messages import Message, render
 from monitoring.channels.base import Kit, TransportError, refuse
 from monitoring.model import Notice, Severity
+from monitoring.redact import redact
 from monitoring.timestamps import iso
 
 BATCH = 1
@@ -120,4 +121,4 @@ def _message(response: Any) -> str:
     except ValueError:
         return ""
     errors = body.get("errors") if isinstance(body, dict) else None
-    return "; ".join(str(error) for error in errors)[:300] if isinstance(errors, list) else ""
+    return redact("; ".join(map(str, errors)))[:300] if isinstance(errors, list) else ""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from datetime import date, datetime
 from typing import Any, Callable, Mapping, Optional, Sequence
 from urllib.parse import urlsplit
 
@@ -22,11 +21,7 @@ Kind = Callable[[Any], Any]
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?", re.ASCII)
-_MOMENT = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d(?::\d\d)?) ?([zZ]|[+-]\d\d:?\d\d)?)?", re.ASCII
-)
 _ADDRESS = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+")
-_YEAR_10000 = 253_402_300_800
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -133,9 +128,9 @@ def choice(*words: str) -> Kind:
     return parse
 
 
-def url(*, empty: bool = True, query: bool = False) -> Kind:
-    """An http(s) URL, without its trailing slash; userinfo and a context path may stand in it, and
-    a `?query` where nothing is appended to it."""
+def url(*, empty: bool = True, query: bool = False, told: bool = False) -> Kind:
+    """An http(s) URL, without its trailing slash; a context path may stand in it, a `?query` where
+    nothing is appended to it, and userinfo unless it is `told` to people as a link."""
 
     def parse(value: Any) -> str:
         found: str = text(empty=empty)(value)
@@ -143,6 +138,8 @@ def url(*, empty: bool = True, query: bool = False) -> Kind:
             _check_url(found)
         if "?" in found and not query:
             raise ValueError("paths are appended to this URL, so it ends before the ?")
+        if told and "@" in urlsplit(found).netloc:
+            raise ValueError("is sent with every alert: leave user and password out")
         return found.rstrip("/")
 
     return parse
@@ -252,31 +249,6 @@ def secret(member: Optional[Kind] = None) -> Kind:
         return Secret(member(value) if member else value.strip())
 
     return parse
-
-
-def moment(value: Any) -> Any:
-    """A time: ISO 8601 text or a datetime (YAML makes them), still naive if it names no zone;
-    epoch seconds stay numbers. None: not given."""
-    if value is None or isinstance(value, datetime):
-        return value
-    if isinstance(value, (str, date)):
-        # not left to fromisoformat alone: what it accepts differs between Python 3.9 and 3.11
-        found = _MOMENT.fullmatch(str(value).strip())
-        if found:
-            return _read_moment(*found.groups())
-    elif isinstance(value, (int, float)) and 0 < value < _YEAR_10000:
-        return float(value)
-    raise ValueError("write a time such as 2026-12-24T22:00:00+01:00")
-
-
-def _read_moment(day: str, clock: Optional[str], zone: Optional[str]) -> datetime:
-    offset = (zone or "").upper().replace("Z", "+00:00")
-    if offset and ":" not in offset:
-        offset = f"{offset[:3]}:{offset[3:]}"
-    try:
-        return datetime.fromisoformat(f"{day}T{clock or '00:00'}{offset}")
-    except ValueError:
-        raise ValueError("there is no such date or time") from None
 
 
 def m_of_n(value: Any) -> Optional[tuple[int, int]]:

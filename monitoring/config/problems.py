@@ -14,6 +14,8 @@ _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s]*@")
 # user:password@host, also in broken URLs; tried at the start of a word only, to stay linear
 _BARE_USERINFO = re.compile(r"(?<![^\s'\",/])[^\s'\",/:]*:[^'\"]*@")
 _QUERY_VALUE = re.compile(r"([?&][^=&\s]+=)[^&\s]+")
+_FRAGMENT = re.compile(r"#[^\s'\"]+")
+_PATH = re.compile(r"(~[^/]*|\.{1,2})?/")
 _EXAMPLE = re.compile(
     r"(change|replace)[-_ ]?me|example|placeholder|your[-_ ]|dummy|sandbox|<.*>|x{4,}|\*{3,}"
     r"|T0{4,}|^(secret|password|passwd|default|admin|test|token|demo|redis|foobared|12345\d*)\d*$",
@@ -56,12 +58,18 @@ def spell(path: Iterable[str]) -> str:
 def shown(value: Any, *, secret: bool = False, longest: int = 80) -> str:
     """`value` fit to print: secrets as ***, userinfo and query values of URLs masked."""
     if isinstance(value, Mapping) and set(value) == {"file"}:
-        return f"file {value['file']}"
+        return _file(str(value["file"]))
     if isinstance(value, Secret) or secret:
         path = value.path if isinstance(value, Secret) else ""
-        return f"file {path}" if path else (MASK if value else "(empty)")
+        return _file(path) if path else (MASK if value else "(empty)")
     text = mask_urls(repr(value))
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _file(path: str) -> str:
+    """A path as `file /path`; what does not begin like one may be the secret, written where the
+    name of its file belongs."""
+    return f"file {path if _PATH.match(path) else MASK}"
 
 
 def is_example(secret: str) -> bool:
@@ -70,10 +78,12 @@ def is_example(secret: str) -> bool:
 
 
 def mask_urls(text: str) -> str:
-    """Userinfo and query values of the URLs in `text` as ***."""
+    """Userinfo, query values and fragments of the URLs in `text` as ***."""
     text = _USERINFO.sub(rf"\1{MASK}@", text)
     text = _BARE_USERINFO.sub(lambda m: m[0] if MASK in m[0] else f"{MASK}@", text)
-    return _QUERY_VALUE.sub(rf"\1{MASK}", text) if "://" in text else text
+    if "://" not in text:
+        return text
+    return _FRAGMENT.sub(f"#{MASK}", _QUERY_VALUE.sub(rf"\1{MASK}", text))
 
 
 def unknown(value: Any) -> str:

@@ -58,12 +58,23 @@ def _wrong(name: str, file: Path, secret: bool) -> Optional[str]:
     try:
         text = file.read_bytes()
     except OSError as exc:
-        return f"cannot be read: {exc.strerror}"
-    if (secret or name == "CONJUR_JWT_FILE") and not text.strip():
-        return "is an empty file"
+        hint = "; name the file, not the secret itself" if secret else ""
+        return f"cannot be read: {exc.strerror}{hint}"
+    if secret or name == "CONJUR_JWT_FILE":
+        return _wrong_text(text.strip(), secret)
     if name in _CA_FILES or name == "ca_file":
         return _wrong_certificates(file)
     return None
+
+
+def _wrong_text(text: bytes, secret: bool) -> Optional[str]:
+    if not text:
+        return "is an empty file"
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return "is not UTF-8 text"
+    return "holds more than one line" if secret and len(text.splitlines()) > 1 else None
 
 
 def _wrong_certificates(file: Path) -> Optional[str]:

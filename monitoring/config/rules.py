@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 
 from monitoring.catalog import THRESHOLDS, Threshold
 from monitoring.config.layers import Values
-from monitoring.config.problems import Problem, is_example
+from monitoring.config.problems import Problem, is_example, spell
 from monitoring.durations import say
+from monitoring.redact import is_word
 from monitoring.settings import Secret, Settings
 
 _LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0")
@@ -138,6 +139,9 @@ def _unready(settings: Settings, values: Values) -> Iterator[str]:
         host = values[name] if name == "REDIS_HOST" else urlsplit(values[name]).hostname
         if template and _is_local(host):
             yield f"{name} is not set: watching this machine"
+    for path, entry in values.entries.items():
+        if isinstance(entry.value, Secret) and entry.value.value and is_word(entry.value.value):
+            yield f"{spell(path)} is a plain word or short: it cannot be masked in what is printed"
     if settings.notifications.by_severity.get("critical") == ("log",):
         yield "no channel for critical alerts is on: they go to the log alone"
 

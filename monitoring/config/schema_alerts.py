@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from monitoring.catalog import COMPONENTS
 from monitoring.config import kinds as k
+from monitoring.config.moments import moment
 from monitoring.config.nodes import Free, Node, Rows, Table, each, leaf, needed, secret
 
 SEVERITIES = ("critical", "warning", "info")
@@ -94,7 +95,7 @@ ALERTING: dict[str, Node] = {
                 "match": _MATCH,
                 "owner": leaf(k.text(empty=False), "Who answers for it"),
                 "reason": leaf(k.text(empty=False), "Why"),
-                "until": leaf(k.moment, "When it ends"),
+                "until": leaf(moment, "When it ends"),
             }
         ),
         "Alerts nobody is told of, until a date",
@@ -105,8 +106,8 @@ ALERTING: dict[str, Node] = {
                 "name": leaf(k.text(empty=False), "What it is for"),
                 "cron": leaf(k.text(), "When it begins"),
                 "duration": leaf(k.duration(), "How long it lasts"),
-                "start": leaf(k.moment, "First moment of a window that comes once"),
-                "end": leaf(k.moment, "Its last moment"),
+                "start": leaf(moment, "First moment of a window that comes once"),
+                "end": leaf(moment, "Its last moment"),
                 "timezone": leaf(k.text(empty=False), "IANA name"),
                 "components": leaf(_names, "Empty: all"),
             }
@@ -133,8 +134,8 @@ ALERTING: dict[str, Node] = {
             "group_above": leaf(_count, "Equal alerts above which one notice is sent"),
             "flap_changes": leaf(_count, "Changes within the window that are flapping"),
             "flap_window": leaf(k.duration(60), "Window of flapping"),
-            "runbooks": leaf(k.url(), "Base URL of docs/runbooks"),
-            "dashboards": leaf(k.url(), "Base URL of the dashboards"),
+            "runbooks": leaf(k.url(told=True), "Base URL of docs/runbooks"),
+            "dashboards": leaf(k.url(told=True), "Base URL of the dashboards"),
         }
     ),
 }

@@ -9,7 +9,7 @@ import json
 from typing import Callable, Iterable, Iterator
 
 from monitoring.anomalies import Bucket, Detector, Sensitivity, as_json, parse_bucket
-from monitoring.redact import redact, safe_id
+from monitoring.redact import redacted, safe_id
 
 #: A bucket of all clients; longer lines are no buckets.
 LONGEST_LINE = 64 << 20
@@ -54,5 +54,5 @@ def replay(
             row = as_json(anomaly)
             row["client"] = safe_id(anomaly.client)
             row["sentence"] = safe_id(anomaly.sentence, 500)
-            write(redact(json.dumps(row, allow_nan=False)) + "\n")
+            write(json.dumps(redacted(row), allow_nan=False) + "\n")
     return read

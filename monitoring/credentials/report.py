@@ -15,7 +15,7 @@ from monitoring.credentials.rotations import SEVERITIES
 from monitoring.credentials.watch import Picture
 from monitoring.durations import say
 from monitoring.model import ExitStatus, Severity, Source
-from monitoring.redact import safe_id
+from monitoring.redact import redacted, safe_id
 from monitoring.report import source_json
 from monitoring.timestamps import iso, iso_seconds
 
@@ -177,7 +177,7 @@ def _revocation_json(answer: Answer) -> str:
         "last_old_token_dies": _moment(answer.until),
         "exit_status": int(answer.exit_status),
     }
-    return json.dumps(document, allow_nan=False)
+    return json.dumps(redacted(document), allow_nan=False)
 
 
 def _moment(at: Optional[float]) -> Optional[str]:
@@ -235,7 +235,7 @@ def _as_json(_title: str, picture: Picture, _table: Table) -> str:
         "window": {"seconds": window.span, "watched_seconds": window.seconds},
         "sources": {source.name: source_json(source) for source in picture.sources},
     }
-    return json.dumps(document, allow_nan=False)
+    return json.dumps(redacted(document), allow_nan=False)
 
 
 def _as_text(title: str, picture: Picture, table: Table) -> str:

@@ -40,8 +40,8 @@ def _answer(name: str, found: ServiceMetrics) -> Answer:
         return absent(name)
     data = found if found.instances else None
     if found.faults:
-        instance, fault = found.faults[0]
-        return dark(name, type(fault)(fault.kind, f"{instance}: {fault.message}"), data)
+        _, fault = found.faults[0]  # its sentence names the instance
+        return dark(name, fault, data)
     seen = sum(sample.name == LOGINS for sample in found.samples)
     left = found.clients_left_out
     why = f"{left} clients above the bound are not counted" if left else ""

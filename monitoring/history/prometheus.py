@@ -15,6 +15,7 @@ from monitoring.catalog import METRICS
 from monitoring.history import HistoryError, Point, Series
 from monitoring.http.reply import HttpFault
 from monitoring.model import Fault
+from monitoring.redact import redact
 from monitoring.settings import HistorySettings
 
 MAX_POINTS = 11000  # per series; more is refused (web/api/v1/api.go)
@@ -184,8 +185,8 @@ def _count(stats: Mapping[str, Mapping[float, float]], at: float) -> int:
 
 
 def _clean(text: object) -> str:
-    """Somebody else's text, fit for one line of ours."""
-    return "".join(c if c.isprintable() else " " for c in str(text))[:200]
+    """Somebody else's text, fit for one line of ours; masked first, a secret cut in two is none."""
+    return "".join(c if c.isprintable() else " " for c in redact(str(text)))[:200]
 
 
 def _error(kind: str, message: str) -> HistoryError:

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from monitoring.analysis import Analysis
-from monitoring.redact import redact, safe_id
+from monitoring.redact import redacted, safe_id
 from monitoring.report import plain_json
 from monitoring.timestamps import iso_seconds
 
@@ -21,7 +21,8 @@ def render(analysis: Analysis) -> str:
         client["client"] = safe_id(client["client"])
     for side in ("joined", "left"):
         document[side] = [safe_id(client) for client in document[side]]
-    return redact(json.dumps(plain_json(document), ensure_ascii=False, indent=2)) + "\n"
+    plain = redacted(plain_json(document))
+    return json.dumps(plain, ensure_ascii=False, indent=2) + "\n"
 
 
 def _named(value: Any, name: str = "") -> Any:

@@ -6,6 +6,7 @@ import json
 from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring.durations import say
+from monitoring.redact import redacted
 from monitoring.service_levels import BURN_WINDOWS, ServiceLevel, SlaReport
 from monitoring.timestamps import iso
 
@@ -28,7 +29,7 @@ def as_json(report: SlaReport) -> str:
         "exit_status": report.exit_status,
         "levels": {row.component: _row_json(row) for row in report.rows},
     }
-    return json.dumps(document, allow_nan=False)
+    return json.dumps(redacted(document), allow_nan=False)
 
 
 def _row_json(row: ServiceLevel) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Iterator, List, Mapping, Optional
 
 from monitoring.http.reply import Reply
+from monitoring.redact import redact
 from monitoring.timestamps import parse_iso
 
 #: A subscription that received nothing for so long (seconds) is stale, whatever else it says.
@@ -55,7 +56,7 @@ def number(value: Any) -> Optional[float]:
 
 def word(value: Any) -> str:
     """Text of at most 120 printable characters; "" for anything else."""
-    text = value[:120] if isinstance(value, str) else ""
+    text = redact(value)[:120] if isinstance(value, str) else ""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 

@@ -9,13 +9,12 @@ import base64
 import binascii
 import json
 import threading
-from pathlib import Path
 from typing import Any, Callable, Mapping
 from urllib.parse import quote, unquote
 
 from monitoring.http_client import Reply
 from monitoring.model import Fault
-from monitoring.settings import ConjurSettings
+from monitoring.settings import ConjurSettings, Secret
 from monitoring.vault.faults import ConjurFault, read_object, refused
 from monitoring.vault.health import at, number
 
@@ -73,7 +72,7 @@ class Session:
         settings = self._settings
         account, login = quoted(settings.account), quoted(settings.login)
         if settings.jwt_file:
-            jwt = {"jwt": self._read(lambda: Path(settings.jwt_file).read_text().strip())}
+            jwt = {"jwt": self._read(Secret(path=settings.jwt_file).reveal)}
             who = f"/{login}" if login else ""
             service = quoted(settings.jwt_service_id)
             if not service:

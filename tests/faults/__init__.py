@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Tuple
 
-from tests.faults import cache, channels, process, state, tls, vault, web
+from tests.faults import cache, channels, process, sources, state, tls, vault, web
 from tests.faults.row import Row
 
 ROWS: Tuple[Row, ...] = (
@@ -15,6 +15,7 @@ ROWS: Tuple[Row, ...] = (
     *tls.ROWS,
     *cache.ROWS,
     *vault.ROWS,
+    *sources.ROWS,
     *channels.ROWS,
     *state.ROWS,
     *process.ROWS,

@@ -43,9 +43,15 @@ def _listening(process: subprocess.Popen[str]) -> bool:
     return False
 
 
+def _fresh() -> None:
+    """As from a terminal: whoever runs this may have been started by nohup, or with `&`."""
+    for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
+
+
 def _interrupted(ground: Ground, words: Tuple[str, ...], sent: int, wait: float) -> Run:
     """A run that is sent a signal so many seconds after it began to listen."""
-    process = ground.start(SCRIPT, *words)
+    process = ground.start(SCRIPT, *words, preexec_fn=_fresh)
     _listening(process)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(wait)
@@ -68,6 +74,35 @@ def signalled(sent: signal.Signals, words: Tuple[str, ...], allowed: Tuple[int, 
         return f"exits {ends}, state sound"
 
     return play
+
+
+def under_nohup(ground: Ground) -> str:
+    """The terminal goes, the loop stays: `nohup health_check.py &`."""
+
+    def deaf() -> None:
+        _fresh()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    target = ground.folder / "r.jsonl"
+    process = ground.start(SCRIPT, *LOOP, "--output", str(target), preexec_fn=deaf)
+    _until(target.exists, process)
+    process.send_signal(signal.SIGHUP)
+    before = len(target.read_text().splitlines())
+    _until(lambda: len(target.read_text().splitlines()) > before + 1, process)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=PATIENCE)
+    run = Run(SCRIPT, process.returncode, out, err, None)
+    run.check_form()
+    assert run.status == 0, run.said()
+    return "cycles go on, then SIGTERM ends it with 0"
+
+
+def _until(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not ready():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until, "it never came so far"
+        time.sleep(0.02)
 
 
 def killed(ground: Ground) -> str:
@@ -252,6 +287,7 @@ _ROWS = (
     Row("process: SIGTERM in a loop", play=signalled(signal.SIGTERM, LOOP, (0, 3))),
     Row("process: Ctrl-C in a loop", play=signalled(signal.SIGINT, LOOP, (0, 3))),
     Row("process: SIGHUP in a loop", play=signalled(signal.SIGHUP, LOOP, (0, 3))),
+    Row("process: SIGHUP under nohup", play=under_nohup),
     Row("process: SIGKILL while telling", play=killed),
     Row("process: two runs overlap", play=overlapping),
     Row("clock: ten years ahead", play=clock(clock=10 * YEAR)),
