@@ -145,6 +145,7 @@ class CredentialUsage:
             findings=tuple(picture.findings),
             sources=tuple(picture.sources),
             credentials=rows(picture.judged, now),
+            top_clients=self._settings.credentials.top_clients,
         )
 
 

@@ -141,7 +141,10 @@ def _outcome(at: float, clients: int, dice: random.Random) -> Outcome:
     ]
     sources = (Source("redis", ok=True, seen=clients),)
     return Outcome(
-        "health_check", "test", "1", at, 0.1, measurements=tuple(figures), sources=sources
+        *("health_check", "test", "1", at, 0.1),
+        measurements=tuple(figures),
+        sources=sources,
+        top_clients=clients,  # every one of them, to see what that costs
     )
 
 

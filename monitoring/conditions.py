@@ -52,6 +52,7 @@ _HOMES = (
     ("authentication_step", "authentication-flow"),
     ("authentication", "payment-eapi"),
     ("unauthorized", "payment-eapi"),
+    ("credential_access", "payment-eapi"),  # where the credential is used
     ("credential", "conjur-vault"),
 )
 #: Sources by the component that they read.

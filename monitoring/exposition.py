@@ -25,7 +25,6 @@ from monitoring.metrics_server import DEFAULT_ADDRESS, Answer, MetricsServer
 from monitoring.model import Measurement, Outcome, Severity
 from monitoring.redact import safe_id
 
-TOP_CLIENTS = 50
 #: Spelt out: the library's constant says 1.0.0 since 0.23, which older scrapers refuse.
 CONTENT_TYPE_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _ALERT_STATES = ("firing", "pending", "suppressed", "silenced", "resolved")
@@ -51,11 +50,11 @@ class Delivery(Protocol):
     def outcome(self) -> str: ...
 
 
-def render(outcome: Outcome, *, top_clients: int = TOP_CLIENTS) -> bytes:
+def render(outcome: Outcome) -> bytes:
     """The Outcome as Prometheus text 0.0.4, sorted; the same Outcome gives the same bytes.
     Unknown values are left out. Raises ValueError naming a measurement that the catalogue does
     not have, or whose labels are not those of the catalogue."""
-    return _text(_families(_table(outcome, top_clients, {})))
+    return _text(_families(_table(outcome, {})))
 
 
 class Exporter:
@@ -70,11 +69,9 @@ class Exporter:
         *,
         interval: float = 300.0,
         deadline: float = 30.0,
-        top_clients: int = TOP_CLIENTS,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._patience = 3 * interval + deadline
-        self._top = top_clients
         self._ticks = ticks
         self._last = ticks()
         self._cycles: Counter[Labels] = Counter({(script, s.word): 0 for s in Severity})
@@ -88,7 +85,7 @@ class Exporter:
         all the same and the old page stays."""
         self._last = self._ticks()
         self._count(outcome, notifications)
-        table = _table(outcome, self._top, self._shown)
+        table = _table(outcome, self._shown)
         self._shown = {name: _clients(name, found) for name, found in table.items()}
         families = {family.name: family for family in self._own_families()}
         families.update((family.name, family) for family in _families(table))
@@ -176,7 +173,7 @@ def _page(text: bytes) -> Tuple[Answer, Answer]:
 # -- from an Outcome to a table
 
 
-def _table(outcome: Outcome, top: int, shown: Mapping[str, frozenset[str]]) -> Table:
+def _table(outcome: Outcome, shown: Mapping[str, frozenset[str]]) -> Table:
     """Every sample of the page, clients bounded, empty metrics left out."""
     table: Table = {}
     clean = functools.lru_cache(maxsize=None)(safe_id)  # a client has several metrics
@@ -189,7 +186,7 @@ def _table(outcome: Outcome, top: int, shown: Mapping[str, frozenset[str]]) -> T
         name: bounded(
             METRICS[name],
             table[name],
-            top=top,
+            top=outcome.top_clients,
             known=known,
             kept=shown.get(name, frozenset()) if METRICS[name].kind == "counter" else frozenset(),
         )

@@ -263,6 +263,7 @@ class Outcome:
     tokens: Optional[Mapping[str, Any]] = None
     credentials: Optional[Mapping[str, Mapping[str, Any]]] = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    top_clients: int = 50  # how many clients have Prometheus series of their own
 
     @property
     def status(self) -> Severity:

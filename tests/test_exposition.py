@@ -196,7 +196,7 @@ def test_no_token_gets_into_a_label() -> None:
 
 def test_clients_are_bounded_and_the_rest_is_summed() -> None:
     rates = [of_client(RATE, f"c{n:03}", float(n)) for n in range(500)]
-    page = render(outcome(*rates, of_client(RATE, "all", 999.0)), top_clients=3)
+    page = render(outcome(*rates, of_client(RATE, "all", 999.0), top_clients=3))
     rest = sum(range(497))
     assert by(RATE, "client_id", page) == {
         "c499": 499.0,
@@ -209,26 +209,27 @@ def test_clients_are_bounded_and_the_rest_is_summed() -> None:
 
 def test_known_clients_come_before_strangers() -> None:
     rates = [of_client(RATE, f"flood-{n}", 1e6) for n in range(9)] + [of_client(RATE, "ours", 1.0)]
-    page = render(outcome(*rates, credentials={"ours": {}}), top_clients=1)
+    page = render(outcome(*rates, credentials={"ours": {}}, top_clients=1))
     assert by(RATE, "client_id", page) == {"ours": 1.0, "other": 9e6}
 
 
 def test_what_cannot_be_summed_is_left_out() -> None:
     ages = [of_client(AGE, f"c{n}", float(n)) for n in range(5)]
     due = [of_client(DUE, f"c{n}", float(n)) for n in range(5)]
-    page = render(outcome(*ages, *due), top_clients=2)
+    page = render(outcome(*ages, *due, top_clients=2))
     assert by(AGE, "client_id", page) == {"c4": 4.0, "c3": 3.0}
     assert by(DUE, "client_id", page) == {"c0": 0.0, "c1": 1.0}  # the most urgent
 
 
 def test_other_of_a_counter_never_falls() -> None:
     """It would read as a reset: clients shown once keep their place."""
-    exporter = Exporter("health_check", top_clients=2)
+    exporter = Exporter("health_check")
     counts = {"a": 10.0, "b": 20.0, "c": 1.0, "d": 2.0}
     others = []
     for grown in ("c", "d", "c", "a"):
         counts[grown] += 50
-        exporter.publish(outcome(*(of_client(FAILURES, c, v) for c, v in counts.items())))
+        figures = (of_client(FAILURES, c, v) for c, v in counts.items())
+        exporter.publish(outcome(*figures, top_clients=2))
         found = by(FAILURES, "client_id", page_of(exporter))
         assert set(found) == {"b", "c", "other"}
         others.append(found["other"])
@@ -461,12 +462,12 @@ def _is_closed(link: socket.socket) -> bool:
 def big_outcome(clients: int) -> Outcome:
     names = [RATE, AGE, FAILURES, DUE, "payment_api_client_tokens_active"]
     many = [of_client(name, f"client-{n:05}", float(n)) for n in range(clients) for name in names]
-    return outcome(*many, *(ms(f"part-{n}", 1.0) for n in range(5)))
+    return outcome(*many, *(ms(f"part-{n}", 1.0) for n in range(5)), top_clients=clients)
 
 
 def test_a_scrape_does_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a cycle is busy with, a scrape hands out bytes that are ready."""
-    exporter = Exporter("health_check", top_clients=500)
+    exporter = Exporter("health_check")
     exporter.publish(big_outcome(500))
     monkeypatch.setattr(exposition, "generate_latest", lambda _: pytest.fail("rendered"))
     with exporter.serve("127.0.0.1", 0) as running:

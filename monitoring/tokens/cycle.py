@@ -65,6 +65,7 @@ class TokenUsage:
             ),
             sources=(census.source, *(look.source for look in looks)),
             tokens=document(looked),
+            top_clients=self._settings.tokens.top_clients,
         )
 
     def _census(self, now: float, progress: Optional[Progress]) -> Census:
