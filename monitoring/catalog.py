@@ -13,6 +13,9 @@ COMPONENTS = ("payment-eapi", "payment-sapi", "conjur-vault", "redis-cache", "au
 SCRIPTS = ("health_check", "token_usage_metrics", "credential_usage_metrics")
 
 
+_MEASURES = ("ms", "s", "%", "days", "x")
+
+
 @dataclass(frozen=True)
 class Metric:
     """One exported metric: full Prometheus name, kind (gauge, counter, histogram), unit, help text
@@ -37,7 +40,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class Threshold:
-    """One name that `ALERT_THRESHOLDS[category][key]` may hold.
+    """One name that `ALERT_THRESHOLDS[category][key]` may hold; `noun` is what its figure is called
+    in a sentence.
 
     It judges `metric` where its labels are among `where` (empty: all). The configured number times
     `scale` is in the metric's unit (days -> seconds). `worse` is `higher` or `lower`. `runbook`
@@ -47,6 +51,7 @@ class Threshold:
     key: str
     metric: str
     unit: str
+    noun: str
     help: str
     worse: str = "higher"
     scale: float = 1.0
@@ -56,6 +61,16 @@ class Threshold:
     @property
     def name(self) -> str:
         return f"{self.category}.{self.key}"
+
+    @property
+    def spoken_unit(self) -> str:
+        """Counted things are in the noun, without a unit: `failed logins 12`."""
+        return self.unit if self.unit in _MEASURES else ""
+
+    @property
+    def side(self) -> str:
+        """On which side of a limit it is bad: `critical from 500 ms`, `warning up to 30 days`."""
+        return "up to" if self.worse == "lower" else "from"
 
 
 def _gauge(name: str, unit: str, text: str, *labels: str) -> Metric:
@@ -214,142 +229,144 @@ METRICS: Mapping[str, Metric] = {m.name: m for m in _COMMON + _HEALTH + _TOKENS 
 _SERVICES = {"component": ("payment-eapi", "payment-sapi")}
 
 
-def _limit(name: str, metric: str, unit: str, text: str, **more: Any) -> Threshold:
+def _limit(name: str, metric: str, unit: str, *words: str, **more: Any) -> Threshold:
     category, key = name.split(".")
-    return Threshold(category, key, f"payment_api_{metric}", unit, text, **more)
+    noun, text = words
+    return Threshold(category, key, f"payment_api_{metric}", unit, noun, text, **more)
 
 
 _THRESHOLDS = (
     _limit(
         "performance.api_response_time",
-        "response_time_ms", "ms",
+        "response_time_ms", "ms", "response time",
         "Response time of Payment-EAPI and Payment-SAPI.",
         where=_SERVICES, runbook="slow-service",
     ),
     _limit(
         "performance.vault_response_time",
-        "response_time_ms", "ms",
+        "response_time_ms", "ms", "response time",
         "Response time of Conjur.", where={"component": ("conjur-vault",)}, runbook="slow-vault",
     ),
     _limit(
         "performance.redis_response_time",
-        "response_time_ms", "ms",
+        "response_time_ms", "ms", "response time",
         "Response time of Redis.", where={"component": ("redis-cache",)}, runbook="slow-redis",
     ),
     _limit(
         "performance.authentication_time",
-        "response_time_ms", "ms",
+        "response_time_ms", "ms", "login time",
         "Time the canary waits for a token.",
         where={"component": ("authentication-flow",)}, runbook="slow-authentication",
     ),
     _limit(
         "performance.token_validation_time",
-        "authentication_step_seconds", "ms",
+        "authentication_step_seconds", "ms", "token validation time",
         "Time SAPI takes to validate the canary's token.",
         scale=0.001, where={"step": ("validate",)}, runbook="slow-authentication",
     ),
     _limit(
         "performance.clock_skew",
-        "clock_skew_seconds", "s",
+        "clock_skew_seconds", "s", "clock difference",
         "Clock difference to a service (absolute).", runbook="clock-skew",
     ),
     _limit(
         "performance.redis_memory_used",
-        "redis_memory_used_ratio", "%",
+        "redis_memory_used_ratio", "%", "memory use",
         "Memory used of maxmemory.", scale=0.01, runbook="redis-memory",
     ),
     _limit(
         "performance.redis_hit_ratio",
-        "redis_hit_ratio", "%",
+        "redis_hit_ratio", "%", "hit ratio",
         "Share of lookups that find a key.", worse="lower", scale=0.01, runbook="redis-hit-ratio",
     ),
     _limit(
         "performance.redis_replication_lag",
-        "redis_replication_lag_seconds", "s",
+        "redis_replication_lag_seconds", "s", "replication lag",
         "Lag of the slowest replica.", runbook="redis-replication",
     ),
     _limit(
         "performance.redis_evictions",
-        "redis_evictions_recent", "keys",
+        "redis_evictions_recent", "keys", "evictions",
         "Keys evicted since the last cycle.", runbook="redis-memory",
     ),
     _limit(
         "performance.redis_rejected_connections",
-        "redis_rejections_recent", "connections",
+        "redis_rejections_recent", "connections", "rejected connections",
         "Connections refused since the last cycle.", runbook="redis-connections",
     ),
     _limit(
         "performance.redis_blocked_clients",
-        "redis_blocked_clients", "clients",
+        "redis_blocked_clients", "clients", "blocked clients",
         "Clients blocked on the cache.", runbook="redis-connections",
     ),
     _limit(
         "performance.service_error_ratio",
-        "service_error_ratio", "%",
+        "service_error_ratio", "%", "server errors",
         "Share of 5xx answers since the last cycle.", scale=0.01, runbook="service-errors",
     ),
     _limit(
         "availability.tls_certificate_days",
-        "tls_certificate_remaining_seconds", "days",
+        "tls_certificate_remaining_seconds", "days", "a certificate expires in",
         "Days until a certificate of the chain expires.",
         worse="lower", scale=86400.0, runbook="certificate-expiry",
     ),
     _limit(
         "availability.error_budget_burn_rate",
-        "error_budget_burning", "x",
+        "error_budget_burning", "x", "error budget burn rate",
         "Burn rate that the last hour and its last quarter both reach.",
         where={"component": COMPONENTS}, runbook="error-budget",
     ),
     _limit(
         "availability.expiry_cliff",
-        "token_expiry_cliff_ratio", "%",
+        "token_expiry_cliff_ratio", "%", "tokens that die within one minute",
         "Share of live tokens that die within one minute.", scale=0.01, runbook="expiry-cliff",
     ),
     _limit(
         "security.authentication_failures",
-        "authentication_failures_recent", "failures",
+        "authentication_failures_recent", "failures", "failed logins",
         "Failed logins in the window, per client and (client_id=all) overall.",
         runbook="authentication-failures",
     ),
     _limit(
         "security.authentication_failure_ratio",
-        "authentication_failure_ratio", "%",
+        "authentication_failure_ratio", "%", "share of logins refused",
         "Share of logins refused in the window.", scale=0.01, runbook="authentication-failures",
     ),
     _limit(
         "security.token_validation_failures",
-        "token_validation_failures_recent", "failures",
+        "token_validation_failures_recent", "failures", "failed token validations",
         "Failed token validations in the window.", runbook="token-validation-failures",
     ),
     _limit(
         "security.token_validation_success",
-        "token_validation_success_ratio", "%",
+        "token_validation_success_ratio", "%", "share of token validations that succeed",
         "Share of validations that succeed.",
         worse="lower", scale=0.01, runbook="token-validation-failures",
     ),
     _limit(
         "security.credential_access_anomalies",
         "credential_access_anomalies_recent",
-        "anomalies", "Anomalous uses of credentials in the window.", runbook="credential-anomalies",
+        "anomalies", "anomalous uses of credentials",
+        "Anomalous uses of credentials in the window.", runbook="credential-anomalies",
     ),
     _limit(
         "security.unauthorized_access_attempts",
-        "unauthorized_access_attempts", "attempts",
+        "unauthorized_access_attempts", "attempts", "logins by unknown or disabled clients",
         "Logins by unknown or disabled clients in the window.", runbook="unauthorized-access",
     ),
     _limit(
         "security.credential_age_days",
-        "credential_age_seconds", "days",
+        "credential_age_seconds", "days", "age of the secret",
         "Age of a client secret.", scale=86400.0, runbook="rotation-overdue",
     ),
     _limit(
         "security.tokens_without_ttl",
-        "tokens_without_ttl", "tokens",
+        "tokens_without_ttl", "tokens", "tokens without expiry in the cache",
         "Tokens in the cache that never expire.", runbook="token-hygiene",
     ),
     _limit(
         "security.undecodable_tokens",
-        "tokens_undecodable", "values",
+        "tokens_undecodable", "values", "unreadable values under token keys",
         "Values under token keys that cannot be read.", runbook="token-hygiene",
     ),
 )  # fmt: skip

@@ -13,7 +13,6 @@ import hashlib
 from typing import Iterable, Iterator, Optional, Tuple
 
 from monitoring.alerting import advice
-from monitoring.alerting.amounts import amount
 from monitoring.catalog import COMPONENTS, THRESHOLDS
 from monitoring.model import (
     Alert,
@@ -26,12 +25,11 @@ from monitoring.model import (
     Verdict,
 )
 from monitoring.redact import safe_id
+from monitoring.thresholds import in_unit, say
 
 BLIND = "monitoring_blind"
 UP = "health_status"
 EXPIRY_STEPS = (30, 14, 7, 1)
-#: Units that a sentence needs; counted things are in the noun ("failed logins 12").
-MEASURES = ("ms", "s", "%", "days", "x")
 #: Alerts about expiries: they tell once per step instead of reminding.
 _EXPIRIES = ("availability.tls_certificate_days",)
 #: Whose failure explains which component's (DESIGN.md section 6).
@@ -152,40 +150,31 @@ def _blind(outcome: Outcome, component: str, why: str, *, parent: str) -> Alert:
 
 
 def _from_verdict(verdict: Verdict, outcome: Outcome) -> Alert:
-    threshold = THRESHOLDS.get(verdict.threshold)
-    metric = threshold.key if threshold else _short(verdict.measurement.name)
+    threshold = THRESHOLDS[verdict.threshold]
     client = verdict.measurement.labels.get("client_id", "")
     component = _component_of(verdict)
-    scale = threshold.scale if threshold else 1.0
-    value = _scaled(verdict.measurement.value, scale)
-    limit = _scaled(verdict.limit, scale)
-    category = threshold.category if threshold else "performance"
+    value = in_unit(verdict.measurement.value, threshold)
+    limit = in_unit(verdict.limit, threshold)
     return Alert(
-        _key(outcome, component, metric, "" if client == "all" else client),
+        _key(outcome, component, threshold.key, "" if client == "all" else client),
         verdict.severity,
-        _verdict_sentence(verdict, value, limit),
-        category,
+        _verdict_sentence(verdict),
+        threshold.category,
         value=value,
         threshold=limit,
-        unit=threshold.unit if threshold else "",
-        parent=_parent(component, category, outcome),
-        hold=1 if category == "security" else None,
+        unit=threshold.unit,
+        parent=_parent(component, threshold.category, outcome),
+        hold=1 if threshold.category == "security" else None,
         step=_step(verdict.threshold, value, limit),
         evidence=dict(verdict.measurement.labels),
         **advice.for_threshold(verdict.threshold).fields(),
     )
 
 
-def _verdict_sentence(verdict: Verdict, value: Optional[float], limit: Optional[float]) -> str:
+def _verdict_sentence(verdict: Verdict) -> str:
     """`payment-eapi: response time 812 ms (critical from 500 ms)`."""
-    threshold = THRESHOLDS.get(verdict.threshold)
-    unit = threshold.unit if threshold and threshold.unit in MEASURES else ""
-    what = advice.noun(verdict.threshold or _short(verdict.measurement.name))
-    shown = "not known" if value is None else amount(value, unit)
-    side = "up to" if threshold and threshold.worse == "lower" else "from"
-    crossed = "" if limit is None else f" ({verdict.severity.word} {side} {amount(limit, unit)})"
     within = ", within its limits" if verdict.severity is Severity.OK else ""
-    return f"{_about(verdict)}: {what} {shown}{crossed}{within}"
+    return f"{_about(verdict)}: {say(verdict)}{within}"
 
 
 def _about(verdict: Verdict) -> str:
@@ -200,11 +189,6 @@ def _about(verdict: Verdict) -> str:
     if client not in ("", "all"):
         parts.append("all other clients" if client == "other" else f"client {safe_id(client)}")
     return ", ".join(parts)
-
-
-def _scaled(value: Optional[float], scale: float) -> Optional[float]:
-    """From the metric's unit to the threshold's."""
-    return None if value is None else value / scale
 
 
 def _step(threshold: str, days: Optional[float], limit: Optional[float]) -> Optional[int]:

@@ -1,7 +1,7 @@
 """Decision: readings of the five components, judged.
 
-A row of `JUDGES` per component, a module per kind (`health_service`, `health_vault`,
-`health_cache`, `health_login`); what they share is in `health_common`.
+A row of `JUDGES` per component, a module of `judging/` per kind; what they share is in
+`judging.common`.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def raised(component: Component, verdicts: Iterable[Verdict]) -> Component:
     severity = worst(v.severity for v in crossed)
     if severity <= component.status:
         return component
-    said = "; ".join(dict.fromkeys(f"its {say(v)}" for v in crossed if v.severity is severity))
-    message = f"{component.message}, but {said}" if component.message else said
+    said = "; ".join(dict.fromkeys(say(v) for v in crossed if v.severity is severity))
+    message = f"{component.message}; {said}" if component.message else said
     return replace(component, status=severity, message=message)
 
 

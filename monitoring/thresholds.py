@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Iterable, Iterator, Mapping, Optional, Tuple
 
+from monitoring.alerting.amounts import amount
 from monitoring.catalog import THRESHOLDS, Threshold
 from monitoring.model import Measurement, Severity, Verdict
 from monitoring.settings import Limit
@@ -34,14 +35,20 @@ def concerns(threshold: Threshold, measurement: Measurement) -> bool:
 
 
 def say(verdict: Verdict) -> str:
-    """`api response time is 612 ms (critical from 500 ms)`: a limit that was crossed, in the
-    threshold's own unit."""
+    """`response time 612 ms (critical from 500 ms)`: the figure, and the limit it crossed if it
+    did, in the threshold's own unit."""
     threshold = THRESHOLDS[verdict.threshold]
-    value = (verdict.measurement.value or 0.0) / threshold.scale
-    limit = (verdict.limit or 0.0) / threshold.scale
-    side = "from" if verdict.why.startswith("above") else "at or below"
-    name, unit = threshold.key.replace("_", " "), threshold.unit
-    return f"{name} is {value:.4g} {unit} ({verdict.severity.word} {side} {limit:.4g} {unit})"
+    value, limit = in_unit(verdict.measurement.value, threshold), in_unit(verdict.limit, threshold)
+    unit = threshold.spoken_unit
+    shown = f"{threshold.noun} {'not known' if value is None else amount(value, unit)}"
+    if limit is None:
+        return shown
+    return f"{shown} ({verdict.severity.word} {threshold.side} {amount(limit, unit)})"
+
+
+def in_unit(value: Optional[float], threshold: Threshold) -> Optional[float]:
+    """From the metric's unit to the threshold's."""
+    return None if value is None else value / threshold.scale
 
 
 def _verdicts(figure: Measurement, limits: Mapping[str, Limit]) -> Iterator[Verdict]:

@@ -188,9 +188,7 @@ def test_a_slow_answer_raises_the_row(seconds, status):
     shown = raised(component, judge_limits([figure], LIMITS))
     assert (shown.status, shown.up) == (status, True)
     if status is CRITICAL:
-        assert shown.message == (
-            "says UP, but its api response time is 500 ms (critical from 500 ms)"
-        )
+        assert shown.message == ("says UP; response time 500 ms (critical from 500 ms)")
 
 
 def test_what_is_unknown_stays_unknown_and_what_is_down_stays_down():

@@ -135,11 +135,11 @@ def test_no_bad_status_without_a_word() -> None:
         client_id="c-1",
     )
     made = outcome(components=(EAPI,), verdicts=(burning, slow))
-    said = "redis-cache: error budget burn rate is 200 x (critical from 14.4 x)"
+    said = "redis-cache: error budget burn rate 200 x (critical from 14.4 x)"
     assert report.crossings(made) == [said], "what a component says itself is not said twice"
     assert said in report.sentence(made)
     made = outcome(verdicts=(failing,) * 7)
-    assert report.crossings(made)[0].startswith("c-1: authentication failures is 200 failures")
+    assert report.crossings(made)[0].startswith("c-1: failed logins 200")
     assert report.crossings(made)[-1] == "and 2 more limits"
 
 

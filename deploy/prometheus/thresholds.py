@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Iterator, Mapping
 
 from deploy.prometheus.rule import Proof, Rule, Series
-from monitoring.alerting import advice
 from monitoring.catalog import METRICS, THRESHOLDS, Threshold
-from monitoring.conditions import MEASURES, conditions
+from monitoring.conditions import conditions
 from monitoring.model import Alert, Measurement, Outcome, Severity, Verdict
 from monitoring.settings import Limit
 
@@ -75,11 +74,11 @@ def _summary(
     where = labels.get("component") or _alert_of_the_scripts(threshold).key.component
     plain = {name: labels[name] for name in labels if name not in ("component", "client_id")}
     about = "".join(f", {name} {text}" for name, text in plain.items())
-    side = "up to" if threshold.worse == "lower" else "from"
     number = f"{_numbers(limit)[severity]:g}{_unit(threshold)}"
-    what = advice.noun(threshold.name)
     client = _of_client(labels.get("client_id", ""))
-    return f"{where}{about}{client}: {what} {value} ({severity} {side} {number})"
+    return (
+        f"{where}{about}{client}: {threshold.noun} {value} ({severity} {threshold.side} {number})"
+    )
 
 
 def _of_client(client: str) -> str:
@@ -89,8 +88,7 @@ def _of_client(client: str) -> str:
 
 
 def _unit(threshold: Threshold) -> str:
-    """Counted things are in the noun: `failed logins 12`."""
-    return f" {threshold.unit}" if threshold.unit in MEASURES else ""
+    return f" {threshold.spoken_unit}" if threshold.spoken_unit else ""
 
 
 #: Named as the scripts' alerts name it; they leave it out where all clients are meant.

@@ -43,18 +43,9 @@ def for_threshold(name: str) -> Advice:
     threshold = THRESHOLDS.get(name)
     if threshold is None:
         return _general("performance")
-    meaning, action = texts.CATEGORIES[threshold.category]
-    if name in texts.THRESHOLDS:
-        _, meaning, action = texts.THRESHOLDS[name]
+    meaning, action = texts.THRESHOLDS.get(name, texts.CATEGORIES[threshold.category])
     own = AUTHENTICATION if threshold.key in _AUTHENTICATION else _DASHBOARDS[threshold.category]
     return Advice(meaning, action, threshold.runbook, own)
-
-
-def noun(name: str) -> str:
-    """What a threshold's figure is called in a sentence."""
-    if name in texts.THRESHOLDS:
-        return texts.THRESHOLDS[name][0]
-    return name.rpartition(".")[2].replace("_", " ")
 
 
 def for_component(component: str, error: str = "") -> Advice:

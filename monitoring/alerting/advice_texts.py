@@ -8,130 +8,105 @@ from __future__ import annotations
 
 from typing import Mapping, Tuple
 
-#: Threshold.name -> (noun, meaning, first thing to do); the page is the catalogue's.
-THRESHOLDS: Mapping[str, Tuple[str, str, str]] = {
+#: Threshold.name -> (meaning, first thing to do); noun and page are the catalogue's.
+THRESHOLDS: Mapping[str, Tuple[str, str]] = {
     "performance.api_response_time": (
-        "response time",
         "Every client that logs in or has a token checked waits this long.",
         "Compare the request phases: slow connect is the network, slow first byte the service.",
     ),
     "performance.vault_response_time": (
-        "response time",
         "Logins that miss the credential cache wait for the vault.",
         "Look at the vault's load and storage; check whether a follower is nearer.",
     ),
     "performance.redis_response_time": (
-        "response time",
         "Every token lookup waits for the cache, so all clients are slower.",
         "Run SLOWLOG GET 10 on the node and look for a client that scans or fetches whole hashes.",
     ),
     "performance.authentication_time": (
-        "login time",
         "A client needs this long to get a token; callers with short timeouts fail.",
         "Look which step of the login is slow in details, then open that component's page.",
     ),
     "performance.token_validation_time": (
-        "token validation time",
         "Each payment waits this long for its token to be checked.",
         "Check SAPI's load first, then its connection to the cache.",
     ),
     "performance.clock_skew": (
-        "clock difference",
         "Tokens look expired or not yet valid to a host whose clock is off.",
         "Check time synchronisation (chronyc tracking) on that host, and on the monitor's.",
     ),
     "performance.redis_memory_used": (
-        "memory use",
         "At the limit the cache evicts live tokens or refuses writes; clients must log in again.",
         "Look for tokens without expiry and for other users of the cache; then raise maxmemory.",
     ),
     "performance.redis_hit_ratio": (
-        "hit ratio",
         "More lookups miss: tokens are evicted or asked for after their end, and logins grow.",
         "Compare evictions with memory use, and token lifetimes with renewals.",
     ),
     "performance.redis_replication_lag": (
-        "replication lag",
         "A failover now would lose the newest tokens; their clients would have to log in again.",
         "Check the replica's link and the network between the two nodes.",
     ),
     "performance.redis_evictions": (
-        "evictions",
         "The cache drops keys under memory pressure; those clients lose live tokens.",
         "Look at memory use and at tokens without expiry.",
     ),
     "performance.redis_rejected_connections": (
-        "rejected connections",
         "Some callers get no connection to the cache at all.",
         "Find who holds the connections (CLIENT LIST) and compare with maxclients.",
     ),
     "performance.redis_blocked_clients": (
-        "blocked clients",
         "Callers wait on blocking commands; a growing number means a stuck consumer.",
         "Find them with CLIENT LIST and look who uses blocking commands.",
     ),
     "performance.service_error_ratio": (
-        "server errors",
         "This share of requests fails for the clients of the service.",
         "Read the service's error log since the alert began; look at its dependencies.",
     ),
     "availability.tls_certificate_days": (
-        "a certificate expires in",
         "When it expires every client of the component is refused at once.",
         "Renew the certificate that the details name; mind that it may be an intermediate one.",
     ),
     "availability.error_budget_burn_rate": (
-        "error budget burn rate",
         "At this speed the month's allowance of downtime is gone early.",
         "Find the component that is down or flapping and open its page.",
     ),
     "availability.expiry_cliff": (
-        "tokens that die within one minute",
         "Their clients will all log in at the same moment and may overload EAPI and the vault.",
         "See when it is due; renew some clients early or ask them to spread their renewals.",
     ),
     "security.authentication_failures": (
-        "failed logins",
         "A client uses a wrong or old secret, or somebody guesses.",
         "See whether its secret was just rotated; if not, find the callers and block them.",
     ),
     "security.authentication_failure_ratio": (
-        "share of logins refused",
         "A large part of all logins fails: a broken rotation, a broken vault, or an attack.",
         "See whether one client or all of them fail; then check the last rotation and the vault.",
     ),
     "security.token_validation_failures": (
-        "failed token validations",
         "Payments are refused because tokens do not pass: expired, of a wrong key, or forged.",
         "Look at the reasons: expired points to renewals, signature to keys or forgery.",
     ),
     "security.token_validation_success": (
-        "share of token validations that succeed",
         "Payments of this share of calls are refused.",
         "Look at the reasons of failure and at the clients concerned.",
     ),
     "security.credential_access_anomalies": (
-        "anomalous uses of credentials",
         "Credentials are used in a way their owners never did before.",
         "Read the findings beside this alert and ask the owners of the clients named.",
     ),
     "security.unauthorized_access_attempts": (
-        "logins by unknown or disabled clients",
         "Somebody tries client ids that should not exist or may no longer log in.",
         "Find the source addresses in the service's access log; block what is not ours.",
     ),
     "security.credential_age_days": (
-        "age of the secret",
         "The older a secret, the more places may know it; policy wants it replaced.",
         "Start a rotation of this client and watch it with --check-rotation.",
     ),
     "security.tokens_without_ttl": (
-        "tokens without expiry in the cache",
         "They stay in the cache for ever: a stolen one is never cleaned up, and memory fills.",
         "Find the writer that sets tokens without EX, and give the keys a time to live.",
     ),
     "security.undecodable_tokens": (
-        "unreadable values under token keys",
         "Nobody can say whether these tokens are valid; statistics leave them out.",
         "See the encodings named; a new service version may have changed how it serialises.",
     ),

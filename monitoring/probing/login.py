@@ -59,7 +59,7 @@ class _Flow:
 
 
 def probe_login(live: Live) -> Reading:
-    """Facts: see `health_login.judge_login`. `seconds` is the time EAPI took for the token.
+    """Facts: see `judging.login.judge_login`. `seconds` is the time EAPI took for the token.
     The proofs are tried when `live.prove` and after the good token was accepted, since a service
     that refuses everything proves nothing."""
     at = live.clock()
