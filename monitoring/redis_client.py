@@ -193,7 +193,7 @@ class Cache:
         """The slowest commands of the slow log, (name, milliseconds), never their arguments."""
         with self._asking(node.name, "SLOWLOG"):
             reply = node.client.execute_command("SLOWLOG", "GET", max(count, 32))
-        return topology.slow_commands(reply, count)
+            return topology.slow_commands(reply, count)
 
     def cluster_info(self) -> Dict[str, str]:
         """CLUSTER INFO of the configured server."""
@@ -274,7 +274,7 @@ class Cache:
             return [Member(settings.host, settings.port, "node", True)]
         with self._asking(self.name, "CLUSTER"):
             reply = self._seed().execute_command("CLUSTER", "NODES")
-        return topology.cluster_members(reply, settings.host, prefer_names=settings.ssl)
+            return topology.cluster_members(reply, settings.host, prefer_names=settings.ssl)
 
     def _scanned(self) -> List[Member]:
         members = self.members()
