@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCRIPTS := health_check.py token_usage_metrics.py credential_usage_metrics.py
 WORKERS ?= 2
 
-.PHONY: demo demo-web test lint format bench fuzz matrix dev clean
+.PHONY: demo demo-web test lint format bench fuzz matrix audit dev clean
 
 demo: $(VENV)/.runtime  ## start the sandbox, run the scripts against it, keep the results
 	@$(BIN)/python -m sandbox.demo
@@ -34,6 +34,11 @@ fuzz: $(VENV)/.dev  ## the decoders and parsers, for longer than the tests do
 matrix: $(VENV)/.dev  ## oldest and newest libraries on every Python found
 	$(BIN)/python -m tests.matrix $(MATRIX_CELLS) $(MATRIX_ARGS)
 
+audit:  ## known holes in the libraries we need (asks pypi.org; kept apart, since it brings its own)
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install -q --disable-pip-version-check pip-audit
+	.venv-audit/bin/pip-audit -r requirements.txt
+
 dev: $(VENV)/.dev
 
 $(VENV)/bin/python:
@@ -49,4 +54,4 @@ $(VENV)/.dev: requirements.txt requirements-demo.txt requirements-test.txt requi
 	@touch $@ $(VENV)/.runtime
 
 clean:
-	rm -rf $(VENV) demo-results .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-audit demo-results .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -86,11 +86,6 @@ class Measurement:
     value: Optional[float]
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def label_items(self) -> Tuple[Tuple[str, str], ...]:
-        """Labels as a sorted, hashable tuple."""
-        return tuple(sorted(self.labels.items()))
-
 
 @dataclass(frozen=True)
 class Verdict:

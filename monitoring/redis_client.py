@@ -200,7 +200,7 @@ class Cache:
         """The slowest commands of the slow log, (name, milliseconds), never their arguments."""
         with self._asking(node.name, "SLOWLOG"):
             reply = node.client.execute_command("SLOWLOG", "GET", max(count, 32))
-        return topology.slow_commands(reply, count)
+            return topology.slow_commands(reply, count)
 
     def cluster_info(self) -> Dict[str, str]:
         """CLUSTER INFO of the first seed that answers."""
@@ -274,7 +274,8 @@ class Cache:
         if not settings.cluster:
             return [Member(settings.host, settings.port, "node", True)]
         seed, reply = self._from_seed("NODES")
-        return topology.cluster_members(reply, seed, prefer_names=settings.ssl)
+        with self._asking(seed, "CLUSTER"):
+            return topology.cluster_members(reply, seed, prefer_names=settings.ssl)
 
     def _scanned(self) -> List[Member]:
         members = self.members()

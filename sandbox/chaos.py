@@ -57,8 +57,9 @@ def _played(row: object, stack: Stack) -> tuple[str, str]:
         return "holds", play(row, Ground(stack, folder))
     except NotHere as why:
         return "skipped", str(why)
-    except AssertionError as error:
-        return "BROKEN", " ".join(str(error).split())[:300]
+    except (AssertionError, LookupError, OSError, ValueError, TypeError) as error:
+        said = f"{'' if isinstance(error, AssertionError) else type(error).__name__} {error}"
+        return "BROKEN", " ".join(said.split())[:300]
     finally:
         stack.faults.clear()
         shutil.rmtree(folder, ignore_errors=True)

@@ -19,7 +19,6 @@ from sandbox.options import Options
 from sandbox.stack import Stack
 
 ROOT = Path(__file__).resolve().parent.parent
-CANNOT_TELL = 3
 
 
 @dataclass(frozen=True)

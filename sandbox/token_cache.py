@@ -43,7 +43,6 @@ class TokenCache:
         self.faults = faults or FaultBoard()
         self.now = now
         self.errors = 0
-        self.last_error = ""
 
     def _write(self, write: Callable[[Wire], None], wire: Optional[Wire]) -> None:
         if wire is not None:
@@ -53,9 +52,8 @@ class TokenCache:
         write(pipe)
         try:
             pipe.execute()
-        except redis.RedisError as error:
+        except redis.RedisError:
             self.errors += 1
-            self.last_error = type(error).__name__
 
     def _expire(self, wire: Wire, key: str, seconds: float) -> None:
         # A command of its own, as in the services: whoever dies in between leaves a TTL of -1.

@@ -618,3 +618,16 @@ def test_a_live_replica_stands_in_for_its_primary() -> None:
     mine, dead = member(3, "replica", of="h:1"), member(4, "replica", up=False, of="h:2")
     assert redis_topology.scanned([one, two, mine, dead], [mine, dead]) == [mine, two]
     assert redis_topology.scanned([one, two, mine, dead], []) == [one, two]
+
+
+def test_a_slow_log_beyond_any_float_is_nonsense_and_no_crash() -> None:
+    """Found by fuzzing, 2026-11."""
+
+    class Client:
+        def execute_command(self, *_: object) -> object:
+            return [[1, 2, 10**400, [b"GET", b"k"]]]
+
+    with cache_at(1) as cache:
+        node = redis_client.Node("h:1", "node", Client())
+        fault = fault_of(lambda: cache.slow_commands(node, 5))
+    assert (fault.kind, fault.message) == ("protocol", "h:1 answers SLOWLOG with nonsense")

@@ -9,8 +9,6 @@ from typing import Any, List, Mapping, Optional, Tuple
 from monitoring.timestamps import parse_iso
 from monitoring.vault.health import items, word
 
-KEPT_VERSIONS = 20  # Conjur keeps so many, hence `version_count` stops there
-
 
 @dataclass(frozen=True)
 class Variable:

@@ -67,7 +67,7 @@ def play(row: Row, ground: Ground) -> str:
         for script, expect in row.expect.items():
             if script in SCRIPTS:
                 run = ground.run(script)
-                said.append(_checked(run, expect))
+                said.append(f"{script.partition('_')[0]}: {_checked(run, expect)}")
                 if row.check is not None:
                     row.check(ground, run)
     return "; ".join(said)
