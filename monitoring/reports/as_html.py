@@ -85,7 +85,7 @@ def _figure(figure: Figure, analysis: Analysis) -> str:
         figure.steps,
         axis.marks(analysis.start, analysis.end, wording.zone_of(analysis.zone)),
         ceiling=1.0 if figure.unit == "ratio" else None,
-        value_label=lambda value: wording.number(value, "ratio" if figure.unit == "ratio" else ""),
+        value_label=lambda value: wording.tick(value, figure.unit),
         tooltip=tooltip,
     )
     facts = "".join(
