@@ -245,9 +245,9 @@ def test_expiries_that_were_sampled_are_estimated() -> None:
 
 
 def test_a_key_that_outlived_its_token_does_not_stand_for_others() -> None:
-    """All keys of expired tokens are asked for their expiry, and a sample of the rest."""
+    """Far more keys of expired tokens are asked for their expiry than of the rest."""
     stats = TokenStats(NOW, POLICY)
-    stats.keys_seen(10_000)
+    stats.keys_seen(10_000, expired=500)
     stats.add_ttls([token("old", left=-50)] * 500, [-1] * 400 + [1000] * 100)
     stats.add_ttls([token("c")] * 100, [-1] + [3_000_000] * 2 + [1000] * 97)
     result = stats.result()
@@ -257,6 +257,16 @@ def test_a_key_that_outlived_its_token_does_not_stand_for_others() -> None:
     assert hygiene["without_ttl"].sentence.startswith("About 495 token keys")
     assert hygiene["without_ttl"].worst == (("old", 400), ("c", 95))
     assert hygiene["ttl_outlives_exp"].count == 190
+    stats.keys_seen(500, expired=500)  # which nobody asks for, for they are too many
+    assert stats.result().without_ttl == 800 + 95
+
+
+def test_an_expired_token_under_a_second_key_is_suspicious_there_too() -> None:
+    stats = TokenStats(NOW, POLICY)
+    page = [token(jti=f"j{n}", left=-50 if n % 2 else 50) for n in range(6)]
+    assert stats.add_page(page, "token:*") == [1, 3, 5]
+    again = [token(jti="new", left=-1), *page[2:]]
+    assert sorted(stats.add_page(again, "token_id:*")) == [0, 2, 4]
 
 
 def test_what_cannot_be_read_is_counted_by_reason() -> None:

@@ -13,6 +13,7 @@ from monitoring.settings import TokenSettings
 
 CLIENTS_COUNTED = 1000
 WORST = 5
+ALL = ""  # everything was looked at
 
 
 @dataclass(frozen=True)
@@ -128,19 +129,17 @@ class HygieneBook:
     def __init__(self, policy: TokenSettings) -> None:
         self._policy = policy
         self._allowed = frozenset(policy.permissions)
-        # By finding, and whether the key was one of a sample.
-        self._counts: CounterOf[Tuple[str, bool]] = Counter()
-        self._clients: Dict[Tuple[str, bool], CounterOf[str]] = {}
+        # By finding, and by the sample that it was found in.
+        self._counts: CounterOf[Tuple[str, str]] = Counter()
+        self._clients: Dict[Tuple[str, str], CounterOf[str]] = {}
 
-    def note(
-        self, name: str, client: Optional[str], count: int = 1, *, sampled: bool = False
-    ) -> None:
-        """Count a finding; ``client`` None when it belongs to none. ``sampled``: what was looked
-        at stands for more of its kind."""
+    def note(self, name: str, client: Optional[str], count: int = 1, *, sample: str = ALL) -> None:
+        """Count a finding; ``client`` None when it belongs to none. ``sample`` names the sample
+        that it was found in, whose members stand for more of their kind."""
         if not count:
             return
-        self._counts[name, sampled] += count
-        clients = self._clients.setdefault((name, sampled), Counter())
+        self._counts[name, sample] += count
+        clients = self._clients.setdefault((name, sample), Counter())
         if client is not None and (client in clients or len(clients) < CLIENTS_COUNTED):
             clients[client] += count
 
@@ -155,26 +154,31 @@ class HygieneBook:
     def findings(
         self,
         further: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
-        share: float = 1.0,
+        shares: Mapping[str, float] = MappingProxyType({}),
     ) -> Tuple[HygieneFinding, ...]:
-        """What was found, in the order of the rules; ``further`` adds counts by rule and client,
-        and what was sampled counts ``share`` times."""
+        """What was found, in the order of the rules; ``further`` adds counts by rule and client.
+        One of a sample counts as many times as ``shares`` says."""
         found = []
         for name, rule in RULES.items():
-            added, sampled = further.get(name, {}), self._counts[name, True]
-            count = self._counts[name, False] + round(sampled * share) + sum(added.values())
+            added = further.get(name, {})
+            counts = {sample: n for (what, sample), n in self._counts.items() if what == name}
+            count = sum(round(n * shares.get(sample, 1.0)) for sample, n in counts.items())
+            count += sum(added.values())
             if count:
-                said = f"About {count:,}" if sampled and share > 1 else f"{count:,}"
-                worst = tuple(self._by_client(name, added, share).most_common(WORST))
-                sentence = rule.sentence.format(count=said)
+                guessed = any(shares.get(sample, 1.0) > 1 for sample in counts)
+                sentence = rule.sentence.format(count=f"{'About ' * guessed}{count:,}")
+                worst = tuple(self._by_client(name, added, shares).most_common(WORST))
                 found.append(HygieneFinding(name, count, worst, sentence, rule.cure, rule.severe))
         return tuple(found)
 
-    def _by_client(self, name: str, added: Mapping[str, int], share: float) -> CounterOf[str]:
+    def _by_client(
+        self, name: str, added: Mapping[str, int], shares: Mapping[str, float]
+    ) -> CounterOf[str]:
         clients = Counter(added)
-        clients.update(self._clients.get((name, False), {}))
-        for client, many in self._clients.get((name, True), Counter()).items():
-            clients[client] += round(many * share)
+        for (what, sample), counts in self._clients.items():
+            if what == name:
+                share = shares.get(sample, 1.0)
+                clients.update({client: round(n * share) for client, n in counts.items()})
         return clients
 
     def _faults(self, token: Decoded) -> Iterator[str]:
