@@ -360,7 +360,7 @@ def test_a_cache_of_nothing_but_expired_tokens_is_not_asked_for_each_expiry(
     assert result.ttl_asked < 8000
     assert result.without_ttl == 20_000  # an estimate: all of those that were asked have none
     (found,) = (f for f in result.hygiene if f.name == "without_ttl")
-    assert found.sentence.startswith("About 20,000 token keys")
+    assert found.sentence == "Token keys that never expire: about 20,000."
 
 
 def test_progress_is_told(client: redis.Redis) -> None:

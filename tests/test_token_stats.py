@@ -254,7 +254,7 @@ def test_a_key_that_outlived_its_token_does_not_stand_for_others() -> None:
     assert result.without_ttl == 400 + 95
     hygiene = {finding.name: finding for finding in result.hygiene}
     assert hygiene["without_ttl"].count == 495
-    assert hygiene["without_ttl"].sentence.startswith("About 495 token keys")
+    assert hygiene["without_ttl"].sentence == "Token keys that never expire: about 495."
     assert hygiene["without_ttl"].worst == (("old", 400), ("c", 95))
     assert hygiene["ttl_outlives_exp"].count == 190
     stats.keys_seen(500, expired=500)  # which nobody asks for, for they are too many
