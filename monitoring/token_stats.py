@@ -254,7 +254,7 @@ class TokenStats:
         if token.version is not None and (token.exp or 0) > self._limits.now:
             self._count_version(token, token.version)
         shape = (
-            token.iss, token.aud, token.alg, token.permissions,
+            token.iss, token.aud, token.alg, token.permissions, token.scope,
             bool(token.jti), bool(token.client), token.exp is None, token.iat is None,
         )  # fmt: skip
         if shape in self._shapes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
@@ -15,6 +16,7 @@ import pytest
 from monitoring import token_stats as module
 from monitoring.codecs.facts import Decoded, undecodable
 from monitoring.settings import TokenSettings
+from monitoring.token_codecs import decode_many
 from monitoring.token_stats import TokenStats, tokens_json
 from monitoring.tokens.clients import ClientLedger, Limits, pack
 from monitoring.tokens.hygiene import RULES
@@ -142,6 +144,18 @@ def test_clients_that_go_dark_and_when() -> None:
     assert result.going_dark == (("last", NOW + 120), ("lapses", NOW + 1000))
     assert result.by_client["lapses"].goes_dark_at == NOW + 1000
     assert result.by_client["renews"].goes_dark_at is None
+
+
+@pytest.mark.parametrize("scope", ["view_status root", ["view_status", "root"], "view_status"])
+def test_oauth_scopes_are_permissions_too(scope: Any) -> None:
+    claims = {"sub": "c", "iss": "payment-eapi", "aud": "payment-sapi", "jti": "j", "scope": scope,
+              "iat": NOW - 60, "exp": NOW + 60}  # fmt: skip
+    parts = (base64.urlsafe_b64encode(json.dumps(p).encode()) for p in ({"alg": "HS256"}, claims))
+    value = b".".join((*(part.rstrip(b"=") for part in parts), b"c2ln"))
+    stats = TokenStats(NOW, POLICY)
+    stats.add_page(decode_many([value], stats.expect))
+    found = [finding.name for finding in stats.result().hygiene]
+    assert found == (["permissions_outside"] if "root" in scope else [])
 
 
 def test_a_token_under_several_keys_counts_once() -> None:

@@ -9,6 +9,7 @@ from typing import Counter as CounterOf
 from typing import Dict, Iterator, Mapping, Optional, Tuple
 
 from monitoring.codecs.facts import Decoded
+from monitoring.codecs.records import texts
 from monitoring.settings import TokenSettings
 
 CLIENTS_COUNTED = 1000
@@ -197,7 +198,8 @@ class HygieneBook:
             yield "unexpected_issuer"
         if token.aud is not None and policy.audience and not self._meant_for_us(token):
             yield "unexpected_audience"
-        if token.permissions and self._allowed and not self._allowed.issuperset(token.permissions):
+        granted = token.permissions or texts(token.scope)
+        if granted and self._allowed and not self._allowed.issuperset(granted):
             yield "permissions_outside"
 
     def _faults_of_jwt(self, token: Decoded) -> Iterator[str]:
