@@ -18,7 +18,7 @@ _TIMINGS = (
 def rows(tokens: Mapping[str, Any]) -> Iterator[Row]:
     """Label and text, a dash where something is not known."""
     for name in ("total", "active", "expired", "undecodable", "without_ttl", "duplicates_merged"):
-        yield name.replace("_", " "), _count(tokens.get(name))
+        yield name.replace("_", " "), f"{_about(name, tokens)}{_count(tokens.get(name))}"
     yield "generated per minute", _rate(tokens)
     expiring = tokens.get("expiring") or {}
     if expiring:
@@ -32,6 +32,13 @@ def rows(tokens: Mapping[str, Any]) -> Iterator[Row]:
     failed = {reason: n for reason, n in (validations.get("by_reason") or {}).items() if n}
     if failed:
         yield "failed for", _reasons(failed)
+
+
+def _about(name: str, tokens: Mapping[str, Any]) -> str:
+    """Of a large cache a sample of the keys is asked for its expiry."""
+    if name != "without_ttl" or tokens.get(name) is None:
+        return ""
+    return "about " if tokens.get("ttl_asked", 0) < tokens.get("ttl_keys", 0) else ""
 
 
 def _count(value: Any) -> str:

@@ -19,7 +19,7 @@ from monitoring.tokens.hygiene import HygieneBook
 from monitoring.tokens.renewals import NEVER_LOOKED, Courses
 from monitoring.tokens.results import OTHER, TokenResult, tokens_json
 from monitoring.tokens.sketches import CONFLICT, Histogram, Seen
-from monitoring.tokens.summary import NO_CLIENT, Collected, TtlCount, summarise
+from monitoring.tokens.summary import EXPIRED, LIVE, NO_CLIENT, Collected, TtlCount, summarise
 
 __all__ = ["TokenResult", "TokenStats", "tokens_json"]
 
@@ -81,14 +81,16 @@ class TokenStats:
         return self._excluded
 
     def add_page(self, tokens: Sequence[Decoded], family: str = "token") -> List[int]:
-        """A page of tokens of one key family. Returns the places of those past their exp.
+        """A page of tokens of one key family. Returns the places of those past their exp, those
+        under a second key among them.
 
         The loop is unrolled: this and the decoding are the cost of a scan.
         """
-        places: Optional[List[int]] = None
+        page = tokens
+        places: Sequence[int] = range(len(page))
         if self._may_repeat(family):
-            places = self._new_ones(tokens)
-            tokens = [tokens[place] for place in places]
+            places = self._new_ones(page)
+            tokens = [page[place] for place in places]
         expired: List[int] = []
         append, now, expected = self._append, self._limits.now, self.expect.kind
         for place, token in enumerate(tokens):
@@ -108,38 +110,45 @@ class TokenStats:
         self._unsettled += len(tokens)
         if self._unsettled > SETTLE_EVERY:
             self.settle()
-        return expired if places is None else [places[place] for place in expired]
+        if len(tokens) == len(page):
+            return expired
+        again = set(range(len(page))).difference(places)
+        dead = [place for place in again if (page[place].exp or now + 1) <= now]
+        return [*(places[place] for place in expired), *dead]
 
     def add_ttls(self, tokens: Iterable[Decoded], ttls: Iterable[Optional[int]]) -> None:
         """The keys' expiries, as PTTL gave them: milliseconds, -1 for none, -2 for gone."""
         for token, ttl in zip(tokens, ttls):
             if ttl is None:
                 continue
-            expired = token.exp is not None and token.exp <= self._limits.now
-            ours = token.client not in self._excluded
-            self._ttl.take(ttl == -1 and ours, expired=expired)
+            dead = token.exp is not None and token.exp <= self._limits.now
+            sample, ours = EXPIRED if dead else LIVE, token.client not in self._excluded
+            self._ttl.of(sample).asked += 1
+            self._ttl.of(sample).without += ours and ttl == -1
             if ours:
-                self._judge_ttl(token, ttl, expired)
+                self._judge_ttl(token, ttl, sample)
 
     def prepare(self, expected: int) -> None:
         """About how many tokens will come: saves the duplicate table from growing by steps."""
         self._expected = expected
 
-    def keys_seen(self, keys: int) -> None:
-        """Count token keys, whether or not their expiry is asked for."""
-        self._ttl.keys += keys
+    def keys_seen(self, keys: int, expired: int = 0) -> None:
+        """Count token keys, whether or not their expiry is asked for; ``expired``: of those the
+        ones whose token is."""
+        self._ttl.live.keys += keys - expired
+        self._ttl.expired.keys += expired
 
-    def _judge_ttl(self, token: Decoded, ttl: int, expired: bool) -> None:
+    def _judge_ttl(self, token: Decoded, ttl: int, sample: str) -> None:
         if ttl == -1:
-            self.hygiene.note("without_ttl", token.client, sampled=not expired)
-        if ttl < 0 or token.exp is None or expired:
+            self.hygiene.note("without_ttl", token.client, sample=sample)
+        if ttl < 0 or token.exp is None or sample == EXPIRED:
             return
         left, stays = token.exp - self._limits.now, ttl / 1000
         tolerance = self._policy.ttl_tolerance
         if stays > left + tolerance:
-            self.hygiene.note("ttl_outlives_exp", token.client, sampled=True)
+            self.hygiene.note("ttl_outlives_exp", token.client, sample=sample)
         elif stays < left / 2 and stays < left - tolerance:
-            self.hygiene.note("ttl_too_short", token.client, sampled=True)
+            self.hygiene.note("ttl_too_short", token.client, sample=sample)
 
     def settle(self) -> None:
         """Take fresh tokens into the clients' ledgers; ``result`` does it too."""
@@ -248,7 +257,7 @@ class TokenStats:
         if token.version is not None and (token.exp or 0) > self._limits.now:
             self._count_version(token, token.version)
         shape = (
-            token.iss, token.aud, token.alg, token.permissions,
+            token.iss, token.aud, token.alg, token.permissions, token.scope,
             bool(token.jti), bool(token.client), token.exp is None, token.iat is None,
         )  # fmt: skip
         if shape in self._shapes:

@@ -11,11 +11,13 @@ import math
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Iterable, Mapping, Optional, Sequence
+from typing import Callable, Iterable, Mapping, Optional, Sequence
 
 DAY = 86400.0
 _CERTAINTY = 1.96  # normal quantile of a 95 % interval
 _ROUNDING = 1e-9
+_WEEKDAYS_FROM = 21  # days; with fewer there are not three of each weekday
+_DAYS_LEAST = 5  # of four, even a steady rise is chance one time in twelve
 _WHOLE_DAY = 0.5  # share of a day that must have been watched before it counts as one
 
 
@@ -157,24 +159,30 @@ def trend(samples: Sequence[Sample], zone: dt.tzinfo = dt.timezone.utc) -> Trend
     `zone`, where people's habits do not move when summer time ends.
 
     Daily means, because an hour resembles the hour before it and a test that takes hours for
-    independent finds trends everywhere. From 14 days on only equal weekdays are compared (the
-    seasonal Kendall test of Hirsch, Slack and Smith 1982), so that a weekend is not a decline.
+    independent finds trends everywhere. Only days of a kind are compared (the seasonal Kendall
+    test of Hirsch, Slack and Smith 1982), so that a weekend is not a decline: equal weekdays from
+    three weeks on, before that working days with working days. Likeness of a day to the day before
+    widens the interval (after Hamed and Rao 1998).
     """
     days = _daily_means(samples, zone)
-    if len(days) < 4:
+    if len(days) < _DAYS_LEAST:
         count = f"{len(samples)} sample{'' if len(samples) == 1 else 's'}"
-        why = f"no trend can be told from {count}: it takes 4 watched days"
+        why = f"no trend can be told from {count}: it takes {_DAYS_LEAST} watched days"
         return Trend(False, f"{why}, there are {len(days)}", days=len(days))
     seasons = _seasons(days)
     slopes = sorted(s for season in seasons for s in _slopes(season))
     level = abs(statistics.median(days.values()))
     if level == 0:
         return Trend(False, "no trend can be told: the usual value is 0", days=len(days))
-    low, high = _interval(slopes, seasons)
-    per_day = statistics.median(slopes) / level
+    per_day = statistics.median(slopes)
+    interval = _interval(slopes, seasons, _inflation(days, per_day))
+    if interval is None:
+        why = "no trend can be told: too few days, or each too much like the one before"
+        return Trend(False, why, days=len(days))
+    low, high = interval
     told = low > _ROUNDING * level or high < -_ROUNDING * level
     why = "" if told else "no trend can be told: it may be rising or falling"
-    return Trend(told, why, per_day, low / level, high / level, len(days))
+    return Trend(told, why, per_day / level, low / level, high / level, len(days))
 
 
 def _daily_means(samples: Sequence[Sample], zone: dt.tzinfo) -> dict[int, float]:
@@ -199,10 +207,24 @@ def _daily_means(samples: Sequence[Sample], zone: dt.tzinfo) -> dict[int, float]
 
 
 def _seasons(days: Mapping[int, float]) -> list[list[tuple[int, float]]]:
-    """The days as one series, or one series per weekday from two weeks on."""
-    if len(days) < 14:
-        return [list(days.items())]
-    return [[(d, v) for d, v in days.items() if d % 7 == weekday] for weekday in range(7)]
+    """The days by kind; kinds with a single day compare nothing."""
+    kind = _kind_of(days)
+    kinds: Mapping[int, list[tuple[int, float]]] = defaultdict(list)
+    for day, value in days.items():
+        kinds[kind(day)].append((day, value))
+    return [season for season in kinds.values() if len(season) > 1]
+
+
+def _kind_of(days: Mapping[int, float]) -> Callable[[int], int]:
+    return _weekday if len(days) >= _WEEKDAYS_FROM else _weekend
+
+
+def _weekday(day: int) -> int:
+    return day % 7  # ordinal 0 would be a Sunday
+
+
+def _weekend(day: int) -> int:
+    return int(_weekday(day) in (0, 6))
 
 
 def _slopes(days: Sequence[tuple[int, float]]) -> list[float]:
@@ -214,13 +236,35 @@ def _slopes(days: Sequence[tuple[int, float]]) -> list[float]:
 
 
 def _interval(
-    slopes: Sequence[float], seasons: Sequence[Sequence[tuple[int, float]]]
-) -> tuple[float, float]:
-    """The slopes at the ranks (N -+ C) / 2, where C = 1.96 standard deviations of Kendall's S."""
+    slopes: Sequence[float], seasons: Sequence[Sequence[tuple[int, float]]], inflation: float
+) -> Optional[tuple[float, float]]:
+    """The slopes at the ranks (N -+ C) / 2, where C = 1.96 standard deviations of Kendall's S, and
+    one for S being a whole number. None when the slopes are too few for such ranks."""
     variance = sum(len(s) * (len(s) - 1) * (2 * len(s) + 5) / 18 for s in seasons)
-    spare = (len(slopes) - _CERTAINTY * math.sqrt(variance)) / 2
-    first = max(0, math.floor(spare))
+    spare = (len(slopes) - _CERTAINTY * math.sqrt(variance * inflation) - 1) / 2
+    if spare < 0:
+        return None
+    first = math.floor(spare)
     return slopes[first], slopes[len(slopes) - 1 - first]
+
+
+def _inflation(days: Mapping[int, float], per_day: float) -> float:
+    """How much a day's likeness to the day before it adds to the variance of S; 1 for none."""
+    usual: Mapping[int, list[float]] = defaultdict(list)
+    kind = _kind_of(days)
+    for day, value in days.items():
+        usual[kind(day)].append(value - per_day * day)
+    rest = {
+        day: value - per_day * day - statistics.median(usual[kind(day)])
+        for day, value in days.items()
+    }
+    pairs = [(rest[day - 1], left) for day, left in rest.items() if day - 1 in rest]
+    power = math.fsum(left * left for left in rest.values())
+    if len(pairs) < 4 or not power:
+        return 1.0
+    alike = math.fsum(a * b for a, b in pairs) / len(pairs) / (power / len(rest))
+    alike = min(max(alike, 0.0), 0.8)
+    return (1 + alike) / (1 - alike)
 
 
 def by_hour(samples: Iterable[Sample], zone: dt.tzinfo = dt.timezone.utc) -> dict[int, float]:

@@ -16,6 +16,8 @@ import pytest
 import redis
 
 from monitoring import redis_client
+from monitoring.cache import count as cache_count
+from monitoring.cache import reader
 from monitoring.cache import scan as cache_scan
 from monitoring.cache.profiles import KeySorter, Rule, masked_prefix, profile_of
 from monitoring.cache.scan import Budget, Door, ScanReport
@@ -338,10 +340,27 @@ def test_expiries_of_a_large_cache_are_sampled_and_say_so(client: redis.Redis) -
         client.set(f"token:old-{number}", jwt(claims("late", f"o-{number}", left=-9)))
     _report, result = run(client)
     assert not result.ttl_exact
-    assert 5000 <= result.ttl_asked < 12_000
+    assert 20_000 <= result.ttl_asked < 27_000
     hygiene = {finding.name: finding.count for finding in result.hygiene}
     assert hygiene["expired_served"] == 7
     assert hygiene["without_ttl"] == 7  # the suspicious are asked always
+
+
+def test_a_cache_of_nothing_but_expired_tokens_is_not_asked_for_each_expiry(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_count, "EXPIRED_ASKED", 1000)
+    monkeypatch.setattr(reader, "TTL_ALL_UP_TO", 5000)
+    pipe = client.pipeline(transaction=False)
+    for number in range(20_000):
+        pipe.set(f"token:t-{number}", jwt(claims("c", f"t-{number}", left=-9)))
+    pipe.execute()
+    _report, result = run(client)
+    assert (result.expired, result.ttl_keys) == (20_000, 20_000)
+    assert result.ttl_asked < 8000
+    assert result.without_ttl == 20_000  # an estimate: all of those that were asked have none
+    (found,) = (f for f in result.hygiene if f.name == "without_ttl")
+    assert found.sentence == "Token keys that never expire: about 20,000."
 
 
 def test_progress_is_told(client: redis.Redis) -> None:

@@ -195,6 +195,39 @@ def test_trends_in_words(trend: Trend, said: str) -> None:
     assert wording.trend(trend) == said
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(0, "0 failures"), (1, "1 failure"), (0.034, "0.034 failures"), (1.25, "1.2 failures"),
+     (1234.5, "1,234 failures"), (-0.2, "-0.2 failures")],
+)  # fmt: skip
+def test_numbers(value: float, said: str) -> None:
+    assert wording.number(value, "failures") == said
+
+
+def test_marks_of_the_value_axis_are_exact_and_fit_beside_the_chart_on_a_phone() -> None:
+    for low, high in ((0.9994, 0.9995), (0.7, 1.0), (0.0, 0.03), (0.0, 0.0004)):
+        ticks = charts.scale(low, high, ceiling=1.0)
+        said = [wording.tick(tick, "ratio") for tick in ticks]
+        assert [float(text.rstrip("%")) / 100 for text in said] == pytest.approx(ticks)
+        assert max(map(len, said)) <= 8
+    assert [wording.tick(tick, "") for tick in charts.scale(0, 0.1)][:3] == ["0", "0.025", "0.05"]
+
+
+def test_of_a_figure_that_never_changed_no_hour_is_the_busiest() -> None:
+    flat = [replace(sample, value=42.0) for sample in hourly(1.0)]
+    found = analyse(
+        {"payment_api_token_generation_rate": flat},
+        {},
+        Period(START, END, BERLIN, "Europe/Berlin"),
+        success_target=0.9997,
+    )
+    assert found is not None
+    facts = dict(wording.facts(found.figures[0], found))
+    assert facts["always"] == "42 tokens/min"
+    assert facts["trend"] == "steady"
+    assert not {"highest", "lowest", "busiest hours"} & set(facts)
+
+
 def test_success_in_words_whether_met_missed_or_unknown() -> None:
     assert "misses the target of 99.97 %" in wording.success(made())
     assert "meets the target" in wording.success(made(success=0.9999))

@@ -77,3 +77,11 @@ def test_the_terminal_says_sources_and_dashes() -> None:
     assert rows["failed for"] == "expired 10"
     blind = dict(terminal_tokens.rows(document(Looked(ServiceFigures()))))
     assert set(blind.values()) == {"-"}
+
+
+def test_an_estimate_is_called_one() -> None:
+    found = document(looked(TOKENS))
+    assert dict(terminal_tokens.rows(found))["without ttl"] == "0"
+    asked = {**found, "without_ttl": 1200, "ttl_asked": 5000, "ttl_keys": 90_000}
+    assert dict(terminal_tokens.rows(asked))["without ttl"] == "about 1,200"
+    assert dict(terminal_tokens.rows({**asked, "without_ttl": None}))["without ttl"] == "-"

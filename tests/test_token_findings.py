@@ -59,7 +59,7 @@ def test_each_fault_has_a_count_a_client_and_a_cure(
     told = found_in(looked([*STEADY, token("client-odd", 1, **odd)]))
     assert warned(told) == {reason: severity}
     finding = told[reason]
-    assert finding.sentence.startswith("1 token ")
+    assert ": 1. Most: client-odd (1)." in finding.sentence
     assert "client-odd (1)" in finding.sentence
     assert finding.evidence == {"count": 1, "worst": {"client-odd": 1}}
     assert finding.action

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import math
@@ -15,6 +16,7 @@ import pytest
 from monitoring import token_stats as module
 from monitoring.codecs.facts import Decoded, undecodable
 from monitoring.settings import TokenSettings
+from monitoring.token_codecs import decode_many
 from monitoring.token_stats import TokenStats, tokens_json
 from monitoring.tokens.clients import ClientLedger, Limits, pack
 from monitoring.tokens.hygiene import RULES
@@ -144,6 +146,18 @@ def test_clients_that_go_dark_and_when() -> None:
     assert result.by_client["renews"].goes_dark_at is None
 
 
+@pytest.mark.parametrize("scope", ["view_status root", ["view_status", "root"], "view_status"])
+def test_oauth_scopes_are_permissions_too(scope: Any) -> None:
+    claims = {"sub": "c", "iss": "payment-eapi", "aud": "payment-sapi", "jti": "j", "scope": scope,
+              "iat": NOW - 60, "exp": NOW + 60}  # fmt: skip
+    parts = (base64.urlsafe_b64encode(json.dumps(p).encode()) for p in ({"alg": "HS256"}, claims))
+    value = b".".join((*(part.rstrip(b"=") for part in parts), b"c2ln"))
+    stats = TokenStats(NOW, POLICY)
+    stats.add_page(decode_many([value], stats.expect))
+    found = [finding.name for finding in stats.result().hygiene]
+    assert found == (["permissions_outside"] if "root" in scope else [])
+
+
 def test_a_token_under_several_keys_counts_once() -> None:
     tokens = crowd(3000, 8)
     stats = TokenStats(NOW, POLICY)
@@ -245,18 +259,28 @@ def test_expiries_that_were_sampled_are_estimated() -> None:
 
 
 def test_a_key_that_outlived_its_token_does_not_stand_for_others() -> None:
-    """All keys of expired tokens are asked for their expiry, and a sample of the rest."""
+    """Far more keys of expired tokens are asked for their expiry than of the rest."""
     stats = TokenStats(NOW, POLICY)
-    stats.keys_seen(10_000)
+    stats.keys_seen(10_000, expired=500)
     stats.add_ttls([token("old", left=-50)] * 500, [-1] * 400 + [1000] * 100)
     stats.add_ttls([token("c")] * 100, [-1] + [3_000_000] * 2 + [1000] * 97)
     result = stats.result()
     assert result.without_ttl == 400 + 95
     hygiene = {finding.name: finding for finding in result.hygiene}
     assert hygiene["without_ttl"].count == 495
-    assert hygiene["without_ttl"].sentence.startswith("About 495 token keys")
+    assert hygiene["without_ttl"].sentence == "Token keys that never expire: about 495."
     assert hygiene["without_ttl"].worst == (("old", 400), ("c", 95))
     assert hygiene["ttl_outlives_exp"].count == 190
+    stats.keys_seen(500, expired=500)  # which nobody asks for, for they are too many
+    assert stats.result().without_ttl == 800 + 95
+
+
+def test_an_expired_token_under_a_second_key_is_suspicious_there_too() -> None:
+    stats = TokenStats(NOW, POLICY)
+    page = [token(jti=f"j{n}", left=-50 if n % 2 else 50) for n in range(6)]
+    assert stats.add_page(page, "token:*") == [1, 3, 5]
+    again = [token(jti="new", left=-1), *page[2:]]
+    assert sorted(stats.add_page(again, "token_id:*")) == [0, 2, 4]
 
 
 def test_what_cannot_be_read_is_counted_by_reason() -> None:

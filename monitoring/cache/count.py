@@ -23,6 +23,7 @@ from monitoring.token_codecs import (
 from monitoring.token_stats import TokenStats
 
 CREDENTIALS_KEPT = 20_000
+EXPIRED_ASKED = 50_000  # keys of expired tokens; a cache may hold nothing else
 AskTtls = Callable[[Rule, List[bytes], Any], None]
 
 
@@ -72,6 +73,7 @@ class PartCounter:
         }
         self._credentials: List[CredentialFact] = []
         self._index_members = 0
+        self._expired_asked = 0
 
     def count(self, page: Page, ask_ttls: AskTtls) -> None:
         """Count a page; ``ask_ttls`` has the expiries of suspicious keys asked for."""
@@ -102,13 +104,14 @@ class PartCounter:
 
     def _tokens(self, part: Part, ask_ttls: AskTtls) -> None:
         tokens = self._decoded(part)
-        suspicious = self._stats.add_page(tokens, part.rule.pattern)
-        self._stats.keys_seen(len(tokens))
+        expired = self._stats.add_page(tokens, part.rule.pattern)
+        self._stats.keys_seen(len(tokens), len(expired))
         if part.ttls is not None:
             self._stats.add_ttls(tokens, part.ttls)
-        elif suspicious:
-            keys = [part.keys[place] for place in suspicious]
-            ask_ttls(part.rule, keys, [tokens[place] for place in suspicious])
+        elif expired and self._expired_asked < EXPIRED_ASKED:
+            self._expired_asked += len(expired)
+            keys = [part.keys[place] for place in expired]
+            ask_ttls(part.rule, keys, [tokens[place] for place in expired])
 
     def _decoded(self, part: Part) -> Sequence[Decoded]:
         if part.kind == "string":

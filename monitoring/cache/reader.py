@@ -15,7 +15,7 @@ from monitoring.cache.profiles import COMPANIONS, KeySorter, Rule
 from monitoring.model import Fault
 from monitoring.token_codecs import TOKEN_FIELDS
 
-TTL_ALL_UP_TO = 5_000  # keys; above, one page in TTL_PAGE_EVERY, and every suspicious key
+TTL_ALL_UP_TO = 20_000  # keys; above, one page in TTL_PAGE_EVERY, and those of expired tokens
 TTL_PAGE_EVERY = 64
 
 

@@ -55,7 +55,8 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
 
     Times are epoch seconds. ``reason`` is None for a token that was read; otherwise it names why
     not, and every other field except ``encoding`` is None. ``alg`` is "none" for an unsigned JWT
-    and None where there is no JWT.
+    and None where there is no JWT. ``scope`` is OAuth's claim as a JWT has it; elsewhere its words
+    are among the ``permissions``.
 
     The type is also what the claims of a JWT are decoded into directly: one object per token is
     what a million tokens in seconds can afford.
@@ -70,6 +71,7 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     jti: Optional[_Text] = None
     permissions: Optional[Tuple[_Text, ...]] = None
     version: Optional[_Text] = msgspec.field(default=None, name="credential_version")
+    scope: Union[_Text, Tuple[_Text, ...], None] = None
     alg: _Alg = msgspec.field(default=None, name="~alg")
     encoding: _Encoding = msgspec.field(default="jwt", name="~encoding")
     reason: _Reason = msgspec.field(default=None, name="~reason")
@@ -94,6 +96,7 @@ class Expectation:
             ("jti", _Text),
             ("permissions", _some_of(permissions), None),
             ("version", Optional[_Text], msgspec.field(default=None, name="credential_version")),
+            ("scope", None, None),
             ("alg", None, msgspec.field(default=None, name="~alg")),
             ("encoding", Literal["jwt"], msgspec.field(default="jwt", name="~encoding")),
             ("reason", None, msgspec.field(default=None, name="~reason")),

@@ -41,7 +41,8 @@ svg { width: 100%; height: auto; display: block; } .grid { stroke: var(--line); 
 section > p { margin: .3rem 0; } .verdict { font-size: 1.1rem; font-weight: 600; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 td.when { min-width: 5.5rem; } td.word { white-space: nowrap; }
-@media (max-width: 40rem) { .axis { font-size: 19px; } .axis.even { display: none; } }
+@media (max-width: 40rem) { .axis { font-size: 19px; } .axis.even { display: none; }
+  .share { display: none; } }
 @media print { body { background: #fff; } section { border-color: #bbb; } main { padding: 0; } }
 """
 
@@ -85,7 +86,7 @@ def _figure(figure: Figure, analysis: Analysis) -> str:
         figure.steps,
         axis.marks(analysis.start, analysis.end, wording.zone_of(analysis.zone)),
         ceiling=1.0 if figure.unit == "ratio" else None,
-        value_label=lambda value: wording.number(value, "ratio" if figure.unit == "ratio" else ""),
+        value_label=lambda value: wording.tick(value, figure.unit),
         tooltip=tooltip,
     )
     facts = "".join(
@@ -105,8 +106,8 @@ def _clients(analysis: Analysis) -> str:
         for use in analysis.clients
     )
     table = (
-        '<table><tr><th>client</th><th class="n">tokens</th><th class="n">share</th><th></th></tr>'
-        f"{rows}</table>"
+        '<table><tr><th>client</th><th class="n">tokens</th><th class="n">share</th>'
+        f'<th class="share"></th></tr>{rows}</table>'
     )
     moved = "".join(f"<p>{escape(line)}</p>" for line in wording.movements(analysis))
     return (

@@ -11,6 +11,7 @@ from monitoring.durations import say
 from monitoring.redact import safe_id
 from monitoring.trends import Trend
 
+_ROUNDING = 1e-6
 _STEADY = 0.0005  # change per day that nobody would call one
 
 
@@ -20,8 +21,18 @@ def number(value: Optional[float], unit: str = "") -> str:
         return "–"
     if unit == "ratio":
         return f"{value:.2%}".replace("%", " %")
+    if value == 1 and unit.endswith("s"):
+        unit = unit[:-1]
     digits = 0 if abs(value) >= 100 or value == int(value) else 1
-    return f"{value:,.{digits}f} {unit}".rstrip()
+    said = f"{value:.2g}" if 0 < abs(value) < 1 else f"{value:,.{digits}f}"
+    return f"{said} {unit}".rstrip()
+
+
+def tick(value: float, unit: str) -> str:
+    """A number at an axis, as short as it is exact: `95%`, `99.95%`, `2,000`."""
+    if unit == "ratio":
+        return f"{round(value * 100, 4):g}%"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{round(value, 6):g}"
 
 
 def moment(at: float, zone: str) -> str:
@@ -52,11 +63,9 @@ def trend(found: Trend) -> str:
 
 
 def busiest(figure: Figure, zone: str) -> str:
-    """`09:00 (120), 10:00 (118) UTC`."""
-    hours = ", ".join(
-        f"{hour:02d}:00 ({number(mean, figure.unit)})" for hour, mean in figure.busiest
-    )
-    return f"{hours} {zone}" if hours else "not known: too few hours of the day were watched"
+    """`09:00 120, 10:00 118 tokens/min (UTC)`."""
+    hours = ", ".join(f"{hour:02d}:00 {number(mean)}" for hour, mean in figure.busiest)
+    return f"{hours} {figure.unit} ({zone})" if hours else "not known: too few hours were watched"
 
 
 def title(analysis: Analysis) -> str:
@@ -120,20 +129,31 @@ def names(clients: tuple[str, ...], most: int = 10) -> str:
 def facts(figure: Figure, analysis: Analysis) -> list[tuple[str, str]]:
     """What is said of one figure, as (label, text)."""
     spread, unit, zone = figure.spread, figure.unit, analysis.zone
-    rows = [
-        ("median", number(spread.median, unit)),
-        ("95th percentile", number(spread.p95, unit)),
-        ("highest", f"{number(spread.high, unit)} at {moment(spread.high_at, zone)}"),
-        ("lowest", f"{number(spread.low, unit)} at {moment(spread.low_at, zone)}"),
-        ("trend", trend(figure.trend)),
-    ]
-    if unit != "ratio":
+    rows = [("always", number(spread.median, unit))] if flat(figure) else _levels(figure, zone)
+    rows.append(("trend", trend(figure.trend)))
+    if unit != "ratio" and not flat(figure):
         rows.append(("busiest hours", busiest(figure, zone)))
     if figure.total is not None:
         rows.insert(0, ("in the time watched", number(figure.total, unit.partition("/")[0])))
     if figure.gaps:
         rows.append(("not watched", gaps(figure, zone)))
     return rows
+
+
+def flat(figure: Figure) -> bool:
+    """Whether the figure never changed, but for rounding."""
+    spread = figure.spread
+    return spread.high - spread.low <= _ROUNDING * abs(spread.high)
+
+
+def _levels(figure: Figure, zone: str) -> list[tuple[str, str]]:
+    spread, unit = figure.spread, figure.unit
+    return [
+        ("median", number(spread.median, unit)),
+        ("95th percentile", number(spread.p95, unit)),
+        ("highest", f"{number(spread.high, unit)} at {moment(spread.high_at, zone)}"),
+        ("lowest", f"{number(spread.low, unit)} at {moment(spread.low_at, zone)}"),
+    ]
 
 
 def gaps(figure: Figure, zone: str, most: int = 3) -> str:

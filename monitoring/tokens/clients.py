@@ -15,7 +15,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 LIFE_BITS = 24
 LIFE = (1 << LIFE_BITS) - 1  # 194 days
 WINDOWS = (("5m", 300), ("15m", 900), ("1h", 3600))
-NEWEST = 256
+NEWEST = 40  # a few more than the steps that ``renewals`` keeps
 
 
 @dataclass(frozen=True)

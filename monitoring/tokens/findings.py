@@ -6,7 +6,6 @@ finding has the threshold's name and its verdict's severity, so that both make o
 
 from __future__ import annotations
 
-import re
 from typing import Iterator, Mapping, Optional, Sequence, Tuple
 
 from monitoring.cache.profiles import Rule
@@ -27,7 +26,6 @@ _JUDGED = {"without_ttl": "tokens_without_ttl"}
 #: Whoever finds these may forge tokens.
 _CRITICAL = ("alg_none",)
 _SHOWN = 5
-_IRREGULAR = {"are": "is", "have": "has", "were": "was", "carry": "carries", "never": "never"}
 
 
 def findings(
@@ -128,18 +126,7 @@ def _explained_by_clocks(result: Optional[TokenResult], policy: TokenSettings) -
 
 def _with_worst(found: HygieneFinding) -> str:
     whose = ", ".join(f"{safe_id(client)} ({count:,})" for client, count in found.worst[:3])
-    sentence = _singular(found.sentence) if found.count == 1 else found.sentence
-    return f"{sentence} Most: {whose}." if whose else sentence
-
-
-def _singular(sentence: str) -> str:
-    """`1 tokens are …` as people say it."""
-    sentence = re.sub(r"^1 (token|key name|token key)s\b", r"1 \1", sentence)
-    verb = re.match(r"1 (?:token|key name|token key) (\w+)", sentence)
-    if verb is None:
-        return sentence
-    said = _IRREGULAR.get(verb.group(1), verb.group(1) + "s")
-    return sentence[: verb.start(1)] + said + sentence[verb.end(1) :]
+    return f"{found.sentence} Most: {whose}." if whose else found.sentence
 
 
 def _undecodable(result: Optional[TokenResult], verdicts: Sequence[Verdict]) -> Iterator[Finding]:

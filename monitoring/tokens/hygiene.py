@@ -9,10 +9,12 @@ from typing import Counter as CounterOf
 from typing import Dict, Iterator, Mapping, Optional, Tuple
 
 from monitoring.codecs.facts import Decoded
+from monitoring.codecs.records import texts
 from monitoring.settings import TokenSettings
 
 CLIENTS_COUNTED = 1000
 WORST = 5
+ALL = ""  # everything was looked at
 
 
 @dataclass(frozen=True)
@@ -26,83 +28,83 @@ class HygieneRule:
 
 RULES: Mapping[str, HygieneRule] = {
     "without_ttl": HygieneRule(
-        "{count} token keys never expire in the cache.",
+        "Token keys that never expire: {count}.",
         "Write value and expiry in one command (SET with EX); a crash between SET and EXPIRE "
         "leaves a key for ever. Delete these keys by hand.",
     ),
     "ttl_outlives_exp": HygieneRule(
-        "{count} token keys stay in the cache after their token has expired.",
+        "Token keys that stay after their token has expired: {count}.",
         "Set the key's expiry from the token's exp.",
     ),
     "ttl_too_short": HygieneRule(
-        "{count} token keys leave the cache in less than half of their token's remaining life.",
+        "Token keys that leave in less than half of their token's remaining life: {count}.",
         "Set the key's expiry from the token's exp; the client must log in again too early.",
     ),
     "expired_served": HygieneRule(
-        "{count} tokens are past exp and still served from the cache.",
+        "Tokens past exp and still served from the cache: {count}.",
         "Set the key's expiry from the token's exp, and check exp where the cache is read.",
         severe=True,
     ),
     "lifetime_above_policy": HygieneRule(
-        "{count} tokens live longer than the policy allows.",
+        "Tokens that live longer than the policy allows: {count}.",
         "Lower the token lifetime of the issuing service, or raise the policy's maximum.",
     ),
     "alg_none": HygieneRule(
-        "{count} tokens carry no signature (alg none): anybody can forge them.",
+        "Tokens without a signature (alg none), which anybody can forge: {count}.",
         "Stop the issuer, reject alg none where tokens are validated, and flush these tokens.",
         severe=True,
     ),
     "unexpected_alg": HygieneRule(
-        "{count} tokens are signed with an algorithm outside the policy.",
+        "Tokens signed with an algorithm outside the policy: {count}.",
         "Pin the algorithm where tokens are validated; find who issues these.",
         severe=True,
     ),
     "missing_exp": HygieneRule(
-        "{count} tokens have no exp and so never become invalid.",
+        "Tokens without exp, which never become invalid: {count}.",
         "Have the issuer set exp; reject tokens without it.",
         severe=True,
     ),
     "missing_iat": HygieneRule(
-        "{count} tokens have no iat, so that their age is unknown.",
+        "Tokens without iat, of unknown age: {count}.",
         "Have the issuer set iat.",
     ),
     "missing_aud": HygieneRule(
-        "{count} tokens name no audience and so are good for any service.",
+        "Tokens without an audience, which are good for any service: {count}.",
         "Have the issuer set aud; check it where tokens are validated.",
     ),
     "missing_jti": HygieneRule(
-        "{count} tokens have no jti, so that they can be neither counted once nor revoked.",
+        "Tokens without jti, which can be neither counted once nor revoked: {count}.",
         "Have the issuer set jti.",
     ),
     "missing_client": HygieneRule(
-        "{count} tokens name no client.",
+        "Tokens that name no client: {count}.",
         "Have the issuer set sub.",
     ),
     "unexpected_issuer": HygieneRule(
-        "{count} tokens come from an issuer that we do not know.",
+        "Tokens of an issuer that we do not know: {count}.",
         "Find who writes into this cache; check iss where tokens are validated.",
         severe=True,
     ),
     "unexpected_audience": HygieneRule(
-        "{count} tokens are meant for another service.",
+        "Tokens meant for another service: {count}.",
         "Check aud where tokens are validated; keep services' caches apart.",
     ),
     "iat_in_future": HygieneRule(
-        "{count} tokens were issued in the future: a clock is wrong.",
+        "Tokens issued in the future, by a wrong clock: {count}.",
         "Check time synchronisation of the issuing service and of this machine.",
     ),
     "jti_conflict": HygieneRule(
-        "{count} times one jti stands for two different tokens.",
+        "Tokens whose jti another, different token has too: {count}.",
         "Have the issuer draw jti at random, a UUID for each token.",
         severe=True,
     ),
     "jwt_in_key": HygieneRule(
-        "{count} key names hold a whole token: whoever may list keys holds live credentials.",
+        "Key names that hold a whole token, for anybody who may list keys: {count}.",
         "Key the entry by jti or by a hash of the token; forbid SCAN and KEYS to other users.",
         severe=True,
     ),
     "permissions_outside": HygieneRule(
-        "{count} tokens grant permissions outside the allowed set.",
+        "Tokens that grant permissions outside the allowed set: {count}.",
         "Check what the issuer grants these clients.",
         severe=True,
     ),
@@ -128,19 +130,17 @@ class HygieneBook:
     def __init__(self, policy: TokenSettings) -> None:
         self._policy = policy
         self._allowed = frozenset(policy.permissions)
-        # By finding, and whether the key was one of a sample.
-        self._counts: CounterOf[Tuple[str, bool]] = Counter()
-        self._clients: Dict[Tuple[str, bool], CounterOf[str]] = {}
+        # By finding, and by the sample that it was found in.
+        self._counts: CounterOf[Tuple[str, str]] = Counter()
+        self._clients: Dict[Tuple[str, str], CounterOf[str]] = {}
 
-    def note(
-        self, name: str, client: Optional[str], count: int = 1, *, sampled: bool = False
-    ) -> None:
-        """Count a finding; ``client`` None when it belongs to none. ``sampled``: what was looked
-        at stands for more of its kind."""
+    def note(self, name: str, client: Optional[str], count: int = 1, *, sample: str = ALL) -> None:
+        """Count a finding; ``client`` None when it belongs to none. ``sample`` names the sample
+        that it was found in, whose members stand for more of their kind."""
         if not count:
             return
-        self._counts[name, sampled] += count
-        clients = self._clients.setdefault((name, sampled), Counter())
+        self._counts[name, sample] += count
+        clients = self._clients.setdefault((name, sample), Counter())
         if client is not None and (client in clients or len(clients) < CLIENTS_COUNTED):
             clients[client] += count
 
@@ -155,26 +155,31 @@ class HygieneBook:
     def findings(
         self,
         further: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
-        share: float = 1.0,
+        shares: Mapping[str, float] = MappingProxyType({}),
     ) -> Tuple[HygieneFinding, ...]:
-        """What was found, in the order of the rules; ``further`` adds counts by rule and client,
-        and what was sampled counts ``share`` times."""
+        """What was found, in the order of the rules; ``further`` adds counts by rule and client.
+        One of a sample counts as many times as ``shares`` says."""
         found = []
         for name, rule in RULES.items():
-            added, sampled = further.get(name, {}), self._counts[name, True]
-            count = self._counts[name, False] + round(sampled * share) + sum(added.values())
+            added = further.get(name, {})
+            counts = {sample: n for (what, sample), n in self._counts.items() if what == name}
+            count = sum(round(n * shares.get(sample, 1.0)) for sample, n in counts.items())
+            count += sum(added.values())
             if count:
-                said = f"About {count:,}" if sampled and share > 1 else f"{count:,}"
-                worst = tuple(self._by_client(name, added, share).most_common(WORST))
-                sentence = rule.sentence.format(count=said)
+                guessed = any(shares.get(sample, 1.0) > 1 for sample in counts)
+                sentence = rule.sentence.format(count=f"{'about ' * guessed}{count:,}")
+                worst = tuple(self._by_client(name, added, shares).most_common(WORST))
                 found.append(HygieneFinding(name, count, worst, sentence, rule.cure, rule.severe))
         return tuple(found)
 
-    def _by_client(self, name: str, added: Mapping[str, int], share: float) -> CounterOf[str]:
+    def _by_client(
+        self, name: str, added: Mapping[str, int], shares: Mapping[str, float]
+    ) -> CounterOf[str]:
         clients = Counter(added)
-        clients.update(self._clients.get((name, False), {}))
-        for client, many in self._clients.get((name, True), Counter()).items():
-            clients[client] += round(many * share)
+        for (what, sample), counts in self._clients.items():
+            if what == name:
+                share = shares.get(sample, 1.0)
+                clients.update({client: round(n * share) for client, n in counts.items()})
         return clients
 
     def _faults(self, token: Decoded) -> Iterator[str]:
@@ -193,7 +198,8 @@ class HygieneBook:
             yield "unexpected_issuer"
         if token.aud is not None and policy.audience and not self._meant_for_us(token):
             yield "unexpected_audience"
-        if token.permissions and self._allowed and not self._allowed.issuperset(token.permissions):
+        granted = token.permissions or texts(token.scope)
+        if granted and self._allowed and not self._allowed.issuperset(granted):
             yield "permissions_outside"
 
     def _faults_of_jwt(self, token: Decoded) -> Iterator[str]:

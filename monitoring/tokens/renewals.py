@@ -77,16 +77,22 @@ def _followed(
     before: Optional[Course], tokens: Sequence[Tuple[int, int]], missed: int
 ) -> Optional[Course]:
     """``before`` with the tokens minted since; None when there is neither."""
-    steps = list(before.steps) if before else []
-    last = before
-    for issued, expiry in sorted(tokens):
-        if last is None:
-            last = Course(issued, expiry)
-        elif issued > last.issued:
-            if last is not before or expiry - issued > missed:
-                steps.append(Step(issued, last.expiry - issued, last.expiry - last.issued))
-            last = Course(issued, max(expiry, last.expiry))
-    return last and Course(last.issued, last.expiry, tuple(steps))
+    if before is not None:
+        fresh = sorted(token for token in tokens if token[0] > before.issued)
+        course, steps = before, list(before.steps)
+    elif tokens:
+        fresh = sorted(tokens)
+        course, steps = Course(*fresh.pop(0)), []
+    else:
+        return None
+    issued, expiry, seen = course.issued, course.expiry, before is None
+    for at, dies in fresh:
+        # Between the last look and this one others may have come and gone.
+        if at > issued and (seen or dies - at > missed):
+            steps.append(Step(at, expiry - at, expiry - issued))
+        seen = True
+        issued, expiry = at, max(dies, expiry)
+    return Course(issued, expiry, tuple(steps))
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ def tokens_json(result: TokenResult) -> Dict[str, Any]:
         "undecodable_by_reason": dict(result.undecodable),
         "without_ttl": result.without_ttl,
         "ttl_asked": result.ttl_asked,
+        "ttl_keys": result.ttl_keys,
         "duplicates_merged": result.duplicates_merged,
         "duplicates_error": result.duplicates_error,
         "generation_rate_per_minute": _rounded(result.generation_rate_per_minute),

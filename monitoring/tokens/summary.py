@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Dict, Iterable, Mapping, Optional, Tuple
 
 from monitoring.settings import TokenSettings
@@ -14,42 +14,53 @@ from monitoring.tokens.results import OTHER, ClientTokens, Cliff, TokenResult
 from monitoring.tokens.sketches import Histogram
 
 NO_CLIENT = "(none)"
+LIVE, EXPIRED = "live", "expired"  # samples of keys
 CLIFF_WORST = 5
 DARK_SOON = 300  # a lone token that nears its end, and no other minted since
 
 
 @dataclass
-class TtlCount:
-    """Token keys seen, how many were asked for their expiry, and how many of those have none.
-
-    Of a large cache all keys of expired tokens are asked, and a sample of the others: apart, for
-    a key that never expires mostly ends among the expired.
-    """
+class TtlSample:
+    """Token keys of a kind: seen, asked for their expiry, and how many of those have none."""
 
     keys: int = 0
     asked: int = 0
     without: int = 0
-    asked_expired: int = 0
-    without_expired: int = 0
-
-    def take(self, endless: bool, *, expired: bool) -> None:
-        """A key that was asked: whether it never expires, and whether its token has."""
-        self.asked += 1
-        self.without += endless
-        self.asked_expired += expired
-        self.without_expired += expired and endless
 
     @property
     def share(self) -> float:
-        """Of the keys whose token is not expired: how many one that was asked stands for."""
-        asked = self.asked - self.asked_expired
-        return max(1.0, (self.keys - self.asked_expired) / asked) if asked else 1.0
+        """How many keys one that was asked stands for."""
+        return max(1.0, self.keys / self.asked) if self.asked else 1.0
+
+
+@dataclass
+class TtlCount:
+    """Of a large cache the expiry of a sample of the keys is asked, and of far more of those whose
+    token is expired: apart, for there the keys are that never expire."""
+
+    live: TtlSample = field(default_factory=TtlSample)
+    expired: TtlSample = field(default_factory=TtlSample)
+
+    @property
+    def keys(self) -> int:
+        return self.live.keys + self.expired.keys
+
+    @property
+    def asked(self) -> int:
+        return self.live.asked + self.expired.asked
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        return {LIVE: self.live.share, EXPIRED: self.expired.share}
+
+    def of(self, sample: str) -> TtlSample:
+        return self.expired if sample == EXPIRED else self.live
 
     def estimate(self) -> Optional[int]:
         """Keys without expiry: exact when all were asked; None unasked."""
         if not self.asked:
             return 0 if not self.keys else None
-        return self.without_expired + round((self.without - self.without_expired) * self.share)
+        return sum(round(kind.without * kind.share) for kind in (self.live, self.expired))
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,7 @@ def summarise(found: Collected) -> TokenResult:
         cliff=_cliff(found),
         every_call=tuple(sorted(name for name, seen in each.items() if seen.every_call)),
         going_dark=_going_dark(shares),
-        hygiene=found.hygiene.findings(_by_client(found.ledgers), found.ttl.share),
+        hygiene=found.hygiene.findings(_by_client(found.ledgers), found.ttl.shares),
         encodings={name: many for name, many in found.encodings.items() if many > 0},
         excluded=found.excluded,
     )
