@@ -105,7 +105,7 @@ def watch_of(kit: utils.Kit) -> CredentialWatch:
         rotations=kit.http(rotation_service(settings)),
         conjur=kit.conjur(),
         # a new one each time: who is primary is looked up again, and the question closes it
-        cache=lambda: redis_client.connect(settings.redis),
+        cache=lambda: redis_client.Cache(settings.redis),
     )
     return CredentialWatch(asked, kit.state)
 

@@ -130,7 +130,7 @@ class HealthCheck:
             eapi=self._eapi,
             sapi=self._sapi,
             # a new one each time: who is primary is looked up again, and the probe closes it
-            cache=lambda: redis_client.connect(settings.redis),
+            cache=lambda: redis_client.Cache(settings.redis),
             conjur=lambda: self._conjur,
             prove=prove,
             keepsake=self._keepsake,

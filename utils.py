@@ -102,7 +102,7 @@ class Kit:
         """The Redis cache, connected lazily. Raises RedisFault where it is used."""
         from monitoring import redis_client
 
-        cache = redis_client.connect(self.settings.redis)
+        cache = redis_client.Cache(self.settings.redis)
         self._closing.callback(cache.close)
         return cache
 

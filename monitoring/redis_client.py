@@ -131,8 +131,9 @@ def _options(door: Door, settings: RedisSettings, login: bool) -> Dict[str, Any]
 
 
 class Cache:
-    """One cache as settings describe it, asked lazily; every method raises RedisFault. For one
-    thread at a time, except its clients (`Node.client`, `scan_clients`)."""
+    """One cache as settings describe it, asked lazily; every method raises RedisFault, and so does
+    a CA file that cannot be read (config). For one thread at a time, except its clients
+    (`Node.client`, `scan_clients`)."""
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
@@ -293,9 +294,3 @@ class Cache:
             found = [sentinels.named(h, p, connect) for h, p in self._settings.sentinels]
             self._watchers = sentinels.Sentinels(found, self._settings.master, self._asking)
         return self._watchers
-
-
-def connect(settings: RedisSettings) -> Cache:
-    """The cache of `settings`; nothing is sent yet. Raises RedisFault (config) for a CA file that
-    cannot be read."""
-    return Cache(settings)

@@ -62,7 +62,7 @@ def asked_of(stack: Stack, settings: Settings) -> Asked:
         sapi=http(settings.sapi),
         rotations=http(rotation_service(settings)),
         conjur=ConjurClient(http(settings.conjur), settings.conjur, stack.now),
-        cache=lambda: redis_client.connect(settings.redis),
+        cache=lambda: redis_client.Cache(settings.redis),
     )
 
 

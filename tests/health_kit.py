@@ -43,7 +43,7 @@ def live_of(settings: Settings, **more: Any) -> Live:
         "clock": time.time,
         "eapi": client(settings.eapi),
         "sapi": client(settings.sapi),
-        "cache": lambda: redis_client.connect(settings.redis),
+        "cache": lambda: redis_client.Cache(settings.redis),
         "conjur": lambda: conjur,
         "keepsake": Keepsake(),
     }

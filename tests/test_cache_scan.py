@@ -607,7 +607,7 @@ def test_only_these_commands_are_ever_sent(client: redis.Redis) -> None:
 
 def test_our_own_client_behind_sentinels_and_on_a_cluster(tmp_path: Path) -> None:
     def total(settings: RedisSettings) -> int:
-        with contextlib.closing(redis_client.connect(settings)) as cache:
+        with contextlib.closing(redis_client.Cache(settings)) as cache:
             stats = TokenStats(NOW, TokenSettings())
             door = Door(redis_client.translate, redis_client.ERRORS)
             nodes = [(str(n), each) for n, each in enumerate(cache.scan_clients())]

@@ -32,7 +32,7 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjMSJ9.c2lnbmF0dXJl"
 @contextlib.contextmanager
 def cache_at(port: int, **options: Any) -> Iterator[Cache]:
     defaults: dict[str, Any] = {"host": "127.0.0.1", "port": port, "timeout": 5.0}
-    opened = redis_client.connect(RedisSettings(**{**defaults, **options}))
+    opened = redis_client.Cache(RedisSettings(**{**defaults, **options}))
     try:
         yield opened
     finally:
@@ -427,7 +427,7 @@ def test_tls_against_a_plain_server(redis_server: RedisServer) -> None:
 
 def test_a_ca_file_that_is_missing(tmp_path: Path) -> None:
     settings = RedisSettings(ssl=True, tls=TlsSettings(ca_file=str(tmp_path / "no.pem")))
-    assert fault_of(lambda: redis_client.connect(settings)).kind == "config"
+    assert fault_of(lambda: redis_client.Cache(settings)).kind == "config"
 
 
 # --- cluster --------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ def test_a_user_with_too_few_rights_is_named_as_such(
     fill(cache, 100)
     cache.execute_command("ACL", "SETUSER", "poor", "reset", "on", ">pw-1", "~*", *rights)
     made = settings(tmp_path, {}, **at(redis_server.port, username="poor", password=Secret("pw-1")))
-    census = take_census(lambda: redis_client.connect(made.redis), made, time.time())
+    census = take_census(lambda: redis_client.Cache(made.redis), made, time.time())
     source = census.source
     cache.execute_command("ACL", "DELUSER", "poor")
     assert (source.ok, source.seen, source.error) == (False, seen, "noperm")
@@ -155,7 +155,7 @@ def test_a_silent_server_costs_its_usual_timeout_not_the_scans(tmp_path: Path) -
         made = settings(tmp_path, {}, **at(server.port, timeout=0.3, scan_timeout=60.0))
         server.pause()
         try:
-            census = take_census(lambda: redis_client.connect(made.redis), made, time.time())
+            census = take_census(lambda: redis_client.Cache(made.redis), made, time.time())
         finally:
             server.resume()
     assert census.report is None
@@ -171,12 +171,12 @@ def test_a_cluster_of_three_is_counted_whole_and_a_dead_node_is_named(tmp_path: 
             for number in range(300):
                 client.set(f"token:{number}", jwt(f"client-{number % 3}", f"j{number}"), ex=1800)
         made = settings(tmp_path, {}, **at(cluster.ports[0], cluster=True, timeout=2.0))
-        whole = take_census(lambda: redis_client.connect(made.redis), made, time.time())
+        whole = take_census(lambda: redis_client.Cache(made.redis), made, time.time())
         assert whole.source.ok, whole.source.why
         assert whole.result is not None
         assert whole.result.total == 300
         cluster.nodes[2].halt()
-        part = take_census(lambda: redis_client.connect(made.redis), made, time.time())
+        part = take_census(lambda: redis_client.Cache(made.redis), made, time.time())
     assert not part.source.ok
     assert str(cluster.ports[2]) in part.source.why
     assert part.result is not None
@@ -194,7 +194,7 @@ def test_behind_a_sentinel_the_primary_is_counted(tmp_path: Path) -> None:
             master="mymaster",
             timeout=2.0,
         )
-        census = take_census(lambda: redis_client.connect(made.redis), made, time.time())
+        census = take_census(lambda: redis_client.Cache(made.redis), made, time.time())
     assert census.source.ok, census.source.why
     assert census.result is not None
     assert census.result.total == 200

@@ -77,7 +77,7 @@ class TokenUsage:
 
     def _connect(self) -> Any:
         # A new one each time: who is primary is looked up again.
-        return redis_client.connect(self._settings.redis)
+        return redis_client.Cache(self._settings.redis)
 
     def _looked(self, now: float, census: Census, looks: Sequence[ServiceLook]) -> Looked:
         report = census.report
