@@ -191,6 +191,8 @@ def load_the_rest(them: Population) -> None:
         value = (DATA / f"validation-{name}.bin").read_bytes()
         whole = jwt(claims("client-1", f"v-{number}")).decode()
         them.put(f"validation:{whole}:view_status", value, 100)
+    ours = jwt(claims("canary", "c-1")).decode()  # a proof of the canary's is no finding
+    them.put(f"validation:{ours}:none", (DATA / "validation-invalid.bin").read_bytes(), 100)
     them.put("validation:abc:none", b'{"valid":false,"forbidden":true}', 100)
     them.put("validation:abd:none", b"?", 100)
     for name in ("active", "dual-active", "inactive"):

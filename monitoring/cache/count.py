@@ -60,10 +60,12 @@ class Counted:
 
 
 class PartCounter:
-    """Takes pages in; ``counted`` says the sums."""
+    """Takes pages in; ``counted`` says the sums. ``names_left_out``: keys that name a token of an
+    excluded client."""
 
     def __init__(self, stats: TokenStats) -> None:
         self._stats = stats
+        self.names_left_out = 0
         self._types: CounterOf[str] = Counter()
         self._verdicts: CounterOf[str] = Counter()
         self._renewed = 0
@@ -128,6 +130,7 @@ class PartCounter:
         values = part.values
         if self._stats.excluded:
             values = [v for k, v in zip(part.keys, values) if not self._is_excluded(k)]
+            self.names_left_out += len(part.values) - len(values)
         for value, many in Counter(values).items():  # few differ: most hold flags alone
             fact = decode_validation(value)
             if isinstance(fact, ValidationFact):

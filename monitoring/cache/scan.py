@@ -91,7 +91,8 @@ def census(
     counts. ``clock`` is in seconds and never goes back.
     """
     sorter = KeySorter(rules)
-    scan = _Scan(sorter, PartCounter(stats), door, clock)
+    counter = PartCounter(stats)
+    scan = _Scan(sorter, counter, door, clock)
     for name, client in nodes:
         scan.open(name, client, count)
     while scan.running:
@@ -99,7 +100,7 @@ def census(
         stats.prepare(scan.expected or 0)
         if progress is not None:
             progress(scan.seen, scan.expected)
-    stats.hygiene.note("jwt_in_key", None, sorter.jwt_in_key)
+    stats.hygiene.note("jwt_in_key", None, sorter.jwt_in_key - counter.names_left_out)
     return scan.report()
 
 
