@@ -142,9 +142,12 @@ ROWS = [
     ),
     (
         "the older layout's failure counts where the rotation service knows nothing",
-        CredentialFacts("c1", legacy=LegacyFacts("failed", failure_reason="timeout")),
+        CredentialFacts(
+            "c1",
+            legacy=LegacyFacts("failed", failure_reason="timeout", failure_time=NOW - 7200.0),
+        ),
         "failed",
-        "timeout",
+        "failed 2 h ago: timeout",
     ),
     (
         "expiries that all move together are Conjur's rotator failing",

@@ -94,7 +94,6 @@ class LegacyFacts:
 
     status: str = ""
     last_rotation: Optional[float] = None
-    next_rotation: Optional[float] = None
     failure_reason: str = ""
     failure_time: Optional[float] = None
     last_access: Optional[float] = None

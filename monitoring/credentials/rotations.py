@@ -109,11 +109,19 @@ def _failed(case: _Case) -> _Said:
         return "failed", f"the rotation failed: {reason}", _again(case)
     if rotation is None and legacy is not None and legacy.status == "failed":
         reason = legacy.failure_reason or "no reason is recorded"
-        return "failed", f"the rotation failed: {reason}", _again(case)
+        return (
+            "failed",
+            f"the rotation failed{_ago(case, legacy.failure_time)}: {reason}",
+            _again(case),
+        )
     if failing_rotator(case.facts):
         why = "its expiry moves and no new version comes: Conjur's rotator fails on each try"
         return "failed", why, "read the rotator's log on the vault's leader"
     return None
+
+
+def _ago(case: _Case, at: Optional[float]) -> str:
+    return f" {say(case.now - at)} ago" if at is not None and at <= case.now else ""
 
 
 def _ended_badly(rotation: RotationFacts) -> bool:

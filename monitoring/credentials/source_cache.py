@@ -24,7 +24,7 @@ from monitoring.tokens.results import TokenResult
 SHARE_OF_CYCLE = 0.7
 LEGACY_KEYS = 200_000
 _ACCESS, _ROTATION = b"credential:access:", b"credential:rotation:"
-_FIELDS = ("status", "last_rotation", "next_rotation", "failure_reason", "failure_time")
+_FIELDS = ("status", "last_rotation", "failure_reason", "failure_time")
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,6 @@ def _legacy(fields: Mapping[str, Any], access: Optional[float]) -> LegacyFacts:
     return LegacyFacts(
         status=_word(fields.get("status")).lower(),
         last_rotation=_moment(fields.get("last_rotation")),
-        next_rotation=_moment(fields.get("next_rotation")),
         failure_reason=_word(fields.get("failure_reason")),
         failure_time=_moment(fields.get("failure_time")),
         last_access=access,

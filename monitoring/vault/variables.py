@@ -21,7 +21,6 @@ class Variable:
     id: str
     client: str
     version: Optional[int]
-    version_count: int = 0
     expires_at: Optional[float] = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     created_at: Optional[float] = None
@@ -40,7 +39,6 @@ def read_variable(entry: Any, template: str) -> Variable:
         id=name,
         client=client_of(name, template),
         version=versions[-1][0] if versions else None,
-        version_count=len(versions),
         expires_at=versions[-1][1] if versions else None,
         annotations={
             word(a.get("name")): word(a.get("value")) for a in items(entry.get("annotations"))
