@@ -568,3 +568,8 @@ def test_a_live_replica_stands_in_for_its_primary() -> None:
     mine, dead = member(3, "replica", of="h:1"), member(4, "replica", up=False, of="h:2")
     assert redis_topology.scanned([one, two, mine, dead], [mine, dead]) == [mine, two]
     assert redis_topology.scanned([one, two, mine, dead], []) == [one, two]
+
+
+def test_a_server_may_claim_any_number_of_microseconds():
+    reply = [[1, 2, 10**400, [b"GET", b"k"]], [1, 2, -(10**400), [b"SET"]], [1, 2, 3000, [b"GET"]]]
+    assert [name for name, _ in redis_topology.slow_commands(reply, 2)] == ["GET", "GET"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
 
 
+_LONGEST = 1 << 62
+
+
 class Member(NamedTuple):
     """A server of a topology. `role` primary or replica; `up` as the others see it; `of` names
     the primary a replica follows ("host:port"; "" for a primary or when unknown)."""
@@ -115,7 +118,8 @@ def slow_commands(reply: Any, count: int) -> List[tuple[str, float]]:
     for entry in reply if isinstance(reply, list) else ():
         if isinstance(entry, list) and len(entry) > 3 and isinstance(entry[2], int):
             words = entry[3] if isinstance(entry[3], list) else []
-            found.append((_command(words), entry[2] / 1000.0))
+            took = max(0, min(entry[2], _LONGEST))  # protocol 3 has integers of any size
+            found.append((_command(words), took / 1000.0))
     return sorted(found, key=lambda row: -row[1])[:count]
 
 
