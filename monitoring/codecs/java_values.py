@@ -11,7 +11,7 @@ from monitoring.codecs.jwt_text import decode_jwt, jwt_within
 from monitoring.codecs.records import from_record
 
 PARSE_LIMIT = 16 * 1024
-_STRING, _LONG_STRING = 0x74, 0x7C
+SHORT_STRING, _LONG_STRING = 0x74, 0x7C
 
 
 def decode_java(value: bytes) -> Decoded:
@@ -55,7 +55,7 @@ def java_record(value: bytes) -> Optional[Dict[str, Any]]:
 
 
 def _length_before(value: bytes, start: int) -> int:
-    if value[start - 3] == _STRING:
+    if value[start - 3] == SHORT_STRING:
         return value[start - 2] << 8 | value[start - 1]
     if start >= 9 and value[start - 9] == _LONG_STRING:
         return int.from_bytes(value[start - 8 : start], "big")
