@@ -570,6 +570,6 @@ def test_a_live_replica_stands_in_for_its_primary() -> None:
     assert redis_topology.scanned([one, two, mine, dead], []) == [one, two]
 
 
-def test_a_server_may_claim_any_number_of_microseconds():
+def test_a_server_may_claim_any_number_of_microseconds() -> None:
     reply = [[1, 2, 10**400, [b"GET", b"k"]], [1, 2, -(10**400), [b"SET"]], [1, 2, 3000, [b"GET"]]]
     assert [name for name, _ in redis_topology.slow_commands(reply, 2)] == ["GET", "GET"]
