@@ -50,7 +50,10 @@ class TokenStats:
             int(now), int(policy.rate_window), int(policy.max_lifetime), int(policy.clock_skew)
         )
         self.expect = Expectation(
-            issuer=policy.issuer, audience=policy.audience, permissions=policy.permissions
+            issuer=policy.issuer,
+            audience=policy.audience,
+            permissions=policy.permissions,
+            algorithms=policy.algorithms,
         )
         self.hygiene = HygieneBook(policy)
         self._excluded = frozenset(filter(None, excluded))

@@ -270,19 +270,29 @@ def test_long_names_are_cut() -> None:
 
 def test_what_a_policy_expects_comes_as_its_kind() -> None:
     expect = codecs.Expectation(
-        issuer="payment-eapi", audience="payment-sapi", permissions=("process_payment",)
+        issuer="payment-eapi",
+        audience="payment-sapi",
+        permissions=("process_payment",),
+        algorithms=("HS256",),
     )
     usual = [TEXT, jwt(sub="é"), jwt(permissions=[])]
     odd = [
         jwt(iss="x"), jwt(aud="x"), jwt(aud=["payment-sapi"]), jwt(permissions=["root"]),
-        jwt(iss=None), jwt(jti=None), jwt(exp=1795403600.5),
+        jwt(iss=None), jwt(jti=None), jwt(sub=""), jwt(exp=1795403600.5),
+        jwt({"alg": "none"}), jwt({"alg": "none"}), jwt({"alg": "RS256"}), jwt({"alg": "RS256"}),
     ]  # fmt: skip
     for value, met in [*((value, True) for value in usual), *((value, False) for value in odd)]:
         (read,) = codecs.decode_many([value], expect)
         assert (type(read) is expect.kind) is met
         assert _fields(read) == _fields(codecs.decode(value))
-    free = codecs.Expectation(issuer="", audience="", permissions=())
-    assert type(codecs.decode_many([jwt(iss="any", aud="any")], free)[0]) is free.kind
+    for odd_too in codecs.decode_many([jwt(jti=""), jwt(scope="root")], expect):
+        assert type(odd_too) is not expect.kind
+    free = codecs.Expectation(issuer="", audience="", permissions=(), algorithms=())
+    (any_issuer, unsigned) = codecs.decode_many(
+        [jwt(iss="any", aud="any"), jwt({"alg": "None"}, iss="any")], free
+    )
+    assert type(any_issuer) is free.kind
+    assert type(unsigned) is not free.kind
 
 
 def test_no_claim_passes_for_a_fact_of_ours() -> None:

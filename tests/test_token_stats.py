@@ -146,12 +146,33 @@ def test_clients_that_go_dark_and_when() -> None:
     assert result.by_client["renews"].goes_dark_at is None
 
 
+def signed(algorithm: str, **claims: Any) -> bytes:
+    usual = {"sub": "c", "iss": "payment-eapi", "aud": "payment-sapi", "iat": NOW - 60,
+             "exp": NOW + 60, "permissions": ["view_status"]}  # fmt: skip
+    parts = [json.dumps(part).encode() for part in ({"alg": algorithm}, {**usual, **claims})]
+    return b".".join([*(base64.urlsafe_b64encode(p).rstrip(b"=") for p in parts), b"c2ln"])
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "finding"),
+    [("none", "alg_none"), ("None", "alg_none"), ("RS512", "unexpected_alg"), ("HS256", None)],
+)
+def test_each_token_of_a_wrong_algorithm_counts_and_in_each_census(
+    algorithm: str, finding: Optional[str]
+) -> None:
+    """The header of the first is remembered, in the process, to read the others quickly."""
+    values = [signed(algorithm, jti=f"j{number}") for number in range(100)]
+    for _census in range(2):
+        stats = TokenStats(NOW, POLICY)
+        stats.add_page(decode_many(values[:50], stats.expect))
+        stats.add_page(decode_many(values[50:], stats.expect))
+        found = {found.name: found.count for found in stats.result().hygiene}
+        assert found == ({finding: 100} if finding else {})
+
+
 @pytest.mark.parametrize("scope", ["view_status root", ["view_status", "root"], "view_status"])
 def test_oauth_scopes_are_permissions_too(scope: Any) -> None:
-    claims = {"sub": "c", "iss": "payment-eapi", "aud": "payment-sapi", "jti": "j", "scope": scope,
-              "iat": NOW - 60, "exp": NOW + 60}  # fmt: skip
-    parts = (base64.urlsafe_b64encode(json.dumps(p).encode()) for p in ({"alg": "HS256"}, claims))
-    value = b".".join((*(part.rstrip(b"=") for part in parts), b"c2ln"))
+    value = signed("HS256", jti="j", scope=scope, permissions=None)
     stats = TokenStats(NOW, POLICY)
     stats.add_page(decode_many([value], stats.expect))
     found = [finding.name for finding in stats.result().hygiene]

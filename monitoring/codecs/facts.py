@@ -81,19 +81,28 @@ class Expectation:
     """The claims that a policy calls ordinary, built into a decoder.
 
     ``kind`` is a subtype of Decoded: a token of it has the issuer, the audience and none but the
-    permissions named here, a client, an id and both times; its ``alg`` is not judged. The check
-    costs nothing, for msgspec makes it while it reads.
+    permissions named here, a client, an id, both times, and one of ``algorithms`` (empty: any
+    signature). The check of claims costs nothing, for msgspec makes it while it reads.
     """
 
-    def __init__(self, *, issuer: str, audience: str, permissions: Tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        audience: str,
+        permissions: Tuple[str, ...],
+        algorithms: Tuple[str, ...],
+    ) -> None:
+        self._algorithms = algorithms
         time_claim = Annotated[int, msgspec.Meta(ge=0, lt=10**11)]
+        named = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
         fields: List[Any] = [
-            ("client", _Text, msgspec.field(name="sub")),
+            ("client", named, msgspec.field(name="sub")),
             ("iss", Literal[issuer] if issuer else _Text),  # type: ignore[valid-type]
             ("aud", Literal[audience] if audience else _Text),  # type: ignore[valid-type]
             ("exp", time_claim),
             ("iat", time_claim),
-            ("jti", _Text),
+            ("jti", named),
             ("permissions", _some_of(permissions), None),
             ("version", Optional[_Text], msgspec.field(default=None, name="credential_version")),
             ("scope", None, None),
@@ -105,6 +114,12 @@ class Expectation:
             "ExpectedToken", fields, bases=(Decoded,), frozen=True, gc=False, kw_only=True
         )  # type: ignore[assignment]
         self.decode = msgspec.json.Decoder(self.kind).decode
+
+    def meets(self, algorithm: str) -> bool:
+        """Whether a token signed so may be of ``kind``; an unsigned one never is."""
+        if self._algorithms and algorithm not in self._algorithms:
+            return False
+        return algorithm.lower() != "none"
 
 
 def _some_of(words: Tuple[str, ...]) -> object:

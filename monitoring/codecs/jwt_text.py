@@ -59,9 +59,9 @@ def decode_jwts(
     """
     decoded: List[Decoded] = []
     keep = decoded.append
-    algorithms, base64, set_field = _algorithms, _base64, force_setattr
+    base64, set_field = _base64, force_setattr
     quoted, longest = _QUOTED, VALUE_LIMIT
-    claims = expect.decode if expect is not None else _claims
+    header_before, algorithm, claims = b"", "", _claims
     for value in values:
         try:
             wrapped = None
@@ -71,6 +71,10 @@ def decode_jwts(
             if jwt[0] != _E:
                 jwt, wrapped = unwrap(jwt)
             header, _dot, rest = jwt.partition(b".")
+            if header != header_before:
+                algorithm = _algorithms[header]
+                claims = expect.decode if expect and expect.meets(algorithm) else _claims
+                header_before = header
             body, dot, signature = rest.partition(b".")
             if _UNDERSCORE in body or _HYPHEN in body:
                 body = body.translate(_URL_SAFE)
@@ -79,10 +83,10 @@ def decode_jwts(
                 token = claims(raw)
             except ValidationError:
                 token = _claims(raw)
-            set_field(token, "alg", algorithms[header])
+            set_field(token, "alg", algorithm)
             if wrapped is not None:
                 set_field(token, "encoding", wrapped)
-            if token.client is None or not dot or _DOT in signature:
+            if not token.client or not dot or _DOT in signature:
                 raise ValueError
         except _ODD:
             token = otherwise(value)
