@@ -61,7 +61,8 @@ class Detector:
     when it is complete, or when a later one begins. `counts` tells what was left out:
     `ignored` buckets (late or duplicate), `outages` (hours in which everybody was silent),
     `unknown` client-hours (counts that are negative or not finite), `left_out` client-hours beyond
-    `max_clients`, `shared` surges that other clients had too, `unreadable` stored profiles.
+    `max_clients`, `shared` surges that other clients had too, `hushed` silences (client-hours) that
+    another client's silence already told of, `unreadable` stored profiles.
 
     For one aggregate series (tokens a minute, active tokens, failure share) use SeriesDetector.
     """
@@ -216,15 +217,26 @@ class Detector:
 
     def _tell(self, hour: Hour, judged: List[Judged]) -> List[Anomaly]:
         told = []
-        for name, profile, findings in judged:
+        self._platform.note_quiet(hour, len(self._profiles))
+        for name, profile, findings in sorted(judged, key=_loudest_first):
             penalty = shared_penalty(hour, name, len(self._profiles))
             for finding in findings:
                 surge = finding.reason in _SURGES and not finding.evidence["joined"]
                 if surge and finding.score - penalty < profile.limit:
                     self.counts["shared"] += 1
+                elif finding.reason == "silence" and self._platform.hushes(profile, hour):
+                    self.counts["hushed"] += 1
                 elif is_due(profile, finding, hour.number):
+                    if finding.reason == "silence":
+                        finding.evidence["others"] = self._platform.tell_silence(name, hour)
                     told.append(as_anomaly(hour.number, name, profile, finding))
         return sorted(told, key=lambda anomaly: (-anomaly.score, anomaly.client, anomaly.reason))
+
+
+def _loudest_first(judged: Judged) -> Tuple[float, str]:
+    """Of clients that fall silent together, the one that is missed most speaks for all."""
+    name, _, findings = judged
+    return -max((finding.expected for finding in findings), default=0.0), name
 
 
 def _examine(look: Look) -> List[Finding]:

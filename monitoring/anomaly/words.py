@@ -99,7 +99,9 @@ def _fanout(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
 def _silence(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     calls = "no call" if not found.observed else f"only {_plural(found.observed, 'call')}"
     hours, expected = _plural(seen["hours"], "hour"), brief(found.expected)
-    return f"{client} made {calls} in {hours}, expected about {expected}"
+    told = f"{client} made {calls} in {hours}, expected about {expected}"
+    others = seen.get("others", 0)
+    return told + (f"; {_plural(others, 'other client')} fell silent too" if others else "")
 
 
 WRITERS: Dict[str, Writer] = {
