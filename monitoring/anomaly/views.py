@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import log10
 from typing import List, Tuple
 
-from monitoring.anomaly.profiles import DAY, SURPRISE_CAP, WEEK, WEEK_PRIOR
+from monitoring.anomaly.profiles import DAY, MAX_SOURCES, SURPRISE_CAP, WEEK, WEEK_PRIOR
 from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
 from monitoring.anomaly.tails import score, upper
 
@@ -113,6 +113,7 @@ def _source_evidence(look: Look) -> dict[str, object]:
         "new_sources": sorted(look.fresh)[:_MOST_FRESH_SOURCES],
         "new_source_count": len(look.fresh),
         "new_source_calls": look.fresh_calls,
+        "forgetful": len(look.profile.known) >= MAX_SOURCES,
     }
 
 
