@@ -58,6 +58,11 @@ class Platform:
         """Take over what `as_dict` gave; unknown names are ignored, missing ones keep defaults."""
         vars(self).update({key: value for key, value in state.items() if key in vars(self)})
 
+    def set_back(self, hour: int) -> None:
+        """As of a profile."""
+        self.born, self.hour = min(self.born or hour, hour), min(self.hour or hour, hour)
+        self.hushed = min(self.hushed, hour)
+
     def note_quiet(self, hour: Hour, clients: int) -> None:
         """Are more clients unexpectedly quiet than chance and this platform's past explain?"""
         number = len(hour.quiet)

@@ -233,6 +233,13 @@ class Profile:
             self.cusum = self.low_score = self.low_m = self.low_x = 0.0
             self.low_run = self.low_hours = self.untold = 0
 
+    def set_back(self, hour: int) -> None:
+        """What was noted at hours after this one came from a clock that was ahead."""
+        self.born, self.last_call = min(self.born, hour), min(self.last_call, hour)
+        self.known = {source: min(at, hour) for source, at in self.known.items()}
+        self.suspects = {source: min(at, hour) for source, at in self.suspects.items()}
+        self.holds = {why: (min(at, hour), x, n) for why, (at, x, n) in self.holds.items()}
+
     def calibrate(self, score: float) -> float:
         """The score in view of how often, and by how much, this client was surprising before."""
         if score <= SURPRISE:
