@@ -183,14 +183,16 @@ def back_test(kit: utils.Kit, file: str, lookback: float) -> int:
     """`--replay`: 0, or 3 when something is not a recording of buckets."""
     sensitivity = sensitivity_of(kit.settings.credentials)
     try:
-        read = replay.replay(_recorded(kit, file, lookback), sensitivity, sys.stdout.write)
+        done = replay.replay(_recorded(kit, file, lookback), sensitivity, sys.stdout.write)
     except (OSError, replay.ReplayError) as error:
         said = error.strerror if isinstance(error, OSError) else error
         sys.stdout.flush()
         LOGGER.error("--replay %s: %s", file, said)
         return int(ExitStatus.UNKNOWN)
     sys.stdout.flush()
-    if not read and file == HISTORY:
+    for told in done.left_out:
+        LOGGER.warning("--replay %s: %s", file, told)
+    if not done.read and file == HISTORY:
         LOGGER.warning("--replay history: nothing was recorded in that time")
     return int(ExitStatus.OK)
 
@@ -199,10 +201,10 @@ def _recorded(kit: utils.Kit, file: str, lookback: float) -> Iterator[Bucket]:
     if file == HISTORY:
         yield from UsageHistory(kit.state).buckets(kit.clock() - lookback)
     elif file == "-":
-        yield from replay.buckets(sys.stdin.buffer)
+        yield from replay.buckets(replay.lines_of(sys.stdin.buffer))
     else:
         with open(file, "rb") as lines:
-            yield from replay.buckets(lines)
+            yield from replay.buckets(replay.lines_of(lines))
 
 
 @utils.guarded

@@ -20,7 +20,7 @@ from monitoring.anomaly.platform import Platform, busy_levels, shared_penalty, s
 from monitoring.anomaly.profiles import SETTLE_HOURS, Profile
 from monitoring.anomaly.runs import silence, slow
 from monitoring.anomaly.scene import LEARNING_HOURS, NO_USAGE, Finding, Hour, Look, network
-from monitoring.anomaly.telling import as_anomaly, is_calm, is_due, series_anomaly
+from monitoring.anomaly.telling import as_anomaly, is_calm, is_due
 from monitoring.anomaly.types import REASONS, Anomaly, Bucket, Sensitivity, Usage
 from monitoring.anomaly.views import dormant, failures, fanout, volume
 from monitoring.anomaly.wire import as_json, parse_bucket
@@ -32,7 +32,6 @@ __all__ = [
     "Bucket",
     "Detector",
     "Sensitivity",
-    "SeriesDetector",
     "Usage",
     "as_json",
     "parse_bucket",
@@ -50,6 +49,7 @@ VIEWS: Tuple[Callable[[Look], List[Finding]], ...] = (
 )
 
 PLATFORM_KEY = "*platform*"  # under this name `dump` keeps what clients share
+AHEAD = 900.0  # seconds
 FORGET_HOURS = 60 * 24  # a client at rest for so long gives its place away when places are short
 _MONTH_HOURS = 730.0
 DEFAULT_SENSITIVITY = Sensitivity()
@@ -61,9 +61,10 @@ class Detector:
     when it is complete, or when a later one begins. `counts` tells what was left out:
     `ignored` buckets (late or duplicate), `outages` (hours in which everybody was silent),
     `unknown` client-hours (counts that are negative or not finite), `left_out` client-hours beyond
-    `max_clients`, `shared` surges that other clients had too, `unreadable` stored profiles.
+    `max_clients`, `shared` surges that other clients had too, `hushed` silences (client-hours) that
+    another client's silence already told of, `unreadable` stored profiles.
 
-    For one aggregate series (tokens a minute, active tokens, failure share) use SeriesDetector.
+    For one aggregate series (tokens a minute, active tokens, failure share) use anomaly.series.
     """
 
     def __init__(
@@ -92,6 +93,18 @@ class Detector:
         self._changed.add(PLATFORM_KEY)
         self.counts["ignored"] = self._clock.ignored
         return found
+
+    def mind_clock(self, now: float) -> None:
+        """For live use, before `feed`: if the latest bucket is well ahead of now, a clock was wrong
+        when it came. Without this word all buckets up to it would be late, and ignored."""
+        if self._clock.until is None or self._clock.until <= now + AHEAD:
+            return
+        hour = int(now // 3600.0)
+        self._clock.set_back()
+        self._platform.set_back(hour)
+        for profile in self._profiles.values():
+            profile.set_back(hour)
+        self._changed.update(self._profiles, (PLATFORM_KEY,))
 
     def dump(self) -> Dict[str, str]:
         """Every profile that changed since the last dump, as text, and under PLATFORM_KEY what
@@ -216,15 +229,26 @@ class Detector:
 
     def _tell(self, hour: Hour, judged: List[Judged]) -> List[Anomaly]:
         told = []
-        for name, profile, findings in judged:
+        self._platform.note_quiet(hour, len(self._profiles))
+        for name, profile, findings in sorted(judged, key=_loudest_first):
             penalty = shared_penalty(hour, name, len(self._profiles))
             for finding in findings:
                 surge = finding.reason in _SURGES and not finding.evidence["joined"]
                 if surge and finding.score - penalty < profile.limit:
                     self.counts["shared"] += 1
+                elif finding.reason == "silence" and self._platform.hushes(profile, hour):
+                    self.counts["hushed"] += 1
                 elif is_due(profile, finding, hour.number):
+                    if finding.reason == "silence":
+                        finding.evidence["others"] = self._platform.tell_silence(name, hour)
                     told.append(as_anomaly(hour.number, name, profile, finding))
         return sorted(told, key=lambda anomaly: (-anomaly.score, anomaly.client, anomaly.reason))
+
+
+def _loudest_first(judged: Judged) -> Tuple[float, str]:
+    """Of clients that fall silent together, the one that is missed most speaks for all."""
+    name, _, findings = judged
+    return -max((finding.expected for finding in findings), default=0.0), name
 
 
 def _examine(look: Look) -> List[Finding]:
@@ -244,36 +268,3 @@ def _limit(budget: float) -> float:
 
 def _is_sound(usage: Usage) -> bool:
     return 0.0 <= usage.ok < 1e15 and 0.0 <= usage.failed < 1e15
-
-
-class SeriesDetector:
-    """The same machinery for one aggregate series, as a pseudo client that never has addresses.
-
-    `unit` is the smallest difference that matters (1 token, 0.001 of a share): values are counted
-    in it. An Anomaly's `client` is the series' name, `observed` and `expected` are in the series'
-    own unit (an hour's mean; the mean of 24 hours for `slow_abuse`). Reasons that occur:
-    volume_spike, off_habit, slow_abuse, silence, dormant_woken.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        unit: float = 1.0,
-        *,
-        sensitivity: Sensitivity = DEFAULT_SENSITIVITY,
-        profiles: Optional[Mapping[str, Union[str, bytes]]] = None,
-    ) -> None:
-        self.name, self.unit = name, unit
-        self._detector = Detector(sensitivity, profiles)
-
-    def feed(self, at: float, seconds: float, value: Optional[float]) -> List[Anomaly]:
-        """The mean `value` from `at` for `seconds`; None = not measured, which is a gap."""
-        if value is None:
-            return []
-        usage = Usage(value / self.unit * seconds / 3600.0, 0.0)
-        found = self._detector.feed(Bucket(at, seconds, {self.name: usage}))
-        return [series_anomaly(anomaly, self.unit) for anomaly in found]
-
-    def dump(self) -> Dict[str, str]:
-        """As Detector.dump."""
-        return self._detector.dump()

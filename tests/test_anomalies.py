@@ -17,9 +17,9 @@ from monitoring.anomalies import (
     Bucket,
     Detector,
     Sensitivity,
-    SeriesDetector,
     Usage,
 )
+from monitoring.anomaly.series import SeriesDetector
 from tests.anomaly_worlds import (
     START,
     Client,

@@ -9,7 +9,7 @@ import pytest
 
 from monitoring.anomalies import REASONS, Anomaly, Usage
 from monitoring.anomaly.words import WRITERS
-from tests.anomaly_worlds import Client, hour_of, run
+from tests.anomaly_worlds import Client, hour_of, office, run, with_hours
 from tests.test_anomalies import misused
 
 HOURS = 620
@@ -62,6 +62,23 @@ def test_figures_are_those_of_the_world(findings: List[Anomaly]) -> None:
         CHECKS[found.reason](found, world[found.client])
         seen[found.reason] = seen.get(found.reason, 0) + 1
     assert set(seen) == set(REASONS)
+
+
+def test_of_a_client_with_ever_new_addresses_none_is_called_never_seen() -> None:
+    def roaming(t: int) -> Usage:
+        failed = 60 if t == 400 else 0
+        return Usage(9, failed, {f"100.64.{t % 200}.{i}": 1.0 for i in range(9 + failed)})
+
+    found = run({"c": roaming}, range(401))
+    assert [f.reason for f in found] == ["failure_burst"]
+    assert "never" not in found[0].sentence
+
+
+def test_an_expectation_of_next_to_nothing_is_said_in_words() -> None:
+    world = {"c": with_hours(office(1), {t: Usage(20, 0) for t in (411, 435)})}
+    told = [f.sentence for f in run(world, range(420)) if f.reason == "off_habit"]
+    assert told
+    assert "in which it usually makes hardly any" in told[0]
 
 
 def _check_volume(found: Anomaly, client: Client) -> None:

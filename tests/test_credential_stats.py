@@ -270,6 +270,20 @@ def test_an_anomaly_is_a_finding_a_figure_and_crosses_its_limit(
     assert "failure_burst" not in {f.reason for f in over.findings}
 
 
+def test_a_clock_that_was_ahead_for_one_look_does_not_blind_the_detector(tmp_path: Path) -> None:
+    """One look a year ahead; then the clock is right again, and an attack comes."""
+    found = []
+    with State.open(tmp_path / "s") as state:
+        store = AnomalyStore(state, Sensitivity())
+        for number, bucket in enumerate(hours(24 * 20, burst=24 * 20 - 5)):
+            if number == 24 * 20 - 10:
+                ahead = replace(bucket, at=bucket.at + 365 * DAY)
+                store.feed(ahead, ahead.at + 3600, 60)
+                store = AnomalyStore(state, Sensitivity())
+            found += [t.anomaly for t in store.feed(bucket, bucket.at + 3600, 60)]
+    assert [a.reason for a in found] == ["failure_burst"]
+
+
 def test_a_bucket_too_long_to_tell_hours_apart_is_a_gap(tmp_path: Path) -> None:
     with State.open(tmp_path / "s") as state:
         store = AnomalyStore(state, Sensitivity())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -69,6 +71,16 @@ BAD = [
     (b'{"at":"2026-03-02T00:00:00Z","seconds":-1,"clients":{}}', "'seconds'"),
     (b'{"at":"2026-03-02T00:00:00Z","seconds":60,"clients":{"\x1b":{"ok":"x"}}}', "line 3"),
     (b'{"at":"2026-03-02T00:00:00Z","seconds":60,"clients":{"a":{"ok":1e999}}}', "'ok'"),
+    (b'{"at":"2026-03-02T00:00:00Z","seconds":60,"clients":{"a":{"ok":1e300}}}', "'ok'"),
+    (
+        b'{"at":"2026-03-02T00:00:00Z","seconds":60,"clients":{"a":{"ok":%s}}}' % (b"9" * 5000),
+        "too many digits" if hasattr(sys, "set_int_max_str_digits") else "from 0 to 1e15",
+    ),
+    (b'{"at":"2026-03-02T00:00:00Z","seconds":60,"clients":{},"x":1}', "unknown key 'x'"),
+    (
+        b'{"at":"2026-03-02T00:00:00Z","seconds":60,"clients":{"a":{"ok":1,"fail":9}}}',
+        "client 'a' has an unknown key 'fail'; known are ok, failed, sources",
+    ),
 ]
 
 
@@ -82,6 +94,22 @@ def test_a_bad_line_is_one_sentence_with_its_number(bad: bytes, said: str) -> No
     assert said in text
     assert text.isprintable()
     assert len(text) < 400
+
+
+def test_a_line_without_end_is_not_read_to_its_end() -> None:
+    stream = io.BytesIO(b"a" * (replay.LONGEST_LINE + 50) + b"\n")
+    with pytest.raises(replay.ReplayError, match="longer than 64 MiB"):
+        next(replay.buckets(replay.lines_of(stream)))
+    assert stream.tell() == replay.LONGEST_LINE + 1
+
+
+def test_what_was_left_out_is_said(tmp_path: Path) -> None:
+    early = [line(hour, {"c": {"ok": 5}}) for hour in (3, 1, 2, 4)]
+    (tmp_path / "w.jsonl").write_bytes(b"".join(early))
+    done = run(SCRIPT, "--replay", "w.jsonl", env={}, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")
+    (told,) = check_lines(done.stderr)
+    assert "2 buckets began before the end of the one before them" in str(told["message"])
 
 
 def test_the_script_reads_a_file_and_standard_input(tmp_path: Path) -> None:
@@ -118,5 +146,5 @@ def test_lookback_without_history_is_wrong_usage(tmp_path: Path) -> None:
 def test_a_bucket_may_come_from_history_too() -> None:
     told: list[str] = []
     buckets = (Bucket(NOW + h * 3600, 3600.0, {"c": Usage(50.0, 0.0)}) for h in range(48))
-    assert replay.replay(buckets, Sensitivity(), told.append) == 48
+    assert replay.replay(buckets, Sensitivity(), told.append) == (48, [])
     assert told == []

@@ -45,6 +45,11 @@ class HourCollector:
             closed.append(self._close())
         return closed
 
+    def set_back(self) -> None:
+        """Forget the time and the open hour: both came from a clock that was ahead."""
+        self.until = self._hour = None
+        self._seconds, self._rows = 0.0, {}
+
     def _gather(self, number: int, bucket: Bucket) -> None:
         self._hour = number
         self._seconds += bucket.seconds

@@ -9,6 +9,7 @@ from monitoring.anomaly.views import REST_HOURS, WAKING_HOURS, failure_expectati
 
 _LEAST_EXPOSURE = 0.5  # a habit is not learned from less than half an hour
 _MOST_SUSPECTS = 8
+_FARTHEST = 4.0  # standard deviations: one wild hour must not teach that hours follow each other
 
 
 def learn(look: Look, findings: List[Finding]) -> None:
@@ -21,8 +22,10 @@ def learn(look: Look, findings: List[Finding]) -> None:
         _learn_calls(look, reasons)
     mute = profile.silent and profile.low_run > 0 and profile.yesterday[hour.of_day] > 0.0
     if hour.exposure >= _LEAST_EXPOSURE and not (mute and profile.seen >= TRUSTED_HOURS):
-        calls = _clip(look, reasons) / hour.exposure
-        profile.learn(calls, hour.week_hour, hour.day_hour)
+        calls = _clip(look, reasons)
+        offset = (calls - look.mu) / look.deviation
+        profile.follow(min(max(offset, -_FARTHEST), _FARTHEST), hour.of_day)
+        profile.learn(calls / hour.exposure, hour.week_hour, hour.day_hour)
     if hour.exposure >= _LEAST_EXPOSURE:
         profile.yesterday[hour.of_day] = look.ok / hour.exposure
     profile.seen += 1

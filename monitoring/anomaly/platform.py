@@ -6,7 +6,7 @@ Nothing here depends on the order or the names of the clients.
 from __future__ import annotations
 
 from bisect import bisect_left
-from math import fsum, log10
+from math import fsum, log10, sqrt
 from typing import Dict, List, Mapping, Optional
 
 from monitoring.anomaly.profiles import Profile
@@ -27,6 +27,10 @@ _NETWORK_MEMORY = 0.97  # what a day leaves of a network's weight
 _OUTAGE_CLIENTS, _OUTAGE_CALLS, _OUTAGE_SHARE = 3, 20.0, 0.9
 _CHANCE_PEERS = 0.003  # conspicuous clients per client and hour that chance alone brings
 _PEER_PENALTY = 3.0
+_QUIET, _QUIET_HOURS = 2.0, 48  # a silence as unlikely as 1 in 100, and not older than two days
+_QUIET_MEMORY = 0.01  # what one hour weighs in the usual number of quiet clients
+_HUSH_SHARE = 0.05  # fewer clients than this share are told one by one
+_HUSH_HOURS = 24  # one telling stands so long for all silences that set in together
 _NEWCOMER_HOURS = 2000.0  # one new client in so many client-hours, before any was counted
 _FOREIGN, _UNKNOWN = (
     2.0,
@@ -43,6 +47,8 @@ class Platform:
         self.networks: Dict[str, float] = {}
         self.client_hours = 0.0
         self.newcomers = 0.0
+        self.quiet = 0.0
+        self.hushed = -_HUSH_HOURS - 1  # the hour in which one silence last spoke for many
 
     def as_dict(self) -> Dict[str, object]:
         """The state as plain JSON values."""
@@ -51,6 +57,32 @@ class Platform:
     def restore(self, state: Mapping[str, object]) -> None:
         """Take over what `as_dict` gave; unknown names are ignored, missing ones keep defaults."""
         vars(self).update({key: value for key, value in state.items() if key in vars(self)})
+
+    def set_back(self, hour: int) -> None:
+        """As of a profile."""
+        self.born, self.hour = min(self.born or hour, hour), min(self.hour or hour, hour)
+        self.hushed = min(self.hushed, hour)
+
+    def note_quiet(self, hour: Hour, clients: int) -> None:
+        """Are more clients unexpectedly quiet than chance and this platform's past explain?"""
+        number = len(hour.quiet)
+        most = 1.0 + self.quiet + 3.0 * sqrt(self.quiet + 1.0)
+        hour.hush = number > most and number > _HUSH_SHARE * clients
+        self.quiet += _QUIET_MEMORY * (number - self.quiet)
+
+    def hushes(self, profile: Profile, hour: Hour) -> bool:
+        """Was this silence told of already, as one of many that set in together? If it outlasts
+        the others, it is told then."""
+        told = hour.hush and 0 <= hour.number - self.hushed <= _HUSH_HOURS
+        profile.untold = int(told)
+        return told
+
+    def tell_silence(self, name: str, hour: Hour) -> int:
+        """A silence is told: of how many other clients does it speak as well?"""
+        if not hour.hush:
+            return 0
+        self.hushed = hour.number
+        return len(hour.quiet - {name})
 
     def home(self, clients: int) -> Mapping[str, float]:
         """The networks that clients of this platform habitually call from."""
@@ -113,6 +145,8 @@ def survey(profiles: Mapping[str, Profile], rows: Mapping[str, Usage], hour: Hou
         mean = profile.expect(hour.week_hour, hour.day_hour) * hour.exposure
         phi = profile.spread(hour.of_day)
         calls = rows.get(name, NO_USAGE).ok
+        if profile.low_score > _QUIET and profile.low_run < _QUIET_HOURS and calls == 0:
+            hour.quiet.add(name)
         part = factor_parts(calls, mean, phi)
         if part is None or profile.silent:
             continue

@@ -16,6 +16,9 @@ WEEK, DAY = 168, 24
 WEEK_MEMORY, DAY_MEMORY, LEVEL_MEMORY = 5.0, 16.0, 336.0
 WEEK_PRIOR, DAY_PRIOR = 3.0, 0.05  # how many observations the coarser mean is worth
 SPREAD_PRIOR, SPREAD_LEAST = 0.35, 0.002  # dispersion: var = mean + dispersion * mean ** 2
+SPREAD_WEIGHT = 12.0  # hours that the prior is worth
+CARRY_MEMORY, CARRY_PRIOR, CARRY_MOST = 0.998, 48.0, 0.95
+LEFT_MEMORY, LEFT_PRIOR = 0.95, 4.0  # what is left of the dispersion, for each hour of the day
 SETTLE_HOURS = 72  # errors made before the third day say nothing about the client
 MAX_SOURCES = 32
 
@@ -35,15 +38,27 @@ ARRAYS: Dict[str, int] = {
     "ring_x": DAY,
     "ring_m": DAY,
     "yesterday": DAY,
+    "left": DAY,
+    "left_n": DAY,
 }
-COUNTS = ("seen", "last_call", "returns", "low_run", "low_hours", "awake", "longest_pause")
+COUNTS = (
+    "seen",
+    "last_call",
+    "returns",
+    "low_run",
+    "low_hours",
+    "awake",
+    "longest_pause",
+    "untold",
+)
 NUMBERS = (
     *("level", "level_n", "residual_all", "square_all", "sum_x", "sum_m", "drift", "drift_n"),
     *("cusum", "peak", "peaks", "peaks_sum", "excursion_x", "excursion_m", "excursion_n"),
     *("failures", "calls", "failure_residual", "failure_square"),
     *("fresh_hours", "active_hours", "fresh_sources", "distinct"),
-    *("low_score", "low_m", "low_x", "low_after_low", "low_any"),
+    *("low_score", "low_m", "low_x", "low_after_low", "low_any", "due"),
     *("surprises", "surprise_sum", "surprise_hours"),
+    *("offset", "carried", "carried_n", "left_all", "left_all_n"),
 )
 MAPS = ("known", "holds", "suspects")
 
@@ -63,6 +78,7 @@ class Profile:
     low_hours: int
     awake: int
     longest_pause: int
+    untold: int
     level: float
     level_n: float
     residual_all: float
@@ -91,9 +107,15 @@ class Profile:
     low_x: float
     low_after_low: float
     low_any: float
+    due: float
     surprises: float
     surprise_sum: float
     surprise_hours: float
+    offset: float
+    carried: float
+    carried_n: float
+    left_all: float
+    left_all_n: float
     week: array[float]
     week_n: array[float]
     day: array[float]
@@ -103,6 +125,8 @@ class Profile:
     ring_x: array[float]
     ring_m: array[float]
     yesterday: array[float]
+    left: array[float]
+    left_n: array[float]
     known: Dict[str, int]
     holds: Dict[str, Tuple[int, float, int]]  # reason: (hour, observed, hours of hold-off)
     suspects: Dict[str, int]
@@ -132,8 +156,8 @@ class Profile:
     def spread(self, hour: int) -> float:
         """The dispersion of this hour of the day."""
         weight = self.level * self.level
-        own = (self.residual_all + SPREAD_PRIOR * 24.0 * weight + 0.01) / (
-            self.square_all + 24.0 * weight + 0.01
+        own = (self.residual_all + SPREAD_PRIOR * SPREAD_WEIGHT * weight + 0.01) / (
+            self.square_all + SPREAD_WEIGHT * weight + 0.01
         )
         weight = 5.0 * weight + 0.01
         phi = (self.residual[hour] + own * weight) / (self.square[hour] + weight)
@@ -175,14 +199,46 @@ class Profile:
         if not hour:
             self.sum_x, self.sum_m = sum(self.ring_x), sum(self.ring_m)
 
+    def carry(self) -> float:
+        """The share of an hour's deviation from habit that the hour after it takes over."""
+        share = self.carried / (self.carried_n + CARRY_PRIOR)
+        return min(max(share, 0.0), CARRY_MOST)
+
+    def unforeseen(self, hour: int) -> float:
+        """The share of the variance at this hour of the day that the hour before does not tell."""
+        own = (self.left_all + CARRY_PRIOR) / (self.left_all_n + CARRY_PRIOR)
+        share = (self.left[hour] + LEFT_PRIOR * own) / (self.left_n[hour] + LEFT_PRIOR)
+        return share if share < 1.0 else 1.0
+
+    def follow(self, offset: float, hour: int) -> None:
+        """Learn from an hour's deviation from habit (in standard deviations, bounded) how far the
+        one before it foretold it, and remember it for the next."""
+        before = self.offset
+        left, square = (offset - self.carry() * before) ** 2, offset * offset
+        self.carried = self.carried * CARRY_MEMORY + offset * before
+        self.carried_n = self.carried_n * CARRY_MEMORY + before * before
+        self.left_all = self.left_all * CARRY_MEMORY + left
+        self.left_all_n = self.left_all_n * CARRY_MEMORY + square
+        self.left[hour] = self.left[hour] * LEFT_MEMORY + left
+        self.left_n[hour] = self.left_n[hour] * LEFT_MEMORY + square
+        self.offset = offset
+
     def skip(self, hours: int, first: int) -> None:
         """Hours that nobody observed, the first at hour of day `first`: no rest, no silence."""
+        self.offset = 0.0
         for hour in range(first, first + min(hours, DAY)):
             self.roll(hour % DAY, 0.0, 0.0)
         self.last_call += hours
         if hours >= DAY:
             self.cusum = self.low_score = self.low_m = self.low_x = 0.0
-            self.low_run = self.low_hours = 0
+            self.low_run = self.low_hours = self.untold = 0
+
+    def set_back(self, hour: int) -> None:
+        """What was noted at hours after this one came from a clock that was ahead."""
+        self.born, self.last_call = min(self.born, hour), min(self.last_call, hour)
+        self.known = {source: min(at, hour) for source, at in self.known.items()}
+        self.suspects = {source: min(at, hour) for source, at in self.suspects.items()}
+        self.holds = {why: (min(at, hour), x, n) for why, (at, x, n) in self.holds.items()}
 
     def calibrate(self, score: float) -> float:
         """The score in view of how often, and by how much, this client was surprising before."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import log, log10
 from typing import Dict
 
-from monitoring.anomaly.profiles import Profile
+from monitoring.anomaly.profiles import SETTLE_HOURS, Profile
 from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
 from monitoring.anomaly.tails import lower, zero
 from monitoring.anomaly.views import NONE, WAKING_HOURS, Findings
@@ -26,6 +26,8 @@ _LOW, _LOUD = 0.25, 200.0  # below this share of so many calls or more, an hour 
 _DUE = 0.4  # hours that expect less than this share of the level say nothing about silence
 _AS_LAST_WEEK = 0.5
 _LOW_PRIOR, _LOW_WEIGHT = 0.15, 6.0  # chance that one low hour follows another
+_DUE_LEAST = 100.0  # due hours, before the share of them that began a silence says much
+_RUN_MEMORY = 0.998  # what one due hour leaves of how often silences began and went on
 _LEAST_HOURS, _LEAST_DUE, _LEAST_ACTIVE = 3, 2, 24.0
 
 
@@ -94,24 +96,33 @@ def _slow_findings(look: Look) -> Findings:
 
 
 def silence(look: Look) -> Findings:
-    """No call while calls are due: the product of the chances of each hour, where a low hour makes
-    the next more likely, as often as this client's past shows."""
+    """No call while calls are due: the product of the chances of each hour, where a silence begins,
+    and goes on, as often at least as this client's past shows."""
     profile, calls = look.profile, look.ok + look.failed
+    settled = profile.seen >= SETTLE_HOURS and profile.day_n[look.hour.day_hour] >= 1.0
+    due = settled and look.mu > max(0.05, _DUE * profile.level * look.hour.exposure)
+    if due:
+        profile.due = profile.due * _RUN_MEMORY + 1.0
+        profile.low_any *= _RUN_MEMORY
+        profile.low_after_low *= _RUN_MEMORY
     if calls > (_LOW * look.mu if look.mu >= _LOUD else 0.0):
         _wake(profile)
         return NONE
     profile.low_run += 1
-    if not look.mature or look.mu <= max(0.05, _DUE * profile.level * look.hour.exposure):
+    if not due:
         return NONE
     chance = _low_chance(look, calls)
     if profile.low_hours:
         again = (profile.low_after_low + _LOW_PRIOR * _LOW_WEIGHT) / (profile.low_any + _LOW_WEIGHT)
         chance = max(chance, again)
+    else:
+        begun = profile.low_any - profile.low_after_low
+        chance = max(chance, begun / max(profile.due, _DUE_LEAST))
     profile.low_hours += 1
     profile.low_score -= log10(max(chance, 1e-50))
     profile.low_m += look.mu
     profile.low_x += calls
-    return _silence_findings(profile)
+    return _silence_findings(profile) if look.mature else NONE
 
 
 def _low_chance(look: Look, calls: float) -> float:
@@ -128,7 +139,8 @@ def _low_chance(look: Look, calls: float) -> float:
 
 
 def _silence_findings(profile: Profile) -> Findings:
-    if profile.silent or profile.low_score < profile.limit or profile.active_hours < _LEAST_ACTIVE:
+    told = profile.silent and not profile.untold
+    if told or profile.low_score < profile.limit or profile.active_hours < _LEAST_ACTIVE:
         return NONE
     if profile.low_run < _LEAST_HOURS or profile.low_hours < _LEAST_DUE:
         return NONE
@@ -143,7 +155,7 @@ def _wake(profile: Profile) -> None:
     if profile.low_hours and trusted:
         profile.low_any += profile.low_hours
         profile.low_after_low += profile.low_hours - 1
-    profile.low_run = profile.low_hours = 0
+    profile.low_run = profile.low_hours = profile.untold = 0
     profile.low_score = profile.low_m = profile.low_x = 0.0
     profile.awake += 1
     if profile.awake > WAKING_HOURS:

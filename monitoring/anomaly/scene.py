@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import log10, sqrt
-from typing import Dict, List, Mapping, NamedTuple, Optional
+from typing import Dict, List, Mapping, NamedTuple, Optional, Set
 
 from monitoring.anomaly.profiles import DAY, WEEK, Profile
 from monitoring.anomaly.types import Usage
@@ -37,7 +37,7 @@ class Hour:
 
     __slots__ = (
         *("number", "exposure", "week_hour", "day_hour", "of_day"),
-        *("factor_sum", "factor_weight", "home", "conspicuous"),
+        *("factor_sum", "factor_weight", "home", "conspicuous", "quiet", "hush"),
     )
 
     def __init__(self, number: int, exposure: float, home: Optional[Mapping[str, float]]) -> None:
@@ -47,6 +47,8 @@ class Hour:
         self.factor_sum = self.factor_weight = 0.0
         self.home: Mapping[str, float] = home or {}
         self.conspicuous: List[str] = []
+        self.hush = False
+        self.quiet: Set[str] = set()  # clients in a silence that is no longer chance
 
     def factor(self, calls: float, mean: float, phi: float) -> float:
         """How busy the other clients are against their habits; 1.0 = as ever.

@@ -47,6 +47,7 @@ class AnomalyStore:
             clients = {n: u for n, u in bucket.clients.items() if n != UNKNOWN_CLIENT}
             with self._state.transaction():
                 detector = self._current()
+                detector.mind_clock(now)
                 found = detector.feed(Bucket(bucket.at, bucket.seconds, clients))
                 self._save(detector.dump(), now)
         return self._recent([Told(now, anomaly) for anomaly in found], now, window)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import log10
 from typing import List, Tuple
 
-from monitoring.anomaly.profiles import DAY, SURPRISE_CAP, WEEK, WEEK_PRIOR
+from monitoring.anomaly.profiles import DAY, MAX_SOURCES, SURPRISE_CAP, WEEK, WEEK_PRIOR
 from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
 from monitoring.anomaly.tails import score, upper
 
@@ -22,6 +22,7 @@ SUSPECT_HOURS = 24  # an address that brought failures is watched so long for a 
 
 _EARLY_OR_LATE = 0.02  # chance that an hour follows the habit of the hour beside it
 _AS_YESTERDAY = 0.05  # chance that what was unusual yesterday comes again at the same hour
+_CARRIED_LEAST = 0.5  # a low hour before this one lowers what is expected to half at most
 _AS_LAST_WEEK = 0.3  # chance that it follows its own hour of the week, whatever its day does
 _DAY_DOUBT = 0.1  # variance of a day's level at which yesterday and habit weigh the same
 _MOST_FRESH_SOURCES = 20  # named in the evidence
@@ -36,21 +37,37 @@ def volume(look: Look) -> Findings:
     any were due, `volume_spike` where it is also far above the client's average hour, or both."""
     if not look.mature:
         return NONE
-    # A quiet platform does not make an ordinary hour suspicious: only a busy one counts here.
-    mean = look.mu * look.level_shift(_DAY_DOUBT) / min(look.factor, 1.0)
+    mean, phi = _forecast(look)
     excess = look.ok - mean
     raw, found = 0.0, NONE
-    if look.ok >= 3 and excess > 1.3 * look.deviation * mean / max(look.mu, 1e-9):
-        raw = score(_chance(look, mean))
-        found = _volume_findings(look, raw, excess)
+    if look.ok >= 3 and excess * excess > 1.7 * (mean + phi * mean * mean) and excess > 0.0:
+        raw = score(_chance(look, mean, phi))
+        found = _volume_findings(look, raw, mean)
     trusted = not found or look.profile.seen < TRUSTED_HOURS
     look.profile.remember_surprise(raw, SURPRISE_CAP if trusted else _ALERT_CAP)
     return found
 
 
-def _chance(look: Look, mean: float) -> float:
+def _forecast(look: Look) -> Tuple[float, float]:
+    """(mean, dispersion) of this hour's calls, given the habit, yesterday and the hour before.
+
+    What the hour before deviated is carried over as far as this client's hours resemble their
+    neighbours, and what is foretold is taken off the dispersion."""
+    profile, habit = look.profile, look.mu
+    # A quiet platform does not make an ordinary hour suspicious: only a busy one counts here.
+    mean = habit * look.level_shift(_DAY_DOUBT) / min(look.factor, 1.0)
+    ahead = habit + profile.carry() * profile.offset * look.deviation
+    if ahead > habit:
+        mean = max(mean, ahead)
+    elif habit > 0.0:
+        mean *= max(ahead / habit, _CARRIED_LEAST)
+    phi = look.phi * profile.unforeseen(look.hour.of_day)
+    return mean, phi * max(1.0, habit / mean) ** 2 if mean > 0.0 else phi
+
+
+def _chance(look: Look, mean: float, phi: float) -> float:
     """P(so many calls or more): a mixture over what this hour may be following."""
-    profile, at, calls, phi = look.profile, look.hour, look.ok, look.phi
+    profile, at, calls = look.profile, look.hour, look.ok
     weeks, days = profile.week_n[at.week_hour], profile.day_n[at.day_hour]
     mean += 0.5 / (weeks + days + 1.0)
     # The mean is itself an estimate, from so many weeks and days; its variance joins the hour's.
@@ -70,12 +87,12 @@ def _chance(look: Look, mean: float) -> float:
     return min(1.0, chance)
 
 
-def _volume_findings(look: Look, raw: float, excess: float) -> Findings:
+def _volume_findings(look: Look, raw: float, mean: float) -> Findings:
     profile = look.profile
     sure = profile.calibrate(raw)
     if sure >= CONSPICUOUS:
         look.hour.conspicuous.append(look.name)
-    joined = look.rarity > 0.0 and raw > 1.0 and look.fresh_calls >= 0.5 * excess
+    joined = look.rarity > 0.0 and raw > 1.0 and look.fresh_calls >= 0.5 * (look.ok - mean)
     if joined:
         sure += look.rarity
     if sure < profile.limit:
@@ -87,7 +104,8 @@ def _volume_findings(look: Look, raw: float, excess: float) -> Findings:
     reasons = (["off_habit"] if quiet else []) + (
         ["volume_spike"] if not quiet or look.ok > 2.0 * level + 5.0 else []
     )
-    return [Finding(reason, sure, look.ok, look.mu, evidence) for reason in reasons]
+    due = {"off_habit": look.mu, "volume_spike": mean}
+    return [Finding(reason, sure, look.ok, due[reason], evidence) for reason in reasons]
 
 
 def _source_evidence(look: Look) -> dict[str, object]:
@@ -95,6 +113,7 @@ def _source_evidence(look: Look) -> dict[str, object]:
         "new_sources": sorted(look.fresh)[:_MOST_FRESH_SOURCES],
         "new_source_count": len(look.fresh),
         "new_source_calls": look.fresh_calls,
+        "forgetful": len(look.profile.known) >= MAX_SOURCES,
     }
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 import re
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional, Sequence
 
 from monitoring.anomaly.types import Anomaly, Bucket, Usage
 
 LONGEST_BUCKET = 3600.0
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
+_BUCKET, _USAGE = ("at", "seconds", "clients"), ("ok", "failed", "sources")
+_MOST_CALLS = 1e15  # more in an hour is no count
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 
 
@@ -18,12 +19,15 @@ def parse_bucket(obj: object) -> Bucket:
     """One decoded line as a Bucket: `{"at": "2026-03-02T00:00:00Z", "seconds": 3600,
     "clients": {NAME: {"ok": 12, "failed": 0, "sources": {ADDRESS: 12}}}}`. `failed` may be missing
     (0), and `sources` missing or null (addresses not known). ValueError, one sentence, names what
-    is wrong."""
+    is wrong: a key that is not listed here, too."""
     if not isinstance(obj, dict):
         raise ValueError("a bucket must be a JSON object")
-    for key in ("at", "seconds", "clients"):
+    for key in _BUCKET:
         if key not in obj:
             raise ValueError(f"the bucket has no {key!r}")
+    for key in obj:
+        if key not in _BUCKET:
+            raise _unknown(key, _BUCKET, "the bucket")
     seconds = _count(obj["seconds"], "seconds")
     if not 0.0 < seconds <= LONGEST_BUCKET:
         raise ValueError("'seconds' must be above 0 and at most 3600")
@@ -50,6 +54,9 @@ def _usage(name: str, row: Any) -> Usage:
         raise ValueError(f"client {name!r} must be an object with 'ok' and 'failed'")
     if "ok" not in row:
         raise ValueError(f"client {name!r} has no 'ok'")
+    for key in row:
+        if key not in _USAGE:
+            raise _unknown(key, _USAGE, f"client {name!r}")
     ok = _count(row["ok"], "ok", name)
     failed = _count(row.get("failed", 0), "failed", name)
     return Usage(ok, failed, _sources(name, row.get("sources")))
@@ -67,12 +74,15 @@ def _sources(name: str, sources: Any) -> Optional[Mapping[str, float]]:
 
 
 def _count(value: Any, key: str, name: Optional[str] = None) -> float:
-    if type(value) is int and 0 <= value < 1 << 53:
-        return value
-    if type(value) is float and math.isfinite(value) and value >= 0.0:
-        return value
+    if type(value) in (int, float) and 0 <= value <= _MOST_CALLS:  # NaN is neither
+        return value  # type: ignore[no-any-return]
     owner = "" if name is None else f" of client {name!r}"
-    raise ValueError(f"{key!r}{owner} must be a finite number, 0 or more")
+    raise ValueError(f"{key!r}{owner} must be a number from 0 to 1e15")
+
+
+def _unknown(key: str, known: Sequence[str], owner: str) -> ValueError:
+    """A misspelt key must not read as a count of 0."""
+    return ValueError(f"{owner} has an unknown key {key!r}; known are {', '.join(known)}")
 
 
 def as_json(anomaly: Anomaly) -> Dict[str, object]:

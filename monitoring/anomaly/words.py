@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Mapping
 
 from monitoring.anomaly.scene import Finding
 
+_HARDLY_ANY = 0.1
 Writer = Callable[[str, Finding, Mapping[str, Any]], str]
 
 
@@ -22,6 +23,11 @@ def brief(value: float) -> str:
     return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
 
 
+def _about(value: float) -> str:
+    """An expectation; of less than one call in ten hours nobody needs the digits."""
+    return f"about {brief(value)}" if value >= _HARDLY_ANY else "hardly any"
+
+
 def _plural(count: float, word: str) -> str:
     return f"{brief(count)} {word}" + ("" if count == 1 else "es" if word.endswith("s") else "s")
 
@@ -30,20 +36,24 @@ def _addresses(seen: Mapping[str, Any]) -> str:
     if not seen.get("new_source_count"):
         return ""
     came = _plural(seen["new_source_count"], "address")
-    return f"; {brief(seen['new_source_calls'])} came from {came} never seen before"
+    return f"; {brief(seen['new_source_calls'])} came from {came} {_unseen(seen)}"
+
+
+def _unseen(seen: Mapping[str, Any]) -> str:
+    """Of a client with more addresses than are remembered, only those used last are known."""
+    return "not seen lately" if seen["forgetful"] else "never seen before"
 
 
 def _volume(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     calls = _plural(found.observed, "call")
-    return (
-        f"{client} made {calls} in this hour, expected about {brief(found.expected)}"
-        + _addresses(seen)
+    return f"{client} made {calls} in this hour, expected {_about(found.expected)}" + _addresses(
+        seen
     )
 
 
 def _off_habit(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
-    calls, habit = _plural(found.observed, "call"), brief(found.expected)
-    told = f"{client} made {calls} at an hour of the week when its habit is about {habit}"
+    calls, usual = _plural(found.observed, "call"), _about(found.expected)
+    told = f"{client} made {calls} at an hour of the week in which it usually makes {usual}"
     return told + _addresses(seen)
 
 
@@ -84,14 +94,14 @@ def _failures(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     failed = brief(found.observed)
     return (
         f"{client} failed {failed} of {_plural(seen['calls'], 'call')} in this hour, expected "
-        f"about {brief(found.expected)}" + _addresses(seen)
+        f"{_about(found.expected)}" + _addresses(seen)
     )
 
 
 def _fanout(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     return (
         f"{client} called from {_plural(found.observed, 'address')} in this hour, "
-        f"{brief(seen['new_source_count'])} of them never seen before, against about "
+        f"{brief(seen['new_source_count'])} of them {_unseen(seen)}, against about "
         f"{brief(seen['usual_sources'])} usually"
     )
 
@@ -99,7 +109,9 @@ def _fanout(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
 def _silence(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     calls = "no call" if not found.observed else f"only {_plural(found.observed, 'call')}"
     hours, expected = _plural(seen["hours"], "hour"), brief(found.expected)
-    return f"{client} made {calls} in {hours}, expected about {expected}"
+    told = f"{client} made {calls} in {hours}, expected about {expected}"
+    others = seen.get("others", 0)
+    return told + (f"; {_plural(others, 'other client')} fell silent too" if others else "")
 
 
 WRITERS: Dict[str, Writer] = {

@@ -10,7 +10,8 @@ import json
 import logging
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence
 
-from monitoring.anomalies import Anomaly, SeriesDetector
+from monitoring.anomaly.series import SeriesDetector
+from monitoring.anomaly.types import Anomaly
 from monitoring.model import Finding, Measurement, Severity
 from monitoring.state import State, StateError
 
@@ -52,6 +53,7 @@ class Habits:
                 continue
             profiles = self._profiles(metric)
             detector = SeriesDetector(name, unit, profiles=profiles)
+            detector.mind_clock(now)
             found = detector.feed(now - seconds, seconds, values[metric])
             self._keep(metric, {**profiles, **detector.dump()})
             yield from (_finding(metric, anomaly) for anomaly in found)

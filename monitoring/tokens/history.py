@@ -7,8 +7,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring import trends
 from monitoring.analysis import FIGURES, Analysis, Anomalous, Counted, Period, analyse
-from monitoring.anomalies import SeriesDetector
 from monitoring.anomaly.scene import LEARNING_HOURS
+from monitoring.anomaly.series import SeriesDetector
 from monitoring.durations import say
 from monitoring.history import Point, Series
 from monitoring.tokens.habits import WATCHED

@@ -1,0 +1,138 @@
+"""The detector on worlds of other shapes: wandering levels, holidays, clients that often pause."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Dict, List
+
+import pytest
+
+from monitoring.anomalies import Detector, Usage
+from monitoring.anomaly.codec import decode
+from monitoring.anomaly.profiles import Profile
+from tests.anomaly_worlds import (
+    Client,
+    crowd,
+    hour_of,
+    office,
+    run,
+    shaped,
+    silent_during,
+    steady,
+    with_hours,
+)
+
+HOLIDAY = range(24 * 24, 25 * 24)  # a Thursday in the fourth week
+
+
+def wandering(seed: int, mean: float = 2000.0) -> Client:
+    """Hours resemble the hours beside them; days differ by half."""
+    r, level, levels = random.Random(seed), 0.0, []
+    for _ in range(900):
+        level = 0.97 * level + r.gauss(0.0, 0.07)
+        levels.append(mean * math.exp(level))
+    return shaped(seed, lambda t: levels[t], None)
+
+
+def profile_of(detector: Detector, name: str) -> Profile:
+    return decode(detector.dump()[name])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_wandering_level_does_not_hide_a_loud_hour(seed: int) -> None:
+    calls = wandering(seed)(800)
+    assert calls is not None
+    world = {"c": with_hours(wandering(seed), {800: Usage(1.5 * calls.ok, 0)})}
+    assert [f for f in run(world, range(801)) if hour_of(f) == 800]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_wandering_level_is_no_misuse(seed: int) -> None:
+    surges = [f for f in run({"c": wandering(seed)}, range(900)) if f.reason == "volume_spike"]
+    assert not surges
+
+
+def test_how_far_hours_resemble_their_neighbours_is_learned() -> None:
+    detector = Detector()
+    run({"smooth": wandering(1), "plain": steady(2)}, range(800), detector)
+    texts = detector.dump()
+    smooth, plain = decode(texts["smooth"]), decode(texts["plain"])
+    assert smooth.carry() > 0.6
+    assert plain.carry() < 0.2
+    assert smooth.unforeseen(12) < 0.4
+    assert plain.unforeseen(12) > 0.8
+
+
+def test_an_hour_that_was_not_observed_foretells_nothing() -> None:
+    detector = Detector()
+    world = {"c": wandering(1)}
+    run(world, [*range(400), *range(402, 403)], detector)
+    assert profile_of(detector, "c").offset != 0.0
+    profile = profile_of_after_gap(world)
+    assert profile.offset == 0.0
+
+
+def profile_of_after_gap(world: Dict[str, Client]) -> Profile:
+    detector = Detector()
+    run(world, range(400), detector)
+    profile = profile_of(detector, "c")
+    profile.skip(1, 16)
+    return profile
+
+
+def closing(world: Dict[str, Client], share: int, hours: range) -> Dict[str, Client]:
+    """Every client but each `share`-th is silent in these hours."""
+    return {
+        name: client if i % share == 0 else silent_during(client, hours)
+        for i, (name, client) in enumerate(world.items())
+    }
+
+
+def staff(count: int) -> Dict[str, Client]:
+    return {f"client-{i:02}": office(i, 20.0 + i, f"10.0.{i}.1") for i in range(count)}
+
+
+def test_a_holiday_that_most_keep_is_told_once_or_twice_and_not_by_everybody() -> None:
+    found = run(closing(staff(20), 3, HOLIDAY), range(700))
+    assert {f.reason for f in found} == {"silence"}
+    assert 1 <= len(found) <= 3
+    assert all(hour_of(f) in HOLIDAY for f in found)
+    assert any("other clients fell silent too" in f.sentence for f in found)
+
+
+def test_a_holiday_is_told_alike_whatever_the_order_of_clients() -> None:
+    world = closing(staff(20), 3, HOLIDAY)
+    backwards = {name: world[name] for name in sorted(world, reverse=True)}
+    assert run(backwards, range(600)) == run(world, range(600))
+
+
+def test_a_client_that_outlasts_the_common_silence_is_told_then() -> None:
+    world = closing(staff(20), 3, HOLIDAY)
+    world["client-04"] = silent_during(world["client-04"], range(HOLIDAY.start, 700))
+    told = [hour_of(f) for f in run(world, range(700)) if f.client == "client-04"]
+    assert len(told) == 1
+
+
+def test_one_clients_silence_beside_others_that_call_is_told_as_ever() -> None:
+    world = staff(20)
+    world["client-04"] = silent_during(world["client-04"], HOLIDAY)
+    found = run(world, range(700))
+    assert [(f.client, f.reason) for f in found] == [("client-04", "silence")]
+    assert "other client" not in found[0].sentence
+
+
+def pausing(seed: int) -> Client:
+    """A busy client that pauses for two hours about every other day, whenever it likes."""
+    r, pauses = random.Random(seed), set()
+    for day in range(0, 40, 2):
+        start = 24 * day + r.randrange(46)
+        pauses |= {start, start + 1, start + 2}
+    return silent_during(steady(seed, 60.0), pauses)
+
+
+def test_a_client_that_often_pauses_is_hardly_ever_told() -> None:
+    found: List[object] = []
+    for seed in range(5):
+        found += [f for f in run({**crowd(4), "p": pausing(seed)}, range(900)) if f.client == "p"]
+    assert len(found) <= 2
