@@ -228,21 +228,24 @@ class Detector:
         return admitted
 
     def _tell(self, hour: Hour, judged: List[Judged]) -> List[Anomaly]:
-        told = []
         self._platform.note_quiet(hour, len(self._profiles))
-        for name, profile, findings in sorted(judged, key=_loudest_first):
-            penalty = shared_penalty(hour, name, len(self._profiles))
-            for finding in findings:
-                surge = finding.reason in _SURGES and not finding.evidence["joined"]
-                if surge and finding.score - penalty < profile.limit:
-                    self.counts["shared"] += 1
-                elif finding.reason == "silence" and self._platform.hushes(profile, hour):
-                    self.counts["hushed"] += 1
-                elif is_due(profile, finding, hour.number):
-                    if finding.reason == "silence":
-                        finding.evidence["others"] = self._platform.tell_silence(name, hour)
-                    told.append(as_anomaly(hour.number, name, profile, finding))
+        loudest_first = sorted(judged, key=_loudest_first)
+        told = [anomaly for one in loudest_first for anomaly in self._tell_of(hour, one)]
         return sorted(told, key=lambda anomaly: (-anomaly.score, anomaly.client, anomaly.reason))
+
+    def _tell_of(self, hour: Hour, judged: Judged) -> Iterator[Anomaly]:
+        name, profile, findings = judged
+        penalty = shared_penalty(hour, name, len(self._profiles))
+        for finding in findings:
+            surge = finding.reason in _SURGES and not finding.evidence["joined"]
+            if surge and finding.score - penalty < profile.limit:
+                self.counts["shared"] += 1
+            elif finding.reason == "silence" and self._platform.hushes(profile, hour):
+                self.counts["hushed"] += 1
+            elif is_due(profile, finding, hour.number):
+                if finding.reason == "silence":
+                    finding.evidence["others"] = self._platform.tell_silence(name, hour)
+                yield as_anomaly(hour.number, name, profile, finding)
 
 
 def _loudest_first(judged: Judged) -> Tuple[float, str]:
