@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from math import isfinite, log10
-from typing import Callable, Dict, FrozenSet, List, Mapping, Optional, Set, Tuple, Union
+from typing import Callable, Dict, FrozenSet, Iterator, List, Mapping, Optional, Set, Tuple, Union
 
 from monitoring.anomaly import codec as anomaly_codec
 from monitoring.anomaly.clock import ClosedHour, HourCollector
