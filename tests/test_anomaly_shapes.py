@@ -136,3 +136,10 @@ def test_a_client_that_often_pauses_is_hardly_ever_told() -> None:
     for seed in range(5):
         found += [f for f in run({**crowd(4), "p": pausing(seed)}, range(900)) if f.client == "p"]
     assert len(found) <= 2
+
+
+def test_a_wild_spell_of_many_hours_is_one_surprise() -> None:
+    profile = Profile(0)
+    for score in (0.0, 4.0, 5.0, 3.0, 0.2, 4.0):
+        profile.remember_surprise(score, 6.0)
+    assert 1.9 < profile.surprises <= 2.0

@@ -9,7 +9,7 @@ from monitoring.anomaly.views import REST_HOURS, WAKING_HOURS, failure_expectati
 
 _LEAST_EXPOSURE = 0.5  # a habit is not learned from less than half an hour
 _MOST_SUSPECTS = 8
-_FARTHEST = 4.0  # standard deviations: one wild hour must not teach that hours follow each other
+_FARTHEST = 2.5  # standard deviations: one wild hour must not teach that hours follow each other
 
 
 def learn(look: Look, findings: List[Finding]) -> None:

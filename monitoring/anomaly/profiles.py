@@ -50,6 +50,7 @@ COUNTS = (
     "awake",
     "longest_pause",
     "untold",
+    "surprised",
 )
 NUMBERS = (
     *("level", "level_n", "residual_all", "square_all", "sum_x", "sum_m", "drift", "drift_n"),
@@ -79,6 +80,7 @@ class Profile:
     awake: int
     longest_pause: int
     untold: int
+    surprised: int
     level: float
     level_n: float
     residual_all: float
@@ -252,9 +254,11 @@ class Profile:
         return (score - SURPRISE) * _SURPRISE_MEAN / mean - log10(min(1.0, rate))
 
     def remember_surprise(self, score: float, cap: float) -> None:
-        """Take the hour's raw score into the calibration, at most `cap` above the threshold."""
+        """Take the hour's raw score into the calibration, at most `cap` above the threshold. Hours
+        that follow a surprising one are the same event, and count no more."""
         self.surprise_hours = self.surprise_hours * 0.9995 + 1.0
-        if score > SURPRISE:
+        before, self.surprised = self.surprised, int(score > SURPRISE)
+        if score > SURPRISE and not before:
             self.surprises = self.surprises * 0.995 + 1.0
             self.surprise_sum = self.surprise_sum * 0.995 + min(score - SURPRISE, cap)
 

@@ -26,7 +26,7 @@ _CARRIED_LEAST = 0.5  # a low hour before this one lowers what is expected to ha
 _AS_LAST_WEEK = 0.3  # chance that it follows its own hour of the week, whatever its day does
 _DAY_DOUBT = 0.1  # variance of a day's level at which yesterday and habit weigh the same
 _MOST_FRESH_SOURCES = 20  # named in the evidence
-_ALERT_CAP = 2.0  # how far a surprise that raised an alert counts in the calibration
+_ALERT_CAP = 1.0  # what was told is misuse, and says less of the client's own wildness
 
 Findings = List[Finding]
 NONE: Findings = []
