@@ -31,6 +31,9 @@ def _played(folder: Path, **env: str) -> str:
     (folder / "test_these.py").write_text(PROGRAM)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", str(folder)]
     command += ["-c", os.devnull, "--rootdir", str(folder), "-p", "no:cacheprovider"]
+    # Its own: pytest closes the shared folder of temporary files to others when it begins, under
+    # tests that look into theirs as another user.
+    command += ["--basetemp", str(folder / "temporary")]
     done = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, text=True, check=False
     )
