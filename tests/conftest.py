@@ -118,13 +118,16 @@ def pytest_make_parametrize_id(val: object, argname: str) -> Optional[str]:
 _SLOW = ("endurance", "ecosystem", "faults", "quarter", "readme", "secrets", "web_demo", "deploy")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(word in item.path.stem for word in _SLOW):
             item.add_marker(pytest.mark.slow)
-    grouped = (item for item in items if item.get_closest_marker("xdist_group"))
-    if getattr(config.option, "loadgroup", False) and not all("@" in i.nodeid for i in grouped):
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    grouped = (item for item in session.items if item.get_closest_marker("xdist_group"))
+    wanted = getattr(session.config.option, "loadgroup", False)
+    if wanted and not all("@" in item.nodeid for item in grouped):
         raise pytest.UsageError(
             "this pytest-xdist cannot group tests with this pytest; install requirements-test.txt"
         )
