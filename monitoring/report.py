@@ -6,6 +6,7 @@ import math
 from typing import Any, Mapping, Optional, Sequence
 
 from monitoring import thresholds
+from monitoring.alerting.amounts import counted
 from monitoring.catalog import METRICS
 from monitoring.model import (
     AlertRow,
@@ -141,11 +142,11 @@ def sentence(outcome: Outcome) -> str:
     if outcome.credentials is not None:
         parts.append(f"{len(outcome.credentials)} credentials")
     if outcome.findings:
-        parts.append(_count(len(outcome.findings), "finding"))
+        parts.append(counted(len(outcome.findings), "finding"))
     parts += crossings(outcome)
     firing = sum(row.state == "firing" for row in outcome.alerts)
     if firing:
-        parts.append(_count(firing, "alert") + " firing")
+        parts.append(counted(firing, "alert") + " firing")
     parts += [f"{s.name}: {s.why}" for s in outcome.sources if s.configured and not s.ok]
     said = ", ".join(part for part in parts if part) or "nothing was measured"
     return f"{outcome.script} {outcome.status.word}: {said} ({outcome.seconds * 1000:.0f} ms)"
@@ -181,11 +182,7 @@ def _components_clause(components: Sequence[Component]) -> str:
 def _tokens_clause(tokens: Optional[Mapping[str, Any]]) -> str:
     if tokens is None or tokens.get("active") is None:
         return ""
-    return _count(int(tokens["active"]), "live token")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return counted(int(tokens["active"]), "live token")
 
 
 def table(outcome: Outcome) -> tuple[list[str], list[list[Any]]]:

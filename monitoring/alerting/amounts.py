@@ -1,4 +1,4 @@
-"""Present: a figure with its unit, as people read it."""
+"""Present: figures with their unit or noun, as people read them."""
 
 from __future__ import annotations
 
@@ -9,3 +9,8 @@ def amount(value: float, unit: str = "") -> str:
     if "e" in number:
         number = "0" if abs(value) < 1e-9 else f"{value:.6f}".rstrip("0")
     return f"{number} {unit}".strip()
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 token`, `2 tokens`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
+from monitoring.alerting.amounts import counted
 from monitoring.anomaly.types import Anomaly
 from monitoring.credentials.ages import failing_rotator
 from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, VAULT, VaultFacts
 from monitoring.credentials.judged import Judged
-from monitoring.credentials.rotation_states import counted, half_done
+from monitoring.credentials.rotation_states import half_done
 from monitoring.credentials.usage_history import Window
 from monitoring.durations import say
 from monitoring.model import Finding, Severity

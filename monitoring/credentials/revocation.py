@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Mapping, Optional
 
+from monitoring.alerting.amounts import counted
 from monitoring.credentials.ages import cache_is_old
 from monitoring.credentials.facts import (
     CACHE,
@@ -17,7 +18,7 @@ from monitoring.credentials.facts import (
     version_number,
 )
 from monitoring.credentials.old_tokens import EAPI_CACHE
-from monitoring.credentials.rotation_states import counted, refused_since
+from monitoring.credentials.rotation_states import refused_since
 from monitoring.durations import say
 from monitoring.model import ExitStatus
 from monitoring.redact import safe_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Optional
 
+from monitoring.alerting.amounts import counted
 from monitoring.credentials.ages import UNBORN, cache_is_old, superseded
 from monitoring.credentials.facts import (
     IN_ROTATION,
@@ -108,8 +109,3 @@ def refused_since(facts: CredentialFacts) -> bool:
     if ended is None or use.last_failed is None or use.last_failed <= ended:
         return False
     return use.last_used is None or use.last_used < ended
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 token`, `2 tokens`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
