@@ -1,4 +1,4 @@
-"""Decision: may a good word be said? The one place where `ok`, `met`, `yes` and `on track` are made.
+"""Decision: may a good word be said? Only here `ok`, `met`, `yes` and `on track` are made.
 
 What was read by a guess, or was not looked at, is never good news. A decoded fact carries its
 doubts; a verdict says how much of what it is about was looked at (its coverage); and the good

@@ -62,7 +62,14 @@ def load(
     Raises ConfigurationError with every problem found, each naming file, key, value and cure.
     """
     found = env.gather(environ, (root, cwd))
+    refused = [*found.refused, *config_rules.no_config_from(found)]
+    found = found.without({config_rules.NAMES_A_FILE})
     layers = _read_layers(found, root, config_file, cwd)
+    lured = config_rules.lured(_lay(layers), found.visited)
+    if lured:
+        refused += config_rules.refusals(lured, found.visited)
+        left = layer_of_environment(found.without(lured), SETTINGS, cwd)
+        layers = replace(layers, environment=left)
     problems = _unique([p for layer in layers.all for p in layer.problems])
     values = _lay(layers)
     if any(path not in values.entries for path in _needed()):
@@ -77,7 +84,8 @@ def load(
         settings,
         origins=config_build.origins(values, [path for path, _ in leaves(SETTINGS)]),
         warnings=tuple(
-            [note for note in layers.environment.notes if note]
+            refused
+            + [note for note in layers.environment.notes if note]
             + config_rules.warnings(settings, values, script)
         ),
     )
@@ -87,7 +95,8 @@ def _read_layers(
     found: env.Environment, root: Path, config_file: Optional[str], cwd: Path
 ) -> _Layers:
     chosen = config_file or found.values.get("MONITORING_CONFIG", "")
-    with env.overlay(found.values):
+    # A file may look a target up by itself, and no rule would see where it came from.
+    with env.overlay(found.without(config_rules.TARGETS).values):
         template = _file_layer(root / "config.example.py", root)
         edited = root / "config.py"
         own = _file_layer(edited, root) if edited.exists() else None
@@ -96,7 +105,7 @@ def _read_layers(
 
 
 def _file_layer(path: Path, root: Path) -> Layer:
-    raw: RawFile = read_file(path)
+    raw: RawFile = read_file(path, env.owners(root) if path.parent == root else ())
     name = path.name if path.parent == root else str(path)
     named = tuple(replace(problem, file=name) for problem in raw.problems)
     return layer_of_file(replace(raw, file=name, problems=named), SCHEMA)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Iterator, List, Mapping, MutableMapping, Optional, Tuple
+from typing import Container, Iterator, List, Mapping, MutableMapping, Optional, Tuple
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
+from monitoring.config.files import distrust, open_regular
 from monitoring.config.problems import Problem
 
 _BIGGEST = 64 * 1024
@@ -20,11 +21,22 @@ _BIGGEST = 64 * 1024
 @dataclass(frozen=True)
 class Environment:
     """Variables after the `.env` files were laid below the real ones. `where` says, per name,
-    `environment` or the path of the `.env`."""
+    `environment` or the path of the `.env`; `visited` is the path of the working directory's, where
+    that is not the scripts' own folder; `refused` says what was not obeyed, and why."""
 
     values: Mapping[str, str]
     where: Mapping[str, str]
     problems: Tuple[Problem, ...] = field(default=())
+    visited: str = ""
+    refused: Tuple[str, ...] = ()
+
+    def without(self, names: Container[str]) -> Environment:
+        """The same without what the visited `.env` says of `names`."""
+        kept = {n: v for n, v in self.values.items() if not self._visited(n, names)}
+        return replace(self, values=kept, where={n: self.where[n] for n in kept})
+
+    def _visited(self, name: str, names: Container[str]) -> bool:
+        return name in names and bool(self.visited) and self.where[name] == self.visited
 
 
 def current() -> Mapping[str, str]:
@@ -45,40 +57,61 @@ def here(otherwise: Path) -> Path:
 
 
 def gather(environ: Mapping[str, str], folders: Tuple[Path, ...]) -> Environment:
-    """`environ` with the `.env` of each folder below it; the first that sets a name wins, and a
-    name that is set in `environ`, even to nothing, is never replaced."""
+    """`environ` with the `.env` of each folder below it (that of the scripts, then the working
+    directory); the first that sets a name wins, and a name that is set in `environ`, even to
+    nothing, is never replaced."""
     values: MutableMapping[str, str] = dict(environ)
     where = dict.fromkeys(environ, "environment")
     problems: List[Problem] = []
-    for file in dict.fromkeys(folder / ".env" for folder in folders):
-        found, wrong = _read(file, environ)
+    scripts, *others = dict.fromkeys(folder / ".env" for folder in folders)
+    visited = str(others[-1]) if others else ""
+    refused: List[str] = []
+    for file in (scripts, *others):
+        found, wrong, why = _read(file, environ, owners(folders[0]) if file == scripts else ())
         problems += wrong
+        refused += [f"{file} is not read: it {why}"] if why else []
         for name, value in found.items():
             # NAME set for real also answers for a NAME_FILE here, and the other way round
             if name not in values and _twin(name) not in environ:
                 values[name] = value
                 where[name] = str(file)
-    return Environment(values, where, tuple(problems))
+    return Environment(values, where, tuple(problems), visited, tuple(refused))
+
+
+def owners(scripts: Path) -> Tuple[int, ...]:
+    """Who owns the folder of our own code: whoever that is can do more than write a `.env`."""
+    try:
+        return (scripts.stat().st_uid,)
+    except OSError:
+        return ()
 
 
 def _twin(name: str) -> str:
     return name[: -len("_FILE")] if name.endswith("_FILE") else name + "_FILE"
 
 
-def _read(file: Path, environ: Mapping[str, str]) -> tuple[Mapping[str, str], List[Problem]]:
+_Read = Tuple[Mapping[str, str], List[Problem], str]
+
+
+def _read(file: Path, environ: Mapping[str, str], owners: Tuple[int, ...]) -> _Read:
+    """What a `.env` says, what is wrong with it, and why it is not obeyed (empty: it is)."""
     try:
-        if not file.is_file():
-            return {}, []
-        with file.open("rb") as opened:
-            raw = opened.read(_BIGGEST + 1)
+        if not os.access(file.parent, os.X_OK) or not file.is_file():
+            return {}, [], ""
+        with open_regular(file) as opened:
+            why = distrust(file, os.fstat(opened.fileno()), owners)
+            raw = b"" if why else opened.read(_BIGGEST + 1)
+        if why:
+            return {}, [], why
         if len(raw) > _BIGGEST:
-            return {}, [Problem(str(file), "", "", "is larger than 64 KiB; is it the right file?")]
+            too_large = "is larger than 64 KiB; is it the right file?"
+            return {}, [Problem(str(file), "", "", too_large)], ""
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return {}, [Problem(str(file), "", "", "is not UTF-8 text; save it as UTF-8")]
+        return {}, [Problem(str(file), "", "", "is not UTF-8 text; save it as UTF-8")], ""
     except OSError as exc:
-        return {}, [Problem(str(file), "", "", f"cannot be read: {exc.strerror}")]
-    return _parse(file, text, environ)
+        return {}, [Problem(str(file), "", "", f"cannot be read: {exc.strerror}")], ""
+    return (*_parse(file, text, environ), "")
 
 
 def _parse(

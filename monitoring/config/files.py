@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import grp
 import io
 import logging
-from contextlib import redirect_stderr, redirect_stdout
+import os
+import pwd
+import stat
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
-from typing import Any, Iterator, Mapping, Tuple
+from typing import Any, BinaryIO, Iterable, Iterator, Mapping, Optional, Set, Tuple
 
 from monitoring.config.problems import Problem
 
@@ -35,23 +40,72 @@ class RawFile:
     problems: Tuple[Problem, ...] = ()
 
 
-def read_file(path: Path) -> RawFile:
-    """Read a `.py`, `.yaml`, `.yml` or `.json` configuration. Everything wrong is a Problem."""
+def read_file(path: Path, owners: Iterable[int] = ()) -> RawFile:
+    """Read a `.py`, `.yaml`, `.yml` or `.json` configuration. Everything wrong is a Problem.
+    `owners` are trusted besides the user and root."""
     kinds = {".py": _python, ".yaml": _yaml, ".yml": _yaml, ".json": _yaml}
     read = kinds.get(path.suffix.lower())
     if read is None:
         return _wrong(path, "a configuration file ends in .py, .yaml, .yml or .json")
     try:
-        with path.open("rb") as opened:
-            raw = opened.read(_BIGGEST + 1)
+        with open_regular(path) as opened:
+            why = distrust(path, os.fstat(opened.fileno()), owners)
+            raw = b"" if why else opened.read(_BIGGEST + 1)
     except OSError as exc:
         return _wrong(path, f"cannot be read: {exc.strerror}; check the path and its permissions")
+    if why:
+        return _wrong(path, why)
     if len(raw) > _BIGGEST:
         return _wrong(path, "is larger than 256 KiB; is it the right file?")
     try:
         return read(path, raw.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return _wrong(path, "is not UTF-8 text; save it as UTF-8")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading. Raises OSError, also for a device, a pipe or a folder: reading
+    those may never end."""
+    opened = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+        opened.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return opened
+
+
+def distrust(path: Path, status: os.stat_result, owners: Iterable[int]) -> Optional[str]:
+    """Why the opened file is not obeyed, with the cure; None: it is. `status` is what fstat says.
+
+    Trusted are the user, root, and `owners` (who owns our own code can do what they like). A file
+    that its group may write is trusted only where the group is its owner's alone."""
+    trusted: Set[int] = {0, os.geteuid(), *owners}
+    strangers = {status.st_uid, _owner_of_link(path, status.st_uid)} - trusted
+    if strangers:
+        return f"belongs to {_name(min(strangers))}, not to you or root; chown it, or move it away"
+    if status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and not _private(status)):
+        return "may be written by others; run chmod go-w on it"
+    return None
+
+
+def _owner_of_link(path: Path, otherwise: int) -> int:
+    with suppress(OSError):
+        return os.lstat(path).st_uid
+    return otherwise
+
+
+def _name(user: int) -> str:
+    with suppress(KeyError):
+        return pwd.getpwuid(user).pw_name
+    return f"user {user}"
+
+
+def _private(status: os.stat_result) -> bool:
+    """Whether the file's group is the one that Linux makes for each user (umask 002)."""
+    with suppress(KeyError):
+        owner, group = pwd.getpwuid(status.st_uid), grp.getgrgid(status.st_gid)
+        alone = set(group.gr_mem) <= {owner.pw_name}
+        return owner.pw_gid == status.st_gid and group.gr_name == owner.pw_name and alone
+    return False
 
 
 def _wrong(path: Path, cure: str, line: int = 0) -> RawFile:

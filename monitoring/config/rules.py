@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 from monitoring.catalog import THRESHOLDS, Threshold
-from monitoring.config.layers import Values
+from monitoring.config.layers import Entry, Values
 from monitoring.config.problems import Problem, is_example, spell
 from monitoring.durations import say
+from monitoring.env import Environment
 from monitoring.redact import is_word
 from monitoring.settings import Secret, Settings
 
@@ -17,6 +18,30 @@ _LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0")
 _ENDPOINTS = ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "ROTATION_ENDPOINT", "CONJUR_URL")
 _TEMPLATE = "config.example.py"
 _WATCHED = ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "CONJUR_URL")
+
+#: The variable that names a file to execute.
+NAMES_A_FILE = "MONITORING_CONFIG"
+#: Where each secret is sent: the first part of its path in the settings -> the variables that move
+#: its target, or say how the target proves who it is.
+SENT_TO: Mapping[Tuple[str, ...], Tuple[str, ...]] = {
+    ("MONITORING_AUTH_TOKEN",): ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "ROTATION_ENDPOINT"),
+    # SAPI is shown the token that the canary's secret bought.
+    ("MONITORING_CLIENT_SECRET",): ("EAPI_ENDPOINT", "SAPI_ENDPOINT"),
+    ("REDIS_PASSWORD",): (
+        *("REDIS_HOST", "REDIS_PORT", "REDIS_SSL", "REDIS_CA_FILE", "REDIS_SENTINELS"),
+        *("REDIS_MASTER", "REDIS_CLUSTER"),
+    ),
+    ("CONJUR_AUTHN_API_KEY",): ("CONJUR_URL", "CONJUR_CERT_FILE"),
+    ("CONJUR_JWT_FILE",): ("CONJUR_URL", "CONJUR_CERT_FILE"),
+    ("CHANNEL_CONFIG", "email", "password"): ("SMTP_SERVER", "SMTP_PORT"),
+    ("ALERT_MANAGER",): ("ALERTMANAGER_URL",),
+    ("HISTORY", "prometheus_headers"): ("PROMETHEUS_URL",),
+}
+#: A path that is no Secret, and leads to one.
+_PLAIN_PATHS = (("CONJUR_JWT_FILE",),)
+_TRUST_ANCHOR = "MONITORING_CA_FILE"
+#: Variables of a working directory's `.env` that a configuration file does not see either.
+TARGETS = frozenset({name for names in SENT_TO.values() for name in names} | {_TRUST_ANCHOR})
 
 
 def problems(values: Values) -> Iterator[Problem]:
@@ -154,3 +179,48 @@ def _late(settings: Settings, script: str) -> Iterator[str]:
             f"RUN['cycle_deadline'] ({say(run.cycle_deadline)}) is longer than the interval of "
             f"{script} ({say(interval)}): cycles may start late"
         )
+
+
+def lured(values: Values, visited: str) -> Mapping[str, str]:
+    """The variables of the working directory's `.env` (`visited`) that would move a target to
+    which secrets from elsewhere are sent: variable -> those secrets."""
+    moved = {entry.variable for entry in values.entries.values() if entry.file == visited}
+    found: Dict[str, List[str]] = {}
+    for path, entry in values.entries.items():
+        drawn = moved & _targets_of(path) if _from_elsewhere(path, entry, visited) else ()
+        for name in drawn:
+            found.setdefault(name, []).append(entry.variable or spell(path))
+    return {name: " and ".join(dict.fromkeys(secrets)) for name, secrets in found.items()}
+
+
+def _targets_of(path: Tuple[str, ...]) -> Set[str]:
+    """The variables that say where the secret at `path` is sent, and who is trusted there."""
+    sent = [names for secret, names in SENT_TO.items() if path[: len(secret)] == secret]
+    return {_TRUST_ANCHOR}.union(*sent)
+
+
+def _from_elsewhere(path: Tuple[str, ...], entry: Entry, visited: str) -> bool:
+    """A secret that is set, and that the `.env` does not hold itself (a path is not the secret)."""
+    if path in _PLAIN_PATHS:
+        return bool(entry.value)
+    if not isinstance(entry.value, Secret) or not entry.value:
+        return False
+    return entry.file != visited or bool(entry.value.path)
+
+
+def no_config_from(found: Environment) -> List[str]:
+    """The sentence for a `.env` of the working directory that names a file to execute."""
+    if not found.visited or found.where.get(NAMES_A_FILE) != found.visited:
+        return []
+    why = "a .env of the working directory may not name a configuration; use --config"
+    return [f"{found.visited}: {NAMES_A_FILE} is not obeyed: {why}"]
+
+
+def refusals(lured_by: Mapping[str, str], visited: str) -> List[str]:
+    """One sentence for each variable that was not obeyed."""
+    return [
+        f"{visited}: {name} is not taken from the working directory's .env, because "
+        f"{secrets} from elsewhere would be sent there; set {name} in the environment, or in the "
+        ".env beside the scripts"
+        for name, secrets in sorted(lured_by.items())
+    ]
