@@ -161,6 +161,9 @@ SLA_TARGETS = {
     "overall": 99.9,
     "authentication_success": 99.97,  # of all logins
 }
+# A target is called met only when at least this share (in percent) of the time was watched; with
+# less, --sla and --analyze say "too little watched".
+SLA_MINIMUM_WATCHED = 50
 
 # --- How often -----------------------------------------------------------------------------------
 # Loops (without --single-run); --interval wins.

@@ -25,7 +25,7 @@ from monitoring.probing.kit import Keepsake, Live
 from monitoring.service_levels import BURN_WINDOWS, OVERALL
 from monitoring.service_levels import report as sla_of
 from monitoring.sla import report as sla_report
-from monitoring.sla.history import SlaGauges, availability, targets_of
+from monitoring.sla.history import SlaGauges, availability, targets_of, unconfigured
 
 SCRIPT = "health_check"
 MONTH = 30 * 86400.0
@@ -169,7 +169,8 @@ class HealthCheck:
 
 
 def show_levels(kit: utils.Kit, lookback: float, form: str) -> int:
-    """The `--sla` report; the status is 0 inside, 1 at risk, 2 missed, 3 nothing recorded."""
+    """The `--sla` report; the status is 0 inside, 1 at risk or partly unknown, 2 missed, 3 too
+    little watched."""
     now = kit.clock()
     longest = max(lookback, *BURN_WINDOWS.values())
     try:
@@ -178,9 +179,16 @@ def show_levels(kit: utils.Kit, lookback: float, form: str) -> int:
     except HistoryError as error:
         LOGGER.error("service levels are not known: %s", error)
         return int(ExitStatus.UNKNOWN)
-    levels = sla_of(points, targets, now=now, lookback=lookback)
+    levels = sla_of(
+        points,
+        targets,
+        now=now,
+        lookback=lookback,
+        least=kit.settings.sla.minimum_watched,
+        unconfigured=unconfigured(kit.settings),
+    )
     kit.show(sla_report.FORMATS[form](levels))
-    return levels.exit_status
+    return int(levels.exit_status)
 
 
 @utils.guarded

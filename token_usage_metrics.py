@@ -92,15 +92,18 @@ def with_flags(settings: Settings, args: argparse.Namespace) -> Settings:
     return replace(settings, tokens=replace(settings.tokens, **changed))
 
 
+_EXITS = {True: ExitStatus.OK, False: ExitStatus.WARNING, None: ExitStatus.UNKNOWN}
+
+
 def analyze(kit: utils.Kit, lookback: float, form: str, top: int) -> int:
-    """The `--analyze` report; the status is 0, 1 when the success target was missed, 3 when
-    nothing was recorded."""
+    """The `--analyze` report; the status is 0 when the success target was met, 1 when it was
+    missed, 3 when that is not known: nothing was recorded, or too little was watched."""
     from monitoring.reports import REPORTS
     from monitoring.tokens.history import analysis
 
     now = kit.clock()
     name, zone = local_zone()
-    period = Period(now - lookback, now, zone, name)
+    period = Period(now - lookback, now, zone, name, kit.settings.sla.minimum_watched)
     target = kit.settings.sla.authentication_success
     try:
         found = analysis(kit.history(), period, success_target=target, top=top)
@@ -111,7 +114,7 @@ def analyze(kit: utils.Kit, lookback: float, form: str, top: int) -> int:
         LOGGER.error("%s", nothing_recorded(kit.settings, lookback))
         return int(ExitStatus.UNKNOWN)
     kit.show(REPORTS[form](found))
-    return int(ExitStatus.WARNING if found.meets_target is False else ExitStatus.OK)
+    return int(_EXITS[found.meets_target])
 
 
 def nothing_recorded(settings: Settings, lookback: float) -> str:

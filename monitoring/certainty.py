@@ -8,15 +8,30 @@ words come only out of `affirm`, which needs both. Where one of them is missing 
 
 from __future__ import annotations
 
+import enum
+import math
 from dataclasses import dataclass
-from typing import Iterable, Optional, Tuple
-
-from monitoring.model import Severity
+from typing import Iterable, Optional, Protocol, Sequence, Tuple
 
 #: The good words, spelt nowhere else (tests/test_certainty.py holds it), and what replaces them.
 OK, MET, YES, ON_TRACK = "ok", "met", "yes", "on track"
 GOOD_WORDS = (OK, MET, YES, ON_TRACK)
 UNKNOWN = "unknown"
+_SAME_MOMENT = 0.002  # seconds; samples carry their time in milliseconds
+
+
+class Severity(enum.IntEnum):
+    """How bad a verdict is; ordered so that `max` is the worst. UNKNOWN outranks OK only."""
+
+    OK = 0
+    UNKNOWN = 1
+    WARNING = 2
+    CRITICAL = 3
+
+    @property
+    def word(self) -> str:
+        """`ok`, `unknown`, `warning` or `critical`, as every output spells it."""
+        return self.name.lower()
 
 
 @dataclass(frozen=True)
@@ -104,9 +119,69 @@ def severity(found: Iterable[Severity], basis: Basis) -> Severity:
     return Severity.UNKNOWN
 
 
+def combined(severities: Iterable[Severity]) -> Severity:
+    """One status of several (DESIGN.md sections 2 and 4): the worst that is known. Something that
+    is not known is at least a WARNING beside known things, and UNKNOWN when it is all there is;
+    so is nothing at all."""
+    found = set(severities)
+    known = found - {Severity.UNKNOWN}
+    if not known:
+        return Severity.UNKNOWN
+    return max(known) if known == found else max(*known, Severity.WARNING)
+
+
+def percent(share: float) -> str:
+    """`12.3 %`, `0.011 %`: a share rounded down, so that too little never reads as enough."""
+    digits = 1 if share >= 0.001 else 3
+    return f"{math.floor(share * 100 * 10**digits + 1e-9) / 10**digits:g} %"
+
+
 def _too_little(coverage: Coverage) -> str:
     if coverage.sentence:
         return coverage.sentence
     if coverage.share is None:
         return f"no {coverage.what} to look at"
-    return f"too little of {coverage.what} was looked at ({coverage.share:.0%})"
+    return f"too little of {coverage.what} was looked at ({percent(coverage.share)})"
+
+
+# -- how much of the time was watched
+
+
+class Lasting(Protocol):
+    """Something that stands for the `seconds` that end at `at` (epoch seconds)."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+def inside(samples: Sequence[Lasting], start: float, end: float) -> list[float]:
+    """For each sample its seconds within start..end. Time that several samples cover is divided
+    among them, so the sum is the time that was watched, however often it was recorded."""
+    spans = [(max(s.at - s.seconds, start), min(s.at, end)) for s in samples]
+    alone = [max(0.0, until - since) for since, until in spans]
+    ordered = sorted((*span, index) for index, span in enumerate(spans) if alone[index] > 0)
+    if all(a[1] <= b[0] + _SAME_MOMENT for a, b in zip(ordered, ordered[1:])):
+        return alone
+    return _divided(ordered, len(samples))
+
+
+def _divided(ordered: Sequence[tuple[float, float, int]], count: int) -> list[float]:
+    """Of overlapping spans (since, until, index), sorted: each moment in equal parts."""
+    shares = [0.0] * count
+    moments = sorted({moment for span in ordered for moment in span[:2]})
+    running: list[tuple[float, float, int]] = []
+    waiting = list(reversed(ordered))
+    for since, until in zip(moments, moments[1:]):
+        running = [span for span in running if span[1] > since]
+        while waiting and waiting[-1][0] <= since:
+            running.append(waiting.pop())
+        for span in running:
+            shares[span[2]] += (until - since) / len(running)
+    return shares
+
+
+def watched_seconds(samples: Sequence[Lasting], start: float, end: float) -> float:
+    """Seconds of start..end that samples cover."""
+    return math.fsum(inside(samples, start, end))

@@ -12,6 +12,9 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Optional, Tuple
 
+from monitoring.certainty import Severity as Severity  # noqa: PLC0414 - exported again
+from monitoring.certainty import combined
+
 #: The words an `error` may be (DESIGN.md section 4).
 FAULT_KINDS = (
     *("dns", "connect", "refused", "timeout", "tls", "http", "auth", "redirect", "body"),
@@ -22,20 +25,6 @@ FAULT_KINDS = (
 
 class OperatorError(Exception):
     """Something the operator can mend; the text is one sentence: what, where, and the cure."""
-
-
-class Severity(enum.IntEnum):
-    """How bad a verdict is; ordered so that `max` is the worst. UNKNOWN outranks OK only."""
-
-    OK = 0
-    UNKNOWN = 1
-    WARNING = 2
-    CRITICAL = 3
-
-    @property
-    def word(self) -> str:
-        """`ok`, `unknown`, `warning` or `critical`, as every output spells it."""
-        return self.name.lower()
 
 
 class ExitStatus(enum.IntEnum):
@@ -276,12 +265,10 @@ def overall(outcome: Outcome) -> Severity:
     there is."""
     asked = [c.status for c in outcome.components if c.configured]
     asked += [Severity.OK if s.ok else Severity.UNKNOWN for s in outcome.sources if s.configured]
-    if not asked or all(s is Severity.UNKNOWN for s in asked):
+    if combined(asked) is Severity.UNKNOWN:
         return Severity.UNKNOWN
-    judged = [v.severity for v in outcome.verdicts] + [f.severity for f in outcome.findings]
-    known = [s for s in asked + judged if s is not Severity.UNKNOWN]
-    blind = [Severity.WARNING] if Severity.UNKNOWN in asked else []
-    return worst(known + blind)
+    crossed = [v.severity for v in outcome.verdicts if v.severity is not Severity.UNKNOWN]
+    return combined([*asked, *crossed, *(f.severity for f in outcome.findings)])
 
 
 def worst(severities: Iterable[Severity]) -> Severity:

@@ -2,16 +2,30 @@
 
 Availability is up time / watched time; time in which nobody looked is unknown, shown apart, never
 up and never down. The error budget is the down time that the target leaves of the watched time.
+Where less than a stated share of a window was watched, nothing good is said of it, and its budget
+and burn rate are not known.
 Burn rates and their limits follow chapter 5 of Google's "Site Reliability Workbook": 1 spends the
 budget exactly by the end of the window, 14.4 over one hour spends a fiftieth of a month's.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Iterator, Mapping, Optional, Protocol, Sequence, Tuple
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from typing import Collection, Iterator, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
 
-from monitoring.model import Measurement
+from monitoring.certainty import (
+    MET,
+    UNKNOWN,
+    Basis,
+    Coverage,
+    Severity,
+    affirm,
+    combined,
+    inside,
+    percent,
+)
+from monitoring.model import EXIT_OF, ExitStatus, Measurement
 
 HOUR = 3600.0
 BURN_WINDOWS: Mapping[str, float] = {"1h": HOUR, "6h": 6 * HOUR, "3d": 72 * HOUR}
@@ -20,11 +34,11 @@ GAUGE_WINDOWS: Mapping[str, float] = {**BURN_WINDOWS, "30d": 720 * HOUR}
 FAST_BURN: Mapping[str, float] = {"1h": 14.4, "6h": 6.0, "3d": 1.0}
 #: A budget with less than this left is nearly spent.
 NEARLY_SPENT = 0.1
-#: Seconds that must have been watched before a burn rate is a figure to be judged.
-ENOUGH = 0.5 * HOUR
 #: A burn that ended is no alarm: the last quarter of an hour must show it too.
 STILL = 0.25 * HOUR
 OVERALL = "overall"
+MISSED, AT_RISK = "missed", "at_risk"
+_SEVERITIES = {MISSED: Severity.CRITICAL, AT_RISK: Severity.WARNING, MET: Severity.OK}
 
 
 class Point(Protocol):
@@ -59,11 +73,20 @@ class Span:
         """Ratio of the watched time; None: nobody looked."""
         return self.up / self.watched if self.watched > 0 else None
 
+    def coverage(self, least: float) -> Coverage:
+        """How much of the window was watched; `least` is the share that is needed."""
+        share = self.watched / self.seconds if self.seconds > 0 else 0.0
+        said = f"too little watched ({percent(share)})"
+        nothing = "nothing was recorded in this time"
+        return Coverage("time", self.watched, self.seconds, least, said if share > 0 else nothing)
+
 
 @dataclass(frozen=True)
 class ServiceLevel:
-    """One component against its target (a ratio). `burn` maps a window to its rate; None: nobody
-    looked then. `verdict` is met, at_risk, missed or unknown, `why` says what made it so."""
+    """One component against its target (a ratio). `burn` maps a window to its rate; None: too
+    little of it was watched. `verdict` is met, at_risk, missed or unknown, `why` says what made it
+    so. `least` is the share of a window that must be watched. `configured` False: nobody asks this
+    component, so it counts for nothing."""
 
     component: str
     target: float
@@ -71,6 +94,8 @@ class ServiceLevel:
     burn: Mapping[str, Optional[float]]
     verdict: str
     why: str
+    least: float = 0.0
+    configured: bool = True
 
     @property
     def budget(self) -> float:
@@ -84,8 +109,9 @@ class ServiceLevel:
 
     @property
     def budget_left_ratio(self) -> Optional[float]:
-        """Share of the budget left; None: nobody looked, or a target of 1 leaves no budget."""
-        return self.budget_left / self.budget if self.budget > 0 else None
+        """Share of the budget left; None: too little was watched, or a target of 1 leaves none."""
+        known = self.budget > 0 and self.span.coverage(self.least).enough
+        return self.budget_left / self.budget if known else None
 
 
 @dataclass(frozen=True)
@@ -97,13 +123,10 @@ class SlaReport:
     rows: Tuple[ServiceLevel, ...] = field(default_factory=tuple)
 
     @property
-    def exit_status(self) -> int:
-        """0 inside, 1 at risk, 2 a target missed, 3 nothing was recorded."""
-        verdicts = {row.verdict for row in self.rows}
-        for verdict, status in (("missed", 2), ("at_risk", 1), ("met", 0)):
-            if verdict in verdicts:
-                return status
-        return 3
+    def exit_status(self) -> ExitStatus:
+        """0 inside, 1 at risk or one row of several unknown, 2 a target missed, 3 nothing known."""
+        rows = [row for row in self.rows if row.configured]
+        return EXIT_OF[combined(_SEVERITIES.get(r.verdict, Severity.UNKNOWN) for r in rows)]
 
 
 def report(
@@ -112,24 +135,37 @@ def report(
     *,
     now: float,
     lookback: float,
+    least: float,
+    unconfigured: Collection[str] = (),
 ) -> SlaReport:
     """The levels of every component of `targets`, in their order, over the last `lookback`
     seconds. `points` holds availability by component, oldest first, of at least the longest burn
-    window."""
-    rows = [_level(name, targets[name], points.get(name, ()), (now, lookback)) for name in targets]
+    window. `least` is the share of a window that must be watched before anything good is said of
+    it; `unconfigured` are the components that nobody asks."""
+    window = _Window(now, lookback, least)
+    rows = [_level(name, targets[name], points.get(name, ()), window) for name in targets]
+    rows = [_unasked(row) if row.component in unconfigured else row for row in rows]
     return SlaReport(now, now - lookback, tuple(rows))
 
 
+class _Window(NamedTuple):
+    now: float
+    seconds: float
+    least: float
+
+
+def _unasked(row: ServiceLevel) -> ServiceLevel:
+    return replace(row, verdict=UNKNOWN, why="not configured, so not watched", configured=False)
+
+
 def span(points: Sequence[Point], *, now: float, seconds: float) -> Span:
-    """What `points` (oldest first) say of the last `seconds`."""
-    watched = up = 0.0
+    """What `points` (oldest first) say of the last `seconds`: each with the part of its own
+    seconds that lies inside."""
     start = now - seconds
-    for point in reversed(points):
-        if point.at <= start:
-            break
-        if point.at <= now:
-            watched += point.seconds
-            up += point.mean * point.seconds
+    recent = list(takewhile(lambda point: point.at > start, reversed(points)))
+    shares = inside(recent, start, now)
+    watched = sum(shares)
+    up = sum(point.mean * share for point, share in zip(recent, shares))
     up = min(watched, max(0.0, up))
     return Span(seconds, up, watched - up)
 
@@ -145,68 +181,72 @@ def burn_rate(seen: Span, target: float) -> Optional[float]:
     return seen.down / seen.watched / allowed if allowed > 1e-12 else None
 
 
-def _level(
-    name: str, target: float, points: Sequence[Point], window: Tuple[float, float]
-) -> ServiceLevel:
-    now, lookback = window
-    seen = span(points, now=now, seconds=lookback)
+def _level(name: str, target: float, points: Sequence[Point], window: _Window) -> ServiceLevel:
+    seen = span(points, now=window.now, seconds=window.seconds)
     burn = {
-        label: burn_rate(span(points, now=now, seconds=seconds), target)
+        label: _judged_burn(span(points, now=window.now, seconds=seconds), target, window.least)
         for label, seconds in BURN_WINDOWS.items()
     }
-    verdict, why = _verdict(seen, target, burn)
-    return ServiceLevel(name, target, seen, burn, verdict, why)
+    verdict, why = _verdict(seen, target, burn, window.least)
+    return ServiceLevel(name, target, seen, burn, verdict, why, window.least)
 
 
-def _verdict(seen: Span, target: float, burn: Mapping[str, Optional[float]]) -> Tuple[str, str]:
-    if seen.availability is None:
-        return "unknown", "nothing was recorded in this time"
-    budget = (1.0 - target) * seen.watched
+def _judged_burn(seen: Span, target: float, least: float) -> Optional[float]:
+    """The burn rate of a window of which enough was watched, else None."""
+    return burn_rate(seen, target) if seen.coverage(least).enough else None
+
+
+def _verdict(
+    seen: Span, target: float, burn: Mapping[str, Optional[float]], least: float
+) -> Tuple[str, str]:
+    covered = seen.coverage(least)
+    # Time that nobody watched may have been up: while there is too much of it, only what the
+    # whole window's budget does not allow is lost for certain.
+    judged = seen.watched if covered.enough else seen.seconds
+    budget = (1.0 - target) * judged
     # Sums of many small floats: a second in three years is no miss.
-    if seen.down > budget + 1e-8 * seen.watched:
-        return "missed", "more time was lost than the target allows"
+    if seen.down > budget + 1e-8 * judged:
+        return MISSED, "more time was lost than the target allows"
     fast = [f"{w} at {r:.1f}x" for w, r in burn.items() if r is not None and r >= FAST_BURN[w]]
     if fast:
-        return "at_risk", f"the error budget burns fast ({', '.join(fast)})"
+        return AT_RISK, f"the error budget burns fast ({', '.join(fast)})"
     if budget > 0 and seen.down > (1.0 - NEARLY_SPENT) * budget:
-        return "at_risk", "the error budget is nearly spent"
-    return "met", "inside the target"
+        return AT_RISK, "the error budget is nearly spent"
+    said = affirm(MET, Basis((covered,)))
+    return said.word, "; ".join(said.missing) or "inside the target"
 
 
 def gauges(
-    name: str, points: Sequence[Point], target: float, *, now: float
+    name: str, points: Sequence[Point], target: float, *, now: float, least: float
 ) -> Iterator[Measurement]:
     """A component's levels as figures: per window the availability, the budget left, the burn
-    rate and the share of time nobody looked. What is not known is left out; so are burn rates
-    until half an hour was watched, since limits judge them and one bad cycle of two is no rate."""
+    rate and the share of time nobody looked. What is not known is left out; so are budgets and
+    burn rates of a window of which less than the share `least` was watched."""
     yield Measurement("payment_api_sla_target_ratio", target, {"component": name})
     for window, seconds in GAUGE_WINDOWS.items():
         labels = {"component": name, "window": window}
         seen = span(points, now=now, seconds=seconds)
-        for figure, value in _figures(seen, target).items():
+        for figure, value in _figures(seen, target, least).items():
             yield Measurement(f"payment_api_{figure}", value, labels)
-    burning = _burning(points, target, now)
+    burning = _burning(points, target, now, least)
     if burning is not None:
         yield Measurement("payment_api_error_budget_burning", burning, {"component": name})
 
 
-def _burning(points: Sequence[Point], target: float, now: float) -> Optional[float]:
+def _burning(points: Sequence[Point], target: float, now: float, least: float) -> Optional[float]:
     """The burn rate that the last hour and its last quarter both reach: what limits judge, so
     that an outage which is over is not told a second time. None: too little was watched."""
-    hour, still = (span(points, now=now, seconds=seconds) for seconds in (HOUR, STILL))
-    if hour.watched < ENOUGH or still.watched <= 0:
-        return None
-    rates = (burn_rate(hour, target), burn_rate(still, target))
+    spans = [span(points, now=now, seconds=seconds) for seconds in (HOUR, STILL)]
+    rates = [_judged_burn(seen, target, least) for seen in spans]
     return None if None in rates else min(rate for rate in rates if rate is not None)
 
 
-def _figures(seen: Span, target: float) -> Mapping[str, float]:
+def _figures(seen: Span, target: float, least: float) -> Mapping[str, float]:
+    level = ServiceLevel("", target, seen, {}, "", "", least)
     figures = {
         "sla_availability_ratio": seen.availability,
-        "error_budget_remaining_ratio": ServiceLevel(
-            "", target, seen, {}, "", ""
-        ).budget_left_ratio,
-        "error_budget_burn_rate": burn_rate(seen, target) if seen.watched >= ENOUGH else None,
+        "error_budget_remaining_ratio": level.budget_left_ratio,
+        "error_budget_burn_rate": _judged_burn(seen, target, least),
         "sla_unknown_ratio": seen.unknown / seen.seconds,
     }
     return {name: value for name, value in figures.items() if value is not None}

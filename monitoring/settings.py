@@ -116,11 +116,13 @@ class Limit:
 
 @dataclass(frozen=True)
 class SlaSettings:
-    """`availability` targets by component as ratios (0.999); `overall` the whole's target."""
+    """`availability` targets by component as ratios (0.999); `overall` the whole's target;
+    `minimum_watched`: the share of the time without which no target is called met."""
 
     availability: Mapping[str, float] = field(default_factory=dict)
     overall: float = 0.999
     authentication_success: float = 0.9997
+    minimum_watched: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -149,11 +149,6 @@ def gaps(samples: Sequence[Sample], start: float, end: float) -> tuple[Gap, ...]
     return tuple(found)
 
 
-def watched_seconds(samples: Iterable[Sample], start: float, end: float) -> float:
-    """Seconds of start..end that samples cover."""
-    return sum(max(0.0, min(s.at, end) - max(s.at - s.seconds, start)) for s in samples)
-
-
 def trend(samples: Sequence[Sample], zone: dt.tzinfo = dt.timezone.utc) -> Trend:
     """The Theil-Sen slope of the daily means with Sen's interval (Sen 1968); days are those of
     `zone`, where people's habits do not move when summer time ends.

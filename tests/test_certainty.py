@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+from typing import NamedTuple
+
 import pytest
 
 from monitoring.certainty import (
@@ -11,7 +14,11 @@ from monitoring.certainty import (
     Coverage,
     Doubt,
     affirm,
+    combined,
+    inside,
+    percent,
     severity,
+    watched_seconds,
 )
 from monitoring.model import Severity
 
@@ -68,3 +75,46 @@ def test_good_news_does() -> None:
 def test_two_bases_add_up_and_say_a_thing_once() -> None:
     both = Basis((WHOLE,), (GUESS,)) + Basis((WHOLE,), (GUESS,))
     assert both == Basis((WHOLE,), (GUESS,))
+
+
+OKAY, UNSEEN, WARNING, CRITICAL = Severity
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "sentence"),
+    [
+        ([], UNSEEN, "nothing was asked"),
+        ([UNSEEN, UNSEEN], UNSEEN, "nothing is known"),
+        ([OKAY], OKAY, "all that was asked is known and good"),
+        ([OKAY, UNSEEN], WARNING, "something that should be seen is not"),
+        ([OKAY, WARNING], WARNING, "the worst that is known"),
+        ([WARNING, UNSEEN], WARNING, "unknown adds nothing to a warning"),
+        ([UNSEEN, CRITICAL, OKAY], CRITICAL, "unknown takes nothing from an outage"),
+    ],
+)
+def test_one_status_of_several(found: list[Severity], status: Severity, sentence: str) -> None:
+    assert combined(found) is status, sentence
+
+
+@pytest.mark.parametrize(
+    ("share", "said"),
+    [(0.49999, "49.9 %"), (0.5, "50 %"), (1.0, "100 %"), (0.000116, "0.011 %"), (0.0, "0 %")],
+)
+def test_a_share_is_never_rounded_up(share: float, said: str) -> None:
+    assert percent(share) == said
+
+
+class Piece(NamedTuple):
+    at: float
+    seconds: float
+
+
+def test_time_recorded_twice_was_watched_once() -> None:
+    """Held against a count of whole seconds, on random samples that overlap in every way."""
+    dice = random.Random(6)
+    for _ in range(200):
+        pieces = [Piece(dice.randrange(120), dice.randrange(1, 60)) for _ in range(6)]
+        seconds = [s for s in range(20, 100) if any(p.at - p.seconds <= s < p.at for p in pieces)]
+        assert watched_seconds(pieces, 20, 100) == pytest.approx(len(seconds))
+        for piece, share in zip(pieces, inside(pieces, 20, 100)):
+            assert 0 <= share <= piece.seconds

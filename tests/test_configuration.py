@@ -128,6 +128,7 @@ _EVERYTHING: dict[str, Any] = {
         "proof_interval": "2h",
     },
     "ALERT_THRESHOLDS": {"performance": {"api_response_time": None}},
+    "SLA_MINIMUM_WATCHED": 75,
     "SLA_TARGETS": {"payment-eapi": 99.5, "overall": 99, "authentication_success": 99},
     "TOKENS": {
         "profile": "eapi",

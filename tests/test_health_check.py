@@ -195,18 +195,19 @@ def test_wrong_usage(run, words, said):
 # -- service levels
 
 
-def fill(folder, down=()):
+def fill(folder, down=(), components=COMPONENTS):
     """A day of five-minute cycles; `down` are the numbers of those in which SAPI was down."""
     now = time.time()
     with State.open(folder) as state:
         history = LocalHistory(state, HistorySettings())
         for number in range(288):
             up = 0.0 if number in down else 1.0
+            ups = {name: up if name == SAPI else 1.0 for name in components}
             figures = [
-                Measurement("payment_api_health_status", 1.0, {"component": EAPI}),
-                Measurement("payment_api_health_status", up, {"component": SAPI}),
-                Measurement("payment_api_system_up", up),
+                Measurement("payment_api_health_status", each, {"component": name})
+                for name, each in ups.items()
             ]
+            figures.append(Measurement("payment_api_system_up", up))
             at = now - 300.0 * (288 - number) + 1
             outcome = Outcome("health_check", "dev", "1", at, 1.0, measurements=tuple(figures))
             history.record(outcome, 300.0)
@@ -229,8 +230,15 @@ def test_service_levels(*, run, down, status, verdict):
     assert levels[SAPI]["verdict"] == verdict
     assert levels["overall"]["verdict"] == verdict
     assert levels[SAPI]["downtime_minutes"] == pytest.approx(5.0 * len(down), abs=0.1)
-    assert levels[CACHE]["verdict"] == "unknown"
     assert levels[EAPI]["unknown_seconds"] == pytest.approx(0.0, abs=600.0)
+
+
+def test_a_component_that_was_never_watched_is_at_least_a_warning(run):
+    fill(run.state, components=[name for name in COMPONENTS if name != CACHE])
+    done = run("--sla", "--lookback", "24h", "--format", "json")
+    levels = json.loads(done.stdout)["levels"]
+    assert (levels[CACHE]["verdict"], levels[EAPI]["verdict"]) == ("unknown", "met")
+    assert done.returncode == 1
 
 
 def test_a_burning_budget_says_so_and_is_no_business_of_who_asks_another(run):
@@ -246,7 +254,9 @@ def test_a_burning_budget_says_so_and_is_no_business_of_who_asks_another(run):
 def test_the_report_in_words(run, form):
     fill(run.state)
     done = run("--sla", "--format", form)
-    assert done.returncode == 0
+    assert done.returncode == 3
+    assert "too little watched (3.3 %)" in done.stdout
+    assert " met" not in done.stdout
     assert "payment-sapi" in done.stdout
     assert "(30 d)" in done.stdout
 

@@ -71,7 +71,9 @@ def test_every_python_command_runs(command: str, stack: Stack, folder: Path) -> 
     assert "can't open file" not in err
     assert "failed: " not in err, err  # no step of a cycle
     assert "without memory" not in err
-    allowed = (0, 1, 2) if any(word in command for word in ENDS) else (0,)
+    # 3: after one cycle, too little of a week or a month was watched to call a target met
+    young = (3,) if "--sla" in command or "--analyze" in command else ()
+    allowed = (0, 1, 2, *young) if any(word in command for word in ENDS) else (0,)
     assert process.returncode in allowed, f"{command}\n{out[-2000:]}\n{err[-2000:]}"
 
 

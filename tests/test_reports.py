@@ -230,8 +230,13 @@ def test_of_a_figure_that_never_changed_no_hour_is_the_busiest() -> None:
 
 def test_success_in_words_whether_met_missed_or_unknown() -> None:
     assert "misses the target of 99.97 %" in wording.success(made())
-    assert "meets the target" in wording.success(made(success=0.9999))
-    assert "is unknown" in wording.success(made(success=None))
+    assert "meets the target" in wording.success(made(success=0.9999, verdict="met"))
+    assert "is unknown" in wording.success(made(success=None, verdict="unknown"))
+    little = {"verdict": "unknown", "why": "too little watched (0.1 %)"}
+    said = wording.success(made(success=0.9999, **little))
+    assert "99.99 %" in said
+    assert "unknown: too little watched (0.1 %)" in said
+    assert "meets" not in said
 
 
 # -- in a browser

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from monitoring.history import Point
-from monitoring.service_levels import BURN_WINDOWS, Span, burn_rate, report, span
+from monitoring.service_levels import BURN_WINDOWS, Span, burn_rate, gauges, report, span
 from monitoring.sla.report import FORMATS
 
 NOW = 1_795_400_000.0
@@ -28,7 +28,7 @@ def points(*runs, every=60.0):
 
 
 def level(samples, target=0.999, lookback=MONTH):
-    (row,) = report({"c": samples}, {"c": target}, now=NOW, lookback=lookback).rows
+    (row,) = report({"c": samples}, {"c": target}, now=NOW, lookback=lookback, least=0.5).rows
     return row
 
 
@@ -106,12 +106,87 @@ def test_a_window_takes_the_points_that_end_in_it():
 
 
 def test_thinned_points_count_their_share():
-    row = level([Point(NOW - 60, 3600.0, 0.75, 0.0, 1.0, 60)], lookback=HOUR)
+    row = level([Point(NOW, 3600.0, 0.75, 0.0, 1.0, 60)], lookback=HOUR)
     assert (row.span.up, row.span.down) == (2700.0, 900.0)
 
 
+def point(ended, seconds, mean=1.0):
+    """A sample that ended so many seconds ago."""
+    return Point(NOW - ended, seconds, mean, mean, mean, 1)
+
+
+@pytest.mark.parametrize(
+    ("samples", "up", "down", "sentence"),
+    [
+        ([point(HOUR - 100, 300)], 100, 0, "across the beginning of the window"),
+        ([point(HOUR, 300)], 0, 0, "ended as the window began"),
+        ([point(HOUR - 300, 300)], 300, 0, "began with the window"),
+        ([point(-100, 300, 0.0)], 0, 200, "ends after the window"),
+        ([point(-300, 300)], 0, 0, "begins as the window ends"),
+        ([point(-60, 2 * HOUR, 0.5)], 1800, 1800, "longer than the window"),
+        ([point(300, 300), point(300, 300)], 300, 0, "recorded by two scripts"),
+        ([point(300, 300), point(300, 300, 0.0)], 150, 150, "two that saw different things"),
+        ([point(200, 300), point(0, 300, 0.0)], 250, 250, "one overlaps the next"),
+        ([point(400, 100, 0.0), point(0, 900)], 850, 50, "one within another"),
+    ],
+)
+def test_a_sample_counts_with_the_seconds_inside_the_window(samples, up, down, sentence):
+    seen = span(samples, now=NOW, seconds=HOUR)
+    assert (seen.up, seen.down) == (pytest.approx(up), pytest.approx(down)), sentence
+    assert seen.watched <= HOUR
+
+
+@pytest.mark.parametrize(
+    ("seconds", "mean", "verdict", "why"),
+    [
+        (300.0, 1.0, "unknown", "too little watched (0.011 %)"),
+        (MONTH / 2 - 1, 1.0, "unknown", "too little watched (49.9 %)"),
+        (MONTH / 2, 1.0, "met", "inside the target"),
+        (300.0, 0.0, "unknown", "too little watched (0.011 %)"),  # the rest may have been up
+        (2400.0, 0.0, "at_risk", "the error budget is nearly spent"),  # even if the rest was up
+        (2600.0, 0.0, "missed", "more time was lost than the target allows"),
+    ],
+)
+def test_nothing_good_is_said_of_a_window_that_was_hardly_watched(seconds, mean, verdict, why):
+    row = level([point(100 * HOUR, seconds, mean)])
+    assert (row.verdict, row.why) == (verdict, why)
+    assert (row.budget_left_ratio is None) is (seconds < MONTH / 2)
+
+
+def test_a_burn_rate_needs_a_window_that_was_watched():
+    row = level([point(0, 1700, 0.0)], lookback=HOUR)
+    assert row.burn == {"1h": None, "6h": None, "3d": None}
+    row = level([point(0, 1800, 0.0)], lookback=HOUR)
+    assert row.burn["1h"] == pytest.approx(1000.0)
+
+
+def figures(samples):
+    found = gauges("c", samples, 0.999, now=NOW, least=0.5)
+    return {(f.name[len("payment_api_") :], f.labels.get("window", "")): f.value for f in found}
+
+
+def test_gauges_of_windows_that_were_hardly_watched_are_left_out():
+    young = figures([point(0, 300, 0.0)])
+    assert young["sla_availability_ratio", "30d"] == 0.0
+    assert young["sla_unknown_ratio", "30d"] == pytest.approx(1 - 300 / MONTH)
+    assert not [name for name, _ in young if name.startswith("error_budget")]
+    hour = figures([point(0, HOUR, 0.0)])
+    judged = {window for name, window in hour if name == "error_budget_burn_rate"}
+    assert judged == {"1h"}
+    assert hour["error_budget_burning", ""] == pytest.approx(1000.0)
+
+
+def test_what_nobody_asks_counts_for_nothing():
+    seen = {"a": points((MONTH, 0, 1.0), every=HOUR)}
+    found = report(seen, {"a": 0.999, "b": 0.999}, now=NOW, lookback=MONTH, least=0.5,
+                   unconfigured=["b"])  # fmt: skip
+    assert found.exit_status == 0
+    assert (found.rows[1].verdict, found.rows[1].why) == (
+        "unknown", "not configured, so not watched")  # fmt: skip
+
+
 def test_a_perfect_target():
-    assert level(points((HOUR, 0, 1.0)), target=1.0).verdict == "met"
+    assert level(points((HOUR, 0, 1.0)), target=1.0, lookback=HOUR).verdict == "met"
     row = level(points((MONTH, 200 * HOUR, 1.0), (200 * HOUR, 200 * HOUR - 60, 0.0)), target=1.0)
     assert (row.verdict, row.budget_left_ratio) == ("missed", None)
 
@@ -123,21 +198,21 @@ def test_a_perfect_target():
         ({"a": 1.0, "b": 0.9995}, 0),
         ({"a": 1.0, "b": 0.99905}, 1),  # 95 % of the budget is used
         ({"a": 0.5, "b": 0.99905}, 2),
-        ({"a": 1.0, "b": None}, 0),
+        ({"a": 1.0, "b": None}, 1),  # something that should be seen and is not
         ({"a": None, "b": None}, 3),
     ],
 )
 def test_exit_status(shares, status):
     samples = {n: points((MONTH, 80 * HOUR, s), every=HOUR) for n, s in shares.items() if s}
     targets = dict.fromkeys(shares, 0.999)
-    assert report(samples, targets, now=NOW, lookback=MONTH).exit_status == status
+    assert report(samples, targets, now=NOW, lookback=MONTH, least=0.5).exit_status == status
 
 
 def sample_report():
     samples = {"payment-eapi": points((MONTH, 0, 1.0), every=HOUR),
-               "overall": points((86400, 0, 1.0), (1200, 0, 0.0), every=60.0)}  # fmt: skip
+               "overall": points((MONTH, 3000, 1.0), (3000, 0, 0.0), every=60.0)}  # fmt: skip
     targets = {"payment-eapi": 0.999, "redis-cache": 0.9995, "overall": 0.999}
-    return report(samples, targets, now=NOW, lookback=MONTH)
+    return report(samples, targets, now=NOW, lookback=MONTH, least=0.5)
 
 
 def test_json():
@@ -145,7 +220,7 @@ def test_json():
     assert document["exit_status"] == 2
     assert list(document["levels"]) == ["payment-eapi", "redis-cache", "overall"]
     missed = document["levels"]["overall"]
-    assert (missed["downtime_minutes"], missed["verdict"]) == (20.0, "missed")
+    assert (missed["downtime_minutes"], missed["verdict"]) == (50.0, "missed")
     assert missed["error_budget_left_minutes"] < 0
     assert missed["burn_rate"]["1h"] > 14
     assert document["levels"]["redis-cache"]["availability"] is None
@@ -154,7 +229,7 @@ def test_json():
 @pytest.mark.parametrize("name", ["text", "markdown"])
 def test_tables(name):
     shown = FORMATS[name](sample_report())
-    for said in ("payment-eapi", "99.950 %", "missed", "20.0", "nothing was recorded", "Unknown"):
+    for said in ("payment-eapi", "99.950 %", "missed", "50.0", "nothing was recorded", "Unknown"):
         assert said in shown
     if name == "markdown":
         table = [line for line in shown.splitlines() if line.startswith("|")]
@@ -164,7 +239,7 @@ def test_tables(name):
 
 def test_the_text_fits_a_terminal_of_80_columns():
     burnt = points((MONTH, 0, 0.0), every=HOUR)
-    levels = report({LOGIN: burnt}, {LOGIN: 0.9999}, now=NOW, lookback=MONTH)
+    levels = report({LOGIN: burnt}, {LOGIN: 0.9999}, now=NOW, lookback=MONTH, least=0.5)
     lines = FORMATS["text"](levels).splitlines()
     assert max(map(len, lines)) <= 80, lines
     assert any(line.split() == [LOGIN, *["10000.0x"] * 3] for line in lines), lines
@@ -172,6 +247,6 @@ def test_the_text_fits_a_terminal_of_80_columns():
 
 def test_almost_all_is_not_shown_as_all():
     row = points((MONTH, 0, 0.9999999), every=HOUR)
-    shown = FORMATS["text"](report({"c": row}, {"c": 0.999}, now=NOW, lookback=MONTH))
+    shown = FORMATS["text"](report({"c": row}, {"c": 0.999}, now=NOW, lookback=MONTH, least=0.5))
     assert "99.999 %" in shown
     assert "100.000 %" not in shown

@@ -151,6 +151,20 @@ def test_a_missed_target_is_exit_1(env: Mapping[str, str], tmp_path: Path) -> No
     assert "misses the target" in done.stdout
 
 
+def test_what_was_hardly_watched_is_not_called_met(env: Mapping[str, str], tmp_path: Path) -> None:
+    now = time.time()
+    with State.open(Path(env["MONITORING_STATE_DIR"])) as state:
+        token_weeks.record(state, start=now - 7200, end=now, gaps=())
+    done = run(SCRIPT, "--analyze", "--format", "json", env=env, cwd=tmp_path)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["meets_target"], document["verdict"]) == (3, None, "unknown")
+    assert document["why"].startswith("too little watched (1.")
+    assert document["success"] > 0.99
+    enough = run(SCRIPT, "--analyze", "--lookback", "2h", env=env, cwd=tmp_path)
+    assert enough.returncode == 0
+    assert "meets the target" in enough.stdout
+
+
 def test_a_prometheus_that_does_not_answer_is_exit_3(
     env: Mapping[str, str], tmp_path: Path
 ) -> None:

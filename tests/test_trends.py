@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from monitoring import trends
+from monitoring.certainty import watched_seconds
 from monitoring.trends import DAY, Gap, Sample
 
 START = dt.datetime(2026, 10, 12, tzinfo=dt.timezone.utc).timestamp()  # a Monday
@@ -113,7 +114,7 @@ def test_gaps_are_what_nobody_watched() -> None:
     assert trends.gaps([], START, START + 60) == (Gap(START, START + 60),)
     late = trends.gaps(series, START - DAY, START + 4 * DAY)
     assert [gap.seconds for gap in late] == [DAY, 21600.0, DAY]
-    assert trends.watched_seconds(series, START, START + 3 * DAY) == 3 * DAY - 21600
+    assert watched_seconds(series, START, START + 3 * DAY) == 3 * DAY - 21600
 
 
 def test_one_missed_cycle_is_not_a_gap() -> None:

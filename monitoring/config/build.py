@@ -126,6 +126,7 @@ def _sla(values: Values) -> SlaSettings:
         availability={name: targets[name] for name in COMPONENTS},
         overall=targets["overall"],
         authentication_success=targets["authentication_success"],
+        minimum_watched=values["SLA_MINIMUM_WATCHED"],
     )
 
 

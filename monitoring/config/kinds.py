@@ -234,6 +234,16 @@ def percent(value: Any) -> float:
     return found / 100
 
 
+def share(value: Any) -> float:
+    """A share in percent, 100 included, as a ratio: 50 -> 0.5."""
+    found = _as_number(value, "write a percentage such as 50")
+    if 0 < found < 1:
+        raise ValueError("write a percentage such as 50, not a ratio such as 0.5")
+    if not 0 < found <= 100:
+        raise ValueError("write a percentage above 0, at most 100")
+    return found / 100
+
+
 def secret(member: Optional[Kind] = None) -> Kind:
     """A `Secret` of text, or of `{'file': '/path'}`; `member` checks text given directly."""
 

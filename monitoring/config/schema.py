@@ -151,6 +151,9 @@ _FIGURES: dict[str, Node] = {
         "Service level in percent",
         called="component",
     ),
+    "SLA_MINIMUM_WATCHED": leaf(
+        k.share, "Percent of the time that must be watched before a target is met"
+    ),
     "MONITORING_INTERVALS": each(
         SCRIPTS, k.duration(1), "Time between two cycles", called="script"
     ),

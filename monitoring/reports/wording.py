@@ -114,8 +114,11 @@ def success(analysis: Analysis) -> str:
     """The success rate against its target, in a sentence."""
     if analysis.success is None:
         return "No validation was counted, so the success rate is unknown."
-    verdict = "meets" if analysis.meets_target else "misses"
     rate, target = number(analysis.success, "ratio"), number(analysis.success_target, "ratio")
+    if analysis.meets_target is None:
+        known = f"whether the target of {target} holds is unknown: {analysis.why}"
+        return f"{rate} of the validations that were seen succeeded; {known}."
+    verdict = "meets" if analysis.meets_target else "misses"
     return f"{rate} of validations succeeded, which {verdict} the target of {target}."
 
 

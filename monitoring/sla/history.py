@@ -6,10 +6,12 @@ from __future__ import annotations
 import logging
 from typing import Any, Iterator, List, Mapping, Sequence, Tuple
 
+from monitoring.certainty import watched_seconds
 from monitoring.history import HistoryError, Point, Series
 from monitoring.model import Measurement
+from monitoring.probing import cache, login, vault
 from monitoring.service_levels import GAUGE_WINDOWS, OVERALL, gauges
-from monitoring.settings import SlaSettings
+from monitoring.settings import Settings, SlaSettings
 from monitoring.state import StateError
 
 _FRESH = 60.0
@@ -22,6 +24,19 @@ def targets_of(sla: SlaSettings) -> Mapping[str, float]:
     return {**sla.availability, OVERALL: sla.overall}
 
 
+def unconfigured(settings: Settings) -> List[str]:
+    """The components that nobody asks, as their probes decide it."""
+    canary = settings.canary
+    asked = {
+        settings.eapi.name: settings.eapi.paths.get("health"),
+        settings.sapi.name: settings.sapi.paths.get("health"),
+        vault.NAME: settings.conjur.url,
+        cache.NAME: settings.redis.host,
+        login.NAME: canary.client_id and canary.client_secret,
+    }
+    return [name for name, there in asked.items() if not there]
+
+
 def availability(history: Any, name: str, *, now: float, lookback: float) -> Sequence[Point]:
     """Points of a component (or of `overall`) over the last `lookback` seconds, oldest first; of
     several monitors that watched it the one that looked most is believed. Raises HistoryError or
@@ -30,11 +45,12 @@ def availability(history: Any, name: str, *, now: float, lookback: float) -> Seq
     if name == OVERALL:
         metric, labels = "payment_api_system_up", {}
     found: List[Series] = history.series(metric, labels, now - lookback, now)
-    return max((series.points for series in found), key=_watched, default=())
-
-
-def _watched(points: Sequence[Point]) -> float:
-    return sum(point.seconds for point in points)
+    start = now - lookback
+    return max(
+        (series.points for series in found),
+        key=lambda points: watched_seconds(points, start, now),
+        default=(),
+    )
 
 
 class SlaGauges:
@@ -42,6 +58,7 @@ class SlaGauges:
 
     def __init__(self, history: Any, sla: SlaSettings) -> None:
         self._history, self._targets = history, targets_of(sla)
+        self._least = sla.minimum_watched
         self._read_at = float("-inf")
         self._figures: Tuple[Measurement, ...] = ()
 
@@ -62,4 +79,4 @@ class SlaGauges:
         longest = max(GAUGE_WINDOWS.values())
         for name, target in self._targets.items():
             points = availability(self._history, name, now=now, lookback=longest)
-            yield from gauges(name, points, target, now=now)
+            yield from gauges(name, points, target, now=now, least=self._least)

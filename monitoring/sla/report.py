@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
+import textwrap
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from monitoring.certainty import MET
 from monitoring.durations import say
 from monitoring.redact import redacted
 from monitoring.service_levels import BURN_WINDOWS, ServiceLevel, SlaReport
@@ -16,7 +18,7 @@ _HEADER = (
 )
 _NOTE = (
     "Unknown is time in which nobody looked: it counts neither as up nor as down.",
-    "Budgets are of the watched time.",
+    "Budgets are of the watched time; how much must be watched: SLA_MINIMUM_WATCHED.",
 )
 
 
@@ -26,7 +28,7 @@ def as_json(report: SlaReport) -> str:
         "timestamp": iso(report.at),
         "from": iso(report.start),
         "to": iso(report.at),
-        "exit_status": report.exit_status,
+        "exit_status": int(report.exit_status),
         "levels": {row.component: _row_json(row) for row in report.rows},
     }
     return json.dumps(redacted(document), allow_nan=False)
@@ -38,6 +40,7 @@ def _row_json(row: ServiceLevel) -> Mapping[str, Any]:
         "availability": row.span.availability,
         "downtime_minutes": round(row.span.down / 60.0, 2),
         "watched_seconds": round(row.span.watched, 1),
+        "watched_ratio": row.span.coverage(row.least).share,
         "unknown_seconds": round(row.span.unknown, 1),
         "error_budget_minutes": round(row.budget / 60.0, 2),
         "error_budget_left_minutes": round(row.budget_left / 60.0, 2),
@@ -72,7 +75,7 @@ def as_markdown(report: SlaReport) -> str:
     rows = [list(_HEADER), ["---"] * len(_HEADER), *map(_cells, report.rows)]
     lines = [f"# Service levels, {_period(report)}", ""]
     lines += [f"| {' | '.join(row)} |" for row in rows]
-    reasons = [f"- {line}" for line in _reasons(report.rows)]
+    reasons = [f"- {line}" if line[0] != " " else line for line in _reasons(report.rows)]
     return "\n".join([*lines, "", *reasons, *([""] if reasons else []), *_NOTE])
 
 
@@ -88,7 +91,12 @@ def _period(report: SlaReport) -> str:
 
 
 def _reasons(rows: Iterable[ServiceLevel]) -> List[str]:
-    return [f"{row.component}: {row.why}" for row in rows if row.verdict != "met"]
+    """One line for each reason, with the components it is true of."""
+    named: Dict[str, List[str]] = {}
+    for row in (row for row in rows if row.verdict != MET):
+        named.setdefault(row.why, []).append(row.component)
+    lines = [f"{', '.join(names)}: {why}" for why, names in named.items()]
+    return [part for line in lines for part in textwrap.wrap(line, 80, subsequent_indent="  ")]
 
 
 def _burn(row: ServiceLevel) -> Tuple[str, ...]:
@@ -96,7 +104,7 @@ def _burn(row: ServiceLevel) -> Tuple[str, ...]:
 
 
 def _cells(row: ServiceLevel) -> List[str]:
-    watched = row.span.availability is not None
+    watched, whole = row.span.availability is not None, row.span.seconds
     return [
         row.component,
         _percent(row.target),
@@ -104,7 +112,7 @@ def _cells(row: ServiceLevel) -> List[str]:
         f"{row.span.down / 60.0:.1f}" if watched else "-",
         _percent(row.budget_left_ratio, digits=1),
         *_burn(row),
-        _percent(row.span.unknown / row.span.seconds if row.span.seconds else None, digits=1),
+        _percent(row.span.unknown / whole if whole else None, digits=1),
         row.verdict.replace("_", " "),
     ]
 

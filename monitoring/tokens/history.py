@@ -63,7 +63,8 @@ def _fullest(found: Sequence[Series]) -> Tuple[Point, ...]:
 
 
 def _counted(read: Callable[[str], List[Series]]) -> Counted:
-    results = _grown(read("payment_api_token_validations_total"), "result")
+    validations = read("payment_api_token_validations_total")
+    results = _grown(validations, "result")
     failures = _grown(read("payment_api_token_validation_failures_total"), "reason")
     minted = _grown(read("payment_api_tokens_generated_total"), "")
     return Counted(
@@ -71,6 +72,7 @@ def _counted(read: Callable[[str], List[Series]]) -> Counted:
         validated=results.get("success"),
         refused=results.get("failure"),
         failures={reason: count for reason, count in failures.items() if count > 0},
+        samples=samples_of(_fullest(validations)),
     )
 
 
