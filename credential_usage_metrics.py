@@ -8,8 +8,17 @@ to read a secret is needed, and holding one is a finding.
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+
+# First of all, so that a signal or a missing library cannot end an import with a traceback.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # left out by `python -I`
+from monitoring import stopping
+
+if __name__ == "__main__":
+    stopping.guard_imports()
+
+import argparse
 import time
 from typing import Iterator, Optional, Sequence
 
@@ -212,7 +221,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = build_parser()
     args, settings = utils.load(parser, SCRIPT, argv)
     check_usage(parser, args)
-    with utils.kit(SCRIPT, settings, args) as kit:
+
+    def do(kit: utils.Kit) -> int:
         if args.replay is not None:
             return back_test(kit, args.replay, args.lookback or MONTH)
         if args.can_revoke is not None:
@@ -222,6 +232,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if args.inventory:
             return inventory(kit, args.format or "text")
         return utils.run(kit, CredentialUsage(kit).cycle)
+
+    return utils.work(SCRIPT, args, settings, do)
 
 
 if __name__ == "__main__":

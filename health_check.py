@@ -7,6 +7,16 @@ against its limit, and hand over one Outcome. `--sla` reads the recorded history
 
 from __future__ import annotations
 
+import os
+import sys
+
+# First of all, so that a signal or a missing library cannot end an import with a traceback.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # left out by `python -I`
+from monitoring import stopping
+
+if __name__ == "__main__":
+    stopping.guard_imports()
+
 import argparse
 import difflib
 import time
@@ -196,10 +206,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = build_parser()
     args, settings = utils.load(parser, SCRIPT, argv)
     check_usage(parser, args)
-    with utils.kit(SCRIPT, settings, args) as kit:
+
+    def do(kit: utils.Kit) -> int:
         if args.sla:
             return show_levels(kit, args.lookback or MONTH, args.format or "text")
         return utils.run(kit, HealthCheck(kit, args.component).cycle)
+
+    return utils.work(SCRIPT, args, settings, do)
 
 
 if __name__ == "__main__":

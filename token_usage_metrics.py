@@ -7,8 +7,17 @@ figure against its limit, and hand over one Outcome. `--analyze` reads the recor
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+
+# First of all, so that a signal or a missing library cannot end an import with a traceback.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # left out by `python -I`
+from monitoring import stopping
+
+if __name__ == "__main__":
+    stopping.guard_imports()
+
+import argparse
 from dataclasses import replace
 from typing import Optional, Sequence
 
@@ -137,17 +146,17 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = build_parser()
     args, settings = utils.load(parser, SCRIPT, argv)
     check_usage(parser, args)
-    with utils.kit(SCRIPT, with_flags(settings, args), args) as kit:
+
+    def do(kit: utils.Kit) -> int:
+        kit.settings = with_flags(kit.settings, args)
         if args.analyze:
             return analyze(kit, args.lookback or WEEK, args.format or "text", args.top or TOP)
-        usage = TokenUsage(
-            kit.settings,
-            kit.state,
-            eapi=kit.http(settings.eapi),
-            sapi=kit.http(settings.sapi),
-        )
+        services = kit.http(kit.settings.eapi), kit.http(kit.settings.sapi)
+        usage = TokenUsage(kit.settings, kit.state, eapi=services[0], sapi=services[1])
         shown = sys.stderr.isatty() and not logs.json_wanted(args.log_format, sys.stderr)
         return utils.run(kit, with_progress(usage.cycle, shown))
+
+    return utils.work(SCRIPT, args, settings, do)
 
 
 if __name__ == "__main__":

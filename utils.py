@@ -1,20 +1,9 @@
 """The kit the three scripts share: settings in, live HTTP / Redis / Conjur / alerting and run
-modes out. The map of the house:
-
-    health_check.py  token_usage_metrics.py  credential_usage_metrics.py    what is asked, in order
-    utils.py (here)     settings become live things, and a run
-    monitoring/
-      model catalog settings  env configuration config/                values and settings
-      http_client http/  redis_client cache/  conjur vault/
-        service_metrics  probes probing/                               acquire
-      health judging/  thresholds  service_levels sla/  token_codecs
-        codecs/  token_stats tokens/  credential_stats credentials/
-        anomalies anomaly/  conditions alerts alerting/                evaluate, pure
-      state history/  outbox notifier channels/                        keep and tell
-      runner stopping pipeline modes  exposition report outputs terminal logs   run and present
+modes out.
 
 Data flows one way: acquire -> evaluate -> present. No wire format, SQL, vendor name or threshold
-stands in this file; it decides which timeout, which CA file and which token each part gets.
+stands in this file; it decides which timeout, which CA file and which token each part gets. The map
+of the house stands in monitoring/__init__.py.
 """
 
 from __future__ import annotations
@@ -159,6 +148,20 @@ def load(
     args = made.parse_args(argv)
     cli.check(made, args)
     logs.setup(cli.effective_level(args), args.log_format, script, environment)
+    settings = _settings(script, args)
+    if settings is None:
+        sys.exit(ExitStatus.UNKNOWN)
+    if args.check_config:
+        from monitoring import modes
+
+        modes.show_settings(settings, args.log_format)
+        sys.exit(ExitStatus.OK)
+    return args, settings
+
+
+def _settings(script: str, args: argparse.Namespace) -> Optional[Settings]:
+    """The settings, their secrets and warnings heeded; None: they cannot be used, and each problem
+    has been logged."""
     try:
         settings = configuration.load(
             script=script,
@@ -170,7 +173,7 @@ def load(
     except configuration.ConfigurationError as error:
         for problem in error.problems:
             logs.LOGGER.error("configuration: %s", problem.sentence)
-        sys.exit(ExitStatus.UNKNOWN)
+        return None
     for secret in secrets_of(settings):
         redact.register(secret)
     logs.setup(cli.effective_level(args), args.log_format, script, settings.environment)
@@ -178,10 +181,7 @@ def load(
         logs.LOGGER.warning("configuration: %s", warning)
     for row in configuration.connections(settings):
         logs.LOGGER.debug("%s = %s", row.name, row.shown)
-    if args.check_config:
-        _show_settings(settings, args.log_format)
-        sys.exit(ExitStatus.OK)
-    return args, settings
+    return settings
 
 
 @contextmanager
@@ -191,6 +191,24 @@ def kit(script: str, settings: Settings, args: argparse.Namespace) -> Iterator[K
         yield made
     finally:
         made.close()
+
+
+def work(
+    script: str, args: argparse.Namespace, settings: Settings, do: Callable[[Kit], int]
+) -> int:
+    """What `do` makes of a kit: an exit status. A loop that was sent SIGHUP begins anew with the
+    settings as they stand now, or goes on with the old ones where those cannot be used."""
+    from monitoring import modes
+
+    while True:
+        with kit(script, settings, args) as made:
+            status = do(made)
+        if status != modes.REREAD:
+            return status
+        again = _settings(script, args)
+        if again is None:
+            logs.LOGGER.error("the settings in force are kept; mend them and send SIGHUP again")
+        settings = again or settings
 
 
 def run(made: Kit, cycle: Callable[[float], Outcome]) -> int:
@@ -203,20 +221,6 @@ def run(made: Kit, cycle: Callable[[float], Outcome]) -> int:
 def show_report(text: str) -> None:
     """A report that was asked for by name goes to standard output as it is, secrets masked."""
     streams.say(redact.redact(text if text.endswith("\n") else text + "\n"))
-
-
-def _show_settings(settings: Settings, log_format: str) -> None:
-    rows = configuration.describe(settings)
-    if not logs.json_wanted(log_format, sys.stdout):
-        from monitoring import terminal
-
-        terminal.print_table(
-            ["setting", "value", "from"], [[r.name, r.shown, r.where] for r in rows]
-        )
-        return
-    for row in rows:
-        fields = {"payment_api.setting": row.name, "payment_api.origin": row.where}
-        logs.result("info", f"{row.name} = {row.shown} (from {row.where})", fields)
 
 
 def guarded(main: Callable[..., int]) -> Callable[..., int]:

@@ -6,18 +6,28 @@ import sys
 from contextlib import ExitStack
 from typing import Any, Callable
 
-from monitoring import logs
+from monitoring import configuration, env, logs
 from monitoring.channels import CHANNELS
 from monitoring.logs import LOGGER
 from monitoring.model import ExitStatus, Outcome
 from monitoring.pipeline import Pipeline
 from monitoring.runner import Runner
-from monitoring.stopping import Stopped, heard
+from monitoring.settings import Settings
+from monitoring.stopping import (
+    Stopped,
+    heard,
+    notify_service_manager,
+    reread_asked,
+    reread_on_hangup,
+)
+
+#: What `run` gives when a loop was asked to read its settings again; no exit status.
+REREAD = -1
 
 
 def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
     """Run as `kit.args` asks. Returns the exit status: of the cycle when it ran once, 0 when a
-    loop was stopped, 3 when another run of the script holds the state file."""
+    loop was stopped, 3 when another run of the script holds the state file; or REREAD."""
     args = kit.args
     if args.test_alerts is not None:
         return _test_alerts(kit)
@@ -73,11 +83,22 @@ def _exporter(kit: Any, stack: ExitStack) -> Any:
 
 
 def _loop(kit: Any, cycle: Callable[[float], Outcome]) -> int:
+    manager = env.current().get("NOTIFY_SOCKET", "")
+
+    def idle() -> bool:
+        """Between two cycles: we live; True: the settings are to be read again."""
+        notify_service_manager(manager, "WATCHDOG=1")
+        return reread_asked()
+
     try:
         with ExitStack() as stack:
             runner = _runner(kit, cycle, stack)
             LOGGER.info("%s every %g s; Ctrl-C or SIGTERM ends it", kit.script, kit.interval)
-            runner.loop(kit.interval)
+            reread_on_hangup()
+            notify_service_manager(manager, "READY=1")
+            runner.loop(kit.interval, idle)
+            LOGGER.info("SIGHUP: reading the settings again")
+            return REREAD
     except Stopped as stopped:
         heard()
         LOGGER.info("stopped by %s", stopped)
@@ -109,6 +130,21 @@ def _show_alerts(kit: Any) -> int:
     as_json = logs.json_wanted(kit.args.log_format, sys.stdout)
     kit.show(alert_report.as_json(rows) if as_json else alert_report.as_text(rows))
     return int(ExitStatus.OK)
+
+
+def show_settings(settings: Settings, log_format: str) -> None:
+    """`--check-config`: every effective setting, and where it came from."""
+    rows = configuration.describe(settings)
+    if not logs.json_wanted(log_format, sys.stdout):
+        from monitoring import terminal
+
+        terminal.print_table(
+            ["setting", "value", "from"], [[r.name, r.shown, r.where] for r in rows]
+        )
+        return
+    for row in rows:
+        fields = {"payment_api.setting": row.name, "payment_api.origin": row.where}
+        logs.result("info", f"{row.name} = {row.shown} (from {row.where})", fields)
 
 
 def _say(kit: Any, level: str, message: str, fields: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from monitoring.redact import redact
 from monitoring.state import StateError
 
 Cycle = Callable[[float], Outcome]
+_BREATH = 0.5  # seconds between two calls of `idle`
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,10 @@ class Runner:
             outcome = self._take(step, outcome)
         return outcome
 
-    def loop(self, interval: float) -> None:
-        """Cycles on a fixed grid of `interval` seconds until `stop`; a cycle that overruns skips
-        the ticks it missed instead of running late for ever."""
+    def loop(self, interval: float, idle: Callable[[], bool] = lambda: False) -> None:
+        """Cycles on a fixed grid of `interval` seconds until `stop`, or until `idle`, called
+        twice a second between two cycles, is True. A cycle that overruns skips the ticks it missed
+        instead of running late for ever."""
         origin, tick = self._ticks(), 0
         while not self._stop.is_set():
             try:
@@ -79,7 +81,16 @@ class Runner:
             except StateError as error:
                 LOGGER.error("cycle skipped: %s", error)
             tick = max(tick + 1, int((self._ticks() - origin) / interval) + 1)
-            self._stop.wait(max(0.0, origin + tick * interval - self._ticks()))
+            if self._pause(origin + tick * interval, idle):
+                return
+
+    def _pause(self, until: float, idle: Callable[[], bool]) -> bool:
+        """Wait for the tick `until`; True: `idle` said that the loop is over."""
+        while not idle():
+            left = until - self._ticks()
+            if left <= 0.0 or self._stop.wait(min(left, _BREATH)):
+                return False
+        return True
 
     def stop(self) -> None:
         self._stop.set()

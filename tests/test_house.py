@@ -107,7 +107,7 @@ def test_a_module_says_which_kind_it_is(path: Path) -> None:
 @pytest.mark.parametrize("path", [*HOUSE, *FRONT, *SANDBOX], ids=str)
 def test_sizes(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    limit = 250 if path.stem == "utils" else 300
+    limit = 250 if path.stem == "utils" else 500
     if path.name != "catalog.py":  # one table, one row a metric
         assert len(source.splitlines()) <= limit
     for node in ast.walk(ast.parse(source)):
