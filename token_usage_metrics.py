@@ -11,6 +11,8 @@ import os
 import sys
 
 # First of all, so that a signal or a missing library cannot end an import with a traceback.
+if __name__ == "__main__":
+    sys.excepthook = lambda _, error, __: os._exit(os.write(2, f"{error!r}\n".encode()) and 3)
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # left out by `python -I`
 from monitoring import stopping
 

@@ -1,9 +1,8 @@
 """The kit the three scripts share: settings in, live HTTP / Redis / Conjur / alerting and run
 modes out.
 
-Data flows one way: acquire -> evaluate -> present. No wire format, SQL, vendor name or threshold
-stands in this file; it decides which timeout, which CA file and which token each part gets. The map
-of the house stands in monitoring/__init__.py.
+It decides which timeout, which CA file and which token each part gets; no wire format, SQL, vendor
+name or threshold stands here. The map of the house is in monitoring/__init__.py.
 """
 
 from __future__ import annotations
@@ -148,8 +147,7 @@ def load(
     args = made.parse_args(argv)
     cli.check(made, args)
     logs.setup(cli.effective_level(args), args.log_format, script, environment)
-    settings = _settings(script, args)
-    if settings is None:
+    if (settings := _settings(script, args)) is None:
         sys.exit(ExitStatus.UNKNOWN)
     if args.check_config:
         from monitoring import modes
@@ -193,11 +191,9 @@ def kit(script: str, settings: Settings, args: argparse.Namespace) -> Iterator[K
         made.close()
 
 
-def work(
-    script: str, args: argparse.Namespace, settings: Settings, do: Callable[[Kit], int]
-) -> int:
-    """What `do` makes of a kit: an exit status. A loop that was sent SIGHUP begins anew with the
-    settings as they stand now, or goes on with the old ones where those cannot be used."""
+def work(script: str, args: Any, settings: Settings, do: Callable[[Kit], int]) -> int:
+    """What `do` makes of a kit: an exit status. A loop that is sent SIGHUP begins anew with the
+    settings as they are then; where those cannot be used, with the old ones."""
     from monitoring import modes
 
     while True:
@@ -205,8 +201,7 @@ def work(
             status = do(made)
         if status != modes.REREAD:
             return status
-        again = _settings(script, args)
-        if again is None:
+        if (again := _settings(script, args)) is None:
             logs.LOGGER.error("the settings in force are kept; mend them and send SIGHUP again")
         settings = again or settings
 
