@@ -60,8 +60,8 @@ def render(outcome: Outcome) -> bytes:
 class Exporter:
     """Keeps the page of the last finished cycle, and what adds up over the cycles of a process.
 
-    `interval` and `deadline` (seconds) say when the next cycle is overdue. `ticks` is a monotonic
-    clock."""
+    `interval` and `deadline` (seconds) say when the next cycle is overdue. `attempts` are the
+    (channel, outcome) pairs that are counted from 0. `ticks` is a monotonic clock."""
 
     def __init__(
         self,
@@ -69,13 +69,14 @@ class Exporter:
         *,
         interval: float = 300.0,
         deadline: float = 30.0,
+        attempts: Iterable[Tuple[str, str]] = (),
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._patience = 3 * interval + deadline
         self._ticks = ticks
         self._last = ticks()
         self._cycles: Counter[Labels] = Counter({(script, s.word): 0 for s in Severity})
-        self._notifications: Counter[Labels] = Counter()
+        self._notifications: Counter[Labels] = Counter(dict.fromkeys(attempts, 0))
         self._times: dict[str, _Times] = {}
         self._shown: dict[str, frozenset[str]] = {}
         self._page = _page(_text(self._own_families()))

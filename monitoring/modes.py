@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import Any, Callable
+from typing import Any, Callable, Sequence, Tuple
 
 from monitoring import configuration, env, logs
 from monitoring.channels import CHANNELS
@@ -41,11 +41,12 @@ def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
 
 def _runner(kit: Any, cycle: Callable[[float], Outcome], stack: ExitStack) -> Runner:
     args, settings = kit.args, kit.settings
+    notifier = None if args.no_alerts else kit.notifier()
     pipeline = Pipeline(
         interval=kit.interval,
         history=kit.recorder(),
-        notifier=None if args.no_alerts else kit.notifier(),
-        exporter=_exporter(kit, stack),
+        notifier=notifier,
+        exporter=_exporter(kit, stack, notifier.attempts() if notifier else ()),
         output=args.output or "",
         log_format=args.log_format,
         verbose=args.verbose or args.debug,
@@ -67,14 +68,16 @@ def _runner(kit: Any, cycle: Callable[[float], Outcome], stack: ExitStack) -> Ru
     )
 
 
-def _exporter(kit: Any, stack: ExitStack) -> Any:
-    """The exporter, already serving, or None when no port was asked for."""
+def _exporter(kit: Any, stack: ExitStack, attempts: Sequence[Tuple[str, str]]) -> Any:
+    """The exporter, already serving, or None when no port was asked for. `attempts`: the
+    (channel, outcome) pairs of notifications."""
     if kit.args.prometheus_port is None:
         return None
     from monitoring.exposition import Exporter
 
     deadline = kit.settings.run.cycle_deadline
-    exporter = Exporter(kit.script, interval=kit.interval, deadline=deadline)
+    interval = kit.interval
+    exporter = Exporter(kit.script, interval=interval, deadline=deadline, attempts=attempts)
     address = kit.args.prometheus_address or "0.0.0.0"  # noqa: S104 - a scraper is elsewhere
     server = exporter.serve(address, kit.args.prometheus_port)
     stack.callback(server.close)

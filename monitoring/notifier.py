@@ -16,7 +16,7 @@ from monitoring import alerts
 from monitoring.alerting import heartbeat, routing
 from monitoring.alerting import report as alert_report
 from monitoring.alerting.channel_health import failing_channels
-from monitoring.alerting.delivery import Courier, Delivery, send_now
+from monitoring.alerting.delivery import OUTCOMES, Courier, Delivery, send_now
 from monitoring.alerting.hysteresis import FORGET_AFTER
 from monitoring.alerting.maintenance import why_quiet
 from monitoring.alerting.reach import with_reach
@@ -130,6 +130,12 @@ class Notifier:
         for row in self._outbox.waiting():
             counts[row.channel] = counts.get(row.channel, 0) + 1
         return counts
+
+    def attempts(self) -> Tuple[Tuple[str, str], ...]:
+        """Every (channel, outcome) that `deliver` may return, so that a counter of them can stand
+        at 0 before the first."""
+        names = (name for name in self._table if name != routing.MIRROR)
+        return tuple((name, outcome) for name in names for outcome in OUTCOMES)
 
     def measurements(self) -> Tuple[Measurement, ...]:
         """`payment_api_outbox_waiting` by channel, for the exposition."""

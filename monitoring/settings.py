@@ -105,6 +105,13 @@ class CanarySettings:
     max_clock_skew: float = 30.0
     proof_interval: float = 3600.0
 
+    @property
+    def clients(self) -> frozenset[str]:
+        """The client ids to leave out of counts: the canary's, or none where none is configured.
+        Filters use this and never `client_id`, which may be empty and would then match logins
+        that carry no client id."""
+        return frozenset({self.client_id} if self.client_id else ())
+
 
 @dataclass(frozen=True)
 class Limit:

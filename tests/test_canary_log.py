@@ -39,7 +39,7 @@ def growth(**failures: float) -> Growth:
 def test_only_the_forgeries_are_taken_out(
     failures: dict[str, float], forged: int, left: dict[str, float]
 ) -> None:
-    found = without(growth(**failures), ever=forged, since=forged, canary="canary")
+    found = without(growth(**failures), ever=forged, since=forged, canary={"canary"})
     for client, count in left.items():
         assert found.totals[key(client)] == count
         assert found.deltas[key(client)].increase == count

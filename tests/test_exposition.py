@@ -275,6 +275,14 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one() -> None:
     assert by(MS, "component", page_of(exporter)) == {"a": 1.0}
 
 
+def test_deliveries_are_counted_from_nought_so_that_increase_sees_the_first() -> None:
+    exporter = Exporter("health_check", attempts=[("slack", "sent"), ("slack", "failed")])
+    name = "payment_api_notifications_total"
+    first = exporter.answer("/metrics", False).body.decode()
+    assert f'{name}{{channel="slack",outcome="failed"}} 0.0' in first
+    assert f'{name}{{channel="slack",outcome="sent"}} 0.0' in first
+
+
 def test_healthy_until_a_cycle_is_overdue() -> None:
     now = [0.0]
     exporter = Exporter("health_check", interval=60, deadline=30, ticks=lambda: now[0])

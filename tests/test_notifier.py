@@ -329,6 +329,16 @@ def test_what_one_script_left_another_delivers(make: Callable[..., World]) -> No
 # -- channels that fail
 
 
+def test_what_may_become_of_a_delivery_is_known_before_the_first(
+    make: Callable[..., World],
+) -> None:
+    world = make()
+    pairs = world.notifier.attempts()
+    assert {channel for channel, _ in pairs} == {"slack", "webhook", "log"}
+    _, deliveries = world.cycle(DOWN, budget=5.0)
+    assert {(d.channel, d.outcome) for d in deliveries} <= set(pairs)
+
+
 def test_a_hanging_channel_delays_no_other_and_keeps_its_notice(
     make: Callable[..., World],
 ) -> None:

@@ -29,10 +29,14 @@ _LOST_AFTER = 120.0  # seconds after which a thread that hangs is no longer wait
 _POLL = 0.1  # seconds between two looks at a lock that another process holds
 
 
+#: What an attempt may come to: delivered, refused or failed, not back in time, given up after many
+#: tries, or left to another process that is sending on this channel.
+OUTCOMES = ("sent", "failed", "unfinished", "given_up", "busy")
+
+
 @dataclass(frozen=True)
 class Delivery:
-    """What became of one attempt: `outcome` is sent, failed, unfinished (not back in time),
-    given_up, or busy (another process is sending on this channel)."""
+    """What became of one attempt on a channel: `outcome` is one of OUTCOMES."""
 
     channel: str
     outcome: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Collection, Dict, FrozenSet, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, AbstractSet, Collection, Dict, FrozenSet, Mapping, Optional, Tuple
 
 from monitoring.credentials.ages import age_of, current_version
 from monitoring.credentials.facts import (
@@ -57,19 +57,19 @@ class Looked:
     totals: Mapping[str, Totals] = field(default_factory=dict)
 
 
-def registered(looked: Looked, canary: str) -> Optional[FrozenSet[str]]:
+def registered(looked: Looked, canary: AbstractSet[str]) -> Optional[FrozenSet[str]]:
     """Every client that some source knows as registered; those of the ledger too while the vault
     is dark. None: the vault cannot tell and never could, so it is not known who is."""
     names = set(looked.vault.variables) if looked.vault else {c for c, _ in looked.ledger}
     if not names:
         return None
-    return frozenset(names | _elsewhere(looked)) - {canary}
+    return frozenset(names | _elsewhere(looked)) - canary
 
 
-def clients_of(looked: Looked, canary: str) -> FrozenSet[str]:
+def clients_of(looked: Looked, canary: AbstractSet[str]) -> FrozenSet[str]:
     """The clients to judge."""
     known = registered(looked, canary)
-    return frozenset(_elsewhere(looked)) - {canary} if known is None else known
+    return frozenset(_elsewhere(looked)) - canary if known is None else known
 
 
 def _elsewhere(looked: Looked) -> set[str]:

@@ -57,7 +57,7 @@ def ask_cache(asked: Asked) -> Answer:
 def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
     settings, started = asked.settings, time.monotonic()
     policy = replace(settings.tokens, top_clients=CLIENTS_TRACKED)
-    stats = TokenStats(asked.clock(), policy, excluded=(settings.canary.client_id,))
+    stats = TokenStats(asked.clock(), policy, excluded=settings.canary.clients)
     clients = cache.scan_clients()
     report = census(
         [(f"node {number}", client) for number, client in enumerate(clients, 1)],

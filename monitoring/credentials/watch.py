@@ -86,11 +86,10 @@ class CredentialWatch:
     def __init__(self, asked: Asked, state: State) -> None:
         self._asked, self._settings = asked, asked.settings
         self._sources = Sources(asked)
-        canary = asked.settings.canary.client_id
-        self._canary = canary
+        self._canary = asked.settings.canary.clients
         self._age_limit = asked.settings.thresholds.get(AGE, NEVER)
         self._ledger, self._vault = Ledger(state), VaultMemory(state)
-        self._rotations, self._usage = RotationMemory(state), UsageBook(state, ignored=(canary,))
+        self._rotations, self._usage = RotationMemory(state), UsageBook(state, ignored=self._canary)
         self._history, self._shown = UsageHistory(state), ShownClients(state)
         self._anomalies = AnomalyStore(state, sensitivity_of(asked.settings.credentials))
 

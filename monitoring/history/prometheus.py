@@ -64,7 +64,7 @@ class PrometheusHistory:
             "step": f"{step:.0f}",
             "partial_response": "false",  # Thanos: rather fail than leave out silently
             "nocache": "1",  # VictoriaMetrics: do not move start and end
-            **self._params,
+            **{name: text for name, text in self._params.items() if text},
         }
         data, warnings = self._ask(params)
         found = _series(data, step, warnings)
@@ -97,7 +97,7 @@ class PrometheusHistory:
     def _get(self, params: Mapping[str, str]) -> Any:
         url = f"{self._base}/api/v1/query_range?{urlencode(params, errors='replace')}"
         try:
-            headers = {name: secret.reveal() for name, secret in self._headers.items()}
+            headers = {name: secret.reveal() for name, secret in self._headers.items() if secret}
         except OSError as error:
             message = f"cannot read the secret of a header for PROMETHEUS_URL ({error.strerror})"
             raise _error("config", message) from error

@@ -39,7 +39,7 @@ class TokenUsage:
         self._verdicts = VerdictMemory(state, SCRIPT)
         self._renewals = RenewalMemory(state, SCRIPT)
         self._habits = Habits(state)
-        self._canary = (settings.canary.client_id,)
+        self._canary = settings.canary.clients
         self._canary_log = CanaryLog(state, settings.environment)
 
     def cycle(self, now: float, progress: Optional[Progress] = None) -> Outcome:
@@ -97,8 +97,8 @@ class TokenUsage:
         samples = {look.service: look.samples for look in looks if look.samples is not None}
         growth = self._counters.advance(now, samples)
         since = self._canary_log.since_last_look(SCRIPT)
-        ever, canary = self._canary_log.total(), self._canary[0]
-        growth = without(growth, ever=ever, since=since, canary=canary)
+        ever = self._canary_log.total()
+        growth = without(growth, ever=ever, since=since, canary=self._canary)
         windows = [
             recent.add(now, growth.of(name).seconds, increases(growth.of(name), self._canary))
             for name, recent in self._recent.items()

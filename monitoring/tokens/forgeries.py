@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Dict, Mapping, Tuple
+from typing import AbstractSet, Dict, Mapping, Tuple
 
 from monitoring.counter_memory import Growth
 from monitoring.counters import CounterKey, Delta
@@ -12,10 +12,10 @@ from monitoring.redact import safe_id
 _NOBODY = ("", "unknown", "anonymous", "none", "null")
 
 
-def without(growth: Growth, *, ever: int, since: int, canary: str) -> Growth:
+def without(growth: Growth, *, ever: int, since: int, canary: AbstractSet[str]) -> Growth:
     """`growth` less the canary's refused forgeries: `ever` of them in the totals, `since` in the
     increases. They are taken from failures of no known client alone, and only as many as the
-    service did not count under the canary's own id; no figure falls below 0."""
+    service did not count under the `canary`'s own id; no figure falls below 0."""
     totals = _less({key: float(value) for key, value in growth.totals.items()}, ever, canary)
     rises = {key: delta.increase for key, delta in growth.deltas.items()}
     deltas: Dict[CounterKey, Delta] = {
@@ -25,8 +25,11 @@ def without(growth: Growth, *, ever: int, since: int, canary: str) -> Growth:
     return replace(growth, totals=totals, deltas=deltas)
 
 
-def _less(values: Mapping[CounterKey, float], forged: int, canary: str) -> Dict[CounterKey, float]:
-    own = sum(n for key, n in values.items() if _failure(key) and _client(key) == safe_id(canary))
+def _less(
+    values: Mapping[CounterKey, float], forged: int, canary: AbstractSet[str]
+) -> Dict[CounterKey, float]:
+    ours = {safe_id(client) for client in canary}
+    own = sum(n for key, n in values.items() if _failure(key) and _client(key) in ours)
     left, found = max(0.0, forged - own), dict(values)
     for key in sorted(values, key=_order):
         if left > 0 and _failure(key) and _client(key).lower() in _NOBODY:

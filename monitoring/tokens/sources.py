@@ -88,7 +88,7 @@ def take_census(
         with contextlib.closing(cache_of()) as cache:
             _knock(cache)
             nodes = [(_name(client), client) for client in cache.scan_clients()]
-            stats = TokenStats(now, tokens, excluded=_excluded(settings))
+            stats = TokenStats(now, tokens, excluded=settings.canary.clients)
             report = census(
                 nodes, rules, stats, door=door, budget=_budget(tokens), progress=progress
             )
@@ -104,10 +104,6 @@ def take_census(
 
 def _budget(tokens: TokenSettings) -> Budget:
     return Budget(tokens.max_keys, tokens.time_budget)
-
-
-def _excluded(settings: Settings) -> Tuple[str, ...]:
-    return (settings.canary.client_id,) if settings.canary.client_id else ()
 
 
 def _name(client: Any) -> str:
