@@ -70,9 +70,10 @@ def _verdicts(judged: Sequence[Judged]) -> Iterator[Tuple[str, int]]:
 def _of_client(each: Judged, now: float) -> Iterator[Measurement]:
     client, verdict, tokens = each.client, each.verdict, each.facts.tokens
     yield _gauge("credential_rotation_state", 1.0, client_id=client, state=verdict.state)
-    if not each.policy.excluded:
+    exact = not verdict.age.at_least and not each.policy.excluded  # a minimum is no age
+    if exact:
         yield _gauge("credential_age_seconds", verdict.age.seconds(now), client_id=client)
-    if verdict.due_in is not None and not verdict.age.at_least and not each.policy.excluded:
+    if exact and verdict.due_in is not None:
         yield _gauge("credential_due_seconds", verdict.due_in, client_id=client)
     if tokens is not None and tokens.old is not None:
         yield _gauge("credential_old_version_tokens", float(tokens.old), client_id=client)
@@ -132,7 +133,7 @@ def _unauthorized(judged: Sequence[Judged], figures: Figures) -> Optional[float]
 def to_judge(judged: Sequence[Judged], figures: Sequence[Measurement]) -> List[Measurement]:
     """The figures that thresholds may judge: not the age of a client with a policy of its own, and
     no share of too few logins. A client's own policy speaks through its verdict."""
-    apart = {each.client for each in judged if each.own_policy}
+    apart = {each.client for each in judged if each.own_policy or each.by_rotator}
     logins = sum(each.facts.use.uses or 0.0 for each in judged)
     return [m for m in figures if _fit(m, apart, logins)]
 

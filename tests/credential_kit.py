@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Iterable, Mapping, Optional, Sequence
 
 from monitoring import configuration, redis_client
 from monitoring.conjur import ConjurClient
@@ -17,8 +17,9 @@ from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.http_client import HttpClient
 from monitoring.settings import Settings
 from monitoring.state import State
-from sandbox.clock import SimulatedClock
+from sandbox.clock import SimulatedClock, jackson_time
 from sandbox.options import Options
+from sandbox.rotation import Rotation
 from sandbox.stack import Stack
 
 ROOT = Path(__file__).parent.parent
@@ -93,3 +94,70 @@ def log_in(stack: Stack, client: str, secret: Optional[str] = None) -> bool:
     except urllib.error.HTTPError as refused:
         refused.close()
         return False
+
+
+# -- what the other services say, word for word
+
+
+@dataclass
+class ToldRotation(Rotation):
+    """A rotation of which the service says `words`."""
+
+    words: Mapping[str, Any] = field(default_factory=dict)
+
+    def timeline(self) -> list[tuple[float, str]]:
+        return []
+
+    def describe(self) -> dict[str, Any]:
+        return {**super().describe(), **self.words}
+
+
+def say_rotations(
+    stack: Stack,
+    client: str,
+    told: Iterable[Mapping[str, Any]],
+    cached: Optional[Mapping[str, Any]] = None,
+) -> None:
+    """The rotation service tells of these rotations of the client alone, and EAPI has `cached` its
+    credential. Times are seconds from now; what a row does not name is as usual (old 1, new 2,
+    60 min)."""
+    now, made = stack.now(), []
+    for row in told:
+        words = {"old_version": "1", "new_version": "2", "success": None, **row}
+        for name in ("started_at", "completed_at"):
+            at = words.get(name)
+            words[name] = None if at is None else jackson_time(now + at)
+        began = now + (row.get("started_at") or 0)
+        rotation = ToldRotation(client, began, 1, 2, words=words)
+        rotation.completed_at = 1.0 if words["current_state"] in ("new_active", "failed") else None
+        made.append(rotation)
+    stack.rotation.rotations[:] = [r for r in stack.rotation.rotations if r.client_id != client]
+    stack.rotation.rotations += made
+    cache_credential(stack, client, cached)
+
+
+def cache_credential(stack: Stack, client: str, said: Optional[Mapping[str, Any]]) -> None:
+    """EAPI's cached credential of the client (None: it has none now). Times are seconds from
+    now."""
+    with stack.redis_client() as redis:
+        redis.delete(f"credential:{client}", f"credential:rotation:{client}")
+    if said is None:
+        return
+    now = stack.now()
+    credential = replace(
+        stack.book.credential(client),
+        version=said.get("version", "2"),
+        rotation_state=said.get("rotationState"),
+        created_at=now + said.get("createdAt", -60 * DAY),
+        updated_at=now + said.get("updatedAt", -60 * DAY),
+    )
+    assert stack.eapi.cache is not None
+    stack.eapi.cache.store_credential(credential)
+
+
+def set_versions(stack: Stack, client: str, versions: Sequence[int]) -> None:
+    """The vault holds these versions of the client's secret."""
+    variable = stack.vault.variables[stack.book.variable(client)]
+    del variable.versions[:]
+    for _ in versions:
+        stack.vault.set_value(stack.book.variable(client), b"secret-%d" % len(variable.versions))

@@ -364,6 +364,26 @@ RULES = [
         "the rotation failed: no",
     ),
     (
+        "two rotations at once",
+        judged(
+            CredentialFacts(
+                "c",
+                vault=VaultFacts(6),
+                rotation=RotationFacts(
+                    "r", "dual_active", "v5", "v6", HOUR, NOW - HOUR / 2, rivals=1
+                ),
+            )
+        ),
+        "rotation_unclear",
+        "2 rotations of this client run at once",
+    ),
+    (
+        "a minimum past the limit, which no threshold judges",
+        judged(CredentialFacts("c", ledger=LedgerFacts(NOW - 95 * DAY, NOW - 95 * DAY))),
+        "rotation_overdue",
+        "at least 95 d old",
+    ),
+    (
         "overdue by a policy of its own, which no threshold judges",
         judged(
             CredentialFacts("c", cached=CachedFacts(True, "v1", created_at=NOW - 40 * DAY)),
@@ -494,6 +514,17 @@ def test_a_minimum_is_shown_as_such_and_tells_no_due_date() -> None:
     assert credential_report.age_words(each, NOW) == "at least 12 d"
 
 
+def test_a_minimum_is_not_exported_as_the_age() -> None:
+    known = judged(CredentialFacts("known", cached=CachedFacts(True, created_at=NOW - 12 * DAY)))
+    least = judged(CredentialFacts("least", ledger=LedgerFacts(NOW - 12 * DAY, NOW - 12 * DAY)))
+    figures = measurements([known, least], Figures(Window(), {}, None), NOW)
+    ages = [m for m in figures if m.name.endswith(("_age_seconds", "_due_seconds"))]
+    assert [(m.labels["client_id"], m.value) for m in ages] == [
+        ("known", 12 * DAY),
+        ("known", 78 * DAY),
+    ]
+
+
 def test_policy_by_client_and_pattern() -> None:
     settings = replace(SETTINGS, per_client_days={"fast": 10.0}, excluded=("sandbox-*",))
     assert policy_of(settings, "fast").max_age == 10 * DAY
@@ -510,7 +541,7 @@ def test_those_that_need_attention_come_first() -> None:
     all_of = [
         *(aged("young", 1), aged("older", 60), aged("soon", 80), aged("late", 95)),
         CredentialFacts("dark"),
-        CredentialFacts("runs", rotation=replace(stuck, started_at=NOW - 60)),
+        CredentialFacts("runs", vault=VaultFacts(2), rotation=replace(stuck, started_at=NOW - 60)),
         replace(aged("fails", 2), use=UseFacts(9.0, 7.0)),
         replace(aged("slips", 3), use=UseFacts(9.0, 1.0)),
         CredentialFacts("stuck", rotation=stuck),

@@ -67,8 +67,31 @@ def test_a_change_of_state_is_between_two_looks_where_the_timeline_has_it() -> N
     assert early.entered_at == NOW + 60
 
 
+def test_a_rotation_without_a_start_lasts_since_it_was_first_heard_of() -> None:
+    nameless = replace(DUAL, started_at=None)
+    first = remembered(nameless, None, NOW)
+    again = remembered(nameless, first, NOW + HOUR)
+    assert again.rotation is not None
+    assert again.rotation.entered_at == NOW
+    assert remembered(DUAL, None, NOW).rotation.entered_at is None  # type: ignore[union-attr]
+
+
+def test_what_an_older_version_of_this_monitor_kept_is_read(state: State) -> None:
+    memory = RotationMemory(state)
+    memory.save({}, {"c": heard_of(DUAL)}, NOW)
+    row = json.loads(state.get("rotations", "c") or "")
+    del row["rotation"]["status"], row["rotation"]["rivals"]
+    state.put("rotations", "c", json.dumps(row))
+    assert memory.load() == {"c": heard_of(DUAL)}
+
+
 def test_the_end_of_the_old_secret_is_never_put_too_early() -> None:
-    """The first look at which it had ended; of a finished rotation what the service says."""
+    """The first look at which it had ended; of a finished rotation what the service says, unless
+    we saw the old secret log in after that."""
+    back = replace(DUAL, state="new_active", completed_at=NOW + 60)
+    seen = remembered(back, heard_of(DUAL, NOW + 600), NOW + 900).rotation
+    assert seen is not None
+    assert seen.deprecated_by == NOW + 600
     old = replace(DUAL, state="old_deprecated")
     first = remembered(old, heard_of(DUAL), NOW + HOUR)
     assert first.rotation is not None

@@ -24,7 +24,7 @@ from monitoring.credentials.facts import (
     UseFacts,
     VaultFacts,
 )
-from monitoring.credentials.rotation_states import dwell_of, half_done, state_of
+from monitoring.credentials.rotation_states import dwell_of, half_done, state_of, troubles
 from monitoring.credentials.rotations import SEVERITIES, RotationVerdict, judge
 from monitoring.model import Severity
 
@@ -50,7 +50,7 @@ def aged(days: float, **more: Any) -> CredentialFacts:
 
 
 def rotating(state: str, ago: float = 20 * MINUTE, **more: Any) -> CredentialFacts:
-    facts = {"vault": VaultFacts(6), "rotation": rotation(state, ago)}
+    facts: dict[str, Any] = {"vault": VaultFacts(6), "rotation": rotation(state, ago)}
     return CredentialFacts("c1", **{**facts, **more})
 
 
@@ -376,3 +376,96 @@ def test_the_next_step_of_a_stuck_rotation_fits_what_is_left(
     verdict = told(rotating(state, 5 * HOUR, **more))
     assert verdict.verdict == "stuck"
     assert todo in verdict.todo
+
+
+def with_rotator(left: float, period: float = 30 * DAY) -> CredentialFacts:
+    """A secret that the vault's rotator replaces every `period`, in `left` seconds again."""
+    vault = VaultFacts(2, NOW + left, "postgresql/password", period, (NOW - period, NOW + left))
+    return CredentialFacts("c1", vault=vault)
+
+
+def test_the_rotators_own_period_says_when_a_secret_is_due() -> None:
+    for left in (20 * DAY, 1.0, 0.0, -120.0):  # the last: its grace, exactly
+        verdict = told(with_rotator(left))
+        assert (verdict.verdict, verdict.due_in) == ("ok", left)
+    assert told(with_rotator(-121.0)).verdict == "stuck"
+    year = told(with_rotator(5 * DAY, 365 * DAY))
+    assert (year.verdict, year.due_in) == ("ok", 5 * DAY)  # 360 d old, and nobody need plan it
+    annotated = VaultFacts(2, rotator_ttl=30 * DAY)  # a ttl alone is nobody's promise to rotate
+    by_hand = told(replace(aged(40), vault=annotated))
+    assert (by_hand.verdict, by_hand.due_in) == ("ok", 50 * DAY)
+
+
+def test_the_edges_of_due() -> None:
+    assert told(aged(90)).verdict == "due_soon"
+    assert told(aged(90 + 1 / DAY)).verdict == "overdue"
+    assert told(aged(76)).verdict == "due_soon"
+    assert told(aged(76 - 1 / DAY)).verdict == "ok"
+
+
+def test_the_edges_of_stuck() -> None:
+    step = 120.0
+    assert told(rotating("dual_active", HOUR + step)).verdict == "ok"
+    assert told(rotating("dual_active", HOUR + step + 1)).verdict == "stuck"
+    assert told(rotating("initiated", HOUR)).verdict == "ok"
+    assert told(rotating("initiated", HOUR + 1)).verdict == "stuck"
+    for state in ("initiated", "dual_active", "old_deprecated"):  # it moved just now, but too late
+        moved = {"entered_at": NOW - 1}
+        whole = 2 * (HOUR + step)
+        facts = rotating(state)
+        late = replace(facts, rotation=rotation(state, whole + 1, **moved))
+        assert told(late).verdict == "stuck"
+        assert "it began 2 h 4 min ago" in told(late).why
+        assert told(replace(facts, rotation=rotation(state, whole, **moved))).verdict == "ok"
+
+
+TRACK = [
+    ("a vault that was not read", {"vault": None, "dark": {VAULT: "timeout"}}, "conjur"),
+    ("a vault that shows old data", {"dark": {VAULT: "it shows old data"}}, "it shows old data"),
+    ("a vault that is not configured", {"vault": None}, "conjur cannot tell"),
+    (
+        "no rotation service, and EAPI's word alone",
+        {
+            "rotation": None,
+            "dark": {ROTATIONS: "not configured"},
+            "cached": CachedFacts(True, "v6", "dual_active", updated_at=NOW - 60),
+        },
+        "rotation-service cannot tell whether it is: not configured",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sentence", "change", "why"), TRACK, ids=[r[0] for r in TRACK])
+def test_nothing_is_on_track_by_half_of_the_sources(
+    sentence: str, change: dict[str, Any], why: str
+) -> None:
+    verdict = told(replace(rotating("dual_active"), **change))
+    assert (verdict.verdict, "on track" in verdict.todo) == ("unknown", False)
+    assert why in verdict.why
+    assert told(rotating("dual_active")).todo == "nothing; the rotation is on track"
+
+
+def wrong(facts: CredentialFacts) -> list[bool]:
+    return [trouble.surely for trouble in troubles(facts, NOW)]
+
+
+def test_the_edges_of_trouble() -> None:
+    assert wrong(rotating("dual_active")) == []
+    assert wrong(rotating("dual_active", rotation=rotation("dual_active", rivals=1))) == [False]
+    for ago, sure in ((119, False), (120, False), (121, True)):  # the vault was read before
+        assert wrong(rotating("dual_active", ago, vault=VaultFacts(5))) == [sure]
+        assert wrong(rotating("dual_active", ago, vault=VaultFacts(None))) == [sure]
+    assert wrong(rotating("initiated", 500, vault=VaultFacts(5))) == []
+    assert wrong(rotating("dual_active", 500, vault=VaultFacts(5), dark={VAULT: "old"})) == []
+    assert wrong(rotating("dual_active", -300)) == []
+    assert wrong(rotating("dual_active", -301)) == [False]
+    one = rotation("new_active", old_version="v6", new_version="6")
+    assert wrong(rotating("new_active", rotation=one)) == [False]
+    unnamed = rotation("new_active", old_version=None, new_version=None)
+    assert wrong(rotating("new_active", rotation=unnamed)) == []
+
+
+def test_an_excluded_or_disabled_client_has_no_trouble() -> None:
+    facts = replace(rotating("dual_active"), rotation=rotation("failed"))
+    assert told(facts, replace(POLICY, excluded=True)).verdict == "ok"
+    assert told(replace(facts, cached=CachedFacts(active=False))).verdict == "ok"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Callable, Optional
 
 from monitoring.credentials.facts import (
+    BROKEN,
     SKEW,
     Age,
     CredentialFacts,
@@ -61,7 +62,7 @@ def superseded(facts: CredentialFacts) -> bool:
     """The rotation last heard of failed, and a version beyond the one it was about has come since:
     somebody wrote it by hand, so the failure is history."""
     rotation = facts.rotation
-    if rotation is None or rotation.state != "failed":
+    if rotation is None or not (rotation.state == "failed" or rotation.status in BROKEN):
         return False
     new, present = version_number(rotation.new_version), current_version(facts)
     return new is not None and present is not None and present > new
@@ -143,7 +144,7 @@ def failing_rotator(facts: CredentialFacts) -> bool:
     """All versions share one `expires_at`, or it moves while the version stays: Conjur's rotator
     fails and sets it to now on each try (`master_rotator.rb`: 2/5 of the ttl is integer 0)."""
     vault = facts.vault
-    if vault is None or not (vault.rotator or vault.rotator_ttl):
+    if vault is None or not vault.has_rotator:
         return False
     shared = len(vault.expiries) > 1 and None not in vault.expiries
     return vault.moving or (shared and len(set(vault.expiries)) == 1)

@@ -145,24 +145,24 @@ def _rotation(
     looked: Looked, client: str, cached: Optional[CachedFacts]
 ) -> Optional[RotationFacts]:
     """As last heard; one that ran then and cannot be asked for now may be in any state. EAPI's
-    cached credential says since when exactly, where it speaks of the same state of the same
-    version; we may have looked long after."""
+    cached credential may say since when the old secret has been refused: we may have looked long
+    after. It never says how long a state has lasted, for any write moves its time."""
     heard = looked.heard.get(client)
     rotation = heard.rotation if heard and ROTATIONS not in looked.dark else None
     if rotation is None or (rotation.running and client in looked.unheard):
         return None
-    since = _in_state_since(rotation, cached) if cached is not None else None
-    if since is None:
-        return rotation
     ended = rotation.deprecated_by
-    ended = None if ended is None else min(ended, since)
-    return replace(rotation, entered_at=since, deprecated_by=ended)
+    since = _ended_since(rotation, cached) if cached is not None else None
+    if since is None or ended is None:
+        return rotation
+    return replace(rotation, deprecated_by=min(ended, max(since, rotation.entered_at or 0.0)))
 
 
-def _in_state_since(rotation: RotationFacts, cached: CachedFacts) -> Optional[float]:
-    """None where it speaks of something else, or of a moment before the rotation began."""
-    began, since = rotation.started_at, cached.updated_at
-    if since is None or began is None or since < began:
+def _ended_since(rotation: RotationFacts, cached: CachedFacts) -> Optional[float]:
+    """When the cached credential was last written, where it speaks of the same state of the same
+    version and that was not before the transition was over: earlier it tells of another change."""
+    began, since, lasts = rotation.started_at, cached.updated_at, rotation.transition
+    if since is None or began is None or lasts is None or since < began + lasts:
         return None
     same = version_number(cached.version) == version_number(rotation.new_version)
     return since if same and cached.rotation_state == rotation.state else None

@@ -18,6 +18,14 @@ EAPI, SAPI = "eapi-metrics", "sapi-metrics"
 #: Rotation states as the rotation service names them (FACTS.md section 0).
 IN_ROTATION = ("initiated", "dual_active", "old_deprecated")
 STATES = ("active", *IN_ROTATION, "failed", "disabled", "unknown")
+#: The service's words for how a rotation goes (`status`), in upper case. It is in progress, it is
+#: over, it is over and brought nothing; any other word says nothing that could be relied on.
+GOING = ("IN_PROGRESS", "RUNNING", "PENDING", "STARTED", "ACTIVE", "INITIATED")
+OVER = ("COMPLETED", "COMPLETE", "SUCCEEDED", "SUCCESS", "SUCCESSFUL", "DONE", "FINISHED")
+BROKEN = (
+    *("FAILED", "FAILURE", "ERROR", "ABORTED", "CANCELLED", "CANCELED", "ROLLED_BACK"),
+    *("TIMED_OUT", "TIMEOUT", "REJECTED"),
+)
 #: Seconds between two looks above which the moment of a change is not known.
 WATCH_GAP = 2 * 86400.0
 #: Clocks of the services, the vault and ours may differ by so much (seconds).
@@ -50,6 +58,11 @@ class VaultFacts:
     created_at: Optional[float] = None
     moving: bool = False
 
+    @property
+    def has_rotator(self) -> bool:
+        """Conjur's rotator looks after it: that needs all three (FACTS.md section 1)."""
+        return bool(self.rotator and self.rotator_ttl) and self.version is not None
+
 
 @dataclass(frozen=True)
 class CachedFacts:
@@ -68,7 +81,9 @@ class RotationFacts:
     """The client's newest rotation. `state` as the service says it; `entered_at` is when this
     monitor saw the state change (None: it was already so when first seen). `deprecated_by`: the
     old secret logs nobody in since then at the latest (None: it still may). `old_since`: when the
-    rotation before this one began, that is, when the old version came."""
+    rotation before this one began, that is, when the old version came. `status` is the service's
+    word for how it goes, in upper case ("": it has none); `rivals` counts other rotations of the
+    client that run at the same time."""
 
     rotation_id: str
     state: str
@@ -82,10 +97,18 @@ class RotationFacts:
     entered_at: Optional[float] = None
     deprecated_by: Optional[float] = None
     old_since: Optional[float] = None
+    status: str = ""
+    rivals: int = 0
 
     @property
     def running(self) -> bool:
+        """By its state; `ongoing` also by its own word."""
         return self.state in IN_ROTATION
+
+    @property
+    def ongoing(self) -> bool:
+        ended = self.completed_at is not None or self.status in (*OVER, *BROKEN)
+        return self.running and not ended
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from monitoring.anomaly.types import Anomaly
 from monitoring.credentials.ages import failing_rotator
 from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, VAULT, VaultFacts
 from monitoring.credentials.judged import Judged
-from monitoring.credentials.rotation_states import half_done
+from monitoring.credentials.rotation_states import half_done, troubles
 from monitoring.credentials.usage_history import Window
 from monitoring.durations import say
 from monitoring.model import Finding, Severity
@@ -47,7 +47,7 @@ def findings(
 ) -> List[Finding]:
     """Everything that is wrong with single clients, worst first. `ages`: the threshold on the age
     of secrets, in days; what it tells is not told twice."""
-    rules = (_rotation, _half_done, _outliving, _disabled, _annotation)
+    rules = (_rotation, _unclear, _half_done, _outliving, _disabled, _annotation)
     found = [finding for each in judged for rule in rules for finding in rule(each, now)]
     found += [f for each in judged for f in _by_age(each, ages, now)]
     found += [f for each in judged for f in _recovered(each, window)]
@@ -59,6 +59,7 @@ def findings(
 _RESTS_ON: Mapping[str, Tuple[str, ...]] = {
     "rotation_failed": (ROTATIONS, CACHE),
     "rotation_stuck": (ROTATIONS, CACHE),
+    "rotation_unclear": (ROTATIONS, VAULT),
     "rotation_never_adopted": (ROTATIONS, CACHE, EAPI),
     "rotation_overdue": (ROTATIONS, CACHE, VAULT),
     "rotation_due_soon": (ROTATIONS, CACHE, VAULT),
@@ -106,12 +107,23 @@ def _rotation(each: Judged, _now: float) -> Iterator[Finding]:
         yield _finding(reason, verdict.severity, sentence, source, client=each.client)
 
 
+def _unclear(each: Judged, now: float) -> Iterator[Finding]:
+    """What is said of the rotation cannot all be true; a worse verdict has told it already."""
+    if each.verdict.severity is not Severity.UNKNOWN or each.policy.excluded:
+        return
+    for trouble in troubles(each.facts, now)[:1]:
+        sentence = f"{safe_id(each.client)}: {trouble.why}; {each.verdict.todo}"
+        yield _finding("rotation_unclear", _WARN, sentence, ROTATIONS, client=each.client)
+
+
 def _by_age(each: Judged, ages: Limit, now: float) -> Iterator[Finding]:
     """Overdue or due soon by the rotation policy, where the threshold does not say so: the client
-    has a policy of its own, or the policy is stricter than the threshold."""
+    has a policy of its own, the policy is stricter than the threshold, or the age is a minimum,
+    which no threshold judges."""
     verdict, age = each.verdict, (each.verdict.age.seconds(now) or 0.0) / 86400.0
-    apart = each.own_policy or ages.warning is None or each.policy.max_age <= ages.warning * 86400.0
-    late = each.own_policy or ages.critical is None or age < ages.critical
+    unjudged = each.own_policy or each.by_rotator or verdict.age.at_least
+    apart = unjudged or ages.warning is None or each.policy.max_age <= ages.warning * 86400.0
+    late = unjudged or ages.critical is None or age < ages.critical
     vault = each.facts.vault
     if verdict.verdict == "overdue" and late and not (vault is not None and _never_ran(vault)):
         reason = "rotation_overdue"
@@ -124,7 +136,7 @@ def _by_age(each: Judged, ages: Limit, now: float) -> Iterator[Finding]:
 
 
 def _never_ran(vault: VaultFacts) -> bool:
-    return bool(vault.rotator or vault.rotator_ttl) and vault.expires_at is None
+    return vault.has_rotator and vault.expires_at is None
 
 
 def _half_done(each: Judged, now: float) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from monitoring.credentials.ages import current_version
 from monitoring.credentials.facts import IN_ROTATION, VERDICTS, CredentialFacts, Policy
-from monitoring.credentials.rotations import RotationVerdict, judge
+from monitoring.credentials.rotations import RotationVerdict, judge, rotator_period
 from monitoring.redact import safe_id
 from monitoring.settings import CredentialSettings
 from monitoring.timestamps import iso_seconds
@@ -32,6 +32,11 @@ class Judged:
     @property
     def client(self) -> str:
         return self.facts.client
+
+    @property
+    def by_rotator(self) -> bool:
+        """The vault's rotator replaces the secret in a period of its own, which judges its age."""
+        return rotator_period(self.facts) is not None
 
 
 def judge_all(

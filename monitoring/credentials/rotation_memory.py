@@ -53,7 +53,9 @@ def _heard(text: str) -> Optional[Heard]:
     try:
         row: Dict[str, Any] = json.loads(text)
         told = row["rotation"]
-        rotation = None if told is None else RotationFacts(**{n: told[n] for n in _FIELDS})
+        rotation = (
+            None if told is None else RotationFacts(**{n: told[n] for n in _FIELDS if n in told})
+        )
         return Heard(rotation, float(row["asked"]), row["version"])
     except (ValueError, KeyError, TypeError):
         return None
@@ -88,15 +90,18 @@ def remembered(told: Optional[RotationFacts], heard: Optional[Heard], now: float
         return Heard(None, now)
     before = heard.rotation if heard is not None else None
     same = before is not None and before.rotation_id == told.rotation_id
-    entered = ended = None
+    entered = now if told.running and told.started_at is None else None  # at the latest
+    ended, still = None, 0.0
     if before is not None and heard is not None and same:
         unchanged = before.state == told.state
-        entered = before.entered_at if unchanged else _changed_at(told, heard.asked, now)
+        seen = before.entered_at or entered
+        entered = seen if unchanged else _changed_at(told, heard.asked, now)
         ended = before.deprecated_by
+        still = heard.asked if before.state not in _OLD_ENDED else 0.0
     if told.state not in _OLD_ENDED:
         ended = None
     elif ended is None:
-        ended = _ended_at(told, now)
+        ended = max(_ended_at(told, now), min(still, now))  # it logged in still when last heard of
     since = told.old_since if told.old_since is not None else _old_since(told, before)
     return Heard(replace(told, entered_at=entered, deprecated_by=ended, old_since=since), now)
 

@@ -3,18 +3,25 @@ version."""
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
 from monitoring.alerting.amounts import counted
 from monitoring.credentials.ages import UNBORN, cache_is_old, superseded
 from monitoring.credentials.facts import (
+    BROKEN,
+    GOING,
     IN_ROTATION,
+    OVER,
     ROTATIONS,
+    SKEW,
     STATES,
+    VAULT,
     CredentialFacts,
     Policy,
     RotationFacts,
+    version_number,
 )
+from monitoring.redact import safe_id
 from monitoring.timestamps import iso_seconds
 
 #: States of a rotation in the order in which they are passed; each may last one transition.
@@ -42,6 +49,116 @@ def state_of(facts: CredentialFacts) -> str:
 
 def _known(state: str) -> str:
     return state if state in STATES else "unknown"
+
+
+# -- what is wrong with a rotation, for --check-rotation and --can-revoke alike
+
+
+class Trouble(NamedTuple):
+    """Something wrong with a rotation. `surely`: it went wrong, and somebody must act; else what
+    is said of it cannot all be true, so it is not known how it goes."""
+
+    why: str
+    surely: bool
+
+
+def troubles(facts: CredentialFacts, now: float) -> Tuple[Trouble, ...]:
+    """Everything that speaks against the client's rotation, sure things first. A failure that a
+    newer version has made history is none."""
+    rotation = facts.rotation
+    if rotation is None or superseded(facts):
+        return ()
+    found = [trouble for rule in _TROUBLES for trouble in rule(facts, rotation, now)]
+    return tuple(sorted(found, key=lambda trouble: not trouble.surely))
+
+
+def _brought_nothing(
+    _facts: CredentialFacts, rotation: RotationFacts, _now: float
+) -> Iterator[Trouble]:
+    """It failed, or by its own word did not succeed. `success: false` beside a word that it goes
+    on may be the false of a field that was not set yet: that is a contradiction."""
+    unset = rotation.running and rotation.status in GOING
+    if (
+        rotation.state == "failed"
+        or rotation.status in BROKEN
+        or (rotation.success is False and not unset)
+    ):
+        reason = rotation.message or "the rotation service gives no reason"
+        yield Trouble(f"the rotation failed: {reason}", surely=True)
+    elif rotation.success is False:
+        why = f"the rotation is {rotation.state} and its success is false: did it fail?"
+        yield Trouble(why, surely=False)
+
+
+def _not_in_vault(facts: CredentialFacts, rotation: RotationFacts, now: float) -> Iterator[Trouble]:
+    """The vault must hold the new version once clients are told to use it."""
+    vault, new = facts.vault, version_number(rotation.new_version)
+    if vault is None or VAULT in facts.dark or rotation.state in UNBORN:
+        return
+    began = rotation.started_at
+    just_now = began is not None and now - began <= STEP_SECONDS  # we read the vault before
+    if vault.version is None:
+        yield Trouble("the vault holds no version at all", not just_now)
+    elif new is not None and vault.version < new:
+        why = f"the vault does not hold version {new} yet, its newest is {vault.version}"
+        yield Trouble(why, not just_now)
+
+
+def _several(_facts: CredentialFacts, rotation: RotationFacts, _now: float) -> Iterator[Trouble]:
+    if rotation.rivals:
+        many = counted(rotation.rivals + 1, "rotation")
+        yield Trouble(f"{many} of this client run at once: whose version will stay?", surely=False)
+
+
+def _contradictions(
+    _facts: CredentialFacts, rotation: RotationFacts, now: float
+) -> Iterator[Trouble]:
+    old, new = version_number(rotation.old_version), version_number(rotation.new_version)
+    state, status, began = rotation.state, rotation.status, rotation.started_at
+    ended = state not in IN_ROTATION
+    claims = rotation.completed_at is not None or rotation.success is True
+    done = status in OVER or (claims and status not in GOING)
+    said = (
+        (_one_version(rotation), "it names one version as old and new"),
+        (
+            old is not None and new is not None and old > new,
+            "its new version is not above its old one",
+        ),
+        (done and not ended, f"it is {state}, and over by its own word"),
+        (ended and status in GOING, f"it is {state}, and {status.lower()} by its own word"),
+        (
+            status not in ("", *GOING, *OVER, *BROKEN),
+            f"it is not known here what status {safe_id(status)!r} means",
+        ),
+        (began is not None and began > now + SKEW, "it begins in the future"),
+    )
+    for wrong, why in said:
+        if wrong:
+            yield Trouble(f"the rotation cannot be judged: {why}", surely=False)
+
+
+def _one_version(rotation: RotationFacts) -> bool:
+    """The same text, or two spellings of one number."""
+    named, old = rotation.old_version, version_number(rotation.old_version)
+    if named is not None and named == rotation.new_version:
+        return True
+    return old is not None and old == version_number(rotation.new_version)
+
+
+_Rule = Callable[[CredentialFacts, RotationFacts, float], Iterator[Trouble]]
+_TROUBLES: Tuple[_Rule, ...] = (_brought_nothing, _not_in_vault, _several, _contradictions)
+
+
+# -- for how long, and what is left
+
+
+def whole_time_over(rotation: RotationFacts, policy: Policy, now: float) -> bool:
+    """It still runs after all of its states could have lasted one transition each."""
+    if rotation.started_at is None or not rotation.running:
+        return False
+    steps = max(_PASSED.values()) + 1
+    lasts = steps * ((rotation.transition or policy.transition) + STEP_SECONDS)
+    return now > rotation.started_at + lasts
 
 
 def dwell_of(facts: CredentialFacts, policy: Policy, now: float) -> Optional[float]:

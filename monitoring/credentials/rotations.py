@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from monitoring.credentials.ages import age_of, failing_rotator, superseded
+from monitoring.certainty import ON_TRACK, Basis, Coverage, Doubt, affirm
+from monitoring.credentials.ages import age_of, failing_rotator
 from monitoring.credentials.facts import (
     CACHE,
     IN_ROTATION,
@@ -19,9 +20,15 @@ from monitoring.credentials.facts import (
     Age,
     CredentialFacts,
     Policy,
-    RotationFacts,
 )
-from monitoring.credentials.rotation_states import dwell_of, half_done, old_in_use, state_of
+from monitoring.credentials.rotation_states import (
+    dwell_of,
+    half_done,
+    old_in_use,
+    state_of,
+    troubles,
+    whole_time_over,
+)
 from monitoring.durations import say
 from monitoring.model import Severity
 
@@ -57,12 +64,23 @@ SEVERITIES = {
 def judge(facts: CredentialFacts, policy: Policy, now: float) -> RotationVerdict:
     """The worst thing that is true of the client's rotation, and what to do about it."""
     age = age_of(facts)
-    due_in = None if age.since is None else age.since + policy.max_age - now
+    due_in = _due_in(facts, age, policy, now)
     state, dwell = state_of(facts), dwell_of(facts, policy, now)
     case = _Case(facts, policy, now, state, age, due_in, dwell)
     verdict, why, todo = next(said for said in (rule(case) for rule in _RULES) if said)
     severity = SEVERITIES[verdict]
     return RotationVerdict(state, verdict, severity, why, todo, age, due_in, dwell)
+
+
+def rotator_period(facts: CredentialFacts) -> Optional[float]:
+    """Seconds between two rotations by the vault's own rotator; None: it has none."""
+    vault = facts.vault
+    return vault.rotator_ttl if vault is not None and vault.has_rotator else None
+
+
+def _due_in(facts: CredentialFacts, age: Age, policy: Policy, now: float) -> Optional[float]:
+    period = rotator_period(facts) or policy.max_age
+    return None if age.since is None else age.since + period - now
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,11 @@ class _Case:
     def allowed(self) -> float:
         rotation = self.facts.rotation
         return (rotation.transition if rotation else None) or self.policy.transition
+
+    @property
+    def period(self) -> float:
+        """Seconds after which the secret is due."""
+        return rotator_period(self.facts) or self.policy.max_age
 
     @property
     def how_old(self) -> str:
@@ -103,10 +126,9 @@ def _excluded(case: _Case) -> _Said:
 
 def _failed(case: _Case) -> _Said:
     rotation, legacy = case.facts.rotation, case.facts.legacy
-    bad = rotation is not None and (rotation.state == "failed" or _ended_badly(rotation))
-    if rotation is not None and bad and not superseded(case.facts):
-        reason = rotation.message or "the rotation service gives no reason"
-        return "failed", f"the rotation failed: {reason}", _again(case)
+    wrong = troubles(case.facts, case.now)
+    if any(trouble.surely for trouble in wrong):
+        return "failed", "; ".join(trouble.why for trouble in wrong), _again(case)
     if rotation is None and legacy is not None and legacy.status == "failed":
         reason = legacy.failure_reason or "no reason is recorded"
         return (
@@ -116,16 +138,18 @@ def _failed(case: _Case) -> _Said:
         )
     if failing_rotator(case.facts):
         why = "its expiry moves and no new version comes: Conjur's rotator fails on each try"
-        return "failed", why, "read the rotator's log on the vault's leader"
+        return "failed", why, _MEND_ROTATOR
     return None
+
+
+_MEND_ROTATOR = (
+    "check that the rotator can reach the target and its account there; it logs nothing of a "
+    "failure, and some stay until it is restarted"
+)
 
 
 def _ago(case: _Case, at: Optional[float]) -> str:
     return f" {say(case.now - at)} ago" if at is not None and at <= case.now else ""
-
-
-def _ended_badly(rotation: RotationFacts) -> bool:
-    return rotation.success is False and not rotation.running
 
 
 def _again(case: _Case) -> str:
@@ -135,11 +159,24 @@ def _again(case: _Case) -> str:
 
 
 def _stuck(case: _Case) -> _Said:
-    if case.dwell is None or case.dwell <= case.allowed or case.state not in IN_ROTATION:
+    long = _too_long(case)
+    if not long or case.state not in IN_ROTATION:
         return None
     left = half_done(case.facts)
-    why = f"{case.state} for {say(case.dwell)}, the limit is {say(case.allowed)}"
-    return "stuck", f"{why}; half done: {left}" if left else why, _next_step(case, left)
+    wrong = [trouble.why for trouble in troubles(case.facts, case.now)]
+    why = "; ".join([long, *wrong, *([f"half done: {left}"] if left else [])])
+    return "stuck", why, _next_step(case, left)
+
+
+def _too_long(case: _Case) -> str:
+    """What lasts too long, "" where nothing does."""
+    rotation, limit = case.facts.rotation, say(case.allowed)
+    if case.dwell is not None and case.dwell > case.allowed:
+        return f"{case.state} for {say(case.dwell)}, the limit is {limit}"
+    if rotation is None or not whole_time_over(rotation, case.policy, case.now):
+        return ""
+    began = say(case.now - (rotation.started_at or case.now))
+    return f"{case.state}, and it began {began} ago: each of its steps may last {limit}"
 
 
 def _next_step(case: _Case, left: str) -> str:
@@ -162,20 +199,44 @@ def _rotating(case: _Case) -> _Said:
     left = half_done(case.facts)
     lasted = f" for {say(case.dwell)}" if case.dwell is not None else ""
     why = f"{case.state}{lasted}" + (f"; half done: {left}" if left else "")
-    return "ok", why, "wait" if left else "nothing; the rotation is on track"
+    track = affirm(ON_TRACK, _basis(case))
+    if not track.good:
+        return "unknown", f"{why}; {'; '.join(track.missing)}", _ASK_OWNER
+    return "ok", why, "wait" if left else f"nothing; the rotation is {track.word}"
+
+
+_ASK_OWNER = "make the sources readable, and ask the owner of the rotation service how it goes"
+
+
+def _basis(case: _Case) -> Basis:
+    """What must be known before a rotation is called on track: as the rotation service has it,
+    that the vault holds the new version, and since when it is in its state."""
+    facts, rotation = case.facts, case.facts.rotation
+    doubts = [Doubt("two_readings", trouble.why) for trouble in troubles(facts, case.now)]
+    if rotation is not None and rotation.started_at is None:
+        doubts.append(Doubt("lower_bound", "the rotation service does not say when it began"))
+    read = {ROTATIONS: rotation is not None, VAULT: facts.vault is not None}
+    return Basis(tuple(_read(facts, name, seen) for name, seen in read.items()), tuple(doubts))
+
+
+def _read(facts: CredentialFacts, name: str, seen: bool) -> Coverage:
+    why = facts.dark.get(name, "it says nothing of this client")
+    sound = seen and name not in facts.dark
+    return Coverage(name, float(sound), 1.0, sentence=f"{name} cannot tell whether it is: {why}")
 
 
 def _overdue(case: _Case) -> _Said:
-    if case.due_in is None or case.due_in >= 0:
+    grace = ROTATOR_GRACE if rotator_period(case.facts) else 0.0
+    if case.due_in is None or case.due_in >= -grace:
         return None
-    why = f"{case.how_old}, the limit is {say(case.policy.max_age)}"
+    why = f"{case.how_old}, the limit is {say(case.period)}"
     return "overdue", why, "start a rotation"
 
 
 def _rotator_late(case: _Case) -> _Said:
     """Rotator-managed secrets: Conjur itself promised to replace it at `expires_at`."""
     vault = case.facts.vault
-    if vault is None or not (vault.rotator or vault.rotator_ttl) or vault.version is None:
+    if vault is None or not vault.has_rotator:
         return None
     check = "check that the rotator runs on the vault's leader"
     if vault.expires_at is None:
@@ -218,7 +279,8 @@ def _alone_since(case: _Case) -> Optional[float]:
 
 
 def _due_soon(case: _Case) -> _Said:
-    if case.due_in is None or case.due_in > case.policy.due_soon:
+    """Not of a secret that the vault's rotator replaces by itself, in time."""
+    if rotator_period(case.facts) or case.due_in is None or case.due_in > case.policy.due_soon:
         return None
     when = f"in {say(case.due_in)}" if not case.age.at_least else f"within {say(case.due_in)}"
     return "due_soon", f"due {when}, {case.how_old}", "plan a rotation with the client"
@@ -247,6 +309,9 @@ def _who_is_dark(facts: CredentialFacts) -> str:
 def _odd_state(case: _Case) -> _Said:
     """A word that this monitor does not know says nothing good."""
     rotation = case.facts.rotation
+    wrong = "; ".join(trouble.why for trouble in troubles(case.facts, case.now))
+    if wrong:
+        return "unknown", wrong, _ASK_OWNER
     if rotation is None or case.state != "unknown":
         return None
     why = f"its rotation is in the state {rotation.state!r}, which is not known here"
@@ -256,7 +321,8 @@ def _odd_state(case: _Case) -> _Said:
 def _surely_young(case: _Case) -> bool:
     """Even the oldest it can be is not due soon."""
     oldest = case.age.oldest
-    return oldest is not None and case.now - oldest < case.policy.max_age - case.policy.due_soon
+    soon = 0.0 if rotator_period(case.facts) else case.policy.due_soon
+    return oldest is not None and case.now - oldest < case.period - soon
 
 
 def _fine(case: _Case) -> _Said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,6 +23,9 @@ AT_ONCE = 8
 ACTIVE = "/api/v1/rotations/active"
 UNREADABLE = "what it says is no rotation (client_id and current_state are needed)"
 _WORD = 200
+#: Minutes. The services know transitions of up to 24 hours (FACTS.md section 0); more is another
+#: unit, so the policy's own limit is taken.
+_LONGEST_TRANSITION = 24 * 60
 
 
 @dataclass(frozen=True)
@@ -152,19 +156,19 @@ def _newness(rotation: RotationFacts) -> Tuple[bool, float]:
     """One that runs comes before any that ended, and one without a start before those with one:
     it must not hide behind an older one."""
     began = rotation.started_at if rotation.started_at is not None else float("inf")
-    return rotation.running, began
+    return rotation.ongoing, began
 
 
 def _linked(rotations: List[RotationFacts]) -> RotationFacts:
-    newest = rotations[0]
+    newest, rivals = rotations[0], sum(other.ongoing for other in rotations[1:])
     before = (r for r in rotations[1:] if r.state == "new_active" or r.success)
     since = next((r.started_at for r in before if r.new_version == newest.old_version), None)
-    return replace(newest, old_since=since)
+    return replace(newest, old_since=since, rivals=rivals if newest.ongoing else 0)
 
 
 def _rotation(row: Mapping[str, Any]) -> RotationFacts:
-    minutes, success = row.get("transition_period_minutes"), row.get("success")
-    fit = isinstance(minutes, (int, float)) and 0 < minutes < 1e6
+    minutes = row.get("transition_period_minutes")
+    fit = isinstance(minutes, (int, float)) and 0 < minutes <= _LONGEST_TRANSITION
     return RotationFacts(
         rotation_id=_text(row.get("rotation_id")),
         state=_text(row.get("current_state")).lower(),
@@ -173,9 +177,16 @@ def _rotation(row: Mapping[str, Any]) -> RotationFacts:
         transition=float(minutes) * 60 if fit and minutes is not None else None,
         started_at=_moment(row.get("started_at")),
         completed_at=_moment(row.get("completed_at")),
-        success=success if isinstance(success, bool) else None,
+        success=_yes_or_no(row.get("success")),
         message=_text(row.get("message")),
+        status=re.sub(r"[ -]", "_", _text(row.get("status")).strip().upper()),
     )
+
+
+def _yes_or_no(value: Any) -> Optional[bool]:
+    """A boolean, or the text of one; None for anything else."""
+    words = {"true": True, "false": False}
+    return value if isinstance(value, bool) else words.get(_text(value).lower())
 
 
 def _text(value: Any) -> str:
