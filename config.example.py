@@ -145,6 +145,12 @@ ALERT_THRESHOLDS = {
     },
     "availability": {
         "tls_certificate_days": {"warning": 30, "critical": 7},  # days left, lower is worse
+        "conjur_replication_lag": {"warning": 16, "critical": 256},  # MiB a standby is behind
+        "conjur_follower_silence": {"warning": 600, "critical": 3600},  # s without a message
+        "conjur_subscriptions": {"warning": 0, "critical": None},  # of a follower, lower is worse
+        "conjur_initial_replication": {"warning": 1, "critical": None},  # a first copy under way
+        "conjur_free_space": {"warning": 1000, "critical": 200},  # MiB, lower is worse
+        "conjur_free_inodes": {"warning": 100000, "critical": 10000},  # lower is worse
         # 6: a month's error budget gone in 5 days. 14.4: gone in 2 days (the SRE workbook's).
         "error_budget_burn_rate": {"warning": 6, "critical": 14.4},
         "expiry_cliff": {"warning": 30, "critical": 60},  # % of live tokens dying in one minute

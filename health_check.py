@@ -170,7 +170,8 @@ class HealthCheck:
         prove: bool,
     ) -> None:
         counters = {key: n for _, each in judged for key, n in each.counters.items()}
-        self._memory.save(now, counters, before=before)
+        worked = [identity for _, each in judged for identity in each.worked]
+        self._memory.save(now, counters, before=before, worked=worked)
         for reading, each in judged:
             if prove and reading.source == LOGIN:
                 # a probe that was given up may have sent them; one that says it did not, did not

@@ -13,7 +13,7 @@ COMPONENTS = ("payment-eapi", "payment-sapi", "conjur-vault", "redis-cache", "au
 SCRIPTS = ("health_check", "token_usage_metrics", "credential_usage_metrics")
 
 
-_MEASURES = ("ms", "s", "%", "days", "x")
+_MEASURES = ("ms", "s", "%", "days", "x", "MiB")
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,10 @@ _HEALTH = (
     _gauge("conjur_degraded", "bool", "1 if the vault calls itself degraded."),
     _gauge("conjur_replication_lag_bytes", "bytes", "Largest lag of a vault standby."),
     _gauge("conjur_free_bytes", "bytes", "Free space of the vault's database."),
+    _gauge("conjur_free_inodes", "", "Free inodes of the vault's database."),
+    _gauge("conjur_subscriptions", "", "Enabled subscriptions of a vault follower."),
+    _gauge("conjur_initial_replication", "bool", "1 while a follower makes its first copy."),
+    _gauge("conjur_follower_silence_seconds", "s", "Since a follower last received anything."),
     _gauge("conjur_step_seconds", "s", "Duration of each vault request.", "step"),
     _gauge("redis_memory_used_bytes", "bytes", "Memory used by the cache.", "node"),
     _gauge("redis_memory_max_bytes", "bytes", "maxmemory of the cache.", "node"),
@@ -309,6 +313,39 @@ _THRESHOLDS = (
         "tls_certificate_remaining_seconds", "days", "a certificate expires in",
         "Days until a certificate of the chain expires.",
         worse="lower", scale=86400.0, runbook="certificate-expiry",
+    ),
+    _limit(
+        "availability.conjur_replication_lag",
+        "conjur_replication_lag_bytes", "MiB", "replication lag of a standby",
+        "How far the vault's slowest standby is behind.",
+        scale=1048576.0, runbook="conjur-replication",
+    ),
+    _limit(
+        "availability.conjur_follower_silence",
+        "conjur_follower_silence_seconds", "s", "time since the follower received anything",
+        "Time since a subscription of a vault follower received anything.",
+        runbook="conjur-replication",
+    ),
+    _limit(
+        "availability.conjur_subscriptions",
+        "conjur_subscriptions", "subscriptions", "enabled subscriptions of the follower",
+        "Enabled subscriptions of a vault follower.", worse="lower", runbook="conjur-replication",
+    ),
+    _limit(
+        "availability.conjur_initial_replication",
+        "conjur_initial_replication", "copies", "first copies of the data under way",
+        "1 while a vault follower makes its first copy.", runbook="conjur-replication",
+    ),
+    _limit(
+        "availability.conjur_free_space",
+        "conjur_free_bytes", "MiB", "free disk space",
+        "Free disk of the vault's database.", worse="lower", scale=1048576.0,
+        runbook="conjur-disk",
+    ),
+    _limit(
+        "availability.conjur_free_inodes",
+        "conjur_free_inodes", "inodes", "free inodes",
+        "Free inodes of the vault's database.", worse="lower", runbook="conjur-disk",
     ),
     _limit(
         "availability.error_budget_burn_rate",

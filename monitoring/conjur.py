@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from monitoring.http_client import HttpClient, HttpFault, Reply
 from monitoring.model import Fault
 from monitoring.settings import ConjurSettings
-from monitoring.vault.faults import ConjurFault, read_json, read_object, refused
+from monitoring.vault.faults import ConjurFault, database_down, read_json, read_object, refused
 from monitoring.vault.health import ConjurHealth, at, number, read_enterprise, word
 from monitoring.vault.session import Session, quoted
 from monitoring.vault.variables import Variable, read_variable
@@ -22,13 +22,19 @@ __all__ = ["ConjurClient", "ConjurFault", "ConjurHealth", "Variable"]
 PAGE = 1000  # more is refused with 422, and an unpaged list is silently cut to this
 PAGE_BYTES = 32 << 20
 MOST_VARIABLES = 200_000
+#: When its database comes back, the vault answers 500 once for each connection of its pool that
+#: it lost: ask so often again, as long as the refusal comes at once (seconds).
+STALE_CONNECTIONS = 4
+_QUICKLY = 0.5
 
 
 class Listing(NamedTuple):
-    """`unreadable`: entries of the vault's list that are no variables."""
+    """`unreadable`: entries of the vault's list that are no variables. `remark`: why the list
+    could not be held against the vault's own count; "": it was."""
 
     variables: List[Variable]
     unreadable: int = 0
+    remark: str = ""
 
 
 class ConjurClient:
@@ -40,7 +46,7 @@ class ConjurClient:
         self, http: HttpClient, settings: ConjurSettings, clock: Callable[[], float]
     ) -> None:
         self._http = http
-        self._settings = settings
+        self._settings, self._clock = settings, clock
         self._session = Session(self._request, settings, clock)
         self._page_size = PAGE
         self.steps: Dict[str, float] = {}
@@ -69,37 +75,60 @@ class ConjurClient:
             if reply.status != 200:  # an error page of a proxy says less than its status
                 raise refused(reply, public=True) from None
             return self._health_behind(reply)
-        return self._with_info(read_enterprise(body, reply))
+        return self._with_info(read_enterprise(body, reply, self._clock()))
 
     def whoami(self) -> Dict[str, str]:
         """account, username, client_ip, token_issued_at. Each call leaves an audit record."""
         body = read_object(self._ask("whoami", "/whoami"))
         return {name: word(value) for name, value in body.items() if isinstance(value, str)}
 
+    @property
+    def own_role(self) -> str:
+        """The full id of our identity as the vault's token names it, such as
+        `payment-system:host:monitoring`; "" before the first login."""
+        kind, slash, name = self._session.role.partition("/")
+        role = f"{kind}:{name}" if slash else f"user:{kind}"
+        return f"{self._settings.account}:{role}" if kind else ""
+
+    @property
+    def clocks(self) -> Optional[Tuple[float, float]]:
+        """(the vault's clock, ours) at the last login, by the `iat` of the token that it gave."""
+        return self._session.clocks
+
     def count(self) -> int:
         """Number of variables our identity can see."""
-        total = number(
-            at(read_object(self._ask("count", self._resources(), count="true")), "count")
-        )
+        reply = self._ask("count", self._resources(), count="true")
+        total = number(at(read_object(reply), "count"))
         if total is None:
-            raise ConjurFault(Fault("body", "the vault did not say how many variables there are"))
+            text = "the vault did not say how many variables there are"
+            raise ConjurFault(Fault("body", text), reply)
         return int(total)
 
     def variables(self, prefix: str = "") -> Listing:
         """Metadata of every visible variable whose id begins with `prefix`, ordered by id.
 
         All pages are read and held against the vault's own count: a shorter list is a ConjurFault
-        (body), never a quiet loss. One entry that is no variable does not cost the others."""
-        total = self.count()
+        (body), never a quiet loss. One entry that is no variable does not cost the others, and a
+        count that is refused costs itself alone."""
+        total, remark = self._counted()
         found, unreadable = self._pages(total)
         seen = len(found) + unreadable
-        if seen < total and seen < self.count():  # not just deleted meanwhile
+        if total is not None and seen < min(total, self._counted()[0] or 0):  # not just deleted
             raise ConjurFault(Fault("body", f"the vault listed {seen} of {total} variables"))
         if unreadable and not found:
             raise ConjurFault(Fault("body", "the vault listed nothing that is a variable"))
-        return Listing(
-            [found[name] for name in sorted(found) if name.startswith(prefix)], unreadable
-        )
+        names = [name for name in sorted(found) if name.startswith(prefix)]
+        return Listing([found[name] for name in names], unreadable, remark)
+
+    def _counted(self) -> Tuple[Optional[int], str]:
+        """The vault's own count, or why it has none. Raises ConjurFault where nothing answered,
+        or where we are not let in: the list would fare no better."""
+        try:
+            return self.count(), ""
+        except ConjurFault as error:
+            if error.reply is None or error.fault.kind == "auth":
+                raise
+            return None, f"the list could not be held against a count: {error.fault.message}"
 
     def may(self, variable_id: str, privilege: str) -> bool:
         """Whether our identity holds `privilege` (read, execute, update) on the variable."""
@@ -118,12 +147,12 @@ class ConjurClient:
             raise ConjurFault(Fault("body", "the vault's list of roles is no list"))
         return [word(role) for role in body if isinstance(role, str)]
 
-    def _pages(self, total: int) -> Tuple[Dict[str, Variable], int]:
+    def _pages(self, total: Optional[int]) -> Tuple[Dict[str, Variable], int]:
         """Variables by id, and the number of entries that are none. Ends at a page that brings
         nothing new, whatever the vault says is still to come."""
         found: Dict[str, Variable] = {}
         offset = unreadable = 0
-        while offset < min(total, MOST_VARIABLES):
+        while offset < min(MOST_VARIABLES if total is None else total, MOST_VARIABLES):
             entries = self._page(offset)
             before = len(found)
             read = [v for v in map(self._variable, entries) if v is not None]
@@ -176,7 +205,7 @@ class ConjurClient:
             )
             raise ConjurFault(Fault("body", text), error.reply) from None
         said = "something before the vault answers /health, so only its database was tried"
-        return replace(found, edition="unknown", messages=(said,))
+        return replace(found, edition="unknown", remarks=(said,))
 
     def _version(self) -> str:
         """The version OSS names to those who ask for JSON; "" where it does not."""
@@ -196,7 +225,7 @@ class ConjurClient:
             body = read_object(self._get("info", "/info"))
         except ConjurFault as error:
             said = f"/info: {error.fault.message}"
-            return replace(found, messages=(*found.messages, said), steps=self._took())
+            return replace(found, remarks=(*found.remarks, said), steps=self._took())
         version = word(body.get("release")) or word(body.get("version"))
         role = found.role or word(body.get("role"))
         return replace(found, version=version, role=role, steps=self._took())
@@ -230,13 +259,17 @@ class ConjurClient:
 
     def _request(self, step: str, path: str, **how: Any) -> Reply:
         url = self._settings.url.rstrip("/") + path
-        timeout = self._settings.timeout
-        try:
-            if "data" in how:
-                reply = self._http.post(url, timeout=timeout, **how)
-            else:
-                reply = self._http.get(url, timeout=timeout, **how)
-        except HttpFault as error:
-            raise ConjurFault(error.fault, error.reply) from None
+        reply = self._exchange(url, how)
+        for _ in range(STALE_CONNECTIONS):
+            if not database_down(reply) or reply.seconds > _QUICKLY:
+                break
+            reply = self._exchange(url, how)
         self.steps[step] = reply.seconds
         return reply
+
+    def _exchange(self, url: str, how: Mapping[str, Any]) -> Reply:
+        ask = self._http.post if "data" in how else self._http.get
+        try:
+            return ask(url, timeout=self._settings.timeout, **how)
+        except HttpFault as error:
+            raise ConjurFault(error.fault, error.reply) from None

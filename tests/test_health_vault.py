@@ -71,7 +71,7 @@ def test_a_refusal_of_the_health_page(status, severity):
 @pytest.mark.parametrize(
     ("step", "kind", "status", "severity", "up", "said"),
     [
-        ("authenticate", "auth", 401, WARNING, True, "CONJUR_AUTHN_API_KEY"),
+        ("authenticate", "auth", 401, WARNING, True, "authenticate is refused: why"),
         ("count", "noperm", 403, WARNING, True, "count is refused"),
         ("count", "http", 404, WARNING, True, "count is refused"),
         # ok by its own word, and yet nobody gets in

@@ -104,7 +104,7 @@ RESOURCES = Row(
                 (f"min({series('conjur_free_bytes')})", "free"),
                 (f"max({series('conjur_replication_lag_bytes')})", "lag"),
             ],
-            unit="bytes", runbook="conjur-vault-down", low=0, width=3,
+            unit="bytes", runbook="conjur-disk", low=0, width=3,
         ),
         Panel(
             "Vault degraded",
@@ -112,6 +112,22 @@ RESOURCES = Row(
             [(f"max({series('conjur_degraded')})", "vault")],
             kind="stat", texts={"0": ("fine", GREEN), "1": ("degraded", RED)}, width=3,
             steps=[(None, GREEN), (1, RED)], runbook="conjur-vault-down",
+        ),
+        Panel(
+            "Vault follower: time since it received anything",
+            "A follower without messages serves old secrets (Enterprise only).",
+            [(f"max({series('conjur_follower_silence_seconds')})", "silence")],
+            unit="s", runbook="conjur-replication", low=0, width=12,
+        ),
+        Panel(
+            "Vault: inodes, subscriptions, first copy",
+            "Free inodes; of a follower its subscriptions and whether its first copy still runs.",
+            [
+                (f"min({series('conjur_free_inodes')})", "free inodes"),
+                (f"min({series('conjur_subscriptions')})", "subscriptions"),
+                (f"max({series('conjur_initial_replication')})", "first copy"),
+            ],
+            runbook="conjur-disk", low=0, width=12,
         ),
     ],
 )  # fmt: skip

@@ -153,30 +153,6 @@ def _vault() -> Iterator[Rule]:
         ),
         **common,
     )
-    yield Rule(
-        alert="PaymentApiConjurReplicationLag",
-        expr="payment_api_conjur_replication_lag_bytes > 16777216",
-        summary="a standby of the vault is {{ $value | humanize1024 }}B behind",
-        meaning="A failover now would lose the newest secrets, rotated ones among them.",
-        action="Check the standby and the network between the two.",
-        proof=Proof(
-            (Series("payment_api_conjur_replication_lag_bytes", "0", "33554432"),),
-            "a standby of the vault is 32MiB behind",
-        ),
-        **common,
-    )
-    yield Rule(
-        alert="PaymentApiConjurFreeBytes",
-        expr="payment_api_conjur_free_bytes < 1073741824",
-        summary="the vault's database has {{ $value | humanize1024 }}B of disk left",
-        meaning="Without disk the vault stops: no login that misses the cache, no rotation.",
-        action="Free or add disk on the vault's host; audit logs are the usual eater.",
-        proof=Proof(
-            (Series("payment_api_conjur_free_bytes", "8589934592", "536870912"),),
-            "the vault's database has 512MiB of disk left",
-        ),
-        **common,
-    )
 
 
 def _cache() -> Iterator[Rule]:

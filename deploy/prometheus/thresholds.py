@@ -132,20 +132,25 @@ def _template(threshold: Threshold) -> str:
     """What prints the value in the threshold's unit."""
     if threshold.unit == "%":
         return "{{ $value | humanizePercentage }}"
+    if threshold.unit == "MiB":
+        return "{{ $value | humanize1024 }}B"
     if threshold.scale != 1.0:  # the metric is in seconds
         return "{{ $value | humanizeDuration }}"
-    return '{{ $value | printf "%.4g" }}' + _unit(threshold)
+    form = "%.0f" if threshold.unit == "inodes" else "%.4g"  # never 1e+05
+    return f'{{{{ $value | printf "{form}" }}}}' + _unit(threshold)
 
 
 def _rendered(threshold: Threshold, number: float) -> str:
     """What Prometheus makes of that template."""
     if threshold.unit == "%":
         return f"{number:g}%"
+    if threshold.unit == "MiB":  # 200 is 200MiB and 2048 is 2GiB
+        return f"{number:g}MiB" if number < 1024 else f"{number / 1024:.4g}GiB"
     if threshold.unit == "days":
         return f"{number:g}d 0h 0m 0s"
     if threshold.scale != 1.0:
         return f"{number:g}ms"
-    return f"{number:g}{_unit(threshold)}"
+    return f"{number:.10g}{_unit(threshold)}"
 
 
 def _proof(threshold: Threshold, severity: str, limit: Limit) -> Proof:
@@ -153,7 +158,7 @@ def _proof(threshold: Threshold, severity: str, limit: Limit) -> Proof:
     labels, numbers = _labels(threshold), _numbers(limit)
     inside = ",".join(f'{name}="{text}"' for name, text in labels.items())
     lower = threshold.worse == "lower"
-    good = max(numbers.values()) * 1.01 if lower else min(numbers.values()) * 0.5
+    good = max(numbers.values()) * 1.01 or 1.0 if lower else min(numbers.values()) * 0.5
     bad, scale = numbers[severity], threshold.scale
     name = f"{threshold.metric}{{{inside}}}"
     shown = _rendered(threshold, bad)

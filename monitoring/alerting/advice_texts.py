@@ -66,6 +66,30 @@ THRESHOLDS: Mapping[str, Tuple[str, str]] = {
         "When it expires every client of the component is refused at once.",
         "Renew the certificate that the details name; mind that it may be an intermediate one.",
     ),
+    "availability.conjur_replication_lag": (
+        "A failover now would lose the newest secrets, rotated ones among them.",
+        "Check the standby and the network between the two; do not promote it before it is level.",
+    ),
+    "availability.conjur_follower_silence": (
+        "The follower answers with old data: a secret rotated since then does not log in there.",
+        "Check the follower's network to the leader, then its subscriptions.",
+    ),
+    "availability.conjur_subscriptions": (
+        "The follower gets no changes: a secret that is rotated now does not log in there.",
+        "Enrol the follower with its leader again, and take it out of the load balancer.",
+    ),
+    "availability.conjur_initial_replication": (
+        "The follower lacks part of the data: logins that reach it may fail.",
+        "Keep it out of the load balancer until its first copy is complete.",
+    ),
+    "availability.conjur_free_space": (
+        "Without disk the vault stops: no login that misses the cache, no rotation.",
+        "Free or add disk on the vault's host; audit logs are the usual eater.",
+    ),
+    "availability.conjur_free_inodes": (
+        "Without inodes the vault can write no file, however much space is left: it stops.",
+        "Look for a folder of very many small files on the vault's host, and empty it.",
+    ),
     "availability.error_budget_burn_rate": (
         "At this speed the month's allowance of downtime is gone early.",
         "Find the component that is down or flapping and open its page.",

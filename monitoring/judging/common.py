@@ -39,11 +39,13 @@ class Proof:
 @dataclass(frozen=True)
 class Context:
     """What a judge needs besides the reading: the canary's policy, and what the cycle before left:
-    when it ran (`at`; None: there was none), its counters, the last proofs by name."""
+    when it ran (`at`; None: there was none), its counters, the last proofs by name. `worked`: what
+    once worked, by its identity, and when it did last (epoch), however long ago."""
 
     at: Optional[float] = None
     counters: Mapping[str, float] = field(default_factory=dict)
     proofs: Mapping[str, Proof] = field(default_factory=dict)
+    worked: Mapping[str, float] = field(default_factory=dict)
     canary: CanarySettings = field(default_factory=CanarySettings)
     tokens: TokenSettings = field(default_factory=TokenSettings)
 
@@ -64,14 +66,16 @@ class Context:
 
 @dataclass(frozen=True)
 class Judged:
-    """Everything one reading says. `counters` and `proofs` are to be remembered for the next
-    cycle; `blind` says what could not be looked at although the component itself answered."""
+    """Everything one reading says. `counters`, `proofs` and `worked` (identities of what worked)
+    are to be remembered for the next cycle; `blind` says what could not be looked at although the
+    component itself answered."""
 
     component: Component
     measurements: Tuple[Measurement, ...] = ()
     findings: Tuple[Finding, ...] = ()
     counters: Mapping[str, float] = field(default_factory=dict)
     proofs: Mapping[str, Proof] = field(default_factory=dict)
+    worked: Tuple[str, ...] = ()
     blind: Tuple[Fault, ...] = ()
 
 
@@ -135,6 +139,12 @@ def clean(name: object) -> str:
     """A name that came from a stranger, fit for a label: printable, at most 64 characters."""
     text = "".join(c if c.isprintable() else "?" for c in str(name)[: _LONGEST_NAME + 1])
     return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+
+
+def sentence(text: object) -> str:
+    """A sentence of ours with names of strangers in it, each bounded where it was put in: made
+    printable, never cut."""
+    return "".join(c if c.isprintable() else "?" for c in str(text))
 
 
 def number(value: object) -> Optional[float]:

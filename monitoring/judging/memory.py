@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, Iterable, Mapping, Optional
 
 from monitoring.canary_log import CanaryLog
 from monitoring.judging.common import Context, Proof
@@ -18,6 +18,7 @@ from monitoring.state import State, StateError
 
 _SCOPE = "health_check"
 _COUNTERS = "counters"
+_MOST_WORKED = 100
 _OUTCOMES = ("refused", "accepted", "unknown")
 
 _log = logging.getLogger("monitoring.judging.memory")
@@ -47,6 +48,7 @@ class Memory:
             at=_number(counters.get("at")),
             counters=_numbers(counters.get("totals")),
             proofs=_proofs(proofs.get("proofs")),
+            worked=_numbers(counters.get("worked")),
             canary=self._settings.canary,
             tokens=self._settings.tokens,
         )
@@ -64,10 +66,21 @@ class Memory:
             return False
         return self._put_proofs(now, remembered.context.proofs)
 
-    def save(self, now: float, counters: Mapping[str, float], *, before: Remembered) -> None:
-        """Remember this cycle's totals; those of components that were not asked stay."""
+    def save(
+        self,
+        now: float,
+        counters: Mapping[str, float],
+        *,
+        before: Remembered,
+        worked: Iterable[str] = (),
+    ) -> None:
+        """Remember this cycle's totals, and the identities of what worked in it; those of
+        components that were not asked stay."""
         kept = before.context.counters if before.context.seconds(now) is not None else {}
-        self._put(_COUNTERS, {"at": now, "totals": {**kept, **counters}})
+        all_worked = {**before.context.worked, **dict.fromkeys(worked, now)}
+        newest = sorted(all_worked.items(), key=lambda item: -item[1])[:_MOST_WORKED]
+        totals = {**kept, **counters}
+        self._put(_COUNTERS, {"at": now, "totals": totals, "worked": dict(newest)})
 
     def save_proofs(self, tried: Optional[float], proofs: Mapping[str, Proof]) -> None:
         """Remember the outcomes, and when they were tried."""

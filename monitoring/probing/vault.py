@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Dict, Mapping, Optional
 
 from monitoring.conjur import ConjurClient, ConjurFault, ConjurHealth
 from monitoring.model import Fault, Reading
 from monitoring.probing.kit import Live, transport_of
+from monitoring.settings import ConjurSettings
 
 NAME = "conjur-vault"
 
 
 def probe_vault(live: Live) -> Reading:
-    """Facts: `health` (of ConjurHealth), `steps`, `credentials`, `variables` (how many our
-    identity sees), `step_fault` ((step, Fault, HTTP status or None) of the first authenticated
-    step that failed), transport facts of the deciding health answer; `http_status` where that
-    was a refusal."""
+    """Facts: `health` (of ConjurHealth), `steps`, `credentials`, `identity` (a word that stands for
+    the vault and our login), `variables` (how many our identity sees), `step_fault` ((step, Fault,
+    HTTP status or None) of the first authenticated step that failed), transport facts of the
+    deciding health answer, with the vault's clock by the token it gave; `http_status` where the
+    health answer was a refusal."""
     at = live.clock()
     if not live.settings.conjur.url:
         fault = Fault("config", "no vault is configured: set CONJUR_URL")
@@ -30,8 +33,18 @@ def probe_vault(live: Live) -> Reading:
     if health.reply is not None:
         facts.update(transport_of(health.reply, live.clock()))
     facts.update(_access(client) if client.has_credentials else {})
+    if client.clocks is not None:  # a Date header, if any, is that of a proxy before the vault
+        facts["server_date"], facts["answered_at"] = client.clocks
     facts["steps"] = {**health.steps, **facts.get("steps", {})}
+    facts["identity"] = _identity(live.settings.conjur)
     return Reading(NAME, at, _seconds(health), facts)
+
+
+def _identity(settings: ConjurSettings) -> str:
+    """Which login at which vault: what worked for one says nothing of another."""
+    how = settings.jwt_service_id if settings.jwt_file else "key"
+    whole = "\n".join((settings.url, settings.account, settings.login, how))
+    return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _health(health: ConjurHealth) -> Mapping[str, Any]:
@@ -44,8 +57,14 @@ def _health(health: ConjurHealth) -> Mapping[str, Any]:
         "stale": health.stale,
         "replication_lag_bytes": health.replication_lag_bytes,
         "free_bytes": health.free_bytes,
+        "free_inodes": health.free_inodes,
+        "subscriptions": health.subscriptions,
+        "initial_replication": health.initial_replication,
+        "silence": health.silence,
         "cluster": health.cluster or None,
         "messages": health.messages,
+        "remarks": health.remarks,
+        "doubts": health.doubts,
     }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, Optional, Tuple
 
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Fault
+from monitoring.redact import redact
 
 _STATUS: Mapping[int, Tuple[str, str]] = {
     401: ("auth", "refused our token"),
@@ -17,6 +19,9 @@ _STATUS: Mapping[int, Tuple[str, str]] = {
     502: ("http", "is unhealthy by its own word, or the proxy before it is"),
     503: ("busy", "has no room for the request"),
 }
+_DATABASE = "answers, but its database does not, so no login and no secret can be had from it"
+#: Conjur quotes it in its own log, so whoever looks there finds the line.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,80}\Z")
 _ELSEWHERE = "is CONJUR_URL the vault's own address?"
 #: The same for pages that every vault shows to everybody: another answer comes from another server.
 _PUBLIC: Mapping[int, Tuple[str, str]] = {
@@ -40,8 +45,35 @@ class ConjurFault(Exception):  # noqa: N818 - it carries a Fault
 def refused(reply: Reply, *, public: bool = False) -> ConjurFault:
     """The ConjurFault for an answer of the wrong status; `public`: to a page for everybody."""
     kind, said = (_PUBLIC if public else _STATUS).get(reply.status, _other(reply.status))
-    text = f"the vault at {reply.url} {said} (HTTP {reply.status})"
+    if database_down(reply):
+        kind, said = "http", _DATABASE
+    text = f"the vault at {reply.url} {said} ({status_of(reply)})"
     return ConjurFault(Fault(kind, text), reply)
+
+
+def status_of(reply: Reply) -> str:
+    """`HTTP 401, X-Request-Id 83098af1-...`; the id only where it is a plain one."""
+    request = reply.headers.get("x-request-id", "")
+    quoted = f", X-Request-Id {request}" if _REQUEST_ID.match(request) else ""
+    return f"HTTP {reply.status}{quoted}"
+
+
+def database_down(reply: Reply) -> bool:
+    """Conjur that lost its database answers 500 with nothing in it (FACTS.md section 1, what a
+    real server showed, point 8)."""
+    return reply.status == 500 and not reply.body
+
+
+def reason_of(reply: Reply) -> str:
+    """The reason that the answer itself gives, such as `CONJ00016E Token expired`; "": none."""
+    try:
+        body = reply.json()
+    except HttpFault:
+        return ""
+    error = body.get("error") if isinstance(body, dict) else None
+    said = error.get("message") if isinstance(error, dict) else None
+    text = redact(said)[:200] if isinstance(said, str) else ""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _other(status: int) -> Tuple[str, str]:

@@ -9,18 +9,23 @@ import base64
 import binascii
 import json
 import threading
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Optional, Tuple
 from urllib.parse import quote, unquote
 
 from monitoring.http_client import Reply
 from monitoring.model import Fault
 from monitoring.settings import ConjurSettings, Secret
-from monitoring.vault.faults import ConjurFault, read_object, refused
-from monitoring.vault.health import at, number
+from monitoring.vault.faults import ConjurFault, read_object, reason_of, refused, status_of
+from monitoring.vault.health import at, number, word
 
 TOKEN_LIFE = 480.0
 LONGEST_LIFE = 5 * 3600.0
 RENEW_AT = 0.75
+_KEY_CURE = "check CONJUR_AUTHN_LOGIN, CONJUR_AUTHN_API_KEY and CONJUR_ACCOUNT"
+_JWT_CURE = (
+    "check that the JWT has not ended, its issuer, audience and claims, the annotations of our "
+    "host, CONJUR_JWT_SERVICE_ID and CONJUR_ACCOUNT"
+)
 
 
 class Session:
@@ -39,6 +44,10 @@ class Session:
         self._lock = threading.RLock()
         self._header = ""
         self._renew_at = 0.0
+        #: Of the last login: whom the vault takes us for (`host/monitoring`, "": not known), and
+        #: (the vault's clock, ours) when it gave us the token; it sends no Date header.
+        self.role = ""
+        self.clocks: Optional[Tuple[float, float]] = None
 
     @property
     def possible(self) -> bool:
@@ -59,14 +68,27 @@ class Session:
         with self._lock:
             self._header, self._renew_at = "", 0.0
             reply = self._login()
-            if reply.status == 401:
-                text = f"the vault at {reply.url} refused our login (401): login, key or account"
-                raise ConjurFault(Fault("auth", text), reply)
+            if reply.status in (400, 401):
+                raise ConjurFault(Fault("auth", self._refusal(reply)), reply)
             if reply.status != 200:
                 raise refused(reply)
-            life = _token_life(read_object(reply))
+            claims = _claims(read_object(reply))
+            self.role, self.clocks = word(at(claims, "sub")), self._clocks(claims)
             self._header = f'Token token="{base64.b64encode(reply.body).decode()}"'
-            self._renew_at = self._clock() + RENEW_AT * life
+            self._renew_at = self._clock() + RENEW_AT * _life(claims)
+
+    def _clocks(self, claims: Any) -> Optional[Tuple[float, float]]:
+        issued = number(at(claims, "iat"))
+        return None if issued is None else (issued, self._clock())
+
+    def _refusal(self, reply: Reply) -> str:
+        """What was refused and what to look at: whoever logs in with a JWT has no API key."""
+        reason = reason_of(reply) or "its own log has the reason"
+        if self._settings.jwt_file:
+            what, look = "the JWT of CONJUR_JWT_FILE", _JWT_CURE
+        else:
+            what, look = "our login", _KEY_CURE
+        return f"the vault at {reply.url} refused {what} ({status_of(reply)}): {reason}; {look}"
 
     def _login(self) -> Reply:
         settings = self._settings
@@ -99,13 +121,17 @@ def quoted(text: str) -> str:
     return quote(unquote(text), safe="")
 
 
-def _token_life(token: Mapping[str, Any]) -> float:
-    """Seconds from `iat` to `exp`; counted from when we got it, so that clocks need not agree."""
+def _claims(token: Mapping[str, Any]) -> Any:
+    """What the token's payload says; None where it cannot be read."""
     try:
         packed = str(token["payload"])[:8192]
-        claims = json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
+        return json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     except (KeyError, ValueError, RecursionError, binascii.Error):
-        claims = None
+        return None
+
+
+def _life(claims: Any) -> float:
+    """Seconds from `iat` to `exp`; counted from when we got it, so that clocks need not agree."""
     issued, expires = number(at(claims, "iat")), number(at(claims, "exp"))
     if issued is None or expires is None or expires <= issued:
         return TOKEN_LIFE
