@@ -9,7 +9,6 @@ judged gives UNKNOWN, which neither fires nor resolves.
 
 from __future__ import annotations
 
-import hashlib
 from typing import Iterable, Iterator, Optional, Tuple
 
 from monitoring.alerting import advice
@@ -219,16 +218,7 @@ def _from_finding(finding: Finding, outcome: Outcome) -> Alert:
 
 
 def _key(outcome: Outcome, component: str, metric: str, client: str = "") -> AlertKey:
-    return AlertKey(outcome.environment, outcome.script, component, metric, _client(client))
-
-
-def _client(name: str) -> str:
-    """A client id fit for keys, labels and subjects. Ids come from strangers: what had to be
-    escaped, masked or cut is told apart by a hash, so that no two share an alert."""
-    shown = safe_id(name)
-    if shown == name:
-        return name
-    return f"{safe_id(name, 50)}~{hashlib.sha256(name.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    return AlertKey(outcome.environment, outcome.script, component, metric, safe_id(client))
 
 
 def _short(name: str) -> str:

@@ -15,14 +15,13 @@ import traceback
 from typing import Any, Mapping, TextIO
 
 from monitoring import __version__, streams
-from monitoring.redact import redact, redacted
+from monitoring.redact import redact, redacted, safe_lines
 from monitoring.timestamps import iso
 
 #: Libraries that print URLs, headers or payloads below INFO (slack_sdk logs the whole webhook).
 _CHATTY = ("urllib3", "requests", "slack_sdk", "pdpyras", "redis", "push_response", "asyncio")
 
 LOGGER = logging.getLogger("monitoring")
-_LINE_ENDS = "\x85\u2028\u2029"
 
 
 class JsonFormatter(logging.Formatter):
@@ -59,16 +58,14 @@ class TextFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-8s %(message)s", "%H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
+        return safe_lines(redact(super().format(record)))
 
 
 def json_line(value: Mapping[str, Any]) -> str:
-    """One line of strict JSON; what JSON does not know is written as its text. Some readers take
-    more than a newline for the end of a line, so those characters are escaped."""
-    line = json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
-    for character in _LINE_ENDS:
-        line = line.replace(character, f"\\u{ord(character):04x}")
-    return line
+    """One line of strict JSON; what JSON does not know is written as its text. Control characters
+    are escaped, also those that JSON allows: some readers take them for the end of a line, and
+    terminals obey them."""
+    return safe_lines(json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":")))
 
 
 def _error_fields(exc_info: Any) -> dict[str, str]:

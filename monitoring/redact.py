@@ -13,16 +13,19 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import html
 import json
 import re
 import threading
+import unicodedata
 from typing import Any, Iterator, Mapping, Optional, Set, Tuple
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 MASK = "[redacted]"
 _SHORTEST = 4  # a shorter "secret" would mask ordinary words
 _STRONG = 8  # a shorter one is masked where it stands alone, not inside a longer word
+_HASH = 8  # hexadecimal characters that tell two ids apart
 _BLOCK = 10  # characters of base64 that must be left of a secret, wherever it begins in a text
 #: What our own output is made of: nobody is kept from guessing `redis`, and masking it would blank
 #: the names of components, metrics and figures. `--check-config` warns of such a secret.
@@ -113,11 +116,17 @@ def redact(text: str) -> str:
 
 
 def _mask(text: str) -> str:
+    return _mask_patterns(_mask_known(text))
+
+
+def _mask_known(text: str) -> str:
     for secret in _long:
         if secret in text:
             text = text.replace(secret, MASK)
-    if _short is not None:
-        text = _short.sub(MASK, text)
+    return text if _short is None else _short.sub(MASK, text)
+
+
+def _mask_patterns(text: str) -> str:
     for pattern, instead in _PATTERNS:
         text = pattern.sub(instead, text)
     return text
@@ -139,10 +148,47 @@ def redacted(value: Any) -> Any:
     return redact(str(value))
 
 
+def printable(text: str, limit: Optional[int] = None) -> str:
+    """A stranger's text, fit for one line of anything: control and invisible characters and halves
+    of surrogates escaped, at most `limit` characters. Texts that differ stay different where
+    nothing is cut. For the door through which a text comes in; masks nothing (see `redact`)."""
+    if limit is not None and len(text) > limit:
+        text = text[: limit - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+_NOT_PLAIN = re.compile(r"[^\n\t\x20-\x7e]")
+
+
+def safe_lines(text: str) -> str:
+    """A finished text for a terminal, or a line of JSON: what would move the cursor, colour the
+    screen or turn the direction of writing is written as \\uXXXX, whoever said it. Line ends and
+    tabs stay. Masks nothing (see `redact`)."""
+    return _NOT_PLAIN.sub(_escaped, text)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    character = found.group()
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    return json.dumps(character)[1:-1]
+
+
+def safe_text(text: str) -> str:
+    """A sentence of ours that holds a stranger's words: printable, secrets masked, never cut."""
+    return printable(redact(text))
+
+
 def safe_id(client_id: str, limit: int = 64) -> str:
-    """A client id as it may stand in a table, label or subject: control and invisible characters
-    escaped, at most `limit` characters, secrets masked. Ids come from strangers."""
-    shown = "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in redact(client_id)
-    )
-    return shown if len(shown) <= limit else shown[: limit - 1] + "…"
+    """A client id as it may stand in a table, a label or the state: printable, secrets masked, at
+    most `limit` characters. Ids come from strangers, and two of them never become one: what was
+    escaped, cut, or masked because it looks like a token ends with a hash (not what is a known
+    secret, which a hash would help to guess). The same again gives the same."""
+    known = _mask_known(client_id)
+    shown = _mask_patterns(printable(known))
+    if shown == known and len(shown) <= limit:
+        return shown
+    told_apart = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH]
+    return f"{shown[: limit - _HASH - 1]}~{told_apart}"

@@ -14,6 +14,7 @@ import sys
 from typing import Any, Optional
 
 from monitoring.model import OperatorError
+from monitoring.redact import safe_lines
 
 _NAMES = ("stdin", "stdout", "stderr")
 
@@ -44,10 +45,10 @@ def _nowhere(number: int) -> Any:
 
 
 def say(text: str) -> None:
-    """Write to standard output at once. A reader that has gone (`| head`) is no error, the rest
-    goes nowhere. Raises StreamError where it cannot be written."""
+    """Write to standard output at once; nothing in it commands a terminal. A reader that has gone
+    (`| head`) is no error, the rest goes nowhere. Raises StreamError where it cannot be written."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(safe_lines(text) if sys.stdout.isatty() else text)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

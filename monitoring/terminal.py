@@ -7,7 +7,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 from monitoring import report
 from monitoring.model import Component, Outcome
-from monitoring.redact import redact, safe_id
+from monitoring.redact import redact, safe_id, safe_lines
 from monitoring.timestamps import iso_seconds
 
 #: Columns of a few characters: a narrow terminal folds the prose and never these words.
@@ -68,10 +68,11 @@ def _is_text(cell: Any) -> bool:
 
 
 def _text(words: str, style: str = "") -> Any:
-    """Text that rich does not read as markup: a client may be called `[red]`."""
+    """Text that neither rich reads as markup (a client may be called `[red]`) nor the terminal as
+    a command. Everything a stranger said passes here."""
     from rich.text import Text
 
-    return Text(redact(words), style=style)
+    return Text(safe_lines(redact(words)), style=style)
 
 
 def _plain(cell: Any) -> str:

@@ -46,7 +46,7 @@ def test_findings_are_json_lines_with_the_fields_promised() -> None:
         *("at", "client", "reason", "score", "observed", "expected", "sentence", "severity"),
         "profile_age_days",
     }
-    assert row["client"] == "c\\x1b[31m"
+    assert row["client"] == "c\\x1b[31m~c029cb15"
     assert "\x1b" not in row["sentence"]
 
 

@@ -90,7 +90,7 @@ def test_the_document_has_the_agreed_fields() -> None:
         "details": {},
     }
     assert document["metrics"][0]["value"] == 400.0
-    assert document["findings"][0]["client"] == "new\\x1b[31m07"
+    assert document["findings"][0]["client"] == "new\\x1b[31m07~ad218518"
     assert document["sources"]["conjur"]["why"] == "401"
     assert document["alerts"][0]["state"] == "firing"
     assert "tokens" not in document

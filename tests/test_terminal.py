@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing
+import unicodedata
 from typing import Any
 
 import pytest
 
-from monitoring import terminal
+from monitoring import logs, terminal
 from monitoring.model import Alert, AlertKey, AlertRow, Component, Outcome, Severity
+from monitoring.redact import safe_lines
 
 LONG = "no login is possible: 127.0.0.1:38323 refused the connection: nothing listens there"
 DOWN = Component("authentication-flow", Severity.CRITICAL, False, None, "refused", LONG)
@@ -76,3 +80,66 @@ def test_an_alert_names_its_component_once(monkeypatch: Any, capsys: Any) -> Non
     alert = Alert(key, Severity.CRITICAL, "redis-cache is down: no answer", value=0.0)
     said = shown(monkeypatch, capsys, 80, UP, alerts=(AlertRow(alert, "firing"),))
     assert "alert firing: redis-cache is down: no answer" in said
+
+
+# -- what strangers say commands no terminal
+
+EVIL = "\x1b]8;;http://evil.example\x07X\x1b[2J\u202e\x9b31m\r\x85\u2028\x00\x7f\u2066"
+
+
+def evil(kind: Any) -> Any:  # noqa: PLR0911 - one line a type
+    """A value of the type `kind` in which every text is EVIL, whatever fields it will have."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Severity:
+        return Severity.CRITICAL
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{f.name: evil(hints[f.name]) for f in dataclasses.fields(kind)})  # type: ignore[operator]
+    if origin is typing.Union:
+        return evil(next(part for part in inner if part is not type(None)))
+    if origin is tuple:
+        return (evil(inner[0]),)
+    if kind is Any or kind is str or (not isinstance(kind, type) and origin is None):
+        return EVIL
+    if origin is not None:  # a Mapping
+        return {EVIL: evil(inner[1]), "nested": EVIL if inner[1] is str else {EVIL: [EVIL]}}
+    return {bool: True, int: 1, float: 1.0}[kind]
+
+
+def commands(text: str) -> list[str]:
+    return [
+        c for c in text if c not in "\n\t" and unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")
+    ]
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_no_field_of_an_outcome_commands_a_terminal(
+    monkeypatch: Any, capsys: Any, verbose: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("NO_COLOR", "1")
+    whole = evil(Outcome)
+    for tokens, credentials in (
+        (None, None),
+        (None, {EVIL: {"verdict": EVIL, "why": EVIL, "state": EVIL}}),
+        ({"total": 1, "by_client": {EVIL: {"active": 1, "last_issued": EVIL}}}, None),
+    ):
+        made = dataclasses.replace(whole, at=1.0, tokens=tokens, credentials=credentials)
+        terminal.show(made, verbose=verbose)
+    said = capsys.readouterr().out
+    assert "evil.example" in said
+    assert commands(said) == []
+
+
+def test_nor_does_a_log_line(capsys: Any) -> None:
+    for form in ("json", "text"):
+        logs.setup("INFO", form, "health_check", "test")
+        logs.LOGGER.error("%s", EVIL, extra={"fields": {"payment_api.x": EVIL}})
+        assert commands(capsys.readouterr().err) == []
+
+
+@pytest.mark.parametrize(
+    "plain", ["a b", "été — “x”", "1\u202f000\xa0ms", "日本語", "a\tb\n", "😀"]
+)
+def test_what_is_only_text_stays(plain: str) -> None:
+    assert safe_lines(plain) == plain

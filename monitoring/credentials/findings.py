@@ -14,7 +14,7 @@ from monitoring.credentials.rotation_states import half_done, troubles
 from monitoring.credentials.usage_history import Window
 from monitoring.durations import say
 from monitoring.model import Finding, Severity
-from monitoring.redact import safe_id
+from monitoring.redact import safe_id, safe_text
 from monitoring.settings import Limit
 from monitoring.timestamps import iso_seconds
 
@@ -77,7 +77,7 @@ def _finding(
     return Finding(
         reason,
         severity,
-        safe_id(sentence, 500),
+        safe_text(sentence),
         _COMPONENTS.get(source, source),
         client=client,
         evidence={"source": source, "sources": list(_RESTS_ON.get(reason, (source,)))},
@@ -241,7 +241,7 @@ def _anomaly(anomaly: Anomaly) -> Finding:
     return Finding(
         anomaly.reason,
         _SEVERITIES.get(anomaly.severity, Severity.WARNING),
-        safe_id(anomaly.sentence, 500),
+        safe_text(anomaly.sentence),
         _COMPONENTS[EAPI],
         client=anomaly.client,
         evidence={

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 from monitoring.credentials.ages import current_version
 from monitoring.credentials.facts import IN_ROTATION, VERDICTS, CredentialFacts, Policy
 from monitoring.credentials.rotations import RotationVerdict, judge, rotator_period
-from monitoring.redact import safe_id
+from monitoring.redact import safe_id, safe_text
 from monitoring.settings import CredentialSettings
 from monitoring.timestamps import iso_seconds
 
@@ -91,22 +91,14 @@ def row(each: Judged, now: float) -> Dict[str, Any]:
         "failure_rate": _share(use.failures, use.uses),
         "live_tokens": tokens.live if tokens else None,
         "old_version_tokens": tokens.old if tokens else None,
-        "why": safe_id(verdict.why, 500),
-        "todo": safe_id(verdict.todo, 300),
+        "why": safe_text(verdict.why),
+        "todo": safe_text(verdict.todo),
     }
 
 
 def rows(judged: Sequence[Judged], now: float) -> Dict[str, Dict[str, Any]]:
-    """By client id made fit to print, in the order given; ids that look alike once they are get
-    a number, so that none is lost."""
-    found: Dict[str, Dict[str, Any]] = {}
-    for each in judged:
-        name, number = safe_id(each.client), 1
-        while name in found:
-            number += 1
-            name = f"{safe_id(each.client, 60)} #{number}"
-        found[name] = row(each, now)
-    return found
+    """By client id made fit to print, in the order given."""
+    return {safe_id(each.client): row(each, now) for each in judged}
 
 
 def _rotated_at(each: Judged) -> Optional[float]:

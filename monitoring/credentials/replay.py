@@ -9,7 +9,7 @@ import json
 from typing import BinaryIO, Callable, Iterable, Iterator, List, Mapping, NamedTuple
 
 from monitoring.anomalies import Bucket, Detector, Sensitivity, as_json, parse_bucket
-from monitoring.redact import redacted, safe_id
+from monitoring.redact import redacted, safe_id, safe_text
 
 #: A bucket of all clients; longer lines are no buckets.
 LONGEST_LINE = 64 << 20
@@ -44,7 +44,7 @@ def _bucket(number: int, line: bytes) -> Bucket:
     try:
         return parse_bucket(_decoded(number, line))
     except ValueError as error:
-        raise ReplayError(f"line {number}: {safe_id(str(error), 300)}") from None
+        raise ReplayError(f"line {number}: {safe_text(str(error))}") from None
 
 
 def _decoded(number: int, line: bytes) -> object:
@@ -71,7 +71,7 @@ def replay(
         for anomaly in detector.feed(bucket):
             row = as_json(anomaly)
             row["client"] = safe_id(anomaly.client)
-            row["sentence"] = safe_id(anomaly.sentence, 500)
+            row["sentence"] = safe_text(anomaly.sentence)
             write(json.dumps(redacted(row), allow_nan=False) + "\n")
     return Replayed(read, _left_out(detector.counts))
 

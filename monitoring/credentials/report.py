@@ -15,7 +15,7 @@ from monitoring.credentials.rotations import SEVERITIES
 from monitoring.credentials.watch import Picture
 from monitoring.durations import say
 from monitoring.model import ExitStatus, Severity, Source
-from monitoring.redact import redacted, safe_id
+from monitoring.redact import redacted, safe_id, safe_text
 from monitoring.report import source_json
 from monitoring.timestamps import iso, iso_seconds
 
@@ -131,8 +131,8 @@ def _rotation_cells(each: Judged) -> List[str]:
         _word(each),
         verdict.state,
         "-" if verdict.dwell is None else say(verdict.dwell),
-        safe_id(verdict.why, 300),
-        safe_id(verdict.todo, 300),
+        safe_text(verdict.why),
+        safe_text(verdict.todo),
     ]
 
 
@@ -152,8 +152,8 @@ def _revocation_text(answer: Answer) -> str:
         None: "cannot tell whether {} of {} may be revoked",
     }[answer.yes]
     lines = [said.format(version, safe_id(answer.client))]
-    lines += [f"  {safe_id(reason, 300)}" for reason in answer.reasons]
-    lines += [f"  not known: {safe_id(reason, 300)}" for reason in answer.unknowns]
+    lines += [f"  {safe_text(reason)}" for reason in answer.reasons]
+    lines += [f"  not known: {safe_text(reason)}" for reason in answer.unknowns]
     seen = iso_seconds(answer.last_sighting) if answer.last_sighting else "never by this monitor"
     tokens = "not known" if answer.old_tokens is None else str(answer.old_tokens)
     tokens += f" and maybe {answer.maybe_old} more" if answer.maybe_old else ""
@@ -167,8 +167,8 @@ def _revocation_json(answer: Answer) -> str:
         "can_revoke": answer.yes,
         "answer": {True: "yes", False: "no", None: "cannot tell"}[answer.yes],
         "old_version": safe_id(answer.old_version) or None,
-        "reasons": [safe_id(reason, 300) for reason in answer.reasons],
-        "unknown": [safe_id(reason, 300) for reason in answer.unknowns],
+        "reasons": [safe_text(reason) for reason in answer.reasons],
+        "unknown": [safe_text(reason) for reason in answer.unknowns],
         "old_version_last_seen": iso_seconds(answer.last_sighting)
         if answer.last_sighting
         else None,
