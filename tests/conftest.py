@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import socket
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Dict, Iterator, Optional
 
 import pytest
 
@@ -85,6 +87,7 @@ def cache(redis_server: servers.RedisServer) -> Iterator[Any]:
     client.close()
 
 
+_BEFORE = pytest.StashKey[Optional[Dict[str, str]]]()
 _IN_CI = bool(os.environ.get("MONITORING_CI"))  # read now: a test does not see it
 #: Why a test may be left out in CI all the same: what a container or an old Python cannot have.
 _EXCUSES = ["needs root", "ruff belongs to requirements-dev.txt"]
@@ -122,6 +125,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(word in item.path.stem for word in _SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+def _tracked() -> Optional[Dict[str, str]]:
+    """File -> hash of its content, of every file that git tracks here; None: no repository."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        names = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    files = (root / name for name in names.split("\0") if name)
+    return {str(f): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not hasattr(session.config, "workerinput"):  # once, not in each worker of xdist
+        session.config.stash[_BEFORE] = _tracked()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A test that changes the repository could heal what another one checks."""
+    before = session.config.stash.get(_BEFORE, None)
+    after = _tracked() if before is not None else None
+    if before is None or after is None:
+        return
+    changed = sorted(name for name in before if after.get(name) != before[name])
+    if changed:
+        print(f"\ntracked files were changed during the tests: {', '.join(changed)}")
+    if changed and _IN_CI:  # elsewhere somebody may be at work
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

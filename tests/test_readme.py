@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,18 +52,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("readme")
 
 
-def words_of(command: str) -> list[str]:
-    """The command with this Python, this repository's scripts, and a port that is free."""
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy for the commands that write: a test changes no file of the repository."""
+    copy = tmp_path_factory.mktemp("repository") / "copy"
+    left = shutil.ignore_patterns(".git", ".venv*", ".*_cache", "__pycache__", "demo-results")
+    shutil.copytree(ROOT, copy, ignore=left)
+    return copy
+
+
+def words_of(command: str, root: Path) -> list[str]:
+    """The command with this Python, the scripts in `root`, and a port that is free."""
     words = shlex.split(command.replace("9090", "0"))
-    paths = [str(ROOT / w) if w.endswith(".py") else w for w in words]
+    paths = [str(root / w) if w.endswith(".py") else w for w in words]
     return [sys.executable if w == "python" else w for w in paths]
 
 
 @pytest.mark.parametrize("command", PYTHON)
-def test_every_python_command_runs(command: str, stack: Stack, folder: Path) -> None:
-    env = environment({**stack.environment, "PYTHONPATH": str(ROOT)})
+def test_every_python_command_runs(
+    command: str, stack: Stack, folder: Path, repository: Path
+) -> None:
+    env = environment({**stack.environment, "PYTHONPATH": str(repository)})
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(words_of(command), env=env, cwd=folder, **streams)  # type: ignore[call-overload]
+    process = subprocess.Popen(words_of(command, repository), env=env, cwd=folder, **streams)  # type: ignore[call-overload]
     if not any(word in command for word in ENDS):
         process.stdout.readline()  # one cycle is done
         process.send_signal(signal.SIGTERM)
