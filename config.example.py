@@ -44,6 +44,10 @@ SERVICE_PATHS = {
     },
 }
 
+# What the services' own health words mean, where they are not the usual ones (UP, DEGRADED, DOWN,
+# ...): ok, warning, critical or unknown, as in {'FATAL': 'critical', 'RESTRICTED': 'warning'}.
+STATUS_WORDS = {}
+
 # Several instances behind one endpoint: list the metrics URL of each, or their counters cannot be
 # told apart. Empty: the endpoint with the metrics path above.
 METRICS_URLS = {

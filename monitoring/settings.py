@@ -275,6 +275,7 @@ class Settings:
     rotation_url: str
     rotation_tls: TlsSettings
     auth_token: Secret
+    status_words: Mapping[str, str]  # word -> ok, warning, critical or unknown
     redis: RedisSettings
     conjur: ConjurSettings
     canary: CanarySettings

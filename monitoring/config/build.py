@@ -38,6 +38,7 @@ def build(values: Values, state_dir: Path, problems: List[Problem]) -> Settings:
         rotation_url=values["ROTATION_ENDPOINT"],
         rotation_tls=_tls(values, "rotation-service"),
         auth_token=values["MONITORING_AUTH_TOKEN"],
+        status_words=values.table("STATUS_WORDS"),
         redis=_redis(values),
         conjur=_conjur(values),
         canary=_canary(values),

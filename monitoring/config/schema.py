@@ -61,6 +61,10 @@ _SERVICE: dict[str, Node] = {
         },
         called="service",
     ),
+    "STATUS_WORDS": Free(
+        leaf(k.choice("ok", "warning", "critical", "unknown"), "What a health word means"),
+        k.text(empty=False, longest=64),
+    ),
     "METRICS_URLS": each(
         SERVICES,
         k.items(k.url(empty=False, query=True)),

@@ -4,10 +4,12 @@ fault means for a component."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Iterator, Mapping, Optional, Tuple
+from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple
 
+from monitoring.catalog import COMPONENTS
 from monitoring.model import Component, Fault, Finding, Measurement, Reading, Severity
 from monitoring.settings import CanarySettings, TokenSettings
+from monitoring.timestamps import iso_seconds
 
 OK, UNKNOWN = Severity.OK, Severity.UNKNOWN
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
@@ -19,7 +21,8 @@ _LONGEST_NAME = 64
 
 @dataclass(frozen=True)
 class Call:
-    """What one answer means: severity, up (None: cannot tell), the `error` word, a sentence."""
+    """What one answer means: severity, up (None: cannot tell), the `error` word, a sentence. What
+    stands in it after the first semicolon is more of the same, or the cure."""
 
     severity: Severity
     up: Optional[bool]
@@ -37,10 +40,21 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """What an address has answered properly: when last (`at`), whether with a status word
+    (`worded`; liveness paths give none), and the names at the top of its body (`keys`)."""
+
+    at: float
+    worded: bool = True
+    keys: Tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Context:
-    """What a judge needs besides the reading: the canary's policy, and what the cycle before left:
-    when it ran (`at`; None: there was none), its counters, the last proofs by name. `worked`: what
-    once worked, by its identity, and when it did last (epoch), however long ago."""
+    """What a judge needs besides the reading: the canary's policy, what STATUS_WORDS makes of
+    status words, which components have a check of our own (`checked`), and what the cycle before
+    left: when it ran (`at`; None: there was none), its counters, the last proofs by name. `worked`:
+    what once worked, by its identity, and when it did last (epoch), however long ago."""
 
     at: Optional[float] = None
     counters: Mapping[str, float] = field(default_factory=dict)
@@ -48,6 +62,17 @@ class Context:
     worked: Mapping[str, float] = field(default_factory=dict)
     canary: CanarySettings = field(default_factory=CanarySettings)
     tokens: TokenSettings = field(default_factory=TokenSettings)
+    status_words: Mapping[str, str] = field(default_factory=dict)
+    checked: Tuple[str, ...] = COMPONENTS
+
+    def known(self, endpoint: str, target: Optional[str]) -> Optional[Answered]:
+        """What `endpoint` answered properly at this very address (its digest); None: nothing."""
+        rows = {tuple(k.split("|")): at for k, at in self.worked.items() if k.count("|") == 3}
+        own = {row[2:]: at for row, at in rows.items() if row[:2] == (endpoint, target)}
+        if not own:
+            return None
+        keys = tuple(key for _, names in own for key in names.split(","))
+        return Answered(max(own.values()), any(form == "word" for form, _ in own), keys)
 
     def seconds(self, now: float) -> Optional[float]:
         """Seconds since that cycle; None: none, too long ago, or in the future."""
@@ -106,10 +131,28 @@ FAULT_MEANS: Mapping[str, Tuple[Severity, Optional[bool]]] = {
 }
 
 
+#: Errors of an answer that is not the one it used to be, where it used to be proper.
+CHANGED = ("http", "redirect", "body", "too_large")
+
+
 def call_of(fault: Fault) -> Call:
     """What `fault` means for the component that was asked."""
     severity, up = FAULT_MEANS.get(fault.kind, (UNKNOWN, None))
     return Call(severity, up, fault.message, fault.kind)
+
+
+def proper(endpoint: str, target: str, *, worded: bool = True, keys: Iterable[str] = ()) -> str:
+    """The identity, for `Judged.worked`, of a proper answer; `Context.known` reads it."""
+    names = ",".join(key.replace("|", "?").replace(",", "?") for key in keys)
+    return f"{endpoint}|{target}|{'word' if worded else 'bare'}|{names}"
+
+
+def outage(call: Call, known: Answered) -> Call:
+    """An answer that cannot be read, of an address that gave a proper one before: whoever answers
+    there now (a login page, a gateway) stands in for a service that is gone."""
+    what = call.message.partition("; ")[0]
+    sentence = f"{what}; until {iso_seconds(known.at)} it answered properly, so this is an outage"
+    return Call(CRITICAL, False, sentence, call.error)
 
 
 def component_of(reading: Reading, call: Call, details: Mapping[str, Any]) -> Component:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Iterator, Mapping, Optional, Tuple
 
 from monitoring.judging.common import (
+    CHANGED,
     CRITICAL,
     OK,
     UNKNOWN,
@@ -22,6 +23,8 @@ from monitoring.judging.common import (
     call_of,
     component_of,
     milliseconds_of,
+    outage,
+    proper,
 )
 from monitoring.judging.token import clock_difference, token_details, token_findings
 from monitoring.model import Component, Fault, Finding, Measurement, Reading
@@ -51,13 +54,15 @@ _UNREACHED = {
 
 
 def judge_login(reading: Reading, context: Context) -> Judged:
-    """`facts` as `probes_login.probe` gives them: `token` and `validate` answers ({"status", ...}
-    or {"fault"}), `claims` (header and claims without jti; None: not a JWT), `received_at`,
-    `steps` (name -> seconds), `proofs` (name -> {"accepted": True, False or None, "why"})."""
+    """`facts` as `probing.login.probe_login` gives them: `target` (digest of what is asked),
+    `token` and `validate` answers ({"status", ...} or {"fault"}), `claims` (header and claims
+    without jti; None: not a JWT), `received_at`, `steps` (name -> seconds), `proofs` (name ->
+    {"accepted": True, False or None, "why"})."""
     if not reading.configured:
         component = Component(reading.source, UNKNOWN, None, message=NO_CANARY, configured=False)
         return Judged(component)
     step, call = _positive(reading)
+    call = _compared(call, reading, context)
     proofs = merged(context.proofs, reading.facts.get("proofs", {}), reading.at)
     findings = (*token_findings(reading, context), *_proof_findings(proofs, reading))
     details = dict(_details(reading, proofs))
@@ -66,7 +71,19 @@ def judge_login(reading: Reading, context: Context) -> Judged:
         details["failed_step"] = step
     component = _with_proofs(component_of(reading, call, details), proofs)
     measurements = (*basics(component), *_figures(reading, proofs))
-    return Judged(component, measurements, findings, proofs=proofs)
+    works = call.severity is OK and "target" in reading.facts
+    worked = (proper(reading.source, reading.facts["target"]),) if works else ()
+    return Judged(component, measurements, findings, proofs=proofs, worked=worked)
+
+
+def _compared(call: Call, reading: Reading, context: Context) -> Call:
+    """An answer nobody can read is an outage where a login has worked with the same two services;
+    that we ask too often (429) never is."""
+    known = context.known(reading.source, reading.facts.get("target"))
+    asked = (reading.facts.get(step) or {} for step in ("token", "validate"))
+    if known is None or call.severity is not UNKNOWN or call.error not in CHANGED:
+        return call
+    return call if 429 in [answer.get("status") for answer in asked] else outage(call, known)
 
 
 def _with_proofs(component: Component, proofs: Mapping[str, Proof]) -> Component:

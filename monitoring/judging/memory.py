@@ -1,4 +1,5 @@
-"""Keep: what health_check remembers from one cycle to the next: counters, and the last proofs.
+"""Keep: what health_check remembers from one cycle to the next: counters, the last proofs, and
+what has worked (addresses by their digests: they may hold secrets).
 
 The proofs are remembered by environment and canary client, with the time they were last tried:
 that time is written before they run, so that a crash in the middle does not repeat them.
@@ -9,9 +10,10 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Mapping, Optional
+from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
 from monitoring.canary_log import CanaryLog
+from monitoring.catalog import COMPONENTS
 from monitoring.judging.common import Context, Proof
 from monitoring.settings import Settings
 from monitoring.state import State, StateError
@@ -51,6 +53,8 @@ class Memory:
             worked=_numbers(counters.get("worked")),
             canary=self._settings.canary,
             tokens=self._settings.tokens,
+            status_words=self._settings.status_words,
+            checked=self._checked(),
         )
         return Remembered(context, _number(proofs.get("tried")))
 
@@ -85,6 +89,16 @@ class Memory:
     def save_proofs(self, tried: Optional[float], proofs: Mapping[str, Proof]) -> None:
         """Remember the outcomes, and when they were tried."""
         self._put_proofs(tried, proofs)
+
+    def _checked(self) -> Tuple[str, ...]:
+        """The components that have a check of their own here."""
+        s = self._settings
+        urls = {
+            "payment-eapi": s.eapi.url,
+            "payment-sapi": s.sapi.url,
+            "conjur-vault": s.conjur.url,
+        }
+        return tuple(name for name in COMPONENTS if urls.get(name, name))
 
     def note_forgeries(self, count: int) -> None:
         """`count` forged tokens were refused: scripts that count failures leave them out."""

@@ -1,8 +1,9 @@
 """Decision: how Payment-EAPI and Payment-SAPI are, from what their endpoints answered.
 
-The basic answer decides whether a service is up. The detailed one may lower that to a warning and
-names dependencies, which are shown and never believed over our own check of them (FACTS.md
-section 0: EAPI calls its cache UP whatever happens).
+The basic answer decides whether a service is up. The detailed one, and parts in trouble inside an
+answer that says UP, may lower that to a warning; what a service says of a component that has a
+check of our own is shown and never believed over it (EAPI calls its cache UP whatever happens). An
+address that has answered properly before and no longer does is an outage.
 """
 
 from __future__ import annotations
@@ -12,85 +13,200 @@ from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple
 
 from monitoring import counters
 from monitoring.judging.common import (
+    CHANGED,
     OK,
     UNKNOWN,
     WARNING,
+    Answered,
     Call,
     Context,
     Judged,
     basics,
     call_of,
+    clean,
     component_of,
+    outage,
+    proper,
     transport,
     transport_details,
 )
-from monitoring.judging.words import call_for, dependencies, dependency_up, word_of
+from monitoring.judging.words import (
+    Words,
+    blamed,
+    call_for,
+    dependencies,
+    dependency_up,
+    is_bare,
+    is_worded,
+    vocabulary,
+    word_of,
+)
 from monitoring.model import Fault, Measurement, Reading
+from monitoring.timestamps import iso_seconds
 
 _REQUESTS = "http_requests"
 _FEWEST_REQUESTS = 20.0  # one failure among fewer is no ratio to wake anybody for
 _ABSENT = (401, 403, 404, 405)
+SERVICES = ("payment-eapi", "payment-sapi")
+#: What in a part's name says that it is a component with a check of our own.
+_PARTS = {
+    "redis-cache": "redis",
+    "conjur-vault": "conjur",
+    "payment-eapi": "eapi",
+    "payment-sapi": "sapi",
+}
 
 
 def judge_service(reading: Reading, context: Context) -> Judged:
-    """`facts` as `probes_service.probe` gives them: `health` and `detailed` answers, `phases`,
-    `tls`, `server_date`, `answered_at`, `metrics`; all may be absent."""
-    facts = reading.facts
-    call = _call(reading)
-    reported = _dependencies(facts)
+    """`facts` as `probing.service.probe_service` gives them: `targets` (digests of the addresses),
+    `health` and `detailed` answers, `with_token`, `phases`, `tls`, `server_date`, `answered_at`,
+    `metrics`; all may be absent."""
+    facts, words = reading.facts, vocabulary(context.status_words)
+    call = _call(reading, context, words)
+    reported = _dependencies(facts, words)
     component = component_of(reading, call, dict(_details(facts, reported, reading.at)))
     measurements = (
         *basics(component),
         *transport(facts, reading.source, reading.at),
-        *_dependency_status(reported, reading.source),
+        *_dependency_status(reported, reading.source, words),
         *_figures(facts.get("metrics") or {}, reading, context),
     )
     totals = dict(_counters(facts.get("metrics") or {}, reading.source))
-    return Judged(component, measurements, counters=totals)
+    worked = tuple(_proper(reading, context, words))
+    return Judged(component, measurements, counters=totals, worked=worked)
 
 
-def _call(reading: Reading) -> Call:
-    if "health" not in reading.facts:
-        return call_of(reading.fault or Fault("internal", "the probe brought no answer"))
-    basic = call_for(reading.facts["health"])
-    lowered = _lowered(reading.facts.get("detailed"))
-    if basic.severity is OK and lowered is not None:
+# -- the call
+
+
+def _call(reading: Reading, context: Context, words: Words) -> Call:
+    facts = reading.facts
+    known = context.known(reading.source, _target(facts, "health"))
+    if "health" not in facts:
+        call = call_of(reading.fault or Fault("internal", "the probe brought no answer"))
+        return outage(call, known) if known and call.error in CHANGED else call
+    basic = _basic(reading, words)
+    if known is not None and _changed(basic, facts, known, words):
+        return outage(basic, known)
+    detailed = context.known(f"{reading.source}/detailed", _target(facts, "detailed"))
+    lowered = _lowered(facts.get("detailed"), detailed, words)
+    lowered = lowered or _troubled(_dependencies(facts, words), context, words)
+    if basic.severity is OK and lowered:
         return replace(basic, severity=WARNING, message=lowered)
     return basic
 
 
-def _lowered(detailed: Optional[Mapping[str, Any]]) -> Optional[str]:
+def _basic(reading: Reading, words: Words) -> Call:
+    """What the basic answer says, unless it is the other service that answers."""
+    other = _other(reading.source, reading.facts["health"])
+    if other:
+        sentence = f"{other} answers at its address; correct EAPI_ENDPOINT or SAPI_ENDPOINT"
+        return Call(UNKNOWN, None, sentence, "body")
+    return call_for(reading.facts["health"], words)
+
+
+def _other(source: str, answer: Mapping[str, Any]) -> str:
+    """The other service whose name the answer bears; empty: it bears none, or the right one."""
+    body = answer.get("body")
+    said = _spelt(str(body.get("service", ""))) if isinstance(body, Mapping) else ""
+    return next((name for name in SERVICES if name != source and _spelt(name) == said), "")
+
+
+def _spelt(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _changed(call: Call, facts: Mapping[str, Any], known: Answered, words: Words) -> bool:
+    """Whether an address that has answered properly no longer does."""
+    answer = facts["health"]
+    if call.error == "auth":
+        # A token of ours that ran out is no outage; a page, or a sudden wish for one, is.
+        return not facts.get("with_token") or _is_page(answer)
+    if call.severity is OK:
+        return known.worded and is_bare(answer)
+    if call.severity is not UNKNOWN or answer["status"] == 429:
+        return False
+    if call.error in CHANGED:
+        return True
+    return not is_worded(answer, words) and not {*known.keys} & {*_keys(answer)}
+
+
+def _is_page(answer: Mapping[str, Any]) -> bool:
+    return str(answer.get("text", "")).lstrip().startswith("<")
+
+
+def _keys(answer: Mapping[str, Any]) -> Tuple[str, ...]:
+    """The names at the top of the body, without that of the word, which every service has."""
+    body = answer.get("body")
+    names = body if isinstance(body, Mapping) else ()
+    return tuple(sorted(clean(name) for name in names if str(name).lower() != "status"))[:20]
+
+
+def _proper(reading: Reading, context: Context, words: Words) -> Iterator[str]:
+    """What to remember: each address that gave a health answer now."""
+    for part, endpoint in (("health", reading.source), ("detailed", f"{reading.source}/detailed")):
+        answer, target = reading.facts.get(part) or {}, _target(reading.facts, part)
+        if target is None or "status" not in answer or _other(reading.source, answer):
+            continue
+        known = context.known(endpoint, target)
+        if is_worded(answer, words):
+            yield proper(endpoint, target, keys=_keys(answer))
+        elif answer["status"] < 300 and is_bare(answer) and not (known and known.worded):
+            yield proper(endpoint, target, worded=False)
+
+
+def _target(facts: Mapping[str, Any], part: str) -> Optional[str]:
+    return (facts.get("targets") or {}).get(part)
+
+
+def _lowered(
+    detailed: Optional[Mapping[str, Any]], known: Optional[Answered], words: Words
+) -> Optional[str]:
     """Why the detailed answer makes a healthy service a degraded one; None: it does not."""
     if not detailed:
         return None
     fault = detailed.get("fault")
     if fault is not None:
         return f"is up, but its detailed health cannot be read: {fault.message}"
-    if detailed["status"] in _ABSENT:
+    call = call_for(detailed, words)
+    if known is not None and not is_worded(detailed, words):
+        what = call.message.partition("; ")[0]
+        return f"is up, but its detailed health, read until {iso_seconds(known.at)}, now {what}"
+    if detailed["status"] in _ABSENT or call.severity in (OK, UNKNOWN):
         return None
-    call = call_for(detailed)
-    if call.severity in (OK, UNKNOWN):
-        return None
-    down = [n for n, word in dependencies(detailed.get("body")).items() if _is_down(word)]
-    word = word_of(detailed.get("body")) or f"HTTP {detailed['status']}"
-    blamed = f"; it calls {', '.join(sorted(down))} down" if down else ""
-    return f"is up, but its detailed health says {word}{blamed}"
+    parts = dependencies(detailed.get("body"), words)
+    down = sorted(name for name in parts if dependency_up(parts[name], words) == 0.0)
+    word = word_of(detailed.get("body"), words=words) or f"HTTP {detailed['status']}"
+    blame = f"; it calls {', '.join(down)} down" if down else ""
+    return f"is up, but its detailed health says {word}{blame}"
 
 
-def _is_down(word: str) -> bool:
-    return dependency_up(word) == 0.0
+def _troubled(parts: Mapping[str, str], context: Context, words: Words) -> Optional[str]:
+    """What a service that calls itself up says of parts that nobody else checks; None: nothing
+    bad. An open circuit breaker is the service's own, whatever lies behind it."""
+    blind = {n: w for n, w in parts.items() if "CIRCUIT" in w or not _checked(n, context.checked)}
+    named = blamed(blind, words)
+    return f"is up, but says {named}" if named else None
 
 
-def _dependencies(facts: Mapping[str, Any]) -> Mapping[str, str]:
+def _checked(part: str, components: Iterable[str]) -> bool:
+    """Whether a component of ours is the part: `redisCache`, `conjurVault`, `paymentSapi`."""
+    spelt = _spelt(part.partition("/")[0])
+    return any(_PARTS[name] in spelt for name in components if name in _PARTS)
+
+
+def _dependencies(facts: Mapping[str, Any], words: Words) -> Mapping[str, str]:
     """From both answers; the detailed one wins."""
     answers = [facts.get("health") or {}, facts.get("detailed") or {}]
-    return {n: w for answer in answers for n, w in dependencies(answer.get("body")).items()}
+    return {n: w for a in answers for n, w in dependencies(a.get("body"), words).items()}
 
 
-def _dependency_status(reported: Mapping[str, str], name: str) -> Iterator[Measurement]:
+def _dependency_status(
+    reported: Mapping[str, str], name: str, words: Words
+) -> Iterator[Measurement]:
     for dependency, word in reported.items():
         labels = {"component": name, "dependency": dependency}
-        yield Measurement("payment_api_dependency_status", dependency_up(word), labels)
+        yield Measurement("payment_api_dependency_status", dependency_up(word, words), labels)
 
 
 def _details(

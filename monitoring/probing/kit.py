@@ -3,8 +3,10 @@ turned into facts."""
 
 from __future__ import annotations
 
+import codecs
+import hashlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from monitoring.http.reply import HttpFault, Reply
@@ -71,6 +73,11 @@ def place(service: ServiceSettings, path: str) -> str:
     return f"{service.url.rstrip('/')}/{path.lstrip('/')}"
 
 
+def digest(*parts: str) -> str:
+    """The identity of what is asked, without what it holds (addresses may hold secrets)."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 def bearer(token: Secret) -> Mapping[str, str]:
     """The Authorization header of MONITORING_AUTH_TOKEN, when one is set. Raises HttpFault
     (config) when its file cannot be read."""
@@ -89,8 +96,22 @@ def reveal(secret: Secret, name: str) -> str:
 
 
 def answer_of(reply: Reply) -> Dict[str, Any]:
-    """`status`, decoded JSON `body` (None: it is none), and the `text` it begins with."""
-    return {"status": reply.status, "body": body_of(reply), "text": _text(reply.body)}
+    """`status`, decoded JSON `body` (None: it is none), and the `text` it begins with. A body that
+    is not in UTF-8 is read all the same: a damaged letter in a name costs no status word."""
+    body = body_of(reply)
+    if body is None:
+        plain = replace(reply, body=reply.body.decode(_charset(reply), "replace").encode())
+        body = body_of(plain)
+    return {"status": reply.status, "body": body, "text": _text(reply.body)}
+
+
+def _charset(reply: Reply) -> str:
+    """The charset that the answer declares, else UTF-8."""
+    declared = reply.headers.get("content-type", "").lower().partition("charset=")[2]
+    try:
+        return codecs.lookup(declared.partition(";")[0].strip(" \"'") or "utf-8").name
+    except LookupError:
+        return "utf-8"
 
 
 def body_of(reply: Reply) -> Any:

@@ -13,7 +13,7 @@ from monitoring.http.reply import HttpFault, Reply
 from monitoring.judging import jwt_claims
 from monitoring.judging.jwt_claims import Jwt
 from monitoring.model import Fault, Reading
-from monitoring.probing.kit import Live, TimeLeft, body_of, place, reveal
+from monitoring.probing.kit import Live, TimeLeft, body_of, digest, place, reveal
 
 NAME = "authentication-flow"
 _REFUSALS = (400, 401, 403, 422)
@@ -30,7 +30,12 @@ class _Flow:
         self.live, self.canary = live, settings.canary
         self.left = TimeLeft(settings.eapi.timeout + settings.sapi.timeout)
         self.steps: Dict[str, float] = {}
-        self.facts: Dict[str, Any] = {"client": self.canary.client_id, "steps": self.steps}
+        client = self.canary.client_id
+        asked = (
+            place(s, s.paths[p]) for s, p in ((settings.eapi, "token"), (settings.sapi, "validate"))
+        )
+        target = digest(*asked, client)
+        self.facts: Dict[str, Any] = {"client": client, "target": target, "steps": self.steps}
 
     def get_token(self, secret: str, step: str) -> Reply:
         """Ask EAPI for a token; in headers where the path is the vendors' one."""

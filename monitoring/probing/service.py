@@ -7,14 +7,15 @@ from typing import Any, Dict
 
 from monitoring.http.reply import HttpFault
 from monitoring.model import Fault, Reading
-from monitoring.probing.kit import Live, TimeLeft, answer_of, bearer, place, transport_of
+from monitoring.probing.kit import Live, TimeLeft, answer_of, bearer, digest, place, transport_of
 from monitoring.probing.metrics import service_figures
 from monitoring.settings import ServiceSettings
 
 
 def probe_service(name: str, live: Live) -> Reading:
-    """`payment-eapi` or `payment-sapi`. Facts: `health` and `detailed` answers, transport facts
-    of the first, `metrics`. The basic health alone gives `seconds`; the others share what it left
+    """`payment-eapi` or `payment-sapi`. Facts: `targets` (digests of the two addresses), `health`
+    and `detailed` answers, `with_token` (whether we sent one), transport facts of the first,
+    `metrics`. The basic health alone gives `seconds`; the others share what it left
     of the service's timeout, and are not asked when it did not answer."""
     eapi = name == "payment-eapi"
     service = live.settings.eapi if eapi else live.settings.sapi
@@ -23,13 +24,16 @@ def probe_service(name: str, live: Live) -> Reading:
     if not service.paths.get("health"):
         sentence = f"no health path of {name} is configured"
         return Reading(name, at, fault=Fault("config", sentence), configured=False)
+    paths = {part: service.paths.get(part) for part in ("health", "detailed")}
+    urls = {part: place(service, path) for part, path in paths.items() if path}
+    facts: Dict[str, Any] = {"targets": {part: digest(url) for part, url in urls.items()}}
     try:
         headers = bearer(live.settings.auth_token)
-        url = place(service, service.paths["health"])
-        reply = http.get(url, headers=headers, timeout=left.share(service.timeout))
+        reply = http.get(urls["health"], headers=headers, timeout=left.share(service.timeout))
     except HttpFault as error:
-        return Reading(name, at, fault=error.fault)
-    facts: Dict[str, Any] = {"health": answer_of(reply), **transport_of(reply, live.clock())}
+        return Reading(name, at, facts=facts, fault=error.fault)
+    facts.update(with_token=bool(headers), health=answer_of(reply))
+    facts.update(transport_of(reply, live.clock()))
     facts.update(_further(http, live, service, left))
     return Reading(name, at, reply.seconds, facts)
 
