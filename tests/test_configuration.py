@@ -87,6 +87,7 @@ _EVERYTHING: dict[str, Any] = {
         "payment-eapi": {"health": "actuator/health"},
         "payment-sapi": {"health": ""},
     },
+    "STATUS_WORDS": {"FATAL": "critical"},
     "METRICS_URLS": {
         "payment-eapi": ["http://e1/m"],
         "payment-sapi": ["http://s1/m"],
