@@ -198,6 +198,7 @@ TOKENS = {
     # for all of them.
     "profile": "auto",
     "patterns": [],  # token keys elsewhere, such as ['payments:token:*'], instead of the profile's
+    "exclude": [],  # keys that match a pattern above and hold no token: ['token:blacklist:*']
     "max_keys": None,  # end a scan after so many keys; None: all
     "time_budget": None,  # end a scan after so long; None: when it is done
     "max_lifetime": "1h",  # policy; longer is a finding
@@ -205,6 +206,19 @@ TOKENS = {
     "issuer": "payment-eapi",
     "audience": "payment-sapi",
     "permissions": ["process_payment", "view_status"],  # anything else is a finding
+    # Claims that name the client, the first before the others (a client that is known to the vault,
+    # the cache or the services before one that is not), and those that grant permissions. A dot
+    # leads into a nested claim.
+    "client_claims": ["azp", "client_id", "clientId", "appid", "cid", "sub"],
+    "permission_claims": [
+        "permissions",
+        "scope",
+        "scp",
+        "scopes",
+        "roles",
+        "realm_access.roles",
+        "authorities",
+    ],
     "rate_window": "15m",  # generation rate: tokens minted in it
     "top_clients": 50,  # with series of their own; the rest is summed as `other`
     "clock_skew": "30s",  # an `iat` in the future by more is a finding

@@ -226,6 +226,8 @@ HYGIENE = (
     *("lifetime_above_policy", "alg_none", "unexpected_alg", "missing_exp", "missing_iat"),
     *("missing_aud", "missing_jti", "missing_client", "unexpected_issuer", "unexpected_audience"),
     *("iat_in_future", "jti_conflict", "jwt_in_key", "permissions_outside"),
+    *("token_time_in_milliseconds", "token_far_future", "token_exp_zero", "token_time_as_text"),
+    *("token_time_without_zone", "token_nbf_in_future"),
 )
 
 METRICS: Mapping[str, Metric] = {m.name: m for m in _COMMON + _HEALTH + _TOKENS + _CREDENTIALS}

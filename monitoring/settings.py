@@ -148,6 +148,11 @@ class TokenSettings:
     clock_skew: float = 30.0
     ttl_tolerance: float = 60.0
     accepted_findings: tuple[str, ...] = ()  # hygiene findings that are reported, not warned of
+    client_claims: tuple[str, ...] = ("azp", "client_id", "clientId", "appid", "cid", "sub")
+    permission_claims: tuple[str, ...] = (
+        *("permissions", "scope", "scp", "scopes", "roles", "realm_access.roles", "authorities"),
+    )  # fmt: skip
+    exclude: tuple[str, ...] = ()  # patterns of keys that are looked at by nobody
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,21 @@ A row of ``_BY_FIRST_BYTES`` per encoding family, a module per family in ``monit
 Nothing here raises on any input, looks up a class, or uses memory beyond a small multiple of
 ``VALUE_LIMIT``. Measured on one core (November 2026): a JWT 1.0 us, JSON or a Java object that
 holds one 2 us, JSON without one 8 us, a hash 5 us, a Java object without a JWT 36 us.
+
+Foreign formats are named by their first bytes and not read; a pickle is never loaded.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
+from functools import partial
 from typing import Callable, List, Mapping, Optional, Sequence, Tuple, Union, cast
 
 from msgspec.structs import force_setattr
 
 from monitoring.codecs.facts import (
+    ClaimNames,
     CredentialFact,
     Decoded,
     Encoding,
@@ -28,8 +33,14 @@ from monitoring.codecs.hash_values import TOKEN_FIELDS, decode_hash, hash_record
 from monitoring.codecs.java_stream import MAGIC
 from monitoring.codecs.java_values import SHORT_STRING, decode_java, java_record
 from monitoring.codecs.json_values import decode_json, json_record
-from monitoring.codecs.jwt_text import VALUE_LIMIT, decode_jwt, decode_jwts
-from monitoring.codecs.records import CLIENT, first, text
+from monitoring.codecs.jwt_text import (
+    BEARER,
+    JWT_BEGINNINGS,
+    VALUE_LIMIT,
+    decode_jwt,
+    decode_jwts,
+)
+from monitoring.codecs.records import CLIENT, USUAL, first, text
 from monitoring.codecs.times import epoch_seconds
 from monitoring.codecs.verdicts import flag, verdict_of, verdict_of_word
 
@@ -37,6 +48,7 @@ __all__ = [
     "CREDENTIAL_FIELDS",
     "TOKEN_FIELDS",
     "VALUE_LIMIT",
+    "ClaimNames",
     "CredentialFact",
     "Decoded",
     "Encoding",
@@ -61,20 +73,43 @@ CREDENTIAL_FIELDS = tuple(
         "createdAt", "created_at", "updatedAt", "updated_at", "expiresAt", "expires_at",
     )
 )  # fmt: skip
-_GZIP = b"\x1f\x8b"
-_BY_FIRST_BYTES: Tuple[Tuple[bytes, Callable[[bytes], Decoded]], ...] = (
-    (b"eyJ", decode_jwt),
+_Reader = Callable[[bytes, ClaimNames], Decoded]
+_BY_FIRST_BYTES: Tuple[Tuple[bytes, _Reader], ...] = (
+    *((begin, lambda value, names: decode_jwt(value, "jwt", names)) for begin in JWT_BEGINNINGS),
     (MAGIC, decode_java),
     (b"{", decode_json),
     (b"[", decode_json),
     (b'"', decode_json),
 )
-_ZIPPED: Mapping[Encoding, Encoding] = {
-    "jwt": "jwt+gzip", "json": "json+gzip", "java": "java+gzip",
-}  # fmt: skip
+_ZIPS: Mapping[bytes, Tuple[str, int, Reason]] = {
+    b"\x1f\x8b": ("gzip", 31, "bad_gzip"),
+    **{b"\x78" + level: ("zlib", 15, "bad_zlib") for level in (b"\x01", b"\x5e", b"\x9c", b"\xda")},
+}
+# The longer first. PHP's serialize writes a type's letter, a colon and a length.
+_FOREIGN: Tuple[Tuple[bytes, Reason], ...] = (
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+    (b"LZ4Block", "lz4"),
+    (b"\xff\x06\x00\x00sNaPpY", "snappy"),
+    (b"\x82SNAPPY\x00", "snappy"),
+    *((b"\x80" + bytes([version]), "pickle") for version in (2, 3, 4, 5)),
+    (b"\x01\x00", "kryo"),
+    (b"\x01\x01", "kryo"),
+)
+_SNAPPY = re.compile(
+    rb"[\x80-\xff]{0,2}[\x01-\x7f](?:[\x04-\xec]|\xf0.|\xf4..)(?:eyJ|\{\")", re.DOTALL
+)
+_PHP = re.compile(rb"(?:[OCaEs]:\d+:[\"{]|[ibd]:[-\d.]+;|N;)")
+# A map, a list or a text, with the first byte of what must stand in it.
+_MSGPACK = re.compile(
+    rb"(?:[\x81-\x8f]|\xde..|\xdf....)(?:[\xa1-\xbf]|[\xd9\xc4].)|[\x91-\x9f\xdc\xdd]|"
+    rb"[\xd9\xc4].eyJ|[\xda\xc5]..eyJ|[\xdb\xc6]....eyJ",
+    re.DOTALL,
+)
+_ANY = Expectation(issuer="", audience="", permissions=(), algorithms=("",))
 
 
-def decode(value: Optional[bytes]) -> Decoded:
+def decode(value: Optional[bytes], names: ClaimNames = USUAL) -> Decoded:
     """The token in one string value. Never raises; see ``Decoded.reason`` for what is not one.
 
     None (a key of another type) gives "wrong_type".
@@ -83,10 +118,11 @@ def decode(value: Optional[bytes]) -> Decoded:
         return undecodable("wrong_type")
     if len(value) > VALUE_LIMIT:
         return undecodable("too_large")
-    if not value.startswith(_GZIP):
-        return _by_first_bytes(value)
-    plain = _gunzip(value)
-    return _zipped(plain) if isinstance(plain, bytes) else plain
+    packed = _ZIPS.get(value[:2])
+    if packed is None:
+        return _by_first_bytes(value, names)
+    plain = _unpacked(value, packed)
+    return _zipped(plain, packed[0], names) if isinstance(plain, bytes) else plain
 
 
 def decode_many(
@@ -96,7 +132,8 @@ def decode_many(
 
     Those that meet ``expect`` come as its ``kind``, so that nobody need judge their claims again.
     """
-    return decode_jwts(values, _cut_jwt, decode, expect)
+    expect = expect or _ANY
+    return decode_jwts(values, _cut_jwt, partial(decode, names=expect.names), expect)
 
 
 def decode_validation(value: Optional[bytes]) -> Union[ValidationFact, Undecodable]:
@@ -142,14 +179,28 @@ def clean_key(raw: bytes) -> bytes:
     return raw
 
 
-def _by_first_bytes(value: bytes) -> Decoded:
+def _by_first_bytes(value: bytes, names: ClaimNames) -> Decoded:
     for beginning, reader in _BY_FIRST_BYTES:
         if value.startswith(beginning):
-            return reader(value)
+            return reader(value, names)
+    if value[: len(BEARER)].lower() == BEARER:
+        return decode_jwt(value[len(BEARER) :].strip(), "bearer", names)
     stripped = value.strip()
     if stripped != value:
-        return _by_first_bytes(stripped)
-    return undecodable("not_a_token" if value else "empty")
+        return _by_first_bytes(stripped, names)
+    return undecodable(_foreign(value) or "not_a_token" if value else "empty")
+
+
+def _foreign(value: bytes) -> Optional[Reason]:
+    """The format that the first bytes name; None: none that is known here."""
+    for beginning, name in _FOREIGN:
+        if value.startswith(beginning):
+            return name
+    if _PHP.match(value):
+        return "php"
+    if _MSGPACK.match(value):
+        return "msgpack"
+    return "snappy" if _SNAPPY.match(value) else None
 
 
 def _cut_jwt(value: bytes) -> Tuple[bytes, Encoding]:
@@ -172,23 +223,25 @@ def _cut_jwt(value: bytes) -> Tuple[bytes, Encoding]:
     raise ValueError("no JWT inside")
 
 
-def _zipped(plain: bytes) -> Decoded:
-    token = _by_first_bytes(plain)
+def _zipped(plain: bytes, how: str, names: ClaimNames) -> Decoded:
+    token = _by_first_bytes(plain, names)
     # Just made and seen by nobody else: the frozen value may still be completed.
-    force_setattr(token, "encoding", _ZIPPED.get(token.encoding, token.encoding))
+    if token.encoding in ("jwt", "json", "java"):
+        force_setattr(token, "encoding", f"{token.encoding}+{how}")
     return token
 
 
-def _gunzip(value: bytes) -> Union[bytes, Decoded]:
+def _unpacked(value: bytes, packed: Tuple[str, int, Reason]) -> Union[bytes, Decoded]:
     """At most ``VALUE_LIMIT`` bytes come out, whatever went in."""
-    unpacker = zlib.decompressobj(wbits=31)
+    _how, wbits, bad = packed
+    unpacker = zlib.decompressobj(wbits=wbits)
     try:
         plain = unpacker.decompress(value, VALUE_LIMIT)
     except zlib.error:
-        return undecodable("bad_gzip")
+        return undecodable(bad)
     if unpacker.eof:
         return plain
-    return undecodable("too_large" if len(plain) == VALUE_LIMIT else "bad_gzip")
+    return undecodable("too_large" if len(plain) == VALUE_LIMIT else bad)
 
 
 def _record(value: Optional[bytes]) -> Union[Mapping[str, object], Undecodable]:
@@ -196,10 +249,11 @@ def _record(value: Optional[bytes]) -> Union[Mapping[str, object], Undecodable]:
         return Undecodable("wrong_type")
     if len(value) > VALUE_LIMIT:
         return Undecodable("too_large")
-    if value.startswith(_GZIP):
-        plain = _gunzip(value)
+    packed = _ZIPS.get(value[:2])
+    if packed is not None:
+        plain = _unpacked(value, packed)
         if isinstance(plain, Decoded):
-            return Undecodable(plain.reason or "bad_gzip")
+            return Undecodable(plain.reason or packed[2])
         value = plain
     record: Optional[Mapping[str, object]] = None
     reason = "not_a_token" if value else "empty"

@@ -9,17 +9,27 @@ from __future__ import annotations
 
 from collections import Counter
 from operator import attrgetter
-from typing import Callable, Collection, Dict, Iterable, List, Optional, Sequence, Set
+from typing import Callable, Collection, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set
 from typing import Counter as CounterOf
 
-from monitoring.codecs.facts import Decoded, Expectation
+from monitoring.codecs.facts import ClaimNames, Decoded, Expectation, Unsure
+from monitoring.codecs.times import IN_UNITS
 from monitoring.settings import TokenSettings
 from monitoring.tokens.clients import LIFE_BITS, ClientLedger, Limits, MintedBefore
 from monitoring.tokens.hygiene import HygieneBook
+from monitoring.tokens.owners import (
+    Nobody,
+    Owner,
+    Reading,
+    Readings,
+    by_owner,
+    owner_of,
+    reading_of,
+)
 from monitoring.tokens.renewals import NEVER_LOOKED, Courses
-from monitoring.tokens.results import OTHER, TokenResult, tokens_json
+from monitoring.tokens.results import TokenResult, tokens_json
 from monitoring.tokens.sketches import CONFLICT, Histogram, Seen
-from monitoring.tokens.summary import EXPIRED, LIVE, NO_CLIENT, Collected, TtlCount, summarise
+from monitoring.tokens.summary import EXPIRED, LIVE, Collected, TtlCount, summarise
 
 __all__ = ["TokenResult", "TokenStats", "tokens_json"]
 
@@ -29,13 +39,15 @@ SETTLE_EVERY = 500_000
 VERSIONS_KEPT = 32
 CLIENTS_WITH_VERSIONS = 5000
 SHAPES_KEPT = 256
+FAR_AHEAD = 10 * 365 * 86400  # stands for "never"
 DUPLICATES_TRIAL = 20_000  # tokens of a single family
 
 
 class TokenStats:
     """The census in the making. ``now`` is epoch seconds.
 
-    ``excluded`` clients (the canary) are left out of every count but ``excluded``.
+    ``excluded`` clients (the canary) are left out of every count but ``excluded``. With
+    ``reads_names`` tokens in the names of keys are taken in by ``add_named``.
     """
 
     def __init__(
@@ -44,8 +56,10 @@ class TokenStats:
         policy: TokenSettings,
         *,
         excluded: Collection[str] = (),
+        reads_names: bool = False,
     ) -> None:
         self._policy = policy
+        self.reads_names = reads_names
         self._limits = Limits(
             int(now), int(policy.rate_window), int(policy.max_lifetime), int(policy.clock_skew)
         )
@@ -54,6 +68,7 @@ class TokenStats:
             audience=policy.audience,
             permissions=policy.permissions,
             algorithms=policy.algorithms,
+            names=ClaimNames(policy.client_claims, policy.permission_claims),
         )
         self.hygiene = HygieneBook(policy)
         self._excluded = frozenset(filter(None, excluded))
@@ -63,12 +78,14 @@ class TokenStats:
         self._families: Set[str] = set()
         self._noted = 0
         self._merged = 0
-        self._clients: Dict[str, ClientLedger] = {}
+        self._clients: Dict[Reading, ClientLedger] = {}
         self._append: Dict[Optional[str], Callable[[int], None]] = {}
+        self._readings = Readings()
+        self._known: Optional[FrozenSet[str]] = None
         self._unsettled = 0
         self._undecodable: CounterOf[str] = Counter()
         self._encodings: CounterOf[str] = Counter()
-        self._versions: Dict[str, CounterOf[str]] = {}
+        self._versions: Dict[Reading, CounterOf[str]] = {}
         self._lifetime = Histogram()
         self._remaining = Histogram(offset=int(now))
         self._shapes: Set[object] = set()
@@ -100,11 +117,12 @@ class TokenStats:
             expiry = token.exp
             try:
                 life = expiry - token.iat  # type: ignore[operator]
-                if life >> LIFE_BITS:  # type: ignore[operator]
+                if life >> LIFE_BITS or token.unsure is not None:  # type: ignore[operator]
                     raise ValueError
                 append[token.client](expiry << LIFE_BITS | life)  # type: ignore[operator]
             except (TypeError, ValueError, KeyError):
                 self._add_odd(token)
+                expiry = token.lives_until
             if token.__class__ is not expected or token.version is not None:
                 self._judge(token)
             if expiry is not None and expiry <= now:
@@ -116,7 +134,7 @@ class TokenStats:
         if len(tokens) == len(page):
             return expired
         again = set(range(len(page))).difference(places)
-        dead = [place for place in again if (page[place].exp or now + 1) <= now]
+        dead = [place for place in again if (page[place].lives_until or now + 1) <= now]
         return [*(places[place] for place in expired), *dead]
 
     def add_ttls(self, tokens: Iterable[Decoded], ttls: Iterable[Optional[int]]) -> None:
@@ -124,8 +142,8 @@ class TokenStats:
         for token, ttl in zip(tokens, ttls):
             if ttl is None:
                 continue
-            dead = token.exp is not None and token.exp <= self._limits.now
-            sample, ours = EXPIRED if dead else LIVE, token.client not in self._excluded
+            dead = (token.lives_until or self._limits.now + 1) <= self._limits.now
+            sample, ours = EXPIRED if dead else LIVE, not self.is_excluded(token)
             self._ttl.of(sample).asked += 1
             self._ttl.of(sample).without += ours and ttl == -1
             if ours:
@@ -144,7 +162,7 @@ class TokenStats:
     def _judge_ttl(self, token: Decoded, ttl: int, sample: str) -> None:
         if ttl == -1:
             self.hygiene.note("without_ttl", token.client, sample=sample)
-        if ttl < 0 or token.exp is None or sample == EXPIRED:
+        if ttl < 0 or token.exp is None or sample == EXPIRED or token.lives_until != token.exp:
             return
         left, stays = token.exp - self._limits.now, ttl / 1000
         tolerance = self._policy.ttl_tolerance
@@ -152,6 +170,11 @@ class TokenStats:
             self.hygiene.note("ttl_outlives_exp", token.client, sample=sample)
         elif stays < left / 2 and stays < left - tolerance:
             self.hygiene.note("ttl_too_short", token.client, sample=sample)
+
+    def _judge_times(self, token: Decoded) -> None:
+        """Of a token that was not as expected."""
+        if token.nbf is not None and token.nbf > self._limits.now + self._limits.clock_skew:
+            self.hygiene.note("token_nbf_in_future", token.client)
 
     def settle(self) -> None:
         """Take fresh tokens into the clients' ledgers; ``result`` does it too."""
@@ -165,6 +188,18 @@ class TokenStats:
                 self._remaining.add_page([token >> LIFE_BITS for token in alive])
         self._unsettled = 0
 
+    def know(self, clients: Iterable[str]) -> None:
+        """Which clients there are: of a token that may be of several, a known one is the owner.
+        May be told again at any time; until then every token is of the first that it names."""
+        self._known = frozenset(clients)
+
+    def add_named(self, tokens: Iterable[Decoded]) -> None:
+        """Tokens that stand in the names of keys: in no count but ``minted_before`` and
+        ``may_be_of``."""
+        for token in tokens if self.reads_names else ():
+            if token.reason is None and not self.is_excluded(token):
+                self._ledger(reading_of(token)).note_named(token)
+
     def minted_before(
         self, client: str, moment: float, *, slack: float = 0.0
     ) -> Optional[MintedBefore]:
@@ -173,10 +208,28 @@ class TokenStats:
 
         None when no token of the client was seen, or more clients than are tracked were.
         """
+        mine = [reading for reading in self._clients if owner_of(reading, self._known) == client]
+        return self._before(mine, moment, slack) if mine else None
+
+    def may_be_of(self, client: str, moment: float, *, slack: float = 0.0) -> MintedBefore:
+        """Live tokens beside those of ``minted_before`` that may be the client's: their owner is
+        no known client, or the client stands in another of their claims. Before ``know`` was
+        called only tokens that name no client, and those of clients beyond the tracked ones."""
+        known = self._known
+        if known is None:
+            others: List[Reading] = [each for each in Nobody if each in self._clients]
+        else:
+            others = [each for each in self._clients if self._readings.may_be(each, client, known)]
+        return self._before(others, moment, slack)
+
+    def _before(self, readings: Iterable[Reading], moment: float, slack: float) -> MintedBefore:
         if self._unsettled:
             self.settle()
-        ledger = self._clients.get(client)
-        return ledger.minted_before(moment, self._limits.now - int(slack)) if ledger else None
+        found = MintedBefore()
+        for reading in readings:
+            ledger = self._clients[reading]
+            found = found.plus(ledger.minted_before(moment, self._limits.now - int(slack)))
+        return found
 
     def result(self, courses: Optional[Courses] = NEVER_LOOKED) -> TokenResult:
         """Everything so far; adding may go on afterwards. ``courses`` as the result of the look
@@ -186,8 +239,9 @@ class TokenStats:
             Collected(
                 limits=self._limits,
                 policy=self._policy,
-                ledgers=self._clients,
-                versions=self._versions,
+                ledgers=by_owner(self._clients, self._known),
+                versions=self._versions_by_owner(),
+                known=self._known,
                 undecodable=self._undecodable,
                 encodings=self._encodings,
                 lifetime=self._lifetime,
@@ -231,60 +285,92 @@ class TokenStats:
         return [place for place in range(len(tokens)) if place not in again]
 
     def _add_odd(self, token: Decoded) -> None:
-        """What the loop could not take: unreadable, a new or excluded client, a time missing."""
-        expiry, issued = _whole(token.exp), _whole(token.iat)
+        """What the loop could not take: unreadable, excluded, of a new client or of one of several,
+        a time that is missing or can be read otherwise."""
         if token.reason is not None:
             self._undecodable[token.reason] += 1
             self._encodings[token.encoding] -= 1
-        elif token.client in self._excluded:
+            return
+        if self.is_excluded(token):
             self._excluded_seen += 1
             self._encodings[token.encoding] -= 1
-        elif expiry is None or issued is None or (expiry - issued) >> LIFE_BITS:
-            self._add_incomplete(token, expiry, issued)
+            return
+        expiry, issued, unsure = _whole(token.exp), _whole(token.iat), token.unsure
+        ledger = self._ledger(reading_of(token))
+        doubted = unsure is not None and bool(unsure.doubts)
+        if doubted or expiry is None or issued is None or (expiry - issued) >> LIFE_BITS:
+            ledger.count_odd(token, self._limits)
+            self._spread(token)
         else:
-            self._ledger(token.client or NO_CLIENT).fresh.append(
-                expiry << LIFE_BITS | (expiry - issued)
-            )
+            ledger.fresh.append(expiry << LIFE_BITS | (expiry - issued))
 
-    def _add_incomplete(self, token: Decoded, expiry: Optional[int], issued: Optional[int]) -> None:
-        self._ledger(token.client or NO_CLIENT).count_odd(expiry, issued, self._limits)
-        if expiry is not None and expiry > self._limits.now:
+    def _spread(self, token: Decoded) -> None:
+        """Times that can be read in two ways tell neither a lifetime nor what is left of it; where
+        both times lack their zone, the lifetime is known all the same."""
+        expiry, issued, dies = _whole(token.exp), _whole(token.iat), token.lives_until
+        unsure = token.unsure or Unsure()
+        if (
+            dies is not None
+            and dies > self._limits.now + FAR_AHEAD
+            and IN_UNITS not in unsure.doubts
+        ):
+            self.hygiene.note("token_far_future", token.client)
+        if expiry is not None and unsure.until is None and expiry > self._limits.now:
             self._remaining.add_page([expiry])
-        if expiry is not None and issued is not None and expiry >= issued:
+        alike = (unsure.until is None) == (unsure.since is None)
+        if expiry is not None and issued is not None and expiry >= issued and alike:
             self._lifetime.add_page([expiry - issued])
+
+    def is_excluded(self, token: Decoded) -> bool:
+        """Whether it is of a client that is left out."""
+        owners = token.unsure.owners if token.unsure is not None else ()
+        return token.client in self._excluded or any(c in self._excluded for _, c in owners)
 
     def _judge(self, token: Decoded) -> None:
         """Look at the claims, unless tokens of just that kind were found fine before."""
-        if token.reason is not None or token.client in self._excluded:
+        if token.reason is not None or self.is_excluded(token):
             return
-        if token.version is not None and (token.exp or 0) > self._limits.now:
+        if token.version is not None and (token.lives_until or 0) > self._limits.now:
             self._count_version(token, token.version)
         shape = (
             token.iss, token.aud, token.alg, token.permissions, token.scope,
             bool(token.jti), bool(token.client), token.exp is None, token.iat is None,
+            token.unsure.doubts if token.unsure is not None else None,
         )  # fmt: skip
+        self._judge_times(token)
         if shape in self._shapes:
             return
         if self.hygiene.inspect(token) and len(self._shapes) < SHAPES_KEPT:
             self._shapes.add(shape)
 
     def _count_version(self, token: Decoded, version: str) -> None:
-        client = token.client or NO_CLIENT
-        known = client in self._versions or len(self._versions) < CLIENTS_WITH_VERSIONS
-        if client not in self._clients or not known:
+        reading = reading_of(token)
+        known = reading in self._versions or len(self._versions) < CLIENTS_WITH_VERSIONS
+        if reading not in self._clients or not known:
             return
-        versions = self._versions.setdefault(client, Counter())
+        versions = self._versions.setdefault(reading, Counter())
         if version in versions or len(versions) < VERSIONS_KEPT:
             versions[version] += 1
 
-    def _ledger(self, client: str) -> ClientLedger:
-        """The client's ledger; beyond the clients that are tracked, that of all others."""
-        if client not in self._clients:
-            if len(self._clients) >= CLIENTS_TRACKED:
-                client = OTHER
-            ledger = self._clients.setdefault(client, ClientLedger())
-            self._append[client] = ledger.fresh.append
-        return self._clients[client]
+    def _versions_by_owner(self) -> Dict[Owner, CounterOf[str]]:
+        found: Dict[Owner, CounterOf[str]] = {}
+        for reading, versions in self._versions.items():
+            found.setdefault(owner_of(reading, self._known), Counter()).update(versions)
+        return found
+
+    def _ledger(self, reading: Reading) -> ClientLedger:
+        """The ledger of a client, or of those of which one is it; beyond those that are tracked,
+        that of all others."""
+        if reading not in self._clients and isinstance(reading, tuple):
+            reading = self._readings.bounded(reading, new=True)
+        if reading not in self._clients:
+            if len(self._clients) >= CLIENTS_TRACKED and reading is not Nobody.NAMELESS:
+                reading = Nobody.REST
+            ledger = self._clients.setdefault(reading, ClientLedger())
+            if isinstance(reading, str) or reading is Nobody.NAMELESS:
+                name = reading if isinstance(reading, str) else None
+                self._append[name] = ledger.fresh.append
+        return self._clients[reading]
 
 
 _encoding = attrgetter("encoding")

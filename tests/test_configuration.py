@@ -146,6 +146,9 @@ _EVERYTHING: dict[str, Any] = {
         "clock_skew": 1,
         "ttl_tolerance": 1,
         "accepted_findings": ["jwt_in_key"],
+        "exclude": ["token:blacklist:*"],
+        "client_claims": ["tenant.client"],
+        "permission_claims": ["grants"],
     },
     "CREDENTIALS": {
         "rotation_days": 30,

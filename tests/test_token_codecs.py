@@ -68,7 +68,7 @@ def test_java_tokens(name: str, client: str, jti: str, life: int) -> None:
     token = codecs.decode(FIXTURES[name])
     assert seen(token) == (client, jti, ISSUED, ISSUED + life, "java", None)
     assert (token.iss, token.aud) == ("payment-eapi", "payment-sapi")
-    assert codecs.decode_many([FIXTURES[name]]) == [token]
+    assert [_fields(many) for many in codecs.decode_many([FIXTURES[name]])] == [_fields(token)]
     zipped = codecs.decode(gzip.compress(FIXTURES[name]))
     assert seen(zipped) == (client, jti, ISSUED, ISSUED + life, "java+gzip", None)
 
@@ -215,11 +215,12 @@ NO_JWT = {
 def test_a_jwt_in_any_wrapping(value: bytes, encoding: str) -> None:
     expected = EXPECTED.__class__(**{**_fields(EXPECTED), "encoding": encoding})
     assert codecs.decode(value) == expected
-    assert codecs.decode_many([value, value]) == [expected, expected]
+    read = [_fields(many) for many in codecs.decode_many([value, value])]
+    assert read == [_fields(expected), _fields(expected)]
 
 
 def _fields(token: codecs.Decoded) -> dict[str, Any]:
-    return {name: getattr(token, name) for name in token.__struct_fields__}
+    return {name: getattr(token, name) for name in codecs.Decoded.__struct_fields__}
 
 
 @pytest.mark.parametrize(
@@ -436,7 +437,8 @@ def _try_all(value: bytes) -> None:
     assert isinstance(token, codecs.Decoded)
     (many,) = codecs.decode_many([value])
     # The typed decoder skips fields it does not want, and so forgives bad bytes inside those.
-    assert many == token or (token.reason == "bad_json" and many.reason is None)
+    same = _fields(many) == _fields(token)
+    assert same or (token.reason == "bad_json" and many.reason is None)
     assert isinstance(codecs.decode_validation(value), (codecs.ValidationFact, codecs.Undecodable))
     assert isinstance(codecs.decode_credential(value), (codecs.CredentialFact, codecs.Undecodable))
     hash_token = codecs.decode_hash({b"iat": value, value[:9]: value, b"token": value})

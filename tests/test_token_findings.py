@@ -72,9 +72,20 @@ def test_what_the_configuration_accepts_is_told_and_not_warned_of() -> None:
     assert "Accepted by the configuration" in told["unexpected_alg"].sentence
 
 
-@pytest.mark.parametrize(("past", "severity"), [(1, Severity.OK), (40, Severity.WARNING)])
-def test_a_few_tokens_just_past_exp_are_a_matter_of_clocks(past: int, severity: Severity) -> None:
-    dead = [token("late", n, left=-3) for n in range(past)]
+@pytest.mark.parametrize(
+    ("many", "past", "severity"),
+    [
+        (1, 3, Severity.OK),
+        (40, 3, Severity.OK),
+        (40, 30, Severity.OK),
+        (1, 31, Severity.WARNING),
+        (1, 48 * 365 * 86400, Severity.WARNING),
+    ],
+)
+def test_how_far_past_exp_decides_whether_clocks_explain_it(
+    many: int, past: int, severity: Severity
+) -> None:
+    dead = [token("late", n, left=-past) for n in range(many)]
     assert found_in(looked([*STEADY, *dead]))["expired_served"].severity is severity
 
 

@@ -318,15 +318,17 @@ def test_more_clients_than_are_tracked(monkeypatch: pytest.MonkeyPatch) -> None:
     result = stats_of(tokens).result()
     assert (result.total, result.active, result.clients) == (800, 800, 50)
     assert not result.clients_exact
-    assert result.by_client[OTHER].tokens == 300
-    assert sum(share.tokens for share in result.by_client.values()) == 800
+    assert result.rest is not None
+    assert result.rest.tokens == 300
+    assert sum(share.tokens for share in result.rows.values()) == 800
 
 
 def test_by_client_is_bounded_and_the_rest_summed() -> None:
     tokens = [token(f"c-{n}", f"j-{n}-{k}") for n in range(9) for k in range(n + 1)]
     result = stats_of(tokens, dataclasses.replace(POLICY, top_clients=3)).result()
-    assert list(result.by_client) == ["c-8", "c-7", "c-6", OTHER]
-    assert result.by_client[OTHER].tokens == 1 + 2 + 3 + 4 + 5 + 6
+    assert list(result.by_client) == ["c-8", "c-7", "c-6"]
+    assert list(result.rows) == ["c-8", "c-7", "c-6", OTHER]
+    assert result.rows[OTHER].tokens == 1 + 2 + 3 + 4 + 5 + 6
     assert result.clients == 9
     assert result.clients_exact
 
@@ -413,4 +415,4 @@ def test_rules_of_hygiene_have_a_sentence_and_a_cure() -> None:
     for rule in RULES.values():
         assert "{count}" in rule.sentence
         assert rule.cure.endswith(".")
-    assert Counter(len(name) > 0 for name in RULES) == {True: 18}
+    assert Counter(len(name) > 0 for name in RULES) == {True: 24}

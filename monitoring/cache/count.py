@@ -14,7 +14,6 @@ from monitoring.token_codecs import (
     Decoded,
     ValidationFact,
     clean_key,
-    decode,
     decode_credential,
     decode_hash,
     decode_many,
@@ -121,16 +120,20 @@ class PartCounter:
         tokens = []
         for key, fields in zip(part.keys, part.values):
             client, jti = client_and_id(key)
-            tokens.append(decode_hash(fields, client=client, jti=jti))
+            tokens.append(
+                decode_hash(fields, client=client, jti=jti, names=self._stats.expect.names)
+            )
         return tokens
 
     def _validations(self, part: Part, _ask_ttls: AskTtls) -> None:
         if part.kind != "string":
             return
         values = part.values
-        if self._stats.excluded:
-            values = [v for k, v in zip(part.keys, values) if not self._is_excluded(k)]
+        if self._stats.excluded or self._stats.reads_names:
+            named = decode_many([_jwt_of_name(key) for key in part.keys], self._stats.expect)
+            values = [v for v, token in zip(values, named) if not self._stats.is_excluded(token)]
             self.names_left_out += len(part.values) - len(values)
+            self._stats.add_named(named)
         for value, many in Counter(values).items():  # few differ: most hold flags alone
             fact = decode_validation(value)
             if isinstance(fact, ValidationFact):
@@ -138,11 +141,6 @@ class PartCounter:
                 self._renewed += many * fact.renewed
             else:
                 self._unreadable[VALIDATION][fact.reason] += many
-
-    def _is_excluded(self, key: bytes) -> bool:
-        """The key of a verdict names the token it is about: `validation:{JWT}:{permission}`."""
-        token = clean_key(key).partition(b":")[2].rpartition(b":")[0]
-        return decode(token).client in self._stats.excluded
 
     def _read_credentials(self, part: Part, _ask_ttls: AskTtls) -> None:
         for value in part.values:
@@ -157,6 +155,11 @@ class PartCounter:
     def _index(self, part: Part, _ask_ttls: AskTtls) -> None:
         if part.kind == "set":
             self._index_members += sum(filter(None, part.values))
+
+
+def _jwt_of_name(key: bytes) -> bytes:
+    """The key of a verdict names the token it is about: `validation:{JWT}:{permission}`."""
+    return clean_key(key).partition(b":")[2].rpartition(b":")[0]
 
 
 _BY_ROLE = {

@@ -11,6 +11,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from monitoring.token_codecs import clean_key
 
 TOKEN, VALIDATION, CREDENTIAL, INDEX = "token", "validation", "credential", "index"
+EXCLUDED = "excluded"
 # Copies and indexes that Spring's @RedisHash keeps beside an entry.
 COMPANIONS = (b":phantom", b":idx")
 _JAVA_KEY = b"\xac\xed\x00\x05t"
@@ -43,12 +44,18 @@ PROFILES: Mapping[str, Tuple[Rule, ...]] = {
 }
 
 
-def profile_of(name: str, patterns: Sequence[str] = ()) -> Tuple[Rule, ...]:
-    """The rules of a profile; own ``patterns`` take the place of its token patterns.
+def profile_of(
+    name: str, patterns: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> Tuple[Rule, ...]:
+    """The rules of a profile; own ``patterns`` take the place of its token patterns. Keys that
+    match one of ``exclude`` are under no other rule.
 
     Raises KeyError for an unknown name.
     """
     rules = PROFILES[name]
+    if exclude:
+        left_out = tuple(Rule(pattern, EXCLUDED) for pattern in exclude)
+        return left_out + profile_of(name, patterns)
     if not patterns:
         return rules
     kind = "hash" if name == "hash" else "string"
@@ -60,15 +67,20 @@ class KeySorter:
     """Sorts pages of key names by rule, the first that matches, and counts what matches none."""
 
     def __init__(self, rules: Sequence[Rule]) -> None:
+        self._excluded = [_compiled(rule.pattern) for rule in rules if rule.role == EXCLUDED]
+        rules = [rule for rule in rules if rule.role != EXCLUDED]
         # Fixed prefixes before globs, a longer one before that which it begins with.
         self._rules = sorted(((rule, _compiled(rule.pattern)) for rule in rules), key=_order)
         self._may_reorder = _disjoint([compiled for _rule, compiled in self._rules])
         self.matched: CounterOf[str] = Counter({rule.pattern: 0 for rule in rules})
         self.prefixes: CounterOf[str] = Counter()
         self.jwt_in_key = 0
+        self.excluded = 0
 
     def sort(self, keys: Sequence[bytes]) -> List[Tuple[Rule, List[bytes]]]:
         """The page's keys by rule. Names are judged without Java's prefix, and kept with it."""
+        if self._excluded:
+            keys = self._without_excluded(keys)
         names = b"\n".join(keys)  # asking the page as a whole costs a tenth of asking each key
         self.jwt_in_key += sum([b"eyJ" in key for key in keys]) if b"eyJ" in names else 0
         found: Dict[Rule, List[bytes]] = {}
@@ -87,6 +99,18 @@ class KeySorter:
             self._rules.sort(key=lambda row: -self.matched[row[0].pattern])
         self._note_strangers(rest)
         return list(found.items())
+
+    def _without_excluded(self, keys: Sequence[bytes]) -> List[bytes]:
+        def left_out(key: bytes) -> bool:
+            name = clean_key(key)
+            return any(
+                glob.match(name) if glob is not None else name.startswith(prefix)
+                for prefix, glob in self._excluded
+            )
+
+        kept = [key for key in keys if not left_out(key)]
+        self.excluded += len(keys) - len(kept)
+        return kept
 
     def _all_of_commonest(self, names: bytes, count: int) -> bool:
         """Whether every key of the page falls under the rule that comes first."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, List, Literal, Optional, Tuple, Type, Union
 
 import msgspec
 
-# Why a value could not be read. These words are labels of findings: keep them few and stable.
+from monitoring.certainty import Doubt
+
+# Why a value could not be read. These words are labels of findings: keep them few and stable. The
+# last ones name a foreign format.
 Reason = Literal[
     "empty",
     "too_large",
@@ -17,11 +21,32 @@ Reason = Literal[
     "bad_claims",
     "bad_time",
     "bad_gzip",
+    "bad_zlib",
     "bad_java",
     "bad_hash",
     "wrong_type",
+    "msgpack",
+    "php",
+    "kryo",
+    "pickle",
+    "snappy",
+    "lz4",
+    "zstd",
 ]
-Encoding = Literal["jwt", "json", "java", "hash", "jwt+gzip", "json+gzip", "java+gzip", "unknown"]
+Encoding = Literal[
+    "jwt",
+    "json",
+    "java",
+    "hash",
+    "bearer",
+    "jwt+gzip",
+    "json+gzip",
+    "java+gzip",
+    "jwt+zlib",
+    "json+zlib",
+    "java+zlib",
+    "unknown",
+]
 ValidationReason = Literal[
     "ok",
     "expired",
@@ -33,6 +58,49 @@ ValidationReason = Literal[
     "unknown",
 ]
 
+CLIENT_CLAIMS = ("azp", "client_id", "clientId", "appid", "cid", "sub")
+PERMISSION_CLAIMS = (
+    *("permissions", "scope", "scp", "scopes", "roles", "realm_access.roles", "authorities"),
+)  # fmt: skip
+VERSION_CLAIMS = (
+    *("credential_version", "credentialVersion", "secret_version", "secretVersion"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ClaimNames:
+    """Which claims name the client and the permissions, the first before the others. A dot leads
+    into a nested object (``realm_access.roles``), unless a claim has the whole name."""
+
+    client: Tuple[str, ...] = CLIENT_CLAIMS
+    permissions: Tuple[str, ...] = PERMISSION_CLAIMS
+
+    @property
+    def owners(self) -> Tuple[str, ...]:
+        """Where a client may stand: what is configured, then where clients were seen to stand."""
+        further = (*CLIENT_CLAIMS, "client", "subject")
+        return (*self.client, *(name for name in further if name not in self.client))
+
+    @property
+    def unusual(self) -> Tuple[str, ...]:
+        """Claims that make a token one for the long road, by their first names."""
+        known = {"sub", "permissions", "scope", "credential_version"}
+        names = (*self.owners, *self.permissions, *VERSION_CLAIMS)
+        first = (part for name in names for part in (name, name.partition(".")[0]))
+        return tuple(dict.fromkeys(name for name in first if name not in known))
+
+
+class Unsure(msgspec.Struct, frozen=True, gc=False):
+    """What can be read in more than one way in a token. ``owners``: (claim, client) of every claim
+    that may name its client, where they differ; the first is ``Decoded.client``. It was issued at
+    ``since`` at the earliest and lives until ``until`` at the latest (None: as ``iat`` and ``exp``
+    say)."""
+
+    owners: Tuple[Tuple[str, str], ...] = ()
+    since: Optional[float] = None
+    until: Optional[float] = None
+    doubts: Tuple[Doubt, ...] = ()
+
 
 if TYPE_CHECKING:
     _Text = str
@@ -40,23 +108,26 @@ if TYPE_CHECKING:
     _Alg = Optional[str]
     _Encoding = Encoding
     _Reason = Optional[Reason]
+    _Unsure = Optional[Unsure]
 else:
-    # What a claim may be to be taken as it is, checked by msgspec while it decodes. The last three
+    # What a claim may be to be taken as it is, checked by msgspec while it decodes. The last four
     # are ours and no claims: nothing in a token can set them.
-    _Text = Annotated[str, msgspec.Meta(max_length=256)]
-    _Time = Optional[Annotated[int, msgspec.Meta(ge=0, lt=10**11)]]
+    _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+    _Time = Optional[Annotated[int, msgspec.Meta(ge=1, lt=10**11)]]
     _Alg = None
     _Encoding = Literal["jwt"]
     _Reason = None
+    _Unsure = None
 
 
 class Decoded(msgspec.Struct, frozen=True, gc=False):
     """One cached token, as far as it could be read. None means: the value did not say.
 
-    Times are epoch seconds. ``reason`` is None for a token that was read; otherwise it names why
-    not, and every other field except ``encoding`` is None. ``alg`` is "none" for an unsigned JWT
-    and None where there is no JWT. ``scope`` is OAuth's claim as a JWT has it; elsewhere its words
-    are among the ``permissions``.
+    Times are epoch seconds, those to believe; where they, or whose token it is, can be read
+    otherwise, ``unsure`` says how. ``reason`` is None for a token that was read; otherwise it names
+    why not, and every other field except ``encoding`` is None. ``alg`` is "none" for an unsigned
+    JWT and None where there is no JWT. ``scope`` is OAuth's claim as a JWT has it; elsewhere its
+    words are among the ``permissions``.
 
     The type is also what the claims of a JWT are decoded into directly: one object per token is
     what a million tokens in seconds can afford.
@@ -72,9 +143,21 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     permissions: Optional[Tuple[_Text, ...]] = None
     version: Optional[_Text] = msgspec.field(default=None, name="credential_version")
     scope: Union[_Text, Tuple[_Text, ...], None] = None
+    nbf: _Time = None
     alg: _Alg = msgspec.field(default=None, name="~alg")
     encoding: _Encoding = msgspec.field(default="jwt", name="~encoding")
     reason: _Reason = msgspec.field(default=None, name="~reason")
+    unsure: _Unsure = msgspec.field(default=None, name="~unsure")
+
+    @property
+    def lives_until(self) -> Optional[float]:
+        """The last moment at which somebody may accept it; None: there is no end."""
+        return self.exp if self.unsure is None or self.unsure.until is None else self.unsure.until
+
+    @property
+    def issued_since(self) -> Optional[float]:
+        """When it was issued at the earliest; None: it does not say."""
+        return self.iat if self.unsure is None or self.unsure.since is None else self.unsure.since
 
 
 class Expectation:
@@ -82,7 +165,9 @@ class Expectation:
 
     ``kind`` is a subtype of Decoded: a token of it has the issuer, the audience and none but the
     permissions named here, a client, an id, both times, and one of ``algorithms`` (empty: any
-    signature). The check of claims costs nothing, for msgspec makes it while it reads.
+    signature). The check of claims costs nothing, for msgspec makes it while it reads. ``plain``
+    decodes whatever needs no second look at its client, its permissions or its times; both raise
+    ValidationError for what does.
     """
 
     def __init__(
@@ -92,9 +177,11 @@ class Expectation:
         audience: str,
         permissions: Tuple[str, ...],
         algorithms: Tuple[str, ...],
+        names: ClaimNames = ClaimNames(),
     ) -> None:
         self._algorithms = algorithms
-        time_claim = Annotated[int, msgspec.Meta(ge=0, lt=10**11)]
+        self.names = names
+        time_claim = Annotated[int, msgspec.Meta(ge=1, lt=10**11)]
         named = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
         fields: List[Any] = [
             ("client", named, msgspec.field(name="sub")),
@@ -106,20 +193,42 @@ class Expectation:
             ("permissions", _some_of(permissions), None),
             ("version", Optional[_Text], msgspec.field(default=None, name="credential_version")),
             ("scope", None, None),
+            ("nbf", None, None),
             ("alg", None, msgspec.field(default=None, name="~alg")),
             ("encoding", Literal["jwt"], msgspec.field(default="jwt", name="~encoding")),
             ("reason", None, msgspec.field(default=None, name="~reason")),
+            ("unsure", None, msgspec.field(default=None, name="~unsure")),
         ]
-        self.kind: Type[Decoded] = msgspec.defstruct(
-            "ExpectedToken", fields, bases=(Decoded,), frozen=True, gc=False, kw_only=True
-        )  # type: ignore[assignment]
+        self.kind = _kind("ExpectedToken", fields, names)
         self.decode = msgspec.json.Decoder(self.kind).decode
+        self.plain = msgspec.json.Decoder(_kind("PlainToken", [], names)).decode
 
     def meets(self, algorithm: str) -> bool:
         """Whether a token signed so may be of ``kind``; an unsigned one never is."""
         if self._algorithms and algorithm not in self._algorithms:
             return False
         return algorithm.lower() != "none"
+
+
+def _kind(name: str, fields: List[Any], names: ClaimNames) -> Type[Decoded]:
+    """A subtype of Decoded with ``fields``, of which no token is that has an unusual claim."""
+    left_out = [
+        (field, None, msgspec.field(default=None, name=claim))
+        for field, claim, wanted in (
+            ("client", "sub", names.client),
+            ("permissions", "permissions", names.permissions),
+            ("scope", "scope", names.permissions),
+        )
+        if claim not in wanted
+    ]
+    fields = [each for each in fields if each[0] not in [field for field, *_ in left_out]]
+    unusual = [
+        (f"unusual_{number}", None, msgspec.field(default=None, name=claim))
+        for number, claim in enumerate(names.unusual)
+    ]
+    return msgspec.defstruct(  # type: ignore[return-value]
+        name, [*fields, *left_out, *unusual], bases=(Decoded,), frozen=True, gc=False, kw_only=True
+    )
 
 
 def _some_of(words: Tuple[str, ...]) -> object:

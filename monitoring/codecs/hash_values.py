@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Mapping, Optional
 
-from monitoring.codecs.facts import Decoded, undecodable
+from monitoring.codecs.facts import VERSION_CLAIMS, ClaimNames, Decoded, undecodable
 from monitoring.codecs.json_values import jwt_of_record
 from monitoring.codecs.jwt_text import decode_jwt
 from monitoring.codecs.records import (
@@ -14,7 +14,7 @@ from monitoring.codecs.records import (
     JTI,
     JWT_TEXT,
     LIST_LIMIT,
-    VERSION,
+    USUAL,
     from_record,
 )
 
@@ -29,7 +29,7 @@ TOKEN_FIELDS = tuple(
         *JTI,
         *ISSUED,
         *EXPIRES,
-        *VERSION,
+        *VERSION_CLAIMS,
         "iss",
         "aud",
         "permissions",
@@ -44,6 +44,7 @@ def decode_hash(
     *,
     client: Optional[str] = None,
     jti: Optional[str] = None,
+    names: ClaimNames = USUAL,
 ) -> Decoded:
     """A token from a hash: flat, or flattened by ``@RedisHash`` (``claims.sub``).
 
@@ -54,12 +55,12 @@ def decode_hash(
         return undecodable("bad_hash", "hash")
     token_text = jwt_of_record(record)
     if token_text is not None:
-        return decode_jwt(token_text, "hash")
+        return decode_jwt(token_text, "hash", names)
     if client is not None:
         record.setdefault("sub", client)
     if jti is not None:
         record.setdefault("jti", jti)
-    return from_record(record, "hash")
+    return from_record(record, "hash", names)
 
 
 def hash_record(fields: Mapping[bytes, Optional[bytes]]) -> Dict[str, Any]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any, Dict, Optional
 
-from monitoring.codecs.facts import Decoded, undecodable
+from monitoring.codecs.facts import ClaimNames, Decoded, undecodable
 from monitoring.codecs.java_stream import JavaObject, JavaStreamError, read_object
-from monitoring.codecs.jwt_text import decode_jwt, jwt_within
-from monitoring.codecs.records import from_record
+from monitoring.codecs.jwt_text import BEARER, JWT_BEGINNINGS, decode_jwt, jwt_within
+from monitoring.codecs.records import USUAL, from_record
 
 PARSE_LIMIT = 16 * 1024
 SHORT_STRING, _LONG_STRING = 0x74, 0x7C
+_BEGINNING = re.compile(b"|".join(JWT_BEGINNINGS))
 
 
-def decode_java(value: bytes) -> Decoded:
+def decode_java(value: bytes, names: ClaimNames = USUAL) -> Decoded:
     """A token from a stream: by the JWT inside when there is one, else by the object's fields."""
     token_text = jwt_in_stream(value)
     if token_text is not None:
-        return decode_jwt(token_text, "java")
+        return decode_jwt(token_text, "java", names)
     record = java_record(value)
     if record is None:
         return undecodable("bad_java", "java")
-    return from_record(record, "java")
+    return from_record(record, "java", names)
 
 
 def jwt_in_stream(value: bytes) -> Optional[bytes]:
@@ -31,12 +33,14 @@ def jwt_in_stream(value: bytes) -> Optional[bytes]:
     The prefix matters: the byte that follows the string is often a character which a token may
     hold, so that a search for token characters takes too much.
     """
-    start = value.find(b"eyJ")
-    while start >= 3:
-        found = jwt_within(value, start, start + _length_before(value, start))
-        if found:
-            return found
-        start = value.find(b"eyJ", start + 1)
+    for found in _BEGINNING.finditer(value):
+        start = found.start()
+        end = start + _length_before(value, start)
+        if value[start - len(BEARER) : start].lower() == BEARER:
+            end = start - len(BEARER) + _length_before(value, start - len(BEARER))
+        jwt = jwt_within(value, start, end) if start >= 3 else None
+        if jwt:
+            return jwt
     return None
 
 
@@ -55,7 +59,7 @@ def java_record(value: bytes) -> Optional[Dict[str, Any]]:
 
 
 def _length_before(value: bytes, start: int) -> int:
-    if value[start - 3] == SHORT_STRING:
+    if start >= 3 and value[start - 3] == SHORT_STRING:
         return value[start - 2] << 8 | value[start - 1]
     if start >= 9 and value[start - 9] == _LONG_STRING:
         return int.from_bytes(value[start - 8 : start], "big")

@@ -8,16 +8,26 @@ import msgspec
 from msgspec import ValidationError
 from msgspec.structs import force_setattr
 
-from monitoring.codecs.facts import Decoded, Encoding, Expectation, Reason, undecodable
-from monitoring.codecs.records import from_record
+from monitoring.codecs.facts import (
+    ClaimNames,
+    Decoded,
+    Encoding,
+    Expectation,
+    Reason,
+    undecodable,
+)
+from monitoring.codecs.records import USUAL, from_claims
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 VALUE_LIMIT = 64 * 1024
+#: A JWT's first bytes: of {" in base64, and of { before white space, as pretty printers write it.
+JWT_BEGINNINGS = (b"eyJ", b"eyA", b"ewo", b"ew0", b"ewk")
+#: In lower case; some keep a whole Authorization header.
+BEARER = b"bearer "
 _HEADERS_KEPT = 256
 _E = ord("e")  # of "eyJ", which is '{"' in base64
 _HYPHEN, _UNDERSCORE, _DOT = b"-_."  # as numbers: looking for one byte is ten times faster so
 
-_claims = msgspec.json.Decoder(Decoded).decode
 _anything = msgspec.json.Decoder().decode
 # msgspec reads base64 in a JSON string twice as fast as binascii does, and strictly.
 _base64 = msgspec.json.Decoder(bytes).decode
@@ -37,10 +47,10 @@ class RefusedError(ValueError):
         self.reason = reason
 
 
-def decode_jwt(value: bytes, encoding: Encoding = "jwt") -> Decoded:
+def decode_jwt(value: bytes, encoding: Encoding = "jwt", names: ClaimNames = USUAL) -> Decoded:
     """The claims of one JWT; ``encoding`` says what it was wrapped in. Never raises."""
     try:
-        return _read(value, encoding)
+        return _read(value, encoding, names)
     except RefusedError as refused:
         return undecodable(refused.reason, encoding)
 
@@ -49,7 +59,7 @@ def decode_jwts(
     values: Sequence[Optional[bytes]],
     unwrap: Callable[[bytes], Tuple[bytes, Encoding]],
     otherwise: Callable[[Optional[bytes]], Decoded],
-    expect: Optional[Expectation],
+    expect: Expectation,
 ) -> List[Decoded]:
     """One Decoded per value, in order.
 
@@ -61,7 +71,8 @@ def decode_jwts(
     keep = decoded.append
     base64, set_field = _base64, force_setattr
     quoted, longest = _QUOTED, VALUE_LIMIT
-    header_before, algorithm, claims = b"", "", _claims
+    plain = expect.plain
+    header_before, algorithm, claims = b"", "", plain
     for value in values:
         try:
             wrapped = None
@@ -73,7 +84,7 @@ def decode_jwts(
             header, _dot, rest = jwt.partition(b".")
             if header != header_before:
                 algorithm = _algorithms[header]
-                claims = expect.decode if expect and expect.meets(algorithm) else _claims
+                claims = expect.decode if expect.meets(algorithm) else plain
                 header_before = header
             body, dot, signature = rest.partition(b".")
             if _UNDERSCORE in body or _HYPHEN in body:
@@ -82,7 +93,7 @@ def decode_jwts(
             try:
                 token = claims(raw)
             except ValidationError:
-                token = _claims(raw)
+                token = plain(raw)
             set_field(token, "alg", algorithm)
             if wrapped is not None:
                 set_field(token, "encoding", wrapped)
@@ -94,13 +105,21 @@ def decode_jwts(
     return decoded
 
 
+def bare_jwt(text: bytes) -> Optional[bytes]:
+    """The JWT that ``text`` is, without the word Bearer before it; None when it is none."""
+    text = text.strip()
+    if text[: len(BEARER)].lower() == BEARER:
+        text = text[len(BEARER) :].lstrip()
+    return text if text.startswith(JWT_BEGINNINGS) and text.count(b".") == 2 else None
+
+
 def jwt_within(data: bytes, start: int, end: int) -> Optional[bytes]:
     """``data[start:end]`` when it has the shape of a signed JWT, else None."""
     text = data[start:end]
     return text if text.count(b".") == 2 and len(text) == end - start else None
 
 
-def _read(value: bytes, encoding: Encoding) -> Decoded:
+def _read(value: bytes, encoding: Encoding, names: ClaimNames) -> Decoded:
     segments = value.strip().split(b".", 5)
     if len(segments) == 5:
         raise RefusedError("encrypted")
@@ -110,7 +129,7 @@ def _read(value: bytes, encoding: Encoding) -> Decoded:
     claims = _json(_unpack(segments[1]))
     if not isinstance(claims, dict):
         raise RefusedError("bad_claims")
-    token = from_record(claims, encoding)
+    token = from_claims(claims, encoding, names)
     force_setattr(token, "alg", algorithm)
     return token
 

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
-from monitoring.codecs.facts import Decoded, Encoding, undecodable
-from monitoring.codecs.times import epoch_seconds
+from monitoring.codecs.facts import (
+    VERSION_CLAIMS,
+    ClaimNames,
+    Decoded,
+    Encoding,
+    Unsure,
+    undecodable,
+)
+from monitoring.codecs.times import Moment, read_time
 
-CLIENT = ("sub", "clientId", "client_id", "azp", "subject", "client")
 JTI = ("jti", "tokenId", "token_id", "id")
 ISSUED = ("iat", "issuedAt", "issued_at", "createdAt", "created_at")
 EXPIRES = ("exp", "expirationTime", "expiresAt", "expires_at", "expiration", "expiry")
-PERMISSIONS = ("permissions", "scope", "scopes", "authorities")
-VERSION = ("credential_version", "credentialVersion", "secret_version", "secretVersion")
+CLIENT = ("clientId", "client_id", "sub", "azp", "subject", "client")
 JWT_TEXT = ("tokenString", "token", "jwt", "access_token", "accessToken")
 TEXT_LIMIT = 256
-LIST_LIMIT = 64
+LIST_LIMIT = 256
+#: Auth0 writes a client's own token as of `client@clients`.
+_SUFFIX = "@clients"
+#: How a client is named within an object of its own.
+_WITHIN = ("client_id", "clientId", "id", "sub", "name")
+USUAL = ClaimNames()
 
 
-def from_record(record: Mapping[str, Any], encoding: Encoding) -> Decoded:
+def from_claims(claims: Mapping[str, Any], encoding: Encoding, names: ClaimNames) -> Decoded:
+    """A token from the claims of a JWT: none but the registered names hold its times and id."""
+    return _token((claims,), encoding, names, jwt=True)
+
+
+def from_record(
+    record: Mapping[str, Any], encoding: Encoding, names: ClaimNames = USUAL
+) -> Decoded:
     """A token from its fields, with those of a nested ``claims`` before the outer ones.
 
     Undecodable ("bad_claims") when neither a client, an id nor an expiry is among them, and
@@ -26,24 +43,110 @@ def from_record(record: Mapping[str, Any], encoding: Encoding) -> Decoded:
     """
     claims = unwrap(record.get("claims"))
     places = (claims, record) if isinstance(claims, Mapping) else (record,)
-    issued, expires = _first(places, ISSUED), _first(places, EXPIRES)
-    iat, exp = epoch_seconds(issued), epoch_seconds(expires)
-    if (exp is None and expires is not None) or (iat is None and issued is not None):
+    return _token(places, encoding, names, jwt=False)
+
+
+def _token(
+    places: Sequence[Mapping[str, Any]], encoding: Encoding, names: ClaimNames, *, jwt: bool
+) -> Decoded:
+    wanted = (("iat",), ("exp",), ("nbf",)) if jwt else (ISSUED, EXPIRES, ("nbf",))
+    found = [_first(places, each) for each in wanted]
+    times = [read_time(value, jwt=jwt) for value in found]
+    iat, exp, nbf = times
+    if (iat is None and found[0] is not None) or (exp is None and found[1] is not None):
         return undecodable("bad_time", encoding)
-    client, jti = text(_first(places, CLIENT)), text(_first(places, JTI))
+    owners = owners_of(places, names)
+    client, jti = owners[0][1] if owners else None, text(_first(places, JTI[:1] if jwt else JTI))
     if client is None and jti is None and exp is None:
         return undecodable("bad_claims", encoding)
     return Decoded(
         client=client,
         jti=jti,
-        iat=iat,
-        exp=exp,
-        aud=_audience(_first(places, ("aud", "audience"))),
-        iss=text(_first(places, ("iss", "issuer"))),
-        permissions=texts(_first(places, PERMISSIONS)),
-        version=text(_first(places, VERSION)),
+        iat=_whole(iat.at, up=False) if iat else None,
+        exp=_whole(exp.at, up=True) if exp else None,
+        nbf=nbf.earliest if nbf else None,
+        aud=_audience(_first(places, ("aud",) if jwt else ("aud", "audience"))),
+        iss=text(_first(places, ("iss",) if jwt else ("iss", "issuer"))),
+        permissions=grants_of(places, names),
+        version=text(_first(places, VERSION_CLAIMS)),
         encoding=encoding,
+        unsure=_unsure(owners, iat, exp, nbf),
     )
+
+
+def _whole(at: float, *, up: bool) -> int:
+    """Whole seconds: a token lives to the end of its last second, from the start of its first."""
+    return -int(-at // 1) if up else int(at)
+
+
+def _unsure(
+    owners: Tuple[Tuple[str, str], ...],
+    iat: Optional[Moment],
+    exp: Optional[Moment],
+    nbf: Optional[Moment],
+) -> Optional[Unsure]:
+    doubts = tuple(dict.fromkeys(d for each in (exp, iat, nbf) if each for d in each.doubts))
+    if len(owners) < 2 and not doubts:
+        return None
+    return Unsure(
+        owners if len(owners) > 1 else (),
+        since=_whole(iat.earliest, up=False) if iat and iat.earliest != iat.at else None,
+        until=_whole(exp.latest, up=True) if exp and exp.latest != exp.at else None,
+        doubts=doubts,
+    )
+
+
+def owners_of(
+    places: Sequence[Mapping[str, Any]], names: ClaimNames
+) -> Tuple[Tuple[str, str], ...]:
+    """(claim, client) of each client that is named, once, in the order of ``names``."""
+    found: dict[str, str] = {}
+    for name in names.owners:
+        for place in places:
+            for client in _clients(at_path(place, name)):
+                found.setdefault(client, name)
+    return tuple((claim, client) for client, claim in list(found.items())[:_OWNERS_LIMIT])
+
+
+_OWNERS_LIMIT = 8
+
+
+def _clients(value: object) -> Iterator[str]:
+    """A text, a list of some, or an object with one of the usual names."""
+    if isinstance(value, (list, tuple)):
+        named = [text(each) for each in value[:_OWNERS_LIMIT]]
+    elif isinstance(value, Mapping):
+        named = [text(first(value, _WITHIN))]
+    else:
+        named = [text(value)]
+    for client in named:
+        bare = client[: -len(_SUFFIX)] if client and client.endswith(_SUFFIX) else client
+        if bare or client:
+            yield bare or client or ""
+
+
+def grants_of(places: Sequence[Mapping[str, Any]], names: ClaimNames) -> Optional[Tuple[str, ...]]:
+    """Every permission that any of the claims grants; None when none of them is there."""
+    found: Optional[dict[str, None]] = None
+    for name in names.permissions:
+        granted = next(
+            (v for v in (at_path(place, name) for place in places) if v is not None), None
+        )
+        granted = texts(granted)
+        if granted is not None:
+            found = {**(found or {}), **dict.fromkeys(granted)}
+    return None if found is None else tuple(found)
+
+
+def at_path(record: Mapping[str, Any], name: str) -> Any:
+    """The value under a name, or where its dots lead, unwrapped; None where nothing is."""
+    value: Any = unwrap(record.get(name))
+    if value is not None or "." not in name:
+        return value
+    value = record
+    for part in name.split("."):
+        value = unwrap(value.get(part)) if isinstance(value, Mapping) else None
+    return value
 
 
 def unwrap(value: Any) -> Any:

@@ -165,6 +165,7 @@ _FIGURES: dict[str, Node] = {
         {
             "profile": leaf(k.choice("auto", "eapi", "sapi", "hash"), "Layout of the keys"),
             "patterns": leaf(_patterns, "Patterns of token keys, instead of the profile's"),
+            "exclude": leaf(_patterns, "Patterns of keys to leave out"),
             "max_keys": leaf(
                 k.number(1, 10**12, whole=True, optional=True), "Keys after which a scan ends"
             ),
@@ -174,6 +175,12 @@ _FIGURES: dict[str, Node] = {
             "issuer": leaf(k.text(), "Issuer expected; empty: any"),
             "audience": leaf(k.text(), "Audience expected; empty: any"),
             "permissions": leaf(k.items(k.text(empty=False)), "Permissions a token may hold"),
+            "client_claims": leaf(
+                k.items(k.text(empty=False), least=1), "Claims that name the client, in order"
+            ),
+            "permission_claims": leaf(
+                k.items(k.text(empty=False)), "Claims that grant permissions"
+            ),
             "rate_window": leaf(k.duration(60), "Window of the generation rate"),
             "top_clients": leaf(_count, "Clients with series of their own"),
             "clock_skew": leaf(k.duration(), "Clock difference that is no finding"),

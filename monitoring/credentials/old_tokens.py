@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Mapping, Optional
 
 from monitoring.credentials.ages import UNBORN, age_of, current_version
 from monitoring.credentials.facts import SKEW, CredentialFacts, TokenFacts, version_number
-from monitoring.tokens.results import OTHER
-from monitoring.tokens.summary import NO_CLIENT
 
 if TYPE_CHECKING:
     from monitoring.credentials.source_cache import CacheSeen
@@ -22,12 +20,15 @@ def tokens_of(cache: CacheSeen, facts: CredentialFacts) -> TokenFacts:
     """The client's tokens by a census that could be made."""
     shares = cache.result.by_client
     share = shares.get(facts.client)
-    unowned = sum(shares[name].active for name in (NO_CLIENT, OTHER) if name in shares)
+    ended = ended_at(facts)
+    till = _FOR_EVER if ended is None else ended + EAPI_CACHE + SKEW
+    strange = cache.stats.may_be_of(facts.client, till, slack=SKEW).live
+    nameless = cache.result.nameless.active if cache.result.nameless else 0
     found = TokenFacts(
         share.active if share else 0,
         complete=cache.whole and (share is not None or cache.result.clients_exact),
         unreadable=cache.unreadable,
-        unowned=unowned + _with_one_id(cache),
+        unowned=max(strange, nameless) + _with_one_id(cache),
         any_live=cache.result.active > 0,
     )
     return _with_old(found, cache, facts, share.by_version if share else {})

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from monitoring import redis_client
-from monitoring.cache.profiles import CREDENTIAL, TOKEN
+from monitoring.cache.profiles import INDEX
 from monitoring.cache.scan import Budget, Door, ScanReport, census, profile_of
 from monitoring.codecs.facts import CredentialFact
 from monitoring.codecs.times import epoch_seconds
@@ -39,6 +39,11 @@ class CacheSeen:
     whole: bool = True
     unreadable: int = 0
 
+    def knowing(self, clients: Iterable[str]) -> CacheSeen:
+        """The same, with tokens that may be of several clients given to those that there are."""
+        self.stats.know(clients)
+        return replace(self, result=self.stats.result())
+
 
 def ask_cache(asked: Asked) -> Answer:
     """One scan of the token and credential keys of every primary."""
@@ -57,11 +62,11 @@ def ask_cache(asked: Asked) -> Answer:
 def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
     settings, started = asked.settings, time.monotonic()
     policy = replace(settings.tokens, top_clients=CLIENTS_TRACKED)
-    stats = TokenStats(asked.clock(), policy, excluded=settings.canary.clients)
+    stats = TokenStats(asked.clock(), policy, excluded=settings.canary.clients, reads_names=True)
     clients = cache.scan_clients()
     report = census(
         [(f"node {number}", client) for number, client in enumerate(clients, 1)],
-        [r for r in profile_of(policy.profile, policy.patterns) if r.role in (TOKEN, CREDENTIAL)],
+        [r for r in profile_of(policy.profile, policy.patterns, policy.exclude) if r.role != INDEX],
         stats,
         door=Door(redis_client.translate, redis_client.ERRORS),
         budget=_budget(settings),

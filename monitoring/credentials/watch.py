@@ -190,6 +190,7 @@ class CredentialWatch:
 
     def _facts(self, looked: Looked, now: float) -> List[CredentialFacts]:
         """The facts of every client, once the ages and sightings they tell of are kept."""
+        looked = _knowing(looked, registered(looked, self._canary))
         facts = assemble(looked, clients_of(looked, self._canary))
         self._ledger.learn((c, current_version(each), age_of(each)) for c, each in facts.items())
         sighted = [client for client, each in facts.items() if cache_is_old(each)]
@@ -198,6 +199,14 @@ class CredentialWatch:
             again = replace(looked, totals=self._history.totals())
             facts.update(assemble(again, sighted))
         return list(facts.values())
+
+
+def _knowing(looked: Looked, registered: Optional[Collection[str]]) -> Looked:
+    """With every token given to a client that there is, or that there once was."""
+    if looked.cache is None or registered is None:
+        return looked
+    known = {*registered, *(client for client, _version in looked.ledger)}
+    return replace(looked, cache=looked.cache.knowing(known))
 
 
 def _cached(answer: Answer) -> Collection[str]:

@@ -10,17 +10,25 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+
+from monitoring.certainty import Doubt
+from monitoring.codecs.facts import Decoded
+from monitoring.codecs.times import NEVER
 
 LIFE_BITS = 24
 LIFE = (1 << LIFE_BITS) - 1  # 194 days
 WINDOWS = (("5m", 300), ("15m", 900), ("1h", 3600))
 NEWEST = 40  # a few more than the steps that ``renewals`` keeps
+ODD_KEPT = 4096  # pairs of times of a client's unusual tokens
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts that add up over batches and clients. ``last_*`` are epoch seconds, 0 for none."""
+    """Counts that add up over batches and clients. ``last_*`` are epoch seconds, 0 for none; a
+    token whose end can be read in two ways counts by the later one. ``long_dead`` is past exp by
+    more than clocks explain, ``endless`` lives and has no end, ``doubtful`` lives and can be read
+    otherwise."""
 
     tokens: int = 0
     active: int = 0
@@ -32,6 +40,9 @@ class Tally:
     from_future: int = 0
     last_issued: int = 0
     last_expiry: int = 0
+    long_dead: int = 0
+    endless: int = 0
+    doubtful: int = 0
 
     def plus(self, other: Tally) -> Tally:
         return Tally(
@@ -45,6 +56,9 @@ class Tally:
             self.from_future + other.from_future,
             max(self.last_issued, other.last_issued),
             max(self.last_expiry, other.last_expiry),
+            self.long_dead + other.long_dead,
+            self.endless + other.endless,
+            self.doubtful + other.doubtful,
         )
 
 
@@ -60,15 +74,30 @@ class Limits:
 
 @dataclass(frozen=True)
 class MintedBefore:
-    """A client's live tokens that were minted before a moment.
+    """Live tokens that were minted before a moment, those of which that cannot be told among them.
 
-    ``last_dies`` is when the last of them dies (None: there is none). ``exact`` False: counted by
-    minute, because the client holds more tokens than are kept one by one.
+    ``last_dies`` is when the last of them dies, by the later of two readings (None: there is none,
+    or one that never dies; ``endless`` counts those). ``exact`` False: some were counted by minute,
+    because there are more than are kept one by one. ``doubts`` say why one of them may be other
+    than it reads.
     """
 
-    live: int
-    last_dies: Optional[float]
-    exact: bool
+    live: int = 0
+    last_dies: Optional[float] = None
+    exact: bool = True
+    endless: int = 0
+    doubts: Tuple[Doubt, ...] = ()
+
+    def plus(self, other: MintedBefore) -> MintedBefore:
+        ends = [at for at in (self.last_dies, other.last_dies) if at is not None]
+        endless = self.endless + other.endless
+        return MintedBefore(
+            self.live + other.live,
+            max(ends, default=None) if not endless else None,
+            self.exact and other.exact,
+            endless,
+            tuple(dict.fromkeys((*self.doubts, *other.doubts))),
+        )
 
 
 def pack(expiry: int, life: int) -> int:
@@ -130,13 +159,17 @@ def tally_of(batch: Batch, limits: Limits) -> Tally:
         from_future=count - upto_now,
         last_issued=batch.issued_at(upto_now - 1) if upto_now else 0,
         last_expiry=batch.packed[-1] >> LIFE_BITS,
+        long_dead=batch.expiring_by(now - limits.clock_skew - 1),
     )
+
+
+_Times = Tuple[Optional[int], Optional[int]]
 
 
 class ClientLedger:
     """One client's tokens. ``fresh`` is appended to from outside; ``settle`` takes it in."""
 
-    __slots__ = ("fresh", "kept", "minutes", "tally")
+    __slots__ = ("doubts", "fresh", "kept", "minutes", "named", "named_odd", "odd", "tally")
 
     def __init__(self) -> None:
         self.fresh = array("q")
@@ -144,6 +177,30 @@ class ClientLedger:
         self.tally = Tally()
         # Minute of issue -> (how many, when the last dies), for tokens no longer kept one by one.
         self.minutes: Dict[int, Tuple[int, int]] = {}
+        # (issued at the earliest, dies at the latest) -> how many, for tokens that lack a time or
+        # have unusual ones. None: not known when issued; without an end.
+        self.odd: Dict[_Times, int] = {}
+        # Tokens that stand in the name of a key: they are in no other count.
+        self.named = array("q")
+        self.named_odd: Set[_Times] = set()
+        self.doubts: Dict[Doubt, None] = {}
+
+    @classmethod
+    def joined(cls, ledgers: Iterable[ClientLedger]) -> ClientLedger:
+        """Several settled ledgers as one."""
+        whole = cls()
+        for each in ledgers:
+            whole.tally = whole.tally.plus(each.tally)
+            whole.kept = array("q", sorted([*whole.kept, *each.kept]))
+            for minute, (many, dies) in each.minutes.items():
+                before, died = whole.minutes.get(minute, (0, 0))
+                whole.minutes[minute] = (before + many, max(died, dies))
+            for times, many in each.odd.items():
+                whole.odd[times] = whole.odd.get(times, 0) + many
+            whole.named.extend(each.named)
+            whole.named_odd |= each.named_odd
+            whole.doubts.update(each.doubts)
+        return whole
 
     def settle(self, limits: Limits, keep: int) -> Batch:
         """Count what is fresh, and return it. Of all, the ``keep`` that die last are kept."""
@@ -155,25 +212,33 @@ class ClientLedger:
         self.kept = array("q", merged[-keep:])
         return batch
 
-    def count_odd(self, expiry: Optional[int], issued: Optional[int], limits: Limits) -> None:
-        """A token that lacks a time, or whose times are beyond reason: counted, not kept."""
-        now = limits.now
-        left = None if expiry is None else expiry - now
-        alive = left is None or left > 0
-        self.tally = self.tally.plus(
-            Tally(
-                tokens=1,
-                active=int(alive),
-                within_5m=int(left is not None and 0 < left <= 300),
-                within_15m=int(left is not None and 0 < left <= 900),
-                within_1h=int(left is not None and 0 < left <= 3600),
-                recent=int(issued is not None and -limits.rate_window < issued - now <= 0),
-                long_lived=int(_too_long(expiry, issued, limits)),
-                from_future=int(issued is not None and issued > now + limits.clock_skew),
-                last_issued=min(issued or 0, now),
-                last_expiry=expiry or 0,
-            )
-        )
+    def count_odd(self, token: Decoded, limits: Limits) -> None:
+        """A token that lacks a time, or whose times are beyond reason or can be read otherwise."""
+        self.tally = self.tally.plus(_tally_of_odd(token, limits))
+        times = self._bounded(_times_of(token))
+        self.odd[times] = self.odd.get(times, 0) + 1
+        if token.unsure is not None:
+            self.doubts.update(dict.fromkeys(token.unsure.doubts))
+
+    def note_named(self, token: Decoded) -> None:
+        """A token that stands in the name of a key."""
+        issued, dies = times = _times_of(token)
+        if issued is not None and dies is not None and not (dies - issued) >> LIFE_BITS:
+            self.named.append(pack(dies, dies - issued))
+        else:
+            self.named_odd.add(self._bounded(times))
+        if token.unsure is not None:
+            self.doubts.update(dict.fromkeys(token.unsure.doubts))
+
+    def _bounded(self, times: _Times) -> _Times:
+        """Beyond those that are kept, of one hour, and then of any time that is not later."""
+        issued, dies = times
+        kept = len(self.odd) + len(self.named_odd)
+        if kept < ODD_KEPT or times in self.odd:
+            return times
+        if kept < 2 * ODD_KEPT and issued is not None:
+            return issued // 3600 * 3600, None if dies is None else dies // 3600 * 3600 + 3600
+        return None, None if dies is None else NEVER
 
     def newest(self, until: int) -> List[Tuple[int, int]]:
         """(issued, expiry) of the tokens that die last, minted at ``until`` or before."""
@@ -182,16 +247,32 @@ class ClientLedger:
         return [pair for pair in pairs if pair[0] <= until]
 
     def minted_before(self, moment: float, now: int) -> MintedBefore:
-        """The live tokens minted before ``moment``."""
+        """The tokens that live after ``now`` and were, or may have been, minted before
+        ``moment``, whether they stand in a value or in a key's name."""
         live = self.kept[bisect_left(self.kept, pack(now + 1, 0)) :]
         old = [t >> LIFE_BITS for t in live if (t >> LIFE_BITS) - (t & LIFE) < moment]
-        last = old[-1] if old else None
-        count = len(old)
+        found = MintedBefore(len(old), float(old[-1]) if old else None)
         for minute, (many, dies) in self.minutes.items():
             if minute * 60 < moment:
-                count += many
-                last = max(dies, last or 0)
-        return MintedBefore(count, last, not self.minutes)
+                found = found.plus(MintedBefore(many, dies, False))
+        others: Dict[_Times, int] = {**self.odd}
+        others.update((times, 1) for times in self._named_alone())
+        odd = MintedBefore(exact=not self.minutes)
+        for (issued, until), many in others.items():
+            if (issued is None or issued < moment) and (until is None or until > now):
+                odd = odd.plus(MintedBefore(many, until, endless=many if until is None else 0))
+        doubts = tuple(self.doubts) if odd.live else ()
+        return found.plus(odd).plus(MintedBefore(doubts=doubts))
+
+    def _named_alone(self) -> Iterator[_Times]:
+        """The times of those that stand in no value."""
+        yield from self.named_odd.difference(self.odd)
+        for packed in set(self.named):
+            place = bisect_left(self.kept, packed)
+            dies = packed >> LIFE_BITS
+            times = dies - (packed & LIFE), dies
+            if self.kept[place : place + 1] != array("q", [packed]) and times not in self.odd:
+                yield times
 
     def dying_between(self, start: int, end: int) -> int:
         """How many of the kept tokens die at ``start`` or later and before ``end``."""
@@ -211,5 +292,44 @@ def issued_of(packed: Sequence[int]) -> List[int]:
     return [(token >> LIFE_BITS) - (token & LIFE) for token in packed]
 
 
+def _tally_of_odd(token: Decoded, limits: Limits) -> Tally:
+    now, dies = limits.now, _whole(token.lives_until)
+    issued, expiry = _whole(token.iat), _whole(token.exp)
+    left = None if dies is None else dies - now
+    alive = left is None or left > 0
+    sure = token.unsure is None or token.unsure.until is None
+    window = left if sure and left is not None and left > 0 else None
+    dated = issued is not None and (token.unsure is None or token.unsure.since is None)
+    since = _whole(token.issued_since)
+    return Tally(
+        tokens=1,
+        active=int(alive),
+        within_5m=int(window is not None and window <= 300),
+        within_15m=int(window is not None and window <= 900),
+        within_1h=int(window is not None and window <= 3600),
+        recent=int(dated and -limits.rate_window < (issued or 0) - now <= 0),
+        long_lived=int(_too_long(expiry, issued, limits)),
+        from_future=int(since is not None and since > now + limits.clock_skew),
+        last_issued=min(issued or 0, now) if dated else 0,
+        last_expiry=dies or 0,
+        long_dead=int(left is not None and left < -limits.clock_skew),
+        endless=int(alive and dies is None),
+        doubtful=int(alive and token.unsure is not None and bool(token.unsure.doubts)),
+    )
+
+
+def _times_of(token: Decoded) -> _Times:
+    return _whole(token.issued_since), _whole(token.lives_until)
+
+
+def _whole(moment: Optional[float]) -> Optional[int]:
+    return None if moment is None else int(moment)
+
+
 def _too_long(expiry: Optional[int], issued: Optional[int], limits: Limits) -> bool:
-    return expiry is not None and issued is not None and expiry - issued > limits.max_lifetime
+    """Without a time of issue: longer than the policy allows from now on."""
+    if expiry is None:
+        return False
+    if issued is None:
+        return expiry - limits.now > limits.max_lifetime + limits.clock_skew
+    return expiry - issued > limits.max_lifetime

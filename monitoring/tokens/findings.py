@@ -24,7 +24,9 @@ CACHE = "redis-cache"
 #: Hygiene findings that a threshold judges, by the threshold's name.
 _JUDGED = {"without_ttl": "tokens_without_ttl"}
 #: Whoever finds these may forge tokens.
-_CRITICAL = ("alg_none",)
+_CRITICAL = ("alg_none", "token_time_in_milliseconds")
+#: A format that many services write; it costs certainty and is no fault of the tokens.
+_ONLY_SAID = ("token_time_without_zone",)
 _SHOWN = 5
 
 
@@ -102,9 +104,11 @@ def _hygiene(
             severity = severity_of(reason, verdicts)
         elif found.name in _CRITICAL:
             severity = Severity.CRITICAL
-        elif found.name == "expired_served" and _explained_by_clocks(result, policy):
+        elif found.name in _ONLY_SAID:
             severity = Severity.OK
-            why = f" A clock difference of {say(policy.clock_skew)} explains as many."
+        elif found.name == "expired_served" and result is not None and not result.long_dead:
+            severity = Severity.OK
+            why = f" None by more than {say(policy.clock_skew)}, which clocks explain."
         yield Finding(
             reason,
             severity,
@@ -113,15 +117,6 @@ def _hygiene(
             evidence={"count": found.count, "worst": _named(found.worst)},
             action=found.cure,
         )
-
-
-def _explained_by_clocks(result: Optional[TokenResult], policy: TokenSettings) -> bool:
-    """Whether no more tokens are past exp than die within the tolerated clock difference: the
-    cache's clock may be that much behind ours."""
-    if result is None:
-        return False
-    dying_per_second = result.expiring.get("5m", 0) / 300
-    return result.expired <= max(1.0, dying_per_second * policy.clock_skew)
 
 
 def _with_worst(found: HygieneFinding) -> str:

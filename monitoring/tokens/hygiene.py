@@ -8,9 +8,12 @@ from types import MappingProxyType
 from typing import Counter as CounterOf
 from typing import Dict, Iterator, Mapping, Optional, Tuple
 
+from monitoring.certainty import Doubt
 from monitoring.codecs.facts import Decoded
 from monitoring.codecs.records import texts
+from monitoring.codecs.times import FAR, IN_UNITS, NO_ZONE, TEXT, ZERO
 from monitoring.settings import TokenSettings
+from monitoring.tokens.owners import Owner
 
 CLIENTS_COUNTED = 1000
 WORST = 5
@@ -108,7 +111,46 @@ RULES: Mapping[str, HygieneRule] = {
         "Check what the issuer grants these clients.",
         severe=True,
     ),
+    "token_time_in_milliseconds": HygieneRule(
+        "JWTs whose exp or iat is in milliseconds or less, so that validators, which know seconds "
+        "alone, accept them for thousands of years: {count}.",
+        "Have the issuer write whole seconds (RFC 7519); then revoke what it has issued, by a new "
+        "signing key.",
+        severe=True,
+    ),
+    "token_far_future": HygieneRule(
+        "Tokens whose exp is more than ten years ahead, so that they never become invalid: "
+        "{count}.",
+        "Have the issuer set exp from the token's life; reject others where tokens are validated.",
+        severe=True,
+    ),
+    "token_exp_zero": HygieneRule(
+        "Tokens with an exp of 0 or -1, which some validators take as never: {count}.",
+        "Have the issuer set exp from the token's life.",
+        severe=True,
+    ),
+    "token_time_as_text": HygieneRule(
+        "JWTs whose exp or iat is a text, which validators refuse or ignore: {count}.",
+        "Have the issuer write a number of seconds (RFC 7519).",
+    ),
+    "token_time_without_zone": HygieneRule(
+        "Tokens whose times have no zone, so that they may end up to 12 hours later than they say "
+        "in UTC, and count as alive till then: {count}.",
+        "Have the service write an Instant or epoch seconds instead of a LocalDateTime.",
+    ),
+    "token_nbf_in_future": HygieneRule(
+        "Tokens that are not valid yet, by their nbf: {count}.",
+        "Check time synchronisation of the issuing service, and whether it postdates tokens.",
+    ),
 }
+_OF_DOUBT: Mapping[Doubt, str] = {
+    IN_UNITS: "token_time_in_milliseconds",
+    ZERO: "token_exp_zero",
+    TEXT: "token_time_as_text",
+    NO_ZONE: "token_time_without_zone",
+}
+#: OpenID's scopes say what a client may know of a user, and permit nothing here.
+_ABOUT_USERS = frozenset(("openid", "profile", "email", "address", "phone", "offline_access"))
 
 
 @dataclass(frozen=True)
@@ -154,7 +196,7 @@ class HygieneBook:
 
     def findings(
         self,
-        further: Mapping[str, Mapping[str, int]] = MappingProxyType({}),
+        further: Mapping[str, Mapping[Owner, int]] = MappingProxyType({}),
         shares: Mapping[str, float] = MappingProxyType({}),
     ) -> Tuple[HygieneFinding, ...]:
         """What was found, in the order of the rules; ``further`` adds counts by rule and client.
@@ -173,9 +215,9 @@ class HygieneBook:
         return tuple(found)
 
     def _by_client(
-        self, name: str, added: Mapping[str, int], shares: Mapping[str, float]
+        self, name: str, added: Mapping[Owner, int], shares: Mapping[str, float]
     ) -> CounterOf[str]:
-        clients = Counter(added)
+        clients = Counter({who: count for who, count in added.items() if isinstance(who, str)})
         for (what, sample), counts in self._clients.items():
             if what == name:
                 share = shares.get(sample, 1.0)
@@ -198,9 +240,12 @@ class HygieneBook:
             yield "unexpected_issuer"
         if token.aud is not None and policy.audience and not self._meant_for_us(token):
             yield "unexpected_audience"
-        granted = token.permissions or texts(token.scope)
+        granted = {*(token.permissions or ()), *(texts(token.scope) or ())} - _ABOUT_USERS
         if granted and self._allowed and not self._allowed.issuperset(granted):
             yield "permissions_outside"
+        for doubt in token.unsure.doubts if token.unsure is not None else ():
+            if doubt is not FAR:  # counted by how far ahead it is
+                yield _OF_DOUBT[doubt]
 
     def _faults_of_jwt(self, token: Decoded) -> Iterator[str]:
         if token.alg is not None and token.alg.lower() == "none":

@@ -214,7 +214,10 @@ def _clients(looked: Looked) -> Iterator[Measurement]:
     scale = looked.scale
     if looked.result is None or scale is None:
         return
-    for client, share in looked.result.by_client.items():
+    nameless = {looked.result.nameless_name: looked.result.nameless}
+    for client, share in {**looked.result.rows, **nameless}.items():
+        if share is None:
+            continue
         yield _of("client_tokens_active", _scaled(share.active, scale), client_id=client)
         rate = share.generation_rate * scale
         yield _of("client_token_generation_rate", rate, client_id=client)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from monitoring.timestamps import iso_seconds
@@ -10,6 +10,7 @@ from monitoring.tokens.hygiene import HygieneFinding
 from monitoring.tokens.renewals import Courses, Renewals
 from monitoring.tokens.sketches import Spread
 
+#: The clients beyond the ones with rows of their own, where no client has this name.
 OTHER = "other"
 
 
@@ -21,7 +22,9 @@ class ClientTokens:
     the last day; None when not every token was seen. ``median_remaining`` is what its tokens had
     left when the next was minted, in seconds; None when no renewal was seen. ``goes_dark_at``: its
     last token dies then, and nothing suggests that it will mint another in time. ``by_version``:
-    live tokens by credential version, empty when tokens do not name one.
+    live tokens by credential version, empty when tokens do not name one. ``last_expiry``: when the
+    last of them dies, by the later of two readings. ``endless`` live ones never die; ``doubtful``
+    live ones may be other than they read.
     """
 
     tokens: int
@@ -33,11 +36,9 @@ class ClientTokens:
     lapses: Optional[int] = None
     median_remaining: Optional[float] = None
     goes_dark_at: Optional[float] = None
-    by_version: Mapping[str, int] = None  # type: ignore[assignment]
-
-    def __post_init__(self) -> None:
-        if self.by_version is None:
-            object.__setattr__(self, "by_version", {})
+    by_version: Mapping[str, int] = field(default_factory=dict)
+    endless: int = 0
+    doubtful: int = 0
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,13 @@ class TokenResult:
     ``without_ttl`` is None when no expiry could be asked for; ``ttl_asked`` of ``ttl_keys`` keys
     were asked, and below all of them it is an estimate (``ttl_exact`` False). ``duplicates_error``
     is the probability that a new token was merged wrongly (0.0 for up to 1.4 million tokens).
-    ``by_client`` holds the ``top_clients`` with most live tokens, the rest summed as "other";
-    ``clients`` counts all, and is a lower bound when ``clients_exact`` is False. ``renewals`` and
-    ``courses`` are None when not every token was seen; ``courses`` is for the next look.
+    ``by_client`` holds the ``top_clients`` with most live tokens, ``rest`` the others as one,
+    ``nameless`` those that name no client; ``clients`` counts all, and is a lower bound when
+    ``clients_exact`` is False. ``unowned`` are those whose owner is no known client (None: it is
+    not known which there are), each of them in another row too. ``doubtful`` live tokens can be
+    read in more than one way, ``long_dead`` ones are past exp by more than clocks explain.
+    ``renewals`` and ``courses`` are None when not every token was seen; ``courses`` is for the next
+    look.
     """
 
     total: int
@@ -86,6 +91,24 @@ class TokenResult:
     hygiene: Tuple[HygieneFinding, ...]
     encodings: Mapping[str, int]
     excluded: int
+    rest: Optional[ClientTokens] = None
+    nameless: Optional[ClientTokens] = None
+    unowned: Optional[ClientTokens] = None
+    doubtful: int = 0
+    long_dead: int = 0
+
+    @property
+    def rows(self) -> Mapping[str, ClientTokens]:
+        """`by_client` with the rest as one more row, under a name that no client in it has."""
+        return {**self.by_client, **({self.rest_name: self.rest} if self.rest else {})}
+
+    @property
+    def nameless_name(self) -> str:
+        return "(none)" if "(none)" not in self.by_client else "(no client)"
+
+    @property
+    def rest_name(self) -> str:
+        return OTHER if OTHER not in self.by_client else "(other clients)"
 
     @property
     def expired(self) -> int:
@@ -113,7 +136,11 @@ def tokens_json(result: TokenResult) -> Dict[str, Any]:
         "lifetime_seconds": _spread_json(result.lifetime),
         "remaining_seconds": _spread_json(result.remaining),
         "renewals": _renewals_json(result.renewals),
-        "by_client": {name: _client_json(share) for name, share in result.by_client.items()},
+        "by_client": {name: _client_json(share) for name, share in result.rows.items()},
+        "other_clients": _client_json(result.rest),
+        "without_client": _client_json(result.nameless),
+        "without_known_client": _client_json(result.unowned),
+        "doubtful": result.doubtful,
         "clients": result.clients,
         "expiry_cliff": _cliff_json(result.cliff),
         "renewing_every_call": list(result.every_call),
@@ -140,13 +167,17 @@ def _renewals_json(seen: Optional[Renewals]) -> Dict[str, Optional[float]]:
     }
 
 
-def _client_json(share: ClientTokens) -> Dict[str, Any]:
+def _client_json(share: Optional[ClientTokens]) -> Optional[Dict[str, Any]]:
+    if share is None:
+        return None
     return {
         "tokens": share.tokens,
         "active": share.active,
         "generation_rate": _rounded(share.generation_rate),
         "last_issued": _iso(share.last_issued),
         "last_expiry": _iso(share.last_expiry),
+        "without_end": share.endless,
+        "doubtful": share.doubtful,
         "renewals": share.renewals,
         "lapses": share.lapses,
         "median_remaining_seconds": share.median_remaining,

@@ -82,7 +82,7 @@ def take_census(
     `courses` are those of the look before. Raises nothing for a cache that fails: the Census says
     what was wrong."""
     tokens = settings.tokens
-    rules, started = profile_of(tokens.profile, tokens.patterns), time.monotonic()
+    rules, started = profile_of(tokens.profile, tokens.patterns, tokens.exclude), time.monotonic()
     door = Door(redis_client.translate, redis_client.ERRORS)
     try:
         with contextlib.closing(cache_of()) as cache:

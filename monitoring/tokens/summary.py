@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, Mapping, Optional, Tuple
+from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring.settings import TokenSettings
-from monitoring.tokens.clients import WINDOWS, ClientLedger, Limits, Tally
+from monitoring.tokens.clients import ClientLedger, Limits, Tally
 from monitoring.tokens.hygiene import HygieneBook
+from monitoring.tokens.owners import Known, Nobody, Owner
 from monitoring.tokens.renewals import Courses, Renewals, renewals, together
-from monitoring.tokens.results import OTHER, ClientTokens, Cliff, TokenResult
+from monitoring.tokens.results import ClientTokens, Cliff, TokenResult
 from monitoring.tokens.sketches import Histogram
 
-NO_CLIENT = "(none)"
 LIVE, EXPIRED = "live", "expired"  # samples of keys
 CLIFF_WORST = 5
 DARK_SOON = 300  # a lone token that nears its end, and no other minted since
@@ -70,8 +70,8 @@ class Collected:
 
     limits: Limits
     policy: TokenSettings
-    ledgers: Mapping[str, ClientLedger]
-    versions: Mapping[str, Mapping[str, int]]
+    ledgers: Mapping[Owner, ClientLedger]
+    versions: Mapping[Owner, Mapping[str, int]]
     undecodable: Mapping[str, int]
     encodings: Mapping[str, int]
     lifetime: Histogram
@@ -82,14 +82,21 @@ class Collected:
     hygiene: HygieneBook
     excluded: int
     courses: Optional[Courses] = None
+    known: Known = None
+
+    @property
+    def of_clients(self) -> Dict[str, ClientLedger]:
+        return {owner: each for owner, each in self.ledgers.items() if isinstance(owner, str)}
 
 
 def summarise(found: Collected) -> TokenResult:
     """The answer of a census."""
-    named = {name: led for name, led in found.ledgers.items() if name not in (OTHER, NO_CLIENT)}
+    named = found.of_clients
     courses = found.courses and _courses(found.courses, named, found.limits)
     each = {name: renewals(course.steps) for name, course in courses.of.items()} if courses else {}
-    shares = {name: _share(found, name, each.get(name)) for name in found.ledgers}
+    shares = {name: _share(found, name, each.get(name)) for name in named}
+    top, rest = _bounded(shares, found.policy.top_clients)
+    beyond = _share_of(found, Nobody.REST)
     whole = Tally()
     for ledger in found.ledgers.values():
         whole = whole.plus(ledger.tally)
@@ -104,20 +111,23 @@ def summarise(found: Collected) -> TokenResult:
         duplicates_merged=found.merged,
         duplicates_error=found.merged_error,
         generation_rate_per_minute=_per_minute(whole, found.limits),
-        expiring=dict(
-            zip((name for name, _ in WINDOWS), (whole.within_5m, whole.within_15m, whole.within_1h))
-        ),
+        expiring={"5m": whole.within_5m, "15m": whole.within_15m, "1h": whole.within_1h},
         lifetime=found.lifetime.spread(),
         remaining=found.remaining.spread(),
-        by_client=_bounded(shares, found.policy.top_clients),
+        by_client=top,
+        rest=_summed([*rest, *([beyond] if beyond else [])]),
+        nameless=_share(found, Nobody.NAMELESS, None) if Nobody.NAMELESS in found.ledgers else None,
+        unowned=_unowned(found),
+        doubtful=whole.doubtful,
+        long_dead=whole.long_dead,
         clients=len(named),
-        clients_exact=OTHER not in found.ledgers,
+        clients_exact=Nobody.REST not in found.ledgers,
         courses=courses,
         renewals=together(each.values()) if courses else None,
         cliff=_cliff(found),
         every_call=tuple(sorted(name for name, seen in each.items() if seen.every_call)),
         going_dark=_going_dark(shares),
-        hygiene=found.hygiene.findings(_by_client(found.ledgers), found.ttl.shares),
+        hygiene=found.hygiene.findings(_by_owner(found.ledgers), found.ttl.shares),
         encodings={name: many for name, many in found.encodings.items() if many > 0},
         excluded=found.excluded,
     )
@@ -132,7 +142,19 @@ def _per_minute(tally: Tally, limits: Limits) -> float:
     return tally.recent * 60 / limits.rate_window if limits.rate_window else 0.0
 
 
-def _share(found: Collected, name: str, seen: Optional[Renewals]) -> ClientTokens:
+def _unowned(found: Collected) -> Optional[ClientTokens]:
+    """None: it is not known which clients there are."""
+    if found.known is None:
+        return None
+    strange = [owner for owner in found.ledgers if owner not in found.known]
+    return _summed([_share(found, owner, None) for owner in strange]) or ClientTokens(0, 0, 0.0)
+
+
+def _share_of(found: Collected, nobody: Nobody) -> Optional[ClientTokens]:
+    return _share(found, nobody, None) if nobody in found.ledgers else None
+
+
+def _share(found: Collected, name: Owner, seen: Optional[Renewals]) -> ClientTokens:
     tally = found.ledgers[name].tally
     return ClientTokens(
         tokens=tally.tokens,
@@ -145,13 +167,15 @@ def _share(found: Collected, name: str, seen: Optional[Renewals]) -> ClientToken
         median_remaining=seen.median_remaining if seen else None,
         goes_dark_at=_dark_at(tally, seen, found.limits.now),
         by_version=found.versions.get(name, {}),
+        endless=tally.endless,
+        doubtful=tally.doubtful,
     )
 
 
 def _dark_at(tally: Tally, seen: Optional[Renewals], now: int) -> Optional[float]:
     """When a client that mostly came too late, or of which no renewal is known and the end is
     near, loses its last token."""
-    if seen is None or not tally.active or tally.last_expiry <= now:
+    if seen is None or not tally.active or tally.endless or tally.last_expiry <= now:
         return None
     renewed = len(seen.remaining)
     near = not renewed and tally.last_expiry - now <= DARK_SOON
@@ -164,26 +188,29 @@ def _going_dark(shares: Mapping[str, ClientTokens]) -> Tuple[Tuple[str, float], 
     return tuple((name, at) for at, name in sorted(dark))
 
 
-def _bounded(shares: Mapping[str, ClientTokens], top: int) -> Dict[str, ClientTokens]:
-    """The ``top`` clients with most live tokens, and the rest as one."""
-    rest = [shares[OTHER]] if OTHER in shares else []
-    ranked = sorted(
-        ((name, share) for name, share in shares.items() if name != OTHER),
-        key=lambda item: (-item[1].active, -item[1].tokens, item[0]),
+def _bounded(
+    shares: Mapping[str, ClientTokens], top: int
+) -> Tuple[Dict[str, ClientTokens], List[ClientTokens]]:
+    """The ``top`` clients with most live tokens, and the others."""
+    ranked = sorted(shares.items(), key=lambda item: (-item[1].active, -item[1].tokens, item[0]))
+    return dict(ranked[:top]), [share for _name, share in ranked[top:]]
+
+
+def _summed(shares: Sequence[ClientTokens]) -> Optional[ClientTokens]:
+    """Several clients' as one; None of none."""
+    if not shares:
+        return None
+    return ClientTokens(
+        tokens=sum(share.tokens for share in shares),
+        active=sum(share.active for share in shares),
+        generation_rate=sum(share.generation_rate for share in shares),
+        last_issued=max((s.last_issued for s in shares if s.last_issued), default=None),
+        last_expiry=max((s.last_expiry for s in shares if s.last_expiry), default=None),
+        renewals=_sum(share.renewals for share in shares),
+        lapses=_sum(share.lapses for share in shares),
+        endless=sum(share.endless for share in shares),
+        doubtful=sum(share.doubtful for share in shares),
     )
-    bounded = dict(ranked[:top])
-    rest += [share for _name, share in ranked[top:]]
-    if rest:
-        bounded[OTHER] = ClientTokens(
-            tokens=sum(share.tokens for share in rest),
-            active=sum(share.active for share in rest),
-            generation_rate=sum(share.generation_rate for share in rest),
-            last_issued=max((s.last_issued for s in rest if s.last_issued), default=None),
-            last_expiry=max((s.last_expiry for s in rest if s.last_expiry), default=None),
-            renewals=_sum(share.renewals for share in rest),
-            lapses=_sum(share.lapses for share in rest),
-        )
-    return bounded
 
 
 def _sum(counts: Iterable[Optional[int]]) -> Optional[int]:
@@ -204,14 +231,14 @@ def _cliff(found: Collected) -> Optional[Cliff]:
     whose = Counter(
         {
             name: ledger.dying_between(max(minute * 60, found.limits.now + 1), minute * 60 + 60)
-            for name, ledger in found.ledgers.items()
+            for name, ledger in found.of_clients.items()
         }
     )
     worst = tuple((name, many) for name, many in whose.most_common(CLIFF_WORST) if many)
     return Cliff(minute * 60.0, count, count / live, worst)
 
 
-def _by_client(ledgers: Mapping[str, ClientLedger]) -> Dict[str, Dict[str, int]]:
+def _by_owner(ledgers: Mapping[Owner, ClientLedger]) -> Dict[str, Dict[Owner, int]]:
     """The findings that the tallies hold."""
     rows = [(name, ledger.tally) for name, ledger in ledgers.items()]
     return {

@@ -1,0 +1,97 @@
+"""Decision: whose token it is, where its claims can be read in more than one way.
+
+Tokens are gathered by every reading of their owner; who owns them is only decided when it is known
+which clients there are. What stands for no client is no text, so that no client's name can be
+taken for it.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import AbstractSet, Dict, List, Mapping, Optional, Tuple, Union
+
+from monitoring.codecs.facts import Decoded
+from monitoring.tokens.clients import ClientLedger
+
+READINGS_OF_A_CLIENT = 200
+FOLDED_KEPT = 200_000
+
+
+class Nobody(Enum):
+    """`NAMELESS`: tokens that name no client. `REST`: those of all clients beyond the ones that
+    are told apart."""
+
+    NAMELESS = "nameless"
+    REST = "rest"
+
+
+Owner = Union[str, Nobody]
+#: A client, or several of which one is it, the likeliest first. `REST` in second place: others of
+#: which too many were seen to keep them apart (a claim that names users).
+Reading = Union[Owner, Tuple[Owner, ...]]
+Known = Optional[AbstractSet[str]]
+
+
+def reading_of(token: Decoded) -> Reading:
+    """Whose the token may be."""
+    if token.unsure is not None and token.unsure.owners:
+        return tuple(client for _claim, client in token.unsure.owners)
+    return token.client or Nobody.NAMELESS
+
+
+def owner_of(reading: Reading, known: Known) -> Owner:
+    """The first of a reading that is a known client; the first, where none is."""
+    if not isinstance(reading, tuple):
+        return reading
+    return next((each for each in reading if known and each in known), reading[0])
+
+
+class Readings:
+    """Keeps the number of readings bounded: of one client with ever other seconds, only the
+    first `READINGS_OF_A_CLIENT` are told apart."""
+
+    def __init__(self) -> None:
+        self._of_first: Dict[Owner, int] = {}
+        self._folded: set[int] = set()
+
+    def bounded(self, reading: Tuple[Owner, ...], new: bool) -> Reading:
+        first = reading[0]
+        count = self._of_first.get(first, 0)
+        if not new:
+            return reading
+        if count < READINGS_OF_A_CLIENT:
+            self._of_first[first] = count + 1
+            return reading
+        if len(self._folded) < FOLDED_KEPT:
+            self._folded.update(map(hash, reading[1:]))
+        else:
+            self._folded.add(_MANY)
+        return (first, Nobody.REST)
+
+    def may_be(self, reading: Reading, client: str, known: AbstractSet[str]) -> bool:
+        """Whether tokens of a reading that has another owner may be the client's: their owner is
+        nobody that is known, or the client stands in another of their claims."""
+        owner = owner_of(reading, known)
+        if owner == client:
+            return False
+        if owner not in known:
+            return True
+        if not isinstance(reading, tuple):
+            return False
+        folded = Nobody.REST in reading and not self._folded.isdisjoint({hash(client), _MANY})
+        return client in reading or folded
+
+
+_MANY = -1  # no hash of a text: Python keeps it for errors
+
+
+def by_owner(ledgers: Mapping[Reading, ClientLedger], known: Known) -> Dict[Owner, ClientLedger]:
+    """The ledgers of each owner as one; those without a token in the count left out."""
+    found: Dict[Owner, List[ClientLedger]] = {}
+    for reading, ledger in ledgers.items():
+        if ledger.tally.tokens:
+            found.setdefault(owner_of(reading, known), []).append(ledger)
+    return {
+        owner: some[0] if len(some) == 1 else ClientLedger.joined(some)
+        for owner, some in found.items()
+    }
