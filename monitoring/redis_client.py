@@ -49,6 +49,12 @@ def translate(error: BaseException, where: str = "the cache") -> Optional[Fault]
     return faults.classify(error, where) if isinstance(error, ERRORS) else None
 
 
+def name_of(client: Any) -> str:
+    """`host:port` of a client of a Cache."""
+    where = client.connection_pool.connection_kwargs
+    return wire.place(str(where["host"]), int(where["port"]))
+
+
 class _Connection(redis.Connection):  # type: ignore[misc]
     """redis-py's connection over a socket of ours."""
 
@@ -192,10 +198,10 @@ class Cache:
             node.client.ping()
             return door.seconds()
 
-    def info(self, node: Node) -> Dict[str, Any]:
-        """INFO as redis-py parses it."""
+    def info(self, node: Node, section: Optional[str] = None) -> Dict[str, Any]:
+        """INFO as redis-py parses it; `section` "all" has the counters of commands and errors."""
         with self._asking(node.name, "INFO"):
-            return dict(node.client.info())
+            return dict(node.client.info(section))
 
     def slow_commands(self, node: Node, count: int) -> List[Tuple[str, float]]:
         """The slowest commands of the slow log, (name, milliseconds), never their arguments."""

@@ -76,7 +76,7 @@ def test_can_revoke(stack: Stack, env: Mapping[str, str], tmp_path: Path) -> Non
     no = run("--can-revoke", "client-002", env=env, cwd=tmp_path)
     assert no.returncode == 2
     assert no.stdout.startswith("no: version v2 of client-002 must not be revoked now")
-    stack.rotation.begin("client-001", ago=3 * 3600)
+    stack.rotation.begin("client-001", ago=4 * 3600)  # over for 2 h
     fresh = run("--can-revoke", "client-001", env=env, cwd=tmp_path)
     assert (fresh.returncode, "logins were watched for" in fresh.stdout) == (3, True)
     with State.open(Path(env["MONITORING_STATE_DIR"])) as state, state.transaction() as tx:

@@ -102,7 +102,7 @@ ROWS = [
         "tokens that name no client live",
         replace(DONE, tokens=TokenFacts(40, 0, unowned=1)),
         None,
-        "1 live token without a client",
+        "1 live token of no known client",
     ),
     (
         "no token lives anywhere: do we look in the right place?",

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Mapping, Optional
+from typing import Mapping, Optional, Tuple
+
+from monitoring.certainty import Doubt
 
 #: Names of the sources, as `sources`, `dark` and the findings' evidence spell them.
 VAULT, CACHE, ROTATIONS = "conjur", "redis", "rotation-service"
@@ -155,6 +157,40 @@ class UseFacts:
 
 
 @dataclass(frozen=True)
+class NodeFacts:
+    """INFO of one server of the cache. `fault` is why it is not known ("": it is). `role` primary,
+    replica or what it says itself; `linked`: a replica hears its primary. `lives` names its data
+    set, and changes with a restart or when another server takes over; `losses` are its counters of
+    what takes keys away, or keeps them from being written, by name."""
+
+    name: str
+    fault: str = ""
+    role: str = ""
+    linked: bool = True
+    loading: bool = False
+    lives: str = ""
+    uptime: Optional[float] = None
+    losses: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProofFacts:
+    """What looks at the cache, one after another, say of tokens that are not in it.
+
+    `intact_since`: nothing was lost from it since then (None: that cannot be told); `broken` says
+    why not since earlier. `clear_since`: the first look after the last moment at which a token of
+    the old secret could be minted, since which none was seen. `counted_until`: an old token that we
+    counted lives until then, in the cache or not (infinity: for ever). `longest` is the longest
+    life of the client's tokens that was seen or is allowed, in seconds."""
+
+    intact_since: Optional[float] = None
+    broken: str = "this monitor has not looked at it before"
+    clear_since: Optional[float] = None
+    counted_until: Optional[float] = None
+    longest: float = 3600.0
+
+
+@dataclass(frozen=True)
 class TokenFacts:
     """The client's live tokens from the census. `old` may be of the secret before the present one:
     minted while it could still log in, or by their own word (None: it is not known since when it
@@ -162,7 +198,9 @@ class TokenFacts:
     their own end that clocks, or EAPI's cache of the secret, may put them on either side; the
     last of those dies at `near_until`. `complete` False: the scan ended early, so the counts are
     minima. `unreadable`: values under token keys that could be anybody's token; `unowned`: live
-    tokens that could. `any_live` False: of no client was a live token seen."""
+    tokens that could, the last of which dies at `unowned_until`. `any_live` False: of no client was
+    a live token seen. `longest`: the longest life of one of them in seconds (infinity: one has no
+    end; 0: none was seen). `doubts`: why the cache may show other tokens than it was given."""
 
     live: int
     old: Optional[int] = None
@@ -172,7 +210,11 @@ class TokenFacts:
     complete: bool = True
     unreadable: int = 0
     unowned: int = 0
+    unowned_until: Optional[float] = None
     any_live: bool = True
+    longest: float = 0.0
+    doubts: Tuple[Doubt, ...] = ()
+    proof: ProofFacts = ProofFacts()
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Mapping, Optional
+from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Sequence, Tuple
 
+from monitoring.certainty import Doubt
 from monitoring.credentials.ages import UNBORN, age_of, current_version
-from monitoring.credentials.facts import SKEW, CredentialFacts, TokenFacts, version_number
+from monitoring.credentials.facts import (
+    SKEW,
+    CredentialFacts,
+    NodeFacts,
+    TokenFacts,
+    version_number,
+)
 
 if TYPE_CHECKING:
     from monitoring.credentials.source_cache import CacheSeen
 
 #: Seconds for which EAPI goes on with a secret it has cached (FACTS.md section 0).
 EAPI_CACHE = 900.0
+#: Its keys of tokens end so many seconds before the tokens do.
+EAPI_EARLY = 30.0
 _FOR_EVER = 1e12  # a moment after every token
 
 
@@ -30,6 +39,7 @@ def tokens_of(cache: CacheSeen, facts: CredentialFacts) -> TokenFacts:
         unreadable=cache.unreadable,
         unowned=max(strange, nameless) + _with_one_id(cache),
         any_live=cache.result.active > 0,
+        doubts=doubts_of(cache.readers, cache.cluster),
     )
     return _with_old(found, cache, facts, share.by_version if share else {})
 
@@ -84,3 +94,30 @@ def _of_older(by_version: Mapping[str, int], version: Optional[int]) -> int:
     """Live tokens that name an older version themselves."""
     numbers = ((version_number(name), many) for name, many in by_version.items())
     return sum(n for v, n in numbers if v is not None and version is not None and v < version)
+
+
+# -- the servers that were read
+
+
+def doubts_of(readers: Sequence[NodeFacts], cluster: str) -> Tuple[Doubt, ...]:
+    """Why the servers that were read may show other tokens than the cache was given."""
+    return tuple(doubt for node in readers for doubt in _doubts(node)) + _uncovered(cluster)
+
+
+def _doubts(node: NodeFacts) -> Iterator[Doubt]:
+    if node.fault:
+        why = f"INFO of the cache ({node.name}) cannot be read ({node.fault}), so nobody knows "
+        yield Doubt("not_read", why + "whether it is a whole and present copy")
+    elif node.role not in ("primary", "replica"):
+        yield Doubt("unknown_word", f"the cache ({node.name}) does not say that it is a primary")
+    elif not node.linked:
+        why = f"the cache that is read ({node.name}) is a replica whose link to its primary is down"
+        yield Doubt("may_be_stale", f"{why}: it shows old data")
+    elif node.loading:
+        yield Doubt("may_be_stale", f"the cache ({node.name}) is loading its data")
+
+
+def _uncovered(cluster: str) -> Tuple[Doubt, ...]:
+    return (
+        (Doubt("not_read", f"the cluster of the cache is not whole: {cluster}"),) if cluster else ()
+    )

@@ -154,11 +154,20 @@ def _revocation_text(answer: Answer) -> str:
     lines = [said.format(version, safe_id(answer.client))]
     lines += [f"  {safe_text(reason)}" for reason in answer.reasons]
     lines += [f"  not known: {safe_text(reason)}" for reason in answer.unknowns]
+    lines += [f"  {_when_to_ask(answer)}"] if answer.yes is not True else []
     seen = iso_seconds(answer.last_sighting) if answer.last_sighting else "never by this monitor"
     tokens = "not known" if answer.old_tokens is None else str(answer.old_tokens)
     tokens += f" and maybe {answer.maybe_old} more" if answer.maybe_old else ""
     last = f", the last dies at {iso_seconds(answer.until)}" if answer.until else ""
     return "\n".join([*lines, f"  old version last seen: {seen}; its live tokens: {tokens}{last}"])
+
+
+def _when_to_ask(answer: Answer) -> str:
+    if answer.again is None:
+        return "ask again when that has changed: waiting alone is not enough"
+    if answer.waiting:
+        return f"ask again at {iso_seconds(answer.again)}"
+    return f"ask again when that has changed, not before {iso_seconds(answer.again)}"
 
 
 def _revocation_json(answer: Answer) -> str:
@@ -175,6 +184,8 @@ def _revocation_json(answer: Answer) -> str:
         "old_version_tokens": answer.old_tokens,
         "maybe_old_tokens": answer.maybe_old,
         "last_old_token_dies": _moment(answer.until),
+        "ask_again_at": _moment(answer.again),
+        "waiting_is_enough": answer.waiting,
         "exit_status": int(answer.exit_status),
     }
     return json.dumps(redacted(document), allow_nan=False)

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring import redis_client
+from monitoring.cache.faults import RedisFault
 from monitoring.cache.profiles import INDEX
 from monitoring.cache.scan import Budget, Door, ScanReport, census, profile_of
+from monitoring.cache.topology import Node
 from monitoring.codecs.facts import CredentialFact
 from monitoring.codecs.times import epoch_seconds
-from monitoring.credentials.facts import CACHE, CachedFacts, LegacyFacts
+from monitoring.credentials.facts import CACHE, CachedFacts, LegacyFacts, NodeFacts
 from monitoring.credentials.source_kit import Answer, Asked, dark
 from monitoring.model import Fault, Source
 from monitoring.settings import Settings
@@ -30,7 +32,9 @@ _FIELDS = ("status", "last_rotation", "failure_reason", "failure_time")
 @dataclass(frozen=True)
 class CacheSeen:
     """`stats` answers for single clients, `result` for all; `whole` False: not every key was seen,
-    so counts are minima. `unreadable`: values under token keys that are no token we can read."""
+    so counts are minima. `unreadable`: values under token keys that are no token we can read.
+    `readers` are the servers that were read, `primaries` those that are written to (the same,
+    unless replicas are read); `cluster`: why not all of its slots are served ("": they are)."""
 
     stats: TokenStats
     result: TokenResult
@@ -38,6 +42,9 @@ class CacheSeen:
     legacy: Mapping[str, LegacyFacts] = field(default_factory=dict)
     whole: bool = True
     unreadable: int = 0
+    readers: Tuple[NodeFacts, ...] = ()
+    primaries: Tuple[NodeFacts, ...] = ()
+    cluster: str = ""
 
     def knowing(self, clients: Iterable[str]) -> CacheSeen:
         """The same, with tokens that may be of several clients given to those that there are."""
@@ -75,8 +82,83 @@ def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
     facts = [fact for fact in report.counted.credentials if _tells(fact)]
     older = _older(clients, report, facts)
     whole = not report.truncated and not report.faults and not report.unread
-    seen = CacheSeen(stats, result, _cached(facts), older, whole, sum(result.undecodable.values()))
+    unreadable = sum(result.undecodable.values())
+    seen = CacheSeen(stats, result, _cached(facts), older, whole, unreadable)
+    seen = _with_nodes(seen, cache, clients)  # last: what was lost under the scan shows
+    seen = replace(seen, cluster=_unserved(cache) if settings.redis.cluster else "")
     return _answer(report, seen, time.monotonic() - started)
+
+
+# -- the servers that were read
+
+
+def _with_nodes(seen: CacheSeen, cache: redis_client.Cache, clients: Sequence[Any]) -> CacheSeen:
+    named = [Node(redis_client.name_of(client), "", client) for client in clients]
+    readers = tuple(_node(cache, node) for node in named)
+    primaries = readers
+    if any(node.role == "replica" for node in readers):
+        others = [node for node in cache.nodes() if node.role != "replica"]
+        primaries = tuple(_node(cache, node) for node in others)
+    return replace(seen, readers=readers, primaries=primaries)
+
+
+def _unserved(cache: redis_client.Cache) -> str:
+    """Why not every slot of the cluster is served, "" where all are."""
+    try:
+        said = cache.cluster_info()
+    except RedisFault as error:
+        return error.fault.message
+    served = said.get("cluster_slots_ok")
+    whole = said.get("cluster_state") == "ok" and served == "16384"
+    return "" if whole else f"{served or 'it is not known how many'} of its 16384 slots are served"
+
+
+def _node(cache: redis_client.Cache, node: Node) -> NodeFacts:
+    try:
+        return node_facts(node.name, cache.info(node, "all"))
+    except RedisFault as error:
+        return NodeFacts(node.name, error.fault.message)
+
+
+_ROLES = {"master": "primary", "primary": "primary", "slave": "replica", "replica": "replica"}
+#: What takes keys away, and resets the counters of that.
+_TAKING = ("flushall", "flushdb", "swapdb", "config|resetstat", "debug", "restore")
+#: Errors of writes: a token that could not be written lives all the same.
+_REFUSING = ("OOM", "READONLY", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "LOADING")
+
+
+def node_facts(name: str, info: Mapping[str, Any]) -> NodeFacts:
+    """INFO's answer as facts. Without the counters of commands nothing is known of losses."""
+    role, run = str(info.get("role", "")), info.get("run_id")
+    up = info.get("uptime_in_seconds")
+    linked = str(info.get("master_link_status", "up")) == "up"
+    syncs = info.get("master_sync_in_progress") == 1
+    return NodeFacts(
+        name,
+        role=_ROLES.get(role, role),
+        linked=linked and not syncs,
+        loading=1 in (info.get("loading"), info.get("async_loading")),
+        lives=f"{run}/{info.get('master_replid', '')}" if run else "",
+        uptime=float(up) if isinstance(up, int) else None,
+        losses=_losses(info),
+    )
+
+
+def _losses(info: Mapping[str, Any]) -> Dict[str, int]:
+    plain = [(name, info.get(name)) for name in ("evicted_keys", "rejected_connections")]
+    if not all(isinstance(count, int) for _name, count in plain):
+        return {}
+    if not any(name.startswith("cmdstat_") for name in info):
+        return {}
+    taken = [(word, _count(info, f"cmdstat_{word}", "calls")) for word in _TAKING]
+    refused = [(word, _count(info, f"errorstat_{word}", "count")) for word in _REFUSING]
+    return {name: int(count or 0) for name, count in (*plain, *taken, *refused)}
+
+
+def _count(info: Mapping[str, Any], name: str, field_: str) -> int:
+    row = info.get(name)
+    count = row.get(field_) if isinstance(row, Mapping) else None
+    return count if isinstance(count, int) else 0
 
 
 def _budget(settings: Settings) -> Budget:

@@ -29,6 +29,7 @@ from monitoring.credentials.assembly import (
     clients_of,
     registered,
 )
+from monitoring.credentials.cache_memory import CacheMemory
 from monitoring.credentials.facts import (
     CACHE,
     EAPI,
@@ -91,6 +92,7 @@ class CredentialWatch:
         self._ledger, self._vault = Ledger(state), VaultMemory(state)
         self._rotations, self._usage = RotationMemory(state), UsageBook(state, ignored=self._canary)
         self._history, self._shown = UsageHistory(state), ShownClients(state)
+        self._cache = CacheMemory(state, asked.settings.tokens.max_lifetime)
         self._anomalies = AnomalyStore(state, sensitivity_of(asked.settings.credentials))
 
     def look(self, now: float, *, all_rotations: bool = False, about: str = "") -> Picture:
@@ -198,7 +200,8 @@ class CredentialWatch:
             self._usage.sighted(sighted, now)
             again = replace(looked, totals=self._history.totals())
             facts.update(assemble(again, sighted))
-        return list(facts.values())
+        cache = None if CACHE in looked.dark else looked.cache
+        return list(self._cache.note(cache, facts, now).values())
 
 
 def _knowing(looked: Looked, registered: Optional[Collection[str]]) -> Looked:
