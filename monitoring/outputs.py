@@ -6,7 +6,7 @@ import csv
 import io
 import os
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Callable, Mapping
 
@@ -46,7 +46,9 @@ SUFFIXES = (*WRITERS, ".jsonl")
 
 
 def check_target(target: str) -> str:
-    """`target` if a cycle can be written there. Raises ValueError saying what to change."""
+    """`target` if a cycle can be written there, as far as can be seen: what lies behind a folder
+    that we may not enter is seen when it is written, after measuring. Raises ValueError saying
+    what to change."""
     if target == "-":
         return target
     path = Path(target)
@@ -55,10 +57,11 @@ def check_target(target: str) -> str:
             f"{target!r} has no known ending: use one of {' '.join(SUFFIXES)}, "
             "or - for standard output"
         )
-    if not path.parent.is_dir():
-        raise ValueError(f"the folder {str(path.parent)!r} does not exist: create it first")
-    if path.is_dir():
-        raise ValueError(f"{target!r} is a folder: name a file")
+    with suppress(PermissionError):
+        if not path.parent.is_dir():
+            raise ValueError(f"the folder {str(path.parent)!r} does not exist: create it first")
+        if path.is_dir():
+            raise ValueError(f"{target!r} is a folder: name a file")
     return target
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import replace
 from pathlib import Path
@@ -54,7 +55,8 @@ def _absolute(folder: Path, named: str) -> Path:
 
 def _wrong(name: str, file: Path, secret: bool) -> Optional[str]:
     if name == "MONITORING_STATE_DIR":
-        return "is not a folder" if file.exists() and not file.is_dir() else None
+        # os.path: what lies in a folder that we may not enter is seen when the state is opened
+        return "is not a folder" if os.path.exists(file) and not os.path.isdir(file) else None
     try:
         text = file.read_bytes()
     except OSError as exc:
