@@ -144,6 +144,7 @@ ALERT_THRESHOLDS = {
         "redis_replication_lag": {"warning": 10, "critical": 60},  # s
         "redis_evictions": {"warning": 1, "critical": 1000},  # keys since the last cycle
         "redis_rejected_connections": {"warning": 1, "critical": 50},  # since the last cycle
+        "redis_clients_used": {"warning": 80, "critical": 95},  # % of maxclients
         "redis_blocked_clients": {"warning": 50, "critical": 200},
         "service_error_ratio": {"warning": 1, "critical": 5},  # % answers 5xx
     },

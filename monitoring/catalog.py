@@ -137,6 +137,7 @@ _HEALTH = (
     _gauge("redis_memory_max_bytes", "bytes", "maxmemory of the cache.", "node"),
     _gauge("redis_memory_used_ratio", "ratio", "Memory used of maxmemory.", "node"),
     _gauge("redis_connected_clients", "", "Connected clients.", "node"),
+    _gauge("redis_clients_used_ratio", "ratio", "Connected clients of maxclients.", "node"),
     _gauge("redis_blocked_clients", "", "Blocked clients.", "node"),
     _counter("redis_rejected_connections", "Connections refused for maxclients.", "node"),
     _counter("redis_evicted_keys", "Keys evicted under memory pressure.", "node"),
@@ -299,6 +300,11 @@ _THRESHOLDS = (
         "performance.redis_rejected_connections",
         "redis_rejections_recent", "connections", "rejected connections",
         "Connections refused since the last cycle.", runbook="redis-connections",
+    ),
+    _limit(
+        "performance.redis_clients_used",
+        "redis_clients_used_ratio", "%", "connections used",
+        "Connected clients of maxclients.", scale=0.01, runbook="redis-connections",
     ),
     _limit(
         "performance.redis_blocked_clients",

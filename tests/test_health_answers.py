@@ -3,6 +3,7 @@ what a part says inside an answer that says UP."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any, Iterator, Mapping, Optional
 
 import pytest
 
+from sandbox.redis_server import start as start_redis
 from tests.raw_server import RawServer, http
 from tests.scripts import run
 
 CASES = [
     json.loads(line)
-    for line in (Path(__file__).parent / "data" / "health_cases.jsonl").read_text().splitlines()
+    for line in (Path(__file__).parent / "data" / "cases" / "health.jsonl").read_text().splitlines()
 ]
 UP = {"service": "Payment-EAPI", "status": "UP"}
 PAGE = '<html><body><form action="/sso">sign in</form></body></html>'
@@ -261,3 +263,27 @@ def test_a_misspelt_meaning_is_named(eapi: Eapi) -> None:
     eapi.settings["STATUS_WORDS"] = {"FATAL": "bad"}
     (eapi.folder / "result.json").write_text("{}")
     assert eapi.looks(UP)["exit"] == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "connections", "status", "said"),
+    [
+        ({"min-replicas-to-write": "1"}, 0, "warning", "refuses every write"),
+        ({"maxclients": "40"}, 38, "critical", "connections used"),
+        ({"maxclients": "200"}, 38, "ok", ""),
+    ],
+)
+def test_a_real_cache_that_soon_serves_nobody(  # noqa: PLR0917 - a table
+    config: Mapping[str, str], connections: int, status: str, said: str, tmp_path: Path
+) -> None:
+    result = tmp_path / "result.json"
+    with start_redis(config, tmp_path / "redis") as server, contextlib.ExitStack() as stack:
+        for _ in range(connections):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+        env = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(server.port)}
+        env["MONITORING_STATE_DIR"] = str(tmp_path / "state")
+        words = ("--single-run", "--component", "redis-cache", "--output", str(result))
+        run("health_check", *words, env=env, cwd=tmp_path)
+    found = json.loads(result.read_text())["components"]["redis-cache"]
+    assert (found["status"], found["up"]) == (status, True)
+    assert said in found["message"]

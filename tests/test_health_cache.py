@@ -83,6 +83,15 @@ def test_each_error_class(*, at_connect, kind, severity, up, said):
         ({"rdb_last_bgsave_status": "err"}, WARNING, None),
         ({"rdb_last_bgsave_status": "ok"}, OK, None),
         ({"aof_last_write_status": "err"}, WARNING, None),
+        ({"aof_last_bgrewrite_status": "err"}, WARNING, None),
+        ({"async_loading": 1}, WARNING, "loading"),
+        ({"min_slaves_good_slaves": 0}, WARNING, "readonly"),
+        ({"min_slaves_good_slaves": 1}, OK, None),
+        ({"role": "replica", "master_link_status": "up"}, WARNING, "readonly"),
+        # KeyDB's active replica takes writes; whether it follows has to be said
+        ({"role": "active-replica", "master_link_status": "up"}, OK, None),
+        ({"role": "active-replica", "master_link_status": "down"}, WARNING, "masterdown"),
+        ({"role": "active-replica"}, WARNING, "masterdown"),
     ],
 )
 def test_what_ping_hides(info, severity, error):
@@ -141,6 +150,26 @@ REPLICA = {"role": "slave", "master_link_status": "up", "master_last_io_seconds_
 def test_topologies(nodes, more, severity, up):
     component = judge(read(*nodes, **more), Context()).component
     assert (component.status, component.up) == (severity, up), component.message
+
+
+def test_every_trouble_of_a_node_is_said():
+    info = {**INFO, "async_loading": 1, "aof_last_bgrewrite_status": "err"}
+    message = judge(read(node(info=info)), Context()).component.message
+    assert "loading a new data set" in message
+    assert "rewrite its append-only file" in message
+
+
+@pytest.mark.parametrize(
+    ("clients", "most", "ratio"), [(95, 100, 0.95), (7, None, None), (7, 0, None)]
+)
+def test_connections_used(clients, most, ratio):
+    info = {**INFO, "connected_clients": clients, "maxclients": most}
+    assert (
+        figures(judge(read(node(info=info)), Context())).get(
+            ("redis_clients_used_ratio", "cache:6379")
+        )
+        == ratio
+    )
 
 
 def test_figures_carry_their_node():

@@ -40,9 +40,10 @@ RESOURCES = Row(
         ),
         Panel(
             "Clients of the cache",
-            "Connected, and of these blocked.",
+            "Connected, of these blocked, and the share of maxclients that is used.",
             [
                 (f"max by (node) ({series('redis_connected_clients')})", "{{node}} connected"),
+                (f"max by (node) ({series('redis_clients_used_ratio')})", "{{node}} share used"),
                 (f"max by (node) ({series('redis_blocked_clients')})", "{{node}} blocked"),
             ],
             runbook="redis-connections", low=0, width=6,

@@ -54,6 +54,10 @@ THRESHOLDS: Mapping[str, Tuple[str, str]] = {
         "Some callers get no connection to the cache at all.",
         "Find who holds the connections (CLIENT LIST) and compare with maxclients.",
     ),
+    "performance.redis_clients_used": (
+        "Soon the cache refuses new connections, and callers that need one get none.",
+        "Find who holds the connections (CLIENT LIST) and compare with maxclients.",
+    ),
     "performance.redis_blocked_clients": (
         "Callers wait on blocking commands; a growing number means a stuck consumer.",
         "Find them with CLIENT LIST and look who uses blocking commands.",

@@ -27,6 +27,14 @@ from monitoring.model import Fault, Measurement, Reading, worst
 
 _PRIMARY = ("primary", "node", "master")
 _ROLES = {"master": "primary", "slave": "replica"}  # INFO's words, and ours
+_REPLICA, _ACTIVE = ("slave", "replica"), "active-replica"
+#: Only there where writes need replicas; 0: there are too few, whatever the number asked for.
+_GOOD_REPLICAS = ("min_slaves_good_slaves", "min_replicas_good_replicas")
+_FAILED_SAVES = (
+    ("rdb_last_bgsave_status", "save its data set; writes may be refused"),
+    ("aof_last_write_status", "write its append-only file"),
+    ("aof_last_bgrewrite_status", "rewrite its append-only file, which grows meanwhile"),
+)
 _FEWEST_LOOKUPS = 100.0  # a hit ratio of less is chance
 
 # Metric -> field of INFO, where the figure is the field.
@@ -48,7 +56,7 @@ _SINCE = (
 )
 _SHOWN = (
     *("redis_version", "valkey_version", "maxmemory_policy", "used_memory_human"),
-    *("connected_clients", "blocked_clients", "evicted_keys", "rejected_connections"),
+    *("connected_clients", "maxclients", "blocked_clients", "evicted_keys", "rejected_connections"),
     *("loading", "loading_loaded_perc", "loading_eta_seconds", "master_link_status"),
     *("connected_slaves", "rdb_last_bgsave_status", "aof_last_write_status", "uptime_in_seconds"),
 )
@@ -73,10 +81,12 @@ def _call(reading: Reading) -> Call:
     nodes = reading.facts.get("nodes", ())
     if not nodes:
         return _fault_call(reading.fault or Fault("internal", "the probe brought no answer"))
-    calls = [_node_call(node, reading.facts.get("mode", "single")) for node in nodes]
+    calls = [_node_calls(node, reading.facts.get("mode", "single")) for node in nodes]
     deciding = [c for c, n in zip(calls, nodes) if n["role"] in _PRIMARY] or calls
-    calls += _topology_calls(reading.facts, deciding)
-    return _combined(calls, _up(reading.facts, deciding))
+    primaries = [call for each in deciding for call in each]
+    everything = [call for each in calls for call in each]
+    everything += _topology_calls(reading.facts, primaries)
+    return _combined(everything, _up(reading.facts, primaries))
 
 
 def _up(facts: Mapping[str, Any], deciding: Iterable[Call]) -> Optional[bool]:
@@ -103,15 +113,13 @@ def _combined(calls: List[Call], up: Optional[bool]) -> Call:
     return Call(severity, up, message, troubled[0].error)
 
 
-def _node_call(node: Mapping[str, Any], mode: str) -> Call:
+def _node_calls(node: Mapping[str, Any], mode: str) -> List[Call]:
+    """Every trouble of the node; one good call where it has none."""
     fault: Optional[Fault] = node.get("fault")
     if fault is not None:
         call = _fault_call(fault)
-        return call if mode == "single" else replace(call, message=_placed(node, call.message))
-    info = node.get("info") or {}
-    for call in _info_calls(info, node, mode):
-        return call
-    return Call(OK, True)
+        return [call if mode == "single" else replace(call, message=_placed(node, call.message))]
+    return list(_info_calls(node.get("info") or {}, node, mode)) or [Call(OK, True)]
 
 
 def _placed(node: Mapping[str, Any], sentence: str) -> str:
@@ -135,17 +143,36 @@ def _info_calls(info: Mapping[str, Any], node: Mapping[str, Any], mode: str) -> 
     if "sentinel" in (_field(info, "redis_mode"), _field(info, "server_mode")):
         sentence = f"{name} is a Sentinel and not the cache: name it in REDIS_SENTINELS instead"
         yield Call(UNKNOWN, None, sentence, "config")
+        return
     if number(info.get("loading")):
         yield Call(WARNING, True, f"{name} is loading its data set", "loading")
-    if _field(info, "master_link_status") == "down":
+    if number(info.get("async_loading")):
+        sentence = f"{name} is loading a new data set and serves the old one meanwhile"
+        yield Call(WARNING, True, sentence, "loading")
+    yield from _replica_calls(info, node, mode)
+    if _first(info, *_GOOD_REPLICAS) == 0.0:
+        sentence = f"{name} refuses every write: no replica is near enough (min-replicas-to-write)"
+        yield Call(WARNING, True, sentence, "readonly")
+    for field, what in _FAILED_SAVES:
+        if _field(info, field) == "err":
+            yield Call(WARNING, True, f"{name} could not {what}")
+
+
+def _replica_calls(info: Mapping[str, Any], node: Mapping[str, Any], mode: str) -> Iterator[Call]:
+    """An active replica (KeyDB) takes writes as well; its link has to be up like any other's."""
+    name, role, link = node["name"], _field(info, "role"), _field(info, "master_link_status")
+    if link == "down":
         yield Call(WARNING, True, f"{name} has lost its primary and serves old data", "masterdown")
-    if _field(info, "role") == "slave" and (mode == "single" or node["role"] in _PRIMARY):
+    elif role == _ACTIVE and link != "up":
+        sentence = f"{name} is an active replica and does not say whether its link is up"
+        yield Call(WARNING, True, sentence, "masterdown")
+    if role in _REPLICA and (mode == "single" or node["role"] in _PRIMARY):
         sentence = f"{name} is a replica, so tokens cannot be cached there: was there a failover?"
         yield Call(WARNING, True, sentence, "readonly")
-    if _field(info, "rdb_last_bgsave_status") == "err":
-        yield Call(WARNING, True, f"{name} could not save its data set; writes may be refused")
-    if _field(info, "aof_last_write_status") == "err":
-        yield Call(WARNING, True, f"{name} could not write its append-only file")
+
+
+def _first(info: Mapping[str, Any], *names: str) -> Optional[float]:
+    return next((number(info[name]) for name in names if name in info), None)
 
 
 def _topology_calls(facts: Mapping[str, Any], deciding: Iterable[Call]) -> List[Call]:
@@ -191,6 +218,9 @@ def _ratios(info: Mapping[str, Any]) -> Iterator[Tuple[str, Optional[float]]]:
     used, most = number(info.get("used_memory")), number(info.get("maxmemory"))
     if used is not None and most:  # maxmemory 0: there is no limit to hold it against
         yield "redis_memory_used_ratio", used / most
+    clients, room = number(info.get("connected_clients")), number(info.get("maxclients"))
+    if clients is not None and room:
+        yield "redis_clients_used_ratio", clients / room
     hits, misses = number(info.get("keyspace_hits")), number(info.get("keyspace_misses"))
     if hits is not None and misses is not None:
         lookups = hits + misses
@@ -198,7 +228,7 @@ def _ratios(info: Mapping[str, Any]) -> Iterator[Tuple[str, Optional[float]]]:
 
 
 def _replication(info: Mapping[str, Any]) -> Iterator[Tuple[str, Optional[float]]]:
-    if _field(info, "role") == "slave":
+    if _field(info, "role") in (*_REPLICA, _ACTIVE):
         up = _field(info, "master_link_status") == "up"
         yield "redis_replication_link_up", float(up)
         silent = number(info.get("master_last_io_seconds_ago"))
