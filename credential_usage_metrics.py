@@ -210,7 +210,7 @@ def back_test(kit: utils.Kit, file: str, lookback: float) -> int:
 
 def _recorded(kit: utils.Kit, file: str, lookback: float) -> Iterator[Bucket]:
     if file == HISTORY:
-        yield from UsageHistory(kit.state).buckets(kit.clock() - lookback)
+        yield from UsageHistory(kit.kept).buckets(kit.clock() - lookback)
     elif file == "-":
         yield from replay.buckets(replay.lines_of(sys.stdin.buffer))
     else:

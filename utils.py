@@ -12,10 +12,8 @@ import functools
 import logging
 import os
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, Iterator, Optional, Sequence
 
@@ -47,32 +45,20 @@ class Kit:
 
     @property
     def state(self) -> State:
-        """The state file. Where it cannot be used, a temporary one and a critical log line: a run
-        without memory may repeat an alert, one that stops measuring loses it."""
+        """What is kept between cycles and runs. Where the file cannot be used it says so in a
+        critical log line, and nothing depends on it."""
         if self._state is None:
-            try:
-                self._state = State.open(self.settings.state_dir)
-            except StateError as error:
-                logs.LOGGER.critical("%s; this run goes on without memory", error)
-                self._forget()
-                self._state = self._passing_state()
+            self._state = State.open(self.settings.state_dir)
             self._closing.callback(self._state.close)
         return self._state
 
-    def _passing_state(self) -> State:
-        """A state that ends with this run. In memory where every disk is full: somebody must
-        still be told. Raises StateError, OSError."""
-        try:
-            folder = self._closing.enter_context(tempfile.TemporaryDirectory())
-            return State.open(Path(folder))
-        except (StateError, OSError):
-            folder = self._closing.enter_context(tempfile.TemporaryDirectory(dir="/dev/shm"))
-            return State.open(Path(folder))
-
-    def _forget(self) -> None:
-        """Without memory no second bad cycle is ever seen, so the first one must speak."""
-        eager = replace(self.settings.alerts, failure_threshold=1, window=None)
-        self.settings = replace(self.settings, alerts=eager)
+    @property
+    def kept(self) -> State:
+        """The state, for a report on what was kept. Raises StateError where that cannot be read:
+        a report on nothing would look like good news."""
+        if self.state.trouble:
+            raise StateError(self.state.trouble)
+        return self.state
 
     def http(self, service: Optional[ServiceSettings] = None) -> Any:
         """An HttpClient with the service's TLS and deadline, else with ours for third parties."""
@@ -109,7 +95,8 @@ class Kit:
         """Where lookbacks are read: the state file, or the configured Prometheus."""
         from monitoring import history
 
-        return history.open_history(self.state, self.settings.history, self.http)
+        state = self.state if self.settings.history.prometheus_url else self.kept
+        return history.open_history(state, self.settings.history, self.http)
 
     def recorder(self) -> Any:
         """Where this run's samples are kept: always the state file."""
@@ -120,8 +107,7 @@ class Kit:
     def notifier(self) -> Any:
         from monitoring.notifier import Notifier
 
-        state = self.state  # first, since a lost state file changes the alert settings
-        return Notifier(self.settings, state, self.clock, interval=self.interval)
+        return Notifier(self.settings, self.state, self.clock, interval=self.interval)
 
     def show(self, text: str) -> None:
         show_report(text)

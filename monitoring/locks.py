@@ -48,12 +48,13 @@ def hold(path: Path, *, wait: float) -> Iterator[None]:
 
 
 def _open(path: Path) -> int:
+    safe = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a link or a FIFO planted in its place
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return os.open(path, os.O_RDWR | os.O_CREAT | safe, 0o600)
     except OSError as exc:
         # A disk that turned read-only under a running loop: its lock file can still be locked.
         with contextlib.suppress(OSError):
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            return os.open(path, os.O_RDONLY | safe)
         raise StateError(
             f"cannot make the lock file {path} ({exc.strerror}); "
             "make its folder writable or set MONITORING_STATE_DIR"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Callable, Sequence, Tuple
 
 from monitoring import configuration, env, logs
@@ -11,7 +12,7 @@ from monitoring.channels import CHANNELS
 from monitoring.logs import LOGGER
 from monitoring.model import ExitStatus, Outcome
 from monitoring.pipeline import Pipeline
-from monitoring.runner import Runner
+from monitoring.runner import Runner, Step, cured
 from monitoring.settings import Settings
 from monitoring.stopping import (
     Stopped,
@@ -56,16 +57,23 @@ def _runner(kit: Any, cycle: Callable[[float], Outcome], stack: ExitStack) -> Ru
     def exclusive() -> Any:
         return kit.state.lock(kit.script, wait=settings.run.lock_wait)
 
-    before = [] if args.no_alerts else [lambda: pipeline.notifier.heartbeat("start")]
+    before = [kit.state.retry]
+    if not args.no_alerts:
+        before.append(lambda: pipeline.notifier.heartbeat("start"))
     return Runner(
         kit.script,
         settings.environment,
-        cycle,
-        pipeline.steps(),
+        cured(cycle, kit.state),
+        [_remembering(step, kit.state) for step in pipeline.steps()],
         before=before,
         exclusive=exclusive,
         clock=kit.clock,
     )
+
+
+def _remembering(step: Step, state: Any) -> Step:
+    """The step, done again without memory where that is to blame for its failure."""
+    return replace(step, run=cured(step.run, state)) if step.name in ("record", "tell") else step
 
 
 def _exporter(kit: Any, stack: ExitStack, attempts: Sequence[Tuple[str, str]]) -> Any:

@@ -1,4 +1,5 @@
-"""Keep: from an Outcome to people: states and notices written in one transaction, then delivered.
+"""Keep: from an Outcome to people: states and notices decided here, written in one transaction,
+then delivered, whether or not they could be written.
 
 The composition of the alerting parts: conditions (what), alerts (whether and why now), routing
 (whom), outbox (not one lost), delivery (at the same time, within a budget).
@@ -9,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Callable, Iterable, Mapping, Optional, Tuple
 
@@ -26,11 +28,10 @@ from monitoring.channels import CHANNELS, alertmanager
 from monitoring.channels.base import Channel, Kit
 from monitoring.conditions import conditions
 from monitoring.http_client import HttpClient
-from monitoring.logs import LOGGER
 from monitoring.model import Alert, AlertKey, AlertRow, Measurement, Notice, Outcome, Severity
-from monitoring.outbox import Outbox, Pause
-from monitoring.settings import Settings, TlsSettings
-from monitoring.state import State, Transaction
+from monitoring.outbox import Outbox, Pause, Shelf
+from monitoring.settings import AlertSettings, Settings, TlsSettings
+from monitoring.state import State, StateError, Transaction
 
 _HEARTBEAT_TIMEOUT = 3.0
 #: Other scripts' word on what is down holds for so many of the longest intervals.
@@ -56,6 +57,12 @@ class Notifier:
         past = [name for name, (channel, _) in self._table.items() if channel.past]
         give_up_after = settings.alerts.give_up_after
         self._outbox = Outbox(state, give_up_after=give_up_after, past=past)
+        self._states: Shelf[str, AlertState] = Shelf(
+            _STATES, lambda row: str(row[0]), lambda row: load_state(row[1]), _store_state
+        )
+        self._first = True
+        # Before the cycle writes anything: it may be the last that can be read.
+        self._outbox.refresh(self._states)
         rows = {name: row for name, row in self._table.items() if name != routing.MIRROR}
         self._courier = Courier(self._outbox, state, rows, clock=clock, ticks=ticks)
         self._jobs: dict[str, Callable[[], None]] = {}
@@ -64,22 +71,38 @@ class Notifier:
 
     def process(self, outcome: Outcome) -> Tuple[AlertRow, ...]:
         """Advance every alert of the script by this cycle and put what is due into the outbox:
-        both or neither is kept. Returns the rows of `alerts`. Raises StateError."""
-        with self._state.transaction() as tx:
-            own, others = self._load(tx, outcome)
+        both or neither is kept. Returns the rows of `alerts`. Where nothing can be kept, what is
+        bad in the first cycle of this process is told at once."""
+        before = dict(self._states)
+        rows = self._turn(outcome, self._settings.alerts)
+        kept = self._outbox.kept and not self._state.mended
+        if self._first and not kept:
+            # No earlier cycle is known, and no later one will know of this: a second bad cycle
+            # would never be seen, so the first one must do.
+            self._states.restore(before)
+            eager = replace(self._settings.alerts, failure_threshold=1, window=None)
+            rows = self._turn(outcome, eager)
+        self._first = False
+        return rows
+
+    def _turn(self, outcome: Outcome, rules: AlertSettings) -> Tuple[AlertRow, ...]:
+        with self._outbox.turn(self._states) as tx:
+            own, others = self._own(outcome)
             found = self._found(own.values(), outcome)
-            result = alerts.step(own, found, self._policy(others, outcome.at), outcome.at)
-            _save(tx, outcome, own, result.states)
+            result = alerts.step(own, found, self._policy(rules, others, outcome.at), outcome.at)
             for notice in result.notices:
                 names = routing.channels_for(notice, self._settings.notifications)
-                self._outbox.enqueue(tx, notice, names, outcome.at)
-            self._outbox.prune(tx, outcome.at, on=tuple(self._table))
+                self._outbox.enqueue(notice, names, outcome.at)
+            self._save(own, result.states)
+            on, known = tuple(self._table), self._states
+            self._outbox.prune(tx, outcome.at, on=on, known=known)
         self._prepare_mirror(result, outcome.at)
         return result.rows
 
     def deliver(self, budget: float) -> Tuple[Delivery, ...]:
         """Send what waits in the outbox, of other scripts too, and the mirror; at most `budget`
         seconds long. What did not get through goes again in a later cycle."""
+        self._outbox.refresh()
         jobs, self._jobs = self._jobs, {}
         return self._courier.deliver(budget, jobs)
 
@@ -109,9 +132,12 @@ class Notifier:
         )
 
     def report(self) -> alert_report.Report:
-        """What fires, since when, who was told, what waits. Raises StateError."""
-        rows = self._state.read("SELECT body FROM alert_states ORDER BY key")
-        states = [state for state in map(_loaded, (row[0] for row in rows)) if state]
+        """What fires, since when, who was told, what waits. Raises StateError where that cannot
+        be read."""
+        self._outbox.refresh(self._states)
+        if self._state.trouble:
+            raise StateError(self._state.trouble)
+        states = [self._states[key] for key in sorted(self._states)]
         silences = self._settings.notifications.silences
         windows = self._settings.notifications.maintenance
         now = self._clock()
@@ -147,24 +173,26 @@ class Notifier:
 
     # -- parts of process
 
-    def _load(
-        self, tx: Transaction, outcome: Outcome
-    ) -> Tuple[dict[str, AlertState], list[AlertState]]:
+    def _own(self, outcome: Outcome) -> Tuple[dict[str, AlertState], list[AlertState]]:
         """The states of this script and environment, and those of other scripts. What no run has
         looked at for long, its script or environment being gone, is taken over to be closed."""
         own: dict[str, AlertState] = {}
         others = []
-        for key, body in tx.execute("SELECT key, body FROM alert_states"):
-            state = _loaded(body)
-            if state is None:
-                tx.execute("DELETE FROM alert_states WHERE key = ?", (key,))
-                continue
-            at_home = state.alert.key.environment == outcome.environment
-            if (at_home and state.alert.key.script == outcome.script) or _orphaned(state, outcome):
-                own[state.key] = state
-            elif at_home:
+        self._states.own = partial(_at_home, outcome=outcome)
+        for key, state in self._states.items():
+            if _at_home(state, outcome) or _orphaned(state, outcome):
+                own[key] = state
+            elif state.alert.key.environment == outcome.environment:
                 others.append(state)
         return own, others
+
+    def _save(self, before: Mapping[str, AlertState], after: Mapping[str, AlertState]) -> None:
+        for key in before:
+            if key not in after:
+                self._states.remove(key)
+        for key, state in after.items():
+            if state != before.get(key):
+                self._states[key] = state
 
     def _found(self, own: Iterable[AlertState], outcome: Outcome) -> Tuple[Alert, ...]:
         found = with_reach(outcome.conditions or conditions(outcome), self._state, outcome.at)
@@ -173,11 +201,13 @@ class Notifier:
         known = (state.alert for state in own if not _orphaned(state, outcome))
         return (*found, *vanished(known, found, outcome))
 
-    def _policy(self, others: Iterable[AlertState], now: float) -> alerts.Policy:
+    def _policy(
+        self, rules: AlertSettings, others: Iterable[AlertState], now: float
+    ) -> alerts.Policy:
         run, notifications = self._settings.run, self._settings.notifications
         longest = max((run.cron_interval, self._interval, *run.intervals.values()))
         return alerts.Policy(
-            self._settings.alerts,
+            rules,
             notifications.silences,
             notifications.maintenance,
             alerts.down_components(others, now - _FRESH * longest),
@@ -209,32 +239,24 @@ def _table(settings: Settings) -> dict[str, Tuple[Channel, Kit]]:
     return table
 
 
-def _loaded(body: str) -> Optional[AlertState]:
-    try:
-        return load_state(body)
-    except ValueError as exc:
-        LOGGER.error("an alert state cannot be read and is started anew: %s", exc)
-        return None
+def _at_home(state: AlertState, outcome: Outcome) -> bool:
+    key = state.alert.key
+    return (key.environment, key.script) == (outcome.environment, outcome.script)
 
 
 def _orphaned(state: AlertState, outcome: Outcome) -> bool:
     return outcome.at - state.judged_at >= FORGET_AFTER
 
 
-def _save(
-    tx: Transaction,
-    outcome: Outcome,
-    before: Mapping[str, AlertState],
-    after: Mapping[str, AlertState],
-) -> None:
-    gone = [(key,) for key in before if key not in after]
-    changed = [
-        (key, outcome.script, dump_state(state), outcome.at)
-        for key, state in after.items()
-        if state != before.get(key)
-    ]
-    tx.executemany("DELETE FROM alert_states WHERE key = ?", gone)
-    tx.executemany("INSERT OR REPLACE INTO alert_states VALUES (?, ?, ?, ?)", changed)
+_STATES = "SELECT key, body FROM alert_states"
+
+
+def _store_state(tx: Transaction, key: str, state: Optional[AlertState]) -> None:
+    if state is None:
+        tx.execute("DELETE FROM alert_states WHERE key = ?", (key,))
+    else:
+        row = (key, state.alert.key.script, dump_state(state), state.judged_at)
+        tx.execute("INSERT OR REPLACE INTO alert_states VALUES (?, ?, ?, ?)", row)
 
 
 def _test_notices(environment: str, now: float) -> Tuple[Notice, ...]:

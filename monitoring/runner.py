@@ -9,15 +9,19 @@ import threading
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Callable, ContextManager, Optional, Sequence
+from functools import partial
+from typing import Any, Callable, ContextManager, Optional, Sequence, TypeVar, cast
 
 from monitoring import __version__
 from monitoring.logs import LOGGER
 from monitoring.model import OperatorError, Outcome, Severity, Source, worst
 from monitoring.redact import redact
-from monitoring.state import StateError
+from monitoring.state import State, StateLocked
+from monitoring.state_files import attempt
 
 Cycle = Callable[[float], Outcome]
+A = TypeVar("A")
+T = TypeVar("T")
 _BREATH = 0.5  # seconds between two calls of `idle`
 
 
@@ -62,7 +66,7 @@ class Runner:
         for begin in self._before:
             begin()
         now, started = self._clock(), self._ticks()
-        outcome, why = _attempt("cycle", lambda: self._cycle(now))
+        outcome, why = _done("cycle", lambda: self._cycle(now))
         if outcome is None:
             outcome = self._failed(now, why)
         outcome = replace(outcome, seconds=self._ticks() - started)
@@ -78,7 +82,7 @@ class Runner:
         while not self._stop.is_set():
             try:
                 self.once()
-            except StateError as error:
+            except StateLocked as error:
                 LOGGER.error("cycle skipped: %s", error)
             tick = max(tick + 1, int((self._ticks() - origin) / interval) + 1)
             if self._pause(origin + tick * interval, idle):
@@ -99,7 +103,7 @@ class Runner:
         def work() -> Outcome:
             return step.run(outcome) or outcome
 
-        after, why = _attempt(step.name, work)
+        after, why = _done(step.name, work)
         if after is not None:
             return after
         # A step that broke leaves its mark: the steps after it show that something is missing.
@@ -113,20 +117,44 @@ class Runner:
         )
 
 
-def _attempt(name: str, work: Callable[[], Outcome]) -> tuple[Optional[Outcome], str]:
-    """`work`'s result, or None and why not, fit to be kept and told. The one broad except of a
-    cycle (STYLE.md rule 7)."""
+def _done(name: str, work: Callable[[], Outcome]) -> tuple[Optional[Outcome], str]:
+    """`work`'s result, or None and why not, fit to be kept and told."""
     began = time.perf_counter()
-    try:
-        done = work()
+    done, error = attempt(work)
+    if error is None:
         LOGGER.debug("%s took %.1f ms", name, (time.perf_counter() - began) * 1000)
         return done, ""
-    except OperatorError as error:  # its sentence says all; a traceback would hide it
+    if isinstance(error, OperatorError):  # its sentence says all; a traceback would hide it
         LOGGER.critical("%s failed: %s", name, error)
         return None, redact(str(error))
-    except Exception as error:  # noqa: BLE001
-        LOGGER.critical("%s failed: %s: %s", name, type(error).__name__, error, exc_info=True)
-        return None, redact(f"{type(error).__name__}: {error}")
+    LOGGER.critical("%s failed: %s: %s", name, type(error).__name__, error, exc_info=error)
+    return None, redact(f"{type(error).__name__}: {error}")
+
+
+def cured(work: Callable[[A], T], memory: State) -> Callable[[A], T]:
+    """`work`, and where it fails, again: what it read of earlier cycles may be to blame. Damaged
+    memory is set aside first; then it does without any, and if that helps, the file is set aside
+    for what it holds. Raises the first failure when nothing helps."""
+
+    def tried(given: A) -> T:
+        done, error = attempt(partial(work, given))
+        if error is None:
+            return cast("T", done)
+        if isinstance(error, OperatorError):
+            raise error
+        if memory.mend(error):
+            done, again = attempt(partial(work, given))
+            if again is None:
+                return cast("T", done)
+        memory.forget()
+        done, again = attempt(partial(work, given))
+        if again is not None:
+            memory.retry()
+            raise error
+        memory.give_up(error)
+        return cast("T", done)
+
+    return tried
 
 
 def level_of(outcome: Outcome) -> str:

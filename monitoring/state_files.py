@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from pathlib import Path
+from typing import Callable, Optional, Tuple, TypeVar
 
 from monitoring import schema
 from monitoring.locks import StateError
@@ -16,9 +18,6 @@ _KEEP_DAMAGED = 3  # damaged files kept for inspection; older ones go
 
 _log = logging.getLogger("monitoring.state")
 
-#: What SQLite's messages hold when the file itself is damaged.
-_DAMAGE = ("malformed", "not a database", "disk image", "unsupported file format")
-
 #: What SQLite's messages hold -> what it means and the cure.
 _CURES = (
     ("locked", "another process has kept it locked for too long; end it if it hangs, or retry"),
@@ -27,18 +26,36 @@ _CURES = (
     ("readonly", "it or its folder is read-only; make both writable for this user"),
     ("unable to open", "it cannot be opened; make it and its folder writable for this user"),
     ("disk i/o", "the disk failed or is full; check the file system and its free space"),
-    ("closed", "it has been closed already; this is a fault of the program, please report it"),
 )
+
+T = TypeVar("T")
+
+
+def attempt(work: Callable[[], T]) -> Tuple[Optional[T], Optional[Exception]]:
+    """What `work` returned, or why it failed: the broad except of the runner and of the store.
+
+    Measuring and notifying must not depend on what is remembered, and damaged bytes make sqlite3
+    raise whatever they happen to hit (UnicodeDecodeError, OverflowError, SystemError, MemoryError):
+    no list of exceptions is complete. All that touches the state file goes through here."""
+    try:
+        return work(), None
+    except Exception as exc:  # noqa: BLE001
+        return None, exc
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder, 0700. One that was there before is tightened only when nothing but our own
-    files lies in it: somebody may have named /tmp. Raises StateError."""
+    """Make the folder, 0700. Raises StateError where another user may have a hand in it: it
+    belongs to somebody else, others may write it, or a file of ours in it is a link or not ours.
+    A folder of this user's is tightened when it is empty or holds nothing but our own files."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         status = folder.stat()
-        wide = bool(status.st_mode & 0o077) and status.st_uid == os.geteuid()
-        if wide and all(_is_ours(entry) for entry in folder.iterdir()):
+        entries = list(os.scandir(folder))
+        _refuse_strangers(folder, status, empty=not entries)
+        for entry in entries:
+            if _is_ours(entry.name):
+                _refuse_links(Path(entry.path), entry.stat(follow_symlinks=False))
+        if status.st_mode & 0o077 and all(_is_ours(entry.name) for entry in entries):
             folder.chmod(0o700)
     except OSError as exc:
         raise StateError(
@@ -47,16 +64,49 @@ def prepare_folder(folder: Path) -> None:
         ) from exc
 
 
-def _is_ours(entry: Path) -> bool:
-    return entry.name.startswith(FILE_NAME) or entry.suffix == ".lock"
+def _refuse_strangers(folder: Path, status: os.stat_result, *, empty: bool) -> None:
+    cure = "name a folder of this user's own in MONITORING_STATE_DIR; one that is not there is made"
+    if status.st_uid != os.geteuid():
+        raise StateError(
+            f"the state folder {folder} belongs to another user (uid {status.st_uid}) and is not "
+            f"used; {cure}"
+        )
+    if status.st_mode & 0o022 and not empty:
+        raise StateError(
+            f"other users may write the state folder {folder} (mode "
+            f"{stat.S_IMODE(status.st_mode):04o}), so it is not used; look through it and "
+            f"`chmod 700` it, or {cure}"
+        )
+
+
+def _refuse_links(path: Path, status: os.stat_result) -> None:
+    fault = ""
+    if stat.S_ISLNK(status.st_mode) or (stat.S_ISREG(status.st_mode) and status.st_nlink > 1):
+        fault = "is a link to another file"
+    elif not stat.S_ISREG(status.st_mode):
+        fault = "is not a file"
+    elif status.st_uid != os.geteuid():
+        fault = f"belongs to another user (uid {status.st_uid})"
+    if fault:
+        raise StateError(
+            f"{path} {fault}, so the state folder is not used and nothing is written through it; "
+            "find out who made it, and remove it"
+        )
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(FILE_NAME) or name.endswith(".lock")
 
 
 def prepare_file(path: Path) -> None:
     """Make the file, 0600; SQLite gives its -wal and -shm the same mode. Raises StateError."""
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        if path.stat().st_uid == os.geteuid():
-            path.chmod(0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        handle = os.open(path, flags, 0o600)
+        try:
+            os.fchmod(handle, 0o600)
+        finally:
+            os.close(handle)
     except OSError as exc:
         raise StateError(
             f"cannot write the state file {path} ({exc.strerror}); "
@@ -64,36 +114,45 @@ def prepare_file(path: Path) -> None:
         ) from exc
 
 
-def inode(path: Path) -> int:
-    """What identifies the file behind `path`; -1 when there is none."""
+def identity(path: Path) -> Tuple[int, int]:
+    """What tells the file behind `path` from any other; nought when there is none."""
     try:
-        return path.stat().st_ino
+        status = path.stat()
     except OSError:
-        return -1
+        return (0, 0)
+    return (status.st_dev, status.st_ino)
 
 
-def move_aside(path: Path, why: str) -> Path:
-    """Rename a damaged database (and its log, which belongs to it); the new name of the former.
-    Keeps the newest few such files. Raises StateError."""
+def remove(path: Path) -> None:
+    """The database and its log, if they are there."""
+    for part in _PARTS:
+        Path(f"{path}{part}").unlink(missing_ok=True)
+
+
+def replace_damaged(path: Path, fresh: Path, why: str, rows: int) -> None:
+    """Keep the damaged database (and its log, which belongs to it) under another name and put
+    `fresh` in its place; the newest few such files are kept. Raises OSError."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}.corrupt-{stamp}")
-    try:
-        for part in _PARTS:
-            source = Path(f"{path}{part}")
-            if source.exists():
-                source.replace(f"{aside}{part}")
-        _drop_old(path)
-    except OSError as exc:
-        raise StateError(
-            f"the state file {path} is damaged and cannot be moved aside ({exc.strerror}); "
-            "move it away by hand"
-        ) from exc
+    for part in _PARTS:
+        source = Path(f"{path}{part}")
+        if source.exists():
+            source.replace(f"{aside}{part}")
+    fresh.replace(path)
     _log.critical(
-        "the state file %s is damaged (%s); kept as %s, a new one is started: history, alert "
-        "states and waiting notices begin anew",
-        *(path, why, aside.name),
+        "the state file %s is damaged (%s); kept as %s, a new one is started with the %d rows that "
+        "could be read: look at the disk",
+        *(path, why, aside.name, rows),
     )
-    return aside
+    _drop_old(path)
+
+
+def finish_replacing(path: Path, fresh: Path) -> None:
+    """What a process left that was killed while it replaced a damaged file: `fresh` is whole once
+    the damaged one has been moved, else it is begun anew. Raises OSError."""
+    if fresh.exists() and not path.exists():
+        fresh.replace(path)
+    remove(fresh)
 
 
 def _drop_old(path: Path) -> None:
@@ -103,33 +162,31 @@ def _drop_old(path: Path) -> None:
         if not entry.name.endswith(_PARTS[1:])
     )
     for old in damaged[:-_KEEP_DAMAGED]:
-        for part in _PARTS:
-            Path(f"{old}{part}").unlink(missing_ok=True)
+        remove(old)
 
 
-def is_damage(message: str) -> bool:
-    """Whether SQLite's message says that the file is damaged or no database."""
-    return any(word in message.lower() for word in _DAMAGE)
+def is_surroundings(exc: Exception) -> bool:
+    """Whether the failure names what is around the file (a lock, the disk, rights), so that its
+    content need not be doubted. A damaged file may read as a failing disk, so that is not one."""
+    if isinstance(exc, (StateError, OSError)):
+        return True
+    return any(words in str(exc).lower() for words, _ in _CURES[:-1])
 
 
-def sentence(message: str, path: Path) -> str:
+def sentence(exc: Exception, path: Path) -> str:
     """What, where, and the cure, for an operator."""
-    lower = message.lower()
+    if isinstance(exc, StateError):
+        return str(exc)
+    message = f"{type(exc).__name__}: {exc}"
     for words, cure in _CURES:
-        if words in lower:
-            return f"cannot use the state file {path}: {cure} ({message})"
-    return f"the state file {path} refused a statement ({message}); please report it"
+        if words in message.lower():
+            return f"cannot use the state file {path}: {cure} ({exc})"
+    return f"cannot use the state file {path} ({message}); look at the file and its disk"
 
 
 def version_sentence(version: int, path: Path) -> str:
-    """Why a file of another schema version is not used as it is."""
-    if version > schema.VERSION:
-        return (
-            f"the state file {path} has schema {version}, this program knows {schema.VERSION}; "
-            "upgrade these scripts or set MONITORING_STATE_DIR to another folder (it was not "
-            "changed)"
-        )
+    """Why a file of a newer schema version is not used."""
     return (
-        f"the state file {path} has schema {version}, older than {schema.VERSION}; run a script "
-        "once with leave to write it, which upgrades it"
+        f"the state file {path} has schema {version}, this program knows {schema.VERSION}; "
+        "upgrade these scripts or set MONITORING_STATE_DIR to another folder (it was not changed)"
     )

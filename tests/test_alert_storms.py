@@ -211,7 +211,7 @@ def test_any_storm_ends_as_a_true_story(storm: list[Any]) -> None:
             if fires
         }
         assert not believers, "they were told, and never that it is over"
-        with State.open(stack.folder, readonly=True) as state:
+        with State.open(stack.folder) as state:
             assert state.read("SELECT key, channel FROM notices_waiting") == []
 
 

@@ -73,25 +73,25 @@ def outbox(state: State) -> Outbox:
     return Outbox(state, give_up_after=DAY, past=("slack", "email"))
 
 
-def put(outbox: Outbox, state: State, told: Notice, *channels: str) -> tuple[str, ...]:
-    with state.transaction() as tx:
-        return outbox.enqueue(tx, told, channels, told.at)
+def put(outbox: Outbox, told: Notice, *channels: str) -> tuple[str, ...]:
+    with outbox.turn():
+        return outbox.enqueue(told, channels, told.at)
 
 
 def go(outbox: Outbox, channel: str, now: float = T0 + 1) -> list[str]:
     """Deliver what is due; the reasons told."""
     rows = outbox.due(channel, now, 100)
     if rows:
-        outbox.begin(rows, now)
+        outbox.begin(rows)
         outbox.told(rows, now)
     return [r.notice.reason for r in rows]
 
 
-def test_a_resolve_goes_to_exactly_those_who_were_told(outbox: Outbox, state: State) -> None:
-    put(outbox, state, notice(), "slack", "pagerduty", "email")
+def test_a_resolve_goes_to_exactly_those_who_were_told(outbox: Outbox) -> None:
+    put(outbox, notice(), "slack", "pagerduty", "email")
     go(outbox, "slack"), go(outbox, "email")
     assert outbox.told_channels() == {notice().alert.key.text: ("email", "slack")}
-    concerned = put(outbox, state, notice("resolved", at=T0 + 60))
+    concerned = put(outbox, notice("resolved", at=T0 + 60))
     assert concerned == ("email", "pagerduty", "slack")
     assert go(outbox, "slack", T0 + 61) == ["resolved"]
     assert go(outbox, "email", T0 + 61) == ["resolved"]
@@ -100,63 +100,59 @@ def test_a_resolve_goes_to_exactly_those_who_were_told(outbox: Outbox, state: St
     assert outbox.waiting() == ()
 
 
-def test_who_heard_nothing_in_time_hears_what_was_missed(outbox: Outbox, state: State) -> None:
-    put(outbox, state, notice(), "slack")
-    put(outbox, state, notice("resolved", at=T0 + 60))
+def test_who_heard_nothing_in_time_hears_what_was_missed(outbox: Outbox) -> None:
+    put(outbox, notice(), "slack")
+    put(outbox, notice("resolved", at=T0 + 60))
     assert go(outbox, "slack", T0 + 61) == ["missed"]
 
 
-def test_a_day_of_changes_with_a_dead_channel_is_one_row(outbox: Outbox, state: State) -> None:
+def test_a_day_of_changes_with_a_dead_channel_is_one_row(outbox: Outbox) -> None:
     for cycle in range(500):
         reason = "resolved" if cycle % 2 else "first"
-        put(outbox, state, notice(reason, at=T0 + cycle), *(() if cycle % 2 else ("slack",)))
+        put(outbox, notice(reason, at=T0 + cycle), *(() if cycle % 2 else ("slack",)))
         assert len(outbox.waiting()) == 1
 
 
-def test_order_is_kept_per_alert(outbox: Outbox, state: State) -> None:
-    put(outbox, state, notice(), "slack")
-    outbox.begin(outbox.due("slack", T0, 9), T0)  # it may be on the wire
-    put(outbox, state, notice("resolved", at=T0 + 60))
-    put(outbox, state, notice(component="payment-eapi", at=T0 + 61), "slack")
+def test_order_is_kept_per_alert(outbox: Outbox) -> None:
+    put(outbox, notice(), "slack")
+    outbox.begin(outbox.due("slack", T0, 9))  # it may be on the wire
+    put(outbox, notice("resolved", at=T0 + 60))
+    put(outbox, notice(component="payment-eapi", at=T0 + 61), "slack")
     due = outbox.due("slack", T0 + 62, 9)
     assert [(r.notice.reason, r.begun) for r in due] == [("first", True), ("first", False)]
     outbox.told(due, T0 + 62)
     assert go(outbox, "slack", T0 + 63) == ["resolved"]
 
 
-def test_a_failure_frees_the_row_for_merging_unless_it_may_have_arrived(
-    outbox: Outbox, state: State
-) -> None:
-    put(outbox, state, notice(), "slack", "email")
+def test_a_failure_frees_the_row_for_merging_unless_it_may_have_arrived(outbox: Outbox) -> None:
+    put(outbox, notice(), "slack", "email")
     for channel, unsure in (("slack", False), ("email", True)):
         rows = outbox.due(channel, T0, 9)
-        outbox.begin(rows, T0)
+        outbox.begin(rows)
         outbox.failed(rows, "no", due=T0 + 30, unsure=unsure, now=T0)
         assert outbox.due(channel, T0 + 29, 9) == ()
-    put(outbox, state, notice("resolved", at=T0 + 60))
+    put(outbox, notice("resolved", at=T0 + 60))
     assert go(outbox, "slack", T0 + 61) == ["missed"]
     assert go(outbox, "email", T0 + 61) == ["first"]
     assert go(outbox, "email", T0 + 62) == ["resolved"]
 
 
 def test_what_may_have_arrived_once_stays_so_when_a_later_attempt_fails_for_sure(
-    outbox: Outbox, state: State
+    outbox: Outbox,
 ) -> None:
     """A pager that took the first and whose answer was lost must hear of the end."""
-    put(outbox, state, notice(), "pagerduty")
+    put(outbox, notice(), "pagerduty")
     for now, unsure in ((T0, True), (T0 + 30, False), (T0 + 60, False)):
         rows = outbox.due("pagerduty", now, 9)
-        outbox.begin(rows, now)
+        outbox.begin(rows)
         outbox.failed(rows, "no", due=now, unsure=unsure, now=now)
-    put(outbox, state, notice("resolved", at=T0 + 90))
+    put(outbox, notice("resolved", at=T0 + 90))
     assert go(outbox, "pagerduty", T0 + 91) == ["first"]
     assert go(outbox, "pagerduty", T0 + 92) == ["resolved"]
 
 
-def test_a_clock_set_back_holds_up_neither_a_notice_nor_a_channel(
-    outbox: Outbox, state: State
-) -> None:
-    put(outbox, state, notice(at=T0 + 400 * DAY), "slack")
+def test_a_clock_set_back_holds_up_neither_a_notice_nor_a_channel(outbox: Outbox) -> None:
+    put(outbox, notice(at=T0 + 400 * DAY), "slack")
     outbox.set_pause("slack", Pause(1, T0 + 400 * DAY, T0 + 400 * DAY + 15, "503"))
     assert outbox.paused("slack", T0 + 400 * DAY)
     assert not outbox.paused("slack", T0)
@@ -164,45 +160,45 @@ def test_a_clock_set_back_holds_up_neither_a_notice_nor_a_channel(
 
 
 def test_what_waits_for_a_channel_that_was_switched_off_is_given_up_in_time(
-    outbox: Outbox, state: State, caplog: pytest.LogCaptureFixture
+    outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    put(outbox, state, notice(), "slack", "email")
+    put(outbox, notice(), "slack", "email")
     for now, left in ((T0 + DAY - 1, ["email", "slack"]), (T0 + DAY, ["email"])):
-        with state.transaction() as tx:
-            outbox.prune(tx, now, on=("email",))
+        with outbox.turn() as tx:
+            outbox.prune(tx, now, on=("email",), known=())
         assert sorted(row.channel for row in outbox.waiting()) == left
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.CRITICAL]
     assert "the channel is off" in line
 
 
 def test_given_up_after_a_day_with_a_critical_line(
-    outbox: Outbox, state: State, caplog: pytest.LogCaptureFixture
+    outbox: Outbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    put(outbox, state, notice(), "slack")
+    put(outbox, notice(), "slack")
     for now, expected in ((T0 + DAY - 1, 0), (T0 + DAY, 1)):
         rows = outbox.due("slack", now, 9)
-        outbox.begin(rows, now)
+        outbox.begin(rows)
         assert len(outbox.failed(rows, "gone", due=now, unsure=False, now=now)) == expected
     assert outbox.waiting() == ()
     (line,) = [r for r in caplog.records if r.levelno == logging.CRITICAL]
     assert "slack" in line.getMessage()
     assert "gone" in line.getMessage()
-    assert put(outbox, state, notice("resolved", at=T0 + DAY + 9)) == (), "nobody was told"
+    assert put(outbox, notice("resolved", at=T0 + DAY + 9)) == (), "nobody was told"
 
 
 def test_settled_notices_are_forgotten_after_a_week(outbox: Outbox, state: State) -> None:
-    put(outbox, state, notice(), "slack")
+    put(outbox, notice(), "slack")
     go(outbox, "slack", T0)
     for now, left in ((T0 + KEPT, 1), (T0 + KEPT + 1, 0)):
-        with state.transaction() as tx:
-            outbox.prune(tx, now, on=("slack",))
+        with outbox.turn() as tx:
+            outbox.prune(tx, now, on=("slack",), known=())
         assert state.read("SELECT count(*) FROM notices") == [(left,)]
 
 
-def test_a_pause_is_remembered_and_ends_with_success(outbox: Outbox, state: State) -> None:
+def test_a_pause_is_remembered_and_ends_with_success(outbox: Outbox) -> None:
     outbox.set_pause("slack", Pause(3, T0, T0 + 60, "503", single=True))
     assert outbox.pause("slack") == Pause(3, T0, T0 + 60, "503", single=True)
-    put(outbox, state, notice(), "slack")
+    put(outbox, notice(), "slack")
     go(outbox, "slack")
     assert outbox.pause("slack") == Pause()
 

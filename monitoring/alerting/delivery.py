@@ -115,6 +115,7 @@ class Courier:
         return True
 
     def _next(self, name: str) -> Tuple[Waiting, ...]:
+        """What the channel is to send now, if it may."""
         now = self._clock()
         if self._outbox.paused(name, now):
             return ()
@@ -122,11 +123,12 @@ class Courier:
         return self._outbox.due(name, now, 1 if self._outbox.pause(name).single else channel.batch)
 
     def _launch(self, name: str) -> None:
+        self._outbox.refresh()  # another process may have sent some while we waited for the lock
         rows = self._next(name)
         if not rows:
             return
         channel, kit = self._table[name]
-        self._outbox.begin(rows, self._clock())
+        self._outbox.begin(rows)
         notices = [row.notice for row in rows]
         self._fly(name, rows, lambda: channel.send(notices, kit))
 

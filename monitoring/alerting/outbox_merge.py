@@ -27,7 +27,8 @@ FIRING = ("first", "escalated", "reminder", "flapping")
 
 @dataclass(frozen=True)
 class Waiting:
-    """One row of the outbox that is neither told nor given up. `begun`: may be on the wire."""
+    """One row of the outbox. `begun`: may be on the wire; `due`: not to be sent before; `told`,
+    `dead`: when it was sent or given up, None while it waits."""
 
     id: int
     key: str
@@ -37,6 +38,13 @@ class Waiting:
     attempts: int = 0
     begun: bool = False
     why: str = ""
+    due: float = 0.0
+    told: Optional[float] = None
+    dead: Optional[float] = None
+
+    @property
+    def waits(self) -> bool:
+        return self.told is None and self.dead is None
 
 
 @dataclass(frozen=True)

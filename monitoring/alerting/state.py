@@ -9,11 +9,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Optional, Tuple, Type, TypeVar
 
-from monitoring.model import Alert, AlertKey, Notice, Severity
+import msgspec
+
+from monitoring.model import Alert, Notice, Severity
+
+T = TypeVar("T")
 
 OK, PENDING, FIRING = "ok", "pending", "firing"
+_TIMES = ("since", "told_at", "steady_since", "judged_at", "resolved_at", "at")
+_LATEST = 1e11  # epoch seconds that no clock shows
 
 
 @dataclass(frozen=True)
@@ -71,16 +77,7 @@ def dump_state(state: AlertState) -> str:
 
 def load_state(body: str) -> AlertState:
     """The state of `dump_state`; raises ValueError when the text is none."""
-    fields = _fields(AlertState, _decoded(body))
-    told = fields.get("told")
-    fields["alert"] = _alert(fields.get("alert"))
-    fields["told"] = None if told is None else Severity(told)
-    try:
-        for name in ("recent", "flips", "turns"):
-            fields[name] = tuple(fields.get(name, ()))
-        return AlertState(**fields)
-    except TypeError as exc:
-        raise ValueError(f"not a state: {exc}") from exc
+    return _loaded(body, AlertState)
 
 
 def dump_notice(notice: Notice) -> str:
@@ -90,38 +87,19 @@ def dump_notice(notice: Notice) -> str:
 
 def load_notice(body: str) -> Notice:
     """The notice of `dump_notice`; raises ValueError when the text is none."""
-    fields = _fields(Notice, _decoded(body))
-    fields["alert"] = _alert(fields.get("alert"))
-    try:
-        fields["also"] = tuple(_alert(entry) for entry in fields.get("also", ()))
-        return Notice(**fields)
-    except TypeError as exc:
-        raise ValueError(f"not a notice: {exc}") from exc
+    return _loaded(body, Notice)
 
 
 def _dump(value: Any) -> str:
     return json.dumps(dataclasses.asdict(value), default=str, sort_keys=True)
 
 
-def _decoded(body: str) -> object:
+def _loaded(body: str, kind: Type[T]) -> T:
     try:
-        return json.loads(body)
-    except RecursionError as exc:
-        raise ValueError("nested too deeply") from exc
-
-
-def _alert(body: object) -> Alert:
-    fields = _fields(Alert, body)
-    try:
-        fields["key"] = AlertKey(**_fields(AlertKey, fields.get("key")))
-        fields["severity"] = Severity(fields.get("severity", -1))
-        return Alert(**fields)
-    except TypeError as exc:
-        raise ValueError(f"not an alert: {exc}") from exc
-
-
-def _fields(kind: Any, body: object) -> dict[str, Any]:
-    if not isinstance(body, Mapping):
-        raise ValueError(f"not a JSON object: no {kind.__name__}")
-    known = {field.name for field in dataclasses.fields(kind)}
-    return {str(name): value for name, value in body.items() if name in known}
+        value = msgspec.convert(json.loads(body), kind)
+    except (msgspec.MsgspecError, RecursionError, TypeError) as exc:
+        raise ValueError(f"not a {kind.__name__}: {exc}") from exc
+    times = [getattr(value, name) for name in _TIMES if hasattr(value, name)]
+    if not all(time is None or 0.0 <= time <= _LATEST for time in times):
+        raise ValueError(f"not a {kind.__name__}: times of {times}")
+    return value

@@ -58,7 +58,7 @@ class AnomalyStore:
         rows = self._state.read(sql, (PLATFORM_KEY,))
         stamp = float(rows[0][0]) if rows else None
         if self._detector is None or stamp != self._stamp:
-            profiles = dict(self._state.read("SELECT client, body FROM profiles"))
+            profiles: Dict[str, str] = dict(self._state.read("SELECT client, body FROM profiles"))
             self._detector = Detector(self._sensitivity, profiles, max_clients=MAX_CLIENTS)
         return self._detector
 

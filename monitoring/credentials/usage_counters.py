@@ -215,7 +215,7 @@ def _fold(tx: Transaction, since: float, until: float) -> None:
         "SELECT CAST(at / 3600 AS INTEGER) * 3600.0, 0, client, sum(ok), sum(failed), '' "
         "FROM buckets WHERE at >= ? AND at < ? AND seconds <= ? GROUP BY 1, client", span,
     )  # fmt: skip
-    watched = dict(hours)
+    watched: Dict[float, float] = dict(hours)
     tx.execute("DELETE FROM buckets WHERE at >= ? AND at < ? AND seconds <= ?", span)
     tx.execute("DELETE FROM bucket_hours WHERE at >= ? AND at < ? AND seconds <= ?", span)
     tx.executemany("INSERT OR IGNORE INTO bucket_hours VALUES (?, ?)", hours)

@@ -66,9 +66,8 @@ class Memory:
         # a time in the future comes from a clock that was wrong
         if tried is not None and tried <= now < tried + interval:
             return False
-        if self._state.folder != self._settings.state_dir:
-            return False
-        return self._put_proofs(now, remembered.context.proofs)
+        self._put_proofs(now, remembered.context.proofs)
+        return not self._state.trouble
 
     def save(
         self,
