@@ -21,7 +21,7 @@ def refused(proofs: Mapping[str, Mapping[str, object]]) -> int:
 
 
 class CanaryLog:
-    """A number that only grows, kept by environment. Raises StateError."""
+    """A number that only grows, kept by environment."""
 
     def __init__(self, state: State, environment: str) -> None:
         self._state, self._environment = state, environment

@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 from monitoring import counters
 from monitoring.counters import CounterKey, Delta
 from monitoring.service_counters import CounterSample, Labels
-from monitoring.state import State, StateError, Transaction
+from monitoring.state import State, Transaction
 
 Totals = Dict[CounterKey, float]
 
@@ -56,18 +56,15 @@ class CounterMemory:
     def advance(self, now: float, looks: Mapping[str, Sequence[CounterSample]]) -> Growth:
         """Take in this cycle's look at each source (a service that could be read; one that could
         not is left out and keeps what it had), and say what grew. One transaction. Where the
-        state cannot be used, an error is logged and nothing is said to have grown."""
-        try:
-            with self._state.transaction() as tx:
-                return self._advance(tx, now, looks)
-        except StateError as error:
-            _log.error("%s; what the services counted since the last cycle is not known", error)
-            return Growth()
+        state file cannot be used, totals are not known: begun anew they would run backwards."""
+        with self._state.transaction() as tx:
+            return self._advance(tx, now, looks)
 
     def _advance(
         self, tx: Transaction, now: float, looks: Mapping[str, Sequence[CounterSample]]
     ) -> Growth:
         previous, totals = self._load(tx)
+        known = tx.on_file
         current: Dict[CounterKey, Tuple[float, float]] = {}
         for source, samples in looks.items():
             current.update(counters.keyed(source, samples, now))
@@ -77,7 +74,7 @@ class CounterMemory:
         touched = {_whole(key) for key in current}
         self._store(tx, now, {key: totals[key] for key in touched if key in totals}, "total/")
         self._forget(tx, now)
-        return Growth(deltas, totals)
+        return Growth(deltas, totals if known else {})
 
     def _load(self, tx: Transaction) -> Tuple[Dict[CounterKey, Tuple[float, float]], Totals]:
         previous: Dict[CounterKey, Tuple[float, float]] = {}
@@ -178,16 +175,13 @@ class Recent:
         entries = self._entries(now)
         if seconds > 0:
             entries.append([now, seconds, dict(increases)])
-        try:
-            self._state.put(self._script, self._key, json.dumps(entries, separators=(",", ":")))
-        except StateError as error:
-            _log.error("%s; the next cycle will not know this one's counts", error)
+        self._state.put(self._script, self._key, json.dumps(entries, separators=(",", ":")))
         return _sum(entries, now - self._window)
 
     def _entries(self, now: float) -> List[Any]:
         try:
             kept = json.loads(self._state.get(self._script, self._key) or "[]")
-        except (StateError, ValueError) as error:
+        except ValueError as error:
             _log.error("%s; counts of earlier cycles are not known", error)
             return []
         # Times ahead of ours come from a clock that was wrong.

@@ -175,7 +175,7 @@ class Outbox:
         if not tx.on_file:
             return
         another = self._generation not in (0, self._state.generation)
-        self._generation, self._top = self._state.generation, int(top[0][0])
+        self._generation, self._top = self._state.generation, max(row[0] for row in top)
         for shelf, rows in zip(shelves, found):
             keys = self._state.parsed(rows, shelf.key)
             values = self._state.parsed(rows, shelf.parse)

@@ -108,7 +108,7 @@ class State:
         return cls(Path(folder))
 
     def close(self) -> None:
-        """Close the file; from then on nothing is known and nothing is kept."""
+        """Close the file; from then on nothing of it is known."""
         with self._guard:
             self._leave()
             self._tries = 0

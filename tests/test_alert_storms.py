@@ -48,9 +48,9 @@ class Mortal(State):  # type: ignore[misc]
     left = 0
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Any]:
+    def transaction(self, *, write: bool = True) -> Iterator[Any]:
         self._step()
-        with super().transaction() as tx:
+        with super().transaction(write=write) as tx:
             yield tx
             self._step()
         self._step()

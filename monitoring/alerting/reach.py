@@ -53,7 +53,7 @@ class Count:
 
 
 def last_count(state: State, now: float) -> Optional[Count]:
-    """What the cache held when it was last looked at; None: not within a day. Raises StateError."""
+    """What the cache held when it was last looked at; None: not within a day."""
     rows = [
         (str(name), json.loads(labels), float(at), float(value))
         for name, labels, at, value in state.read(_LATEST, (TOKENS, CLIENTS, REMAINING, now))
@@ -74,8 +74,7 @@ def last_count(state: State, now: float) -> Optional[Count]:
 
 
 def with_reach(alerts: Iterable[Alert], state: State, now: float) -> Tuple[Alert, ...]:
-    """The same alerts; those of a component in trouble say whom it concerns, where that is known.
-    Raises StateError."""
+    """The same alerts; those of a component in trouble say whom it concerns, if that is known."""
     found = tuple(alerts)
     if not any(_concerned(alert) for alert in found):
         return found

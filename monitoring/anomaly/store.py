@@ -31,8 +31,7 @@ def sensitivity_of(settings: CredentialSettings) -> Sensitivity:
 
 
 class AnomalyStore:
-    """One detector over the table `profiles`, which another monitor may have moved on meanwhile.
-    Methods raise StateError."""
+    """One detector over the table `profiles`, which another monitor may have moved on meanwhile."""
 
     def __init__(self, state: State, sensitivity: Sensitivity) -> None:
         self._state, self._sensitivity = state, sensitivity

@@ -17,7 +17,7 @@ _LOOKED = "vault_looked_at"
 
 
 class Ledger:
-    """The table `ledger`. Every method raises StateError."""
+    """The table `ledger`."""
 
     def __init__(self, state: State) -> None:
         self._state = state

@@ -24,7 +24,7 @@ class Gained:
 
 
 class VaultMemory:
-    """Scope `vault` of the state file. Methods raise StateError."""
+    """Scope `vault` of the state file."""
 
     def __init__(self, state: State) -> None:
         self._state = state

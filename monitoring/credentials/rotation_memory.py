@@ -27,7 +27,7 @@ class Heard:
 
 
 class RotationMemory:
-    """Scope `rotations` of the state file. Every method raises StateError."""
+    """Scope `rotations` of the state file."""
 
     def __init__(self, state: State) -> None:
         self._state = state

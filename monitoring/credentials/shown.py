@@ -14,7 +14,7 @@ _SCOPE, _KEY = "credential_usage_metrics", "clients_with_counters"
 
 
 class ShownClients:
-    """One row of the state file. Raises StateError."""
+    """One row of the state file."""
 
     def __init__(self, state: State) -> None:
         self._state = state

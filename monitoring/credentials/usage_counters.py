@@ -45,7 +45,7 @@ class Look:
 
 
 class UsageBook:
-    """The tables `counters`, `buckets`, `bucket_hours` and `uses`. Methods raise StateError."""
+    """The tables `counters`, `buckets`, `bucket_hours` and `uses`."""
 
     def __init__(self, state: State, *, ignored: Collection[str] = ()) -> None:
         self._state, self._ignored = state, frozenset(ignored)

@@ -40,7 +40,7 @@ class Window:
 
 
 class UsageHistory:
-    """Reads what UsageBook keeps. Methods raise StateError."""
+    """Reads what UsageBook keeps."""
 
     def __init__(self, state: State) -> None:
         self._state = state

@@ -81,8 +81,7 @@ class Picture:
 
 
 class CredentialWatch:
-    """Looks again and again; what it must remember is in the state file, which others may share.
-    Methods raise StateError."""
+    """Looks again and again; what it must remember is in the state file, which others may share."""
 
     def __init__(self, asked: Asked, state: State) -> None:
         self._asked, self._settings = asked, asked.settings

@@ -53,7 +53,7 @@ class History(Protocol):
         self, name: str, labels: Mapping[str, str], start: float, end: float
     ) -> list[Series]:
         """Every series of the metric that has `labels` (and perhaps more), points in
-        (start, end]. Raises HistoryError or StateError."""
+        (start, end]. Raises HistoryError."""
 
 
 def open_history(state: State, settings: HistorySettings, http: Callable[[], Any]) -> History:

@@ -83,7 +83,7 @@ class LocalHistory:
 
     def record(self, outcome: Outcome, interval: float) -> Recorded:
         """Keep the cycle and every measured value. `interval`: seconds between cycles. A time
-        older than what is kept (the clock was set back) is fine. Raises StateError."""
+        older than what is kept (the clock was set back) is fine."""
         values = _values(outcome.measurements)
         at = round(outcome.at, 3)
         with self._state.transaction() as tx:
@@ -104,7 +104,7 @@ class LocalHistory:
     def _admitted(self, tx: Transaction, values: Mapping[_Key, float], at: float) -> _Admitted:
         admitted = _Admitted()
         keys = list(values)
-        ((count,),) = tx.execute("SELECT count(*) FROM series")
+        count = sum(int(row[0]) for row in tx.execute("SELECT count(*) FROM series"))
         for index, known, last in _known_series(tx, keys, at):
             key = keys[index]
             # What is not per client is bounded by the catalogue: it has twice the room, so that
@@ -151,7 +151,7 @@ class LocalHistory:
     ) -> list[Series]:
         """Every series of `name` whose labels include `labels`, with its points in (start, end];
         series without points are left out. A point that begins before `start` is cut there.
-        Raises StateError."""
+        """
         found = []
         for number, text in self._state.read(
             "SELECT id, labels FROM series WHERE name = ? ORDER BY labels", (name,)
@@ -173,7 +173,7 @@ class LocalHistory:
         return tuple(map(Point._make, rows))
 
     def cycles(self, script: str, start: float, end: float) -> list[Cycle]:
-        """Cycles of the script in (start, end], oldest first. Raises StateError."""
+        """Cycles of the script in (start, end], oldest first."""
         rows = self._state.read(
             "SELECT at, seconds, interval, status FROM cycles "
             "WHERE script = ? AND at > ? AND at <= ? ORDER BY at",
@@ -185,7 +185,7 @@ class LocalHistory:
 
     def prune(self, now: float) -> bool:
         """Thin and drop what is old, at most once an hour (call it every cycle). True when it was
-        time to. Raises StateError."""
+        time to."""
         kept = self._state.get(_SCOPE, "pruned")
         before = None if kept is None else float(kept)
         if before is not None and abs(now - before) < _PRUNE_EVERY:
@@ -272,5 +272,4 @@ def _known_series(
 
 def _create(tx: Transaction, key: _Key) -> int:
     tx.execute("INSERT INTO series (name, labels) VALUES (?, ?)", key)
-    ((number,),) = tx.execute("SELECT last_insert_rowid()")
-    return int(number)
+    return sum(int(row[0]) for row in tx.execute("SELECT last_insert_rowid()"))

@@ -16,7 +16,7 @@ from monitoring.canary_log import CanaryLog
 from monitoring.catalog import COMPONENTS
 from monitoring.judging.common import Context, Proof
 from monitoring.settings import Settings
-from monitoring.state import State, StateError
+from monitoring.state import State
 
 _SCOPE = "health_check"
 _COUNTERS = "counters"
@@ -35,8 +35,7 @@ class Remembered:
 
 
 class Memory:
-    """Reads and writes the state file; what cannot be written is logged and costs the memory,
-    not the cycle."""
+    """Reads and writes the state."""
 
     def __init__(self, state: State, settings: Settings) -> None:
         self._state, self._settings = state, settings
@@ -101,33 +100,22 @@ class Memory:
 
     def note_forgeries(self, count: int) -> None:
         """`count` forged tokens were refused: scripts that count failures leave them out."""
-        try:
-            self._canary.note(count)
-        except StateError as error:
-            _log.error("%s; our own forgeries will be counted as failures", error)
+        self._canary.note(count)
 
-    def _put_proofs(self, tried: Optional[float], proofs: Mapping[str, Proof]) -> bool:
+    def _put_proofs(self, tried: Optional[float], proofs: Mapping[str, Proof]) -> None:
         rows = {n: {"outcome": p.outcome, "at": p.at, "why": p.why} for n, p in proofs.items()}
-        return self._put(self._proofs_key, {"tried": tried, "proofs": rows})
+        self._put(self._proofs_key, {"tried": tried, "proofs": rows})
 
     def _get(self, key: str) -> Mapping[str, Any]:
         try:
             value = json.loads(self._state.get(_SCOPE, key) or "{}")
-        except StateError as error:
-            _log.error("%s; this cycle knows nothing of the one before", error)
-            return {}
         except ValueError:
             _log.error("what the state file holds under %s is not readable; starting anew", key)
             return {}
         return value if isinstance(value, dict) else {}
 
-    def _put(self, key: str, value: Mapping[str, Any]) -> bool:
-        try:
-            self._state.put(_SCOPE, key, json.dumps(value, allow_nan=False))
-        except StateError as error:
-            _log.error("%s; the next cycle will know nothing of this one", error)
-            return False
-        return True
+    def _put(self, key: str, value: Mapping[str, Any]) -> None:
+        self._state.put(_SCOPE, key, json.dumps(value, allow_nan=False))
 
 
 def _number(value: object) -> Optional[float]:

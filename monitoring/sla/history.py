@@ -12,7 +12,6 @@ from monitoring.model import Measurement
 from monitoring.probing import cache, login, vault
 from monitoring.service_levels import GAUGE_WINDOWS, OVERALL, gauges
 from monitoring.settings import Settings, SlaSettings
-from monitoring.state import StateError
 
 _FRESH = 60.0
 
@@ -39,8 +38,7 @@ def unconfigured(settings: Settings) -> List[str]:
 
 def availability(history: Any, name: str, *, now: float, lookback: float) -> Sequence[Point]:
     """Points of a component (or of `overall`) over the last `lookback` seconds, oldest first; of
-    several monitors that watched it the one that looked most is believed. Raises HistoryError or
-    StateError."""
+    several monitors that watched it the one that looked most is believed. Raises HistoryError."""
     metric, labels = "payment_api_health_status", {"component": name}
     if name == OVERALL:
         metric, labels = "payment_api_system_up", {}
@@ -68,7 +66,7 @@ class SlaGauges:
             return self._figures
         try:
             self._figures = tuple(self._read(now))
-        except (HistoryError, StateError) as error:
+        except HistoryError as error:
             _log.error("service levels are not known: %s", error)
             self._figures = ()
         self._read_at = now

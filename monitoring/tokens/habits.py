@@ -7,13 +7,12 @@ in the state file, so that cron learns too.
 from __future__ import annotations
 
 import json
-import logging
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence
 
 from monitoring.anomaly.series import SeriesDetector
 from monitoring.anomaly.types import Anomaly
 from monitoring.model import Finding, Measurement, Severity
-from monitoring.state import State, StateError
+from monitoring.state import State
 
 #: Metric -> what a sentence calls it, and the smallest difference that matters.
 WATCHED = (
@@ -26,8 +25,6 @@ _SCOPE = "habits"
 _LONGEST = 3600.0  # a longer stretch than an hour tells no hour of the day
 _SEVERITIES = {"critical": Severity.CRITICAL, "warning": Severity.WARNING}
 
-_log = logging.getLogger("monitoring.tokens.habits")
-
 
 class Habits:
     """One detector per watched figure, over the scope `habits` of the state file."""
@@ -37,14 +34,10 @@ class Habits:
 
     def feed(self, measured: Sequence[Measurement], now: float) -> List[Finding]:
         """What left its habit with this cycle's figures, each standing for the time since the
-        cycle before. Without a state file that can be used nothing is known to be usual."""
+        cycle before."""
         values = {m.name: m.value for m in measured if not m.labels}
-        try:
-            with self._state.transaction():
-                return list(self._fed(values, now))
-        except StateError as error:
-            _log.error("%s; what is usual for tokens is not known in this cycle", error)
-            return []
+        with self._state.transaction():
+            return list(self._fed(values, now))
 
     def _fed(self, values: Mapping[str, Optional[float]], now: float) -> Iterator[Finding]:
         seconds = self._since(now)

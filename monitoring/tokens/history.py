@@ -25,8 +25,8 @@ Read = Callable[[str, float, float], List[Series]]
 def analysis(
     history: Any, period: Period, *, success_target: float, top: int
 ) -> Optional[Analysis]:
-    """The answer to `--analyze`; None when nothing was recorded in the period. Raises HistoryError
-    or StateError."""
+    """The answer to `--analyze`; None when nothing was recorded in the period. Raises
+    HistoryError."""
 
     def read(name: str, start: float = period.start, end: float = period.end) -> List[Series]:
         found: List[Series] = history.series(name, {}, start, end)

@@ -7,7 +7,7 @@ from typing import Dict, Tuple
 
 import msgspec
 
-from monitoring.state import State, StateError
+from monitoring.state import State
 from monitoring.tokens.renewals import NEVER_LOOKED, Course, Courses, Step
 
 _KEY = "renewals"
@@ -32,7 +32,7 @@ class RenewalMemory:
             kept = msgspec.json.decode(self._state.get(self._script, _KEY) or "null", type=_Kept)
         except msgspec.ValidationError:  # nothing yet, or of another version
             return NEVER_LOOKED
-        except (StateError, msgspec.MsgspecError) as error:
+        except msgspec.MsgspecError as error:
             _log.error("%s; renewals before this look are not known", error)
             return NEVER_LOOKED
         return Courses(kept.looked, {name: Course(*course) for name, course in kept.of.items()})
@@ -40,7 +40,4 @@ class RenewalMemory:
     def save(self, courses: Courses) -> None:
         of = {name: (c.issued, c.expiry, c.steps) for name, c in courses.of.items()}
         text = msgspec.json.encode(_Kept(courses.looked or 0, of)).decode()
-        try:
-            self._state.put(self._script, _KEY, text)
-        except StateError as error:
-            _log.error("%s; renewals up to this look are not kept", error)
+        self._state.put(self._script, _KEY, text)

@@ -11,7 +11,7 @@ import json
 import logging
 from typing import Dict, Mapping, Tuple
 
-from monitoring.state import State, StateError
+from monitoring.state import State
 
 VERDICT_SECONDS = 100.0
 _KEY = "cached_failures"
@@ -32,10 +32,7 @@ class VerdictMemory:
         share = passed / VERDICT_SECONDS if 0 <= passed < VERDICT_SECONDS else 1.0
         for reason, count in failures.items():
             totals[reason] = totals.get(reason, 0.0) + count * share
-        try:
-            self._state.put(self._script, _KEY, json.dumps({"at": now, "totals": totals}))
-        except StateError as error:
-            _log.error("%s; failures seen in the cache are not kept", error)
+        self._state.put(self._script, _KEY, json.dumps({"at": now, "totals": totals}))
         return totals
 
     def _load(self) -> Tuple[float, Dict[str, float]]:
@@ -44,6 +41,6 @@ class VerdictMemory:
             return float(kept.get("at", 0.0)), {str(k): float(v) for k, v in kept["totals"].items()}
         except KeyError:
             return 0.0, {}
-        except (StateError, ValueError) as error:
+        except ValueError as error:
             _log.error("%s; failures seen in the cache are counted anew", error)
             return 0.0, {}
