@@ -109,6 +109,7 @@ def settings(folder: Path, channels: Mapping[str, Mapping[str, Any]], **more: An
         history=HistorySettings(),
         run=more.pop("run", RunSettings()),
         state_dir=folder,
+        status_words={},
     )
 
 
