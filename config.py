@@ -234,6 +234,9 @@ CREDENTIALS = {
     "rotation_days": 90,
     "due_soon_days": 14,
     "per_client_days": {},  # {'client-017': 30}
+    # Secrets that were here before this monitor: the day of their last rotation, as you looked it
+    # up, such as {'client-017': '2026-03-01'}. Midnight in UTC, unless a time and a zone are given.
+    "rotated_at": {},
     "excluded": [],  # clients that need no rotation, such as ['sandbox-*']
     "transition": "1h",  # longest time in one state of a rotation; longer is stuck
     "failure_window": "1h",  # failed logins and anomalies are counted over it

@@ -22,6 +22,7 @@ if __name__ == "__main__":
 
 import argparse
 import time
+from dataclasses import replace
 from typing import Iterator, Optional, Sequence
 
 import utils
@@ -38,6 +39,7 @@ from monitoring.credentials.usage_history import UsageHistory
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.logs import LOGGER
 from monitoring.model import ExitStatus, Outcome, Severity
+from monitoring.settings import Settings
 from monitoring.streams import columns
 
 SCRIPT = "credential_usage_metrics"
@@ -132,52 +134,59 @@ class CredentialUsage:
         """Look, compare with the limits, say what is wrong."""
         started = time.monotonic()
         picture = self._watch.look(now)
-        figures = measurements(picture.judged, picture.figures, now)
-        judged = to_judge(picture.judged, figures)
-        verdicts = thresholds.judge(judged, self._settings.thresholds)
-        exported = bounded(
-            figures,
-            picture.judged,
-            verdicts,
-            totals=picture.figures.totals,
-            top=self._settings.credentials.top_clients,
-        )
-        shown = {id(figure) for figure in exported}
-        return Outcome(
-            script=SCRIPT,
-            environment=self._settings.environment,
-            version=__version__,
-            at=now,
-            seconds=time.monotonic() - started,
-            measurements=tuple(exported),
-            verdicts=tuple(
-                v for v in verdicts if id(v.measurement) in shown or v.severity > Severity.UNKNOWN
-            ),
-            findings=tuple(picture.findings),
-            sources=tuple(picture.sources),
-            credentials=rows(picture.judged, now),
-            top_clients=self._settings.credentials.top_clients,
-        )
+        return replace(outcome_of(picture, self._settings), seconds=time.monotonic() - started)
+
+
+def outcome_of(picture: Picture, settings: Settings) -> Outcome:
+    """What one look comes to: the one status of the cycle and of the reports is a part of it."""
+    figures = measurements(picture.judged, picture.figures, picture.at)
+    judged = to_judge(picture.judged, figures)
+    verdicts = thresholds.judge(judged, settings.thresholds)
+    exported = bounded(
+        figures,
+        picture.judged,
+        verdicts,
+        totals=picture.figures.totals,
+        top=settings.credentials.top_clients,
+    )
+    shown = {id(figure) for figure in exported}
+    return Outcome(
+        script=SCRIPT,
+        environment=settings.environment,
+        version=__version__,
+        at=picture.at,
+        seconds=0.0,
+        measurements=tuple(exported),
+        verdicts=tuple(
+            v for v in verdicts if id(v.measurement) in shown or v.severity > Severity.UNKNOWN
+        ),
+        findings=tuple(picture.findings),
+        sources=tuple(picture.sources),
+        credentials=rows(picture.judged, picture.at),
+        subjects=tuple(each.verdict.severity for each in picture.judged),
+        doubts=tuple(picture.doubts),
+        top_clients=settings.credentials.top_clients,
+    )
 
 
 def check_rotation(kit: utils.Kit, form: str) -> int:
     """`--check-rotation`."""
     picture = watch_of(kit).look(kit.clock(), all_rotations=True)
-    return _show(kit, picture, credential_report.rotations(picture, form, columns()))
+    return _show(kit, picture, credential_report.rotations, form)
 
 
 def inventory(kit: utils.Kit, form: str) -> int:
     """`--inventory`."""
-    picture = watch_of(kit).look(kit.clock())
-    return _show(kit, picture, credential_report.inventory(picture, form, columns()))
+    return _show(kit, watch_of(kit).look(kit.clock()), credential_report.inventory, form)
 
 
-def _show(kit: utils.Kit, picture: Picture, text: str) -> int:
+def _show(kit: utils.Kit, picture: Picture, render: credential_report.Render, form: str) -> int:
     for source in picture.sources:
         if source.configured and not source.ok:
             LOGGER.warning("source %s: %s", source.name, source.why)
-    kit.show(text)
-    return int(credential_report.exit_status(picture))
+    outcome = outcome_of(picture, kit.settings)
+    kit.show(render(credential_report.Seen(picture, outcome), form, columns()))
+    return int(outcome.exit_status)
 
 
 def revocation(kit: utils.Kit, client: str, form: str) -> int:

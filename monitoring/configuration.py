@@ -6,6 +6,7 @@ wins. The files are executed or parsed by path and never imported.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, List, Mapping, Optional, Tuple
@@ -75,7 +76,7 @@ def load(
     if any(path not in values.entries for path in _needed()):
         raise ConfigurationError(problems)  # the template itself is broken
     problems += config_resolve.resolve(values)
-    problems += config_rules.problems(values)
+    problems += config_rules.problems(values, time.time())
     folder = _state_folder(values, found.values, problems)
     settings = config_build.build(values, folder, problems)
     if problems:

@@ -12,8 +12,8 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Optional, Tuple
 
+from monitoring.certainty import Basis, Doubt, combined, severity
 from monitoring.certainty import Severity as Severity  # noqa: PLC0414 - exported again
-from monitoring.certainty import combined
 
 #: The words an `error` may be (DESIGN.md section 4).
 FAULT_KINDS = (
@@ -230,7 +230,8 @@ class AlertRow:
 @dataclass(frozen=True)
 class Outcome:
     """Everything one cycle found. Exit status, alerts, history, Prometheus, JSON and tables are
-    each a function of it."""
+    each a function of it. `subjects`: how each of the things stands that the script is about
+    (credentials). `doubts`: why nothing good may be said of the whole."""
 
     script: str
     environment: str
@@ -247,6 +248,8 @@ class Outcome:
     tokens: Optional[Mapping[str, Any]] = None
     credentials: Optional[Mapping[str, Mapping[str, Any]]] = None
     notes: Mapping[str, Any] = field(default_factory=dict)
+    subjects: Tuple[Severity, ...] = ()
+    doubts: Tuple[Doubt, ...] = ()
     top_clients: int = 50  # how many clients have Prometheus series of their own
 
     @property
@@ -262,13 +265,16 @@ class Outcome:
 def overall(outcome: Outcome) -> Severity:
     """The worst of what is known. What is merely not configured does not count; something we
     should see and cannot is at least a WARNING beside known things, and UNKNOWN when it is all
-    there is."""
+    there is, or when the whole is in doubt."""
     asked = [c.status for c in outcome.components if c.configured]
     asked += [Severity.OK if s.ok else Severity.UNKNOWN for s in outcome.sources if s.configured]
     if combined(asked) is Severity.UNKNOWN:
         return Severity.UNKNOWN
     crossed = [v.severity for v in outcome.verdicts if v.severity is not Severity.UNKNOWN]
-    return combined([*asked, *crossed, *(f.severity for f in outcome.findings)])
+    found = [*asked, *outcome.subjects, *crossed, *(f.severity for f in outcome.findings)]
+    if outcome.doubts:
+        return severity((s for s in found if s > Severity.UNKNOWN), Basis(doubts=outcome.doubts))
+    return combined(found)
 
 
 def worst(severities: Iterable[Severity]) -> Severity:

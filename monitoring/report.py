@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any, Mapping, Optional, Sequence
 
 from monitoring import thresholds
 from monitoring.alerting.amounts import counted
 from monitoring.catalog import METRICS
+from monitoring.certainty import OK
 from monitoring.model import (
     AlertRow,
     Component,
@@ -140,7 +142,7 @@ def sentence(outcome: Outcome) -> str:
     """What the cycle found, in one line for a log."""
     parts = [_components_clause(outcome.components), _tokens_clause(outcome.tokens)]
     if outcome.credentials is not None:
-        parts.append(f"{len(outcome.credentials)} credentials")
+        parts.append(_credentials_clause(outcome.credentials))
     if outcome.findings:
         parts.append(counted(len(outcome.findings), "finding"))
     parts += crossings(outcome)
@@ -177,6 +179,13 @@ def _components_clause(components: Sequence[Component]) -> str:
     troubled = [f"{c.name} {c.status.word}" for c in components if c.status.word != "ok"]
     up = sum(c.up is True for c in components)
     return f"{up} of {len(components)} components up" + "".join(f", {t}" for t in troubled)
+
+
+def _credentials_clause(credentials: Mapping[str, Mapping[str, Any]]) -> str:
+    """`12 credentials (3 unknown)`: what is not in order by its verdict."""
+    verdicts = Counter(str(row["verdict"]) for row in credentials.values())
+    troubled = [f"{n} {word.replace('_', ' ')}" for word, n in verdicts.items() if word != OK]
+    return f"{len(credentials)} credentials" + (f" ({', '.join(troubled)})" if troubled else "")
 
 
 def _tokens_clause(tokens: Optional[Mapping[str, Any]]) -> str:

@@ -160,6 +160,7 @@ class CredentialSettings:
     rotation_days: float = 90.0
     due_soon_days: float = 14.0
     per_client_days: Mapping[str, float] = field(default_factory=dict)
+    rotated_at: Mapping[str, float] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
     transition: float = 3600.0
     failure_window: float = 3600.0

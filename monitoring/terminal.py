@@ -140,6 +140,10 @@ def _print_rows(screen: Any, outcome: Outcome, limit: int | None) -> None:
     header, rows = report.table(outcome)
     columns = _TOKEN_COLUMNS if outcome.credentials is None else _CREDENTIAL_COLUMNS
     chosen = [header.index(name) for name in columns if name in header]
+    least = header.index("age_at_least") if "age_at_least" in header else None
+    for row in rows:
+        if least is not None and row[least]:
+            row[header.index("age_days")] = f"≥ {_plain(row[header.index('age_days')])}"
     header = [header[index] for index in chosen]
     rows = [[row[index] for index in chosen] for row in rows]
     if rows:
@@ -176,7 +180,7 @@ def _print_sources(screen: Any, outcome: Outcome, verbose: bool) -> None:
         seen = "" if source.seen is None else f", {source.seen:,} seen"
         word = "read" if source.ok else "could not be read"
         word = word if source.configured else "not configured"
-        why = f": {source.why}" if source.why else ""
+        why = f": {source.why}" if source.why and source.configured else ""
         screen.print(_text(f"source {source.name} {word}{seen}{why}", "dim"))
 
 

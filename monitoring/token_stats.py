@@ -96,6 +96,13 @@ class TokenStats:
         self.add_page([token], family)
 
     @property
+    def clients(self) -> Collection[str]:
+        """Who owns tokens, of the clients that are counted one by one; of a token with several
+        readings the first."""
+        firsts = (each[0] if isinstance(each, tuple) else each for each in self._clients)
+        return {first for first in firsts if isinstance(first, str)}
+
+    @property
     def excluded(self) -> Collection[str]:
         """Clients that are left out of every count."""
         return self._excluded

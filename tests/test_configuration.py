@@ -154,6 +154,7 @@ _EVERYTHING: dict[str, Any] = {
         "rotation_days": 30,
         "due_soon_days": 5,
         "per_client_days": {"c": 7},
+        "rotated_at": {"c": "2026-03-01"},
         "excluded": ["c"],
         "transition": "2h",
         "failure_window": "2h",

@@ -199,3 +199,41 @@ def test_a_failing_rotator(vault: Any, failing: bool) -> None:
 )
 def test_version_numbers(text: Any, number: Any) -> None:
     assert version_number(text) == number
+
+
+SEEN_FIRST = NOW - 5 * DAY
+BEFORE_US = LedgerFacts(SEEN_FIRST, SEEN_FIRST)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "date", "ledger", "age"),
+    [
+        ("it stands for a minimum", 9, BEFORE_US, Age(NOW - 9 * DAY, "configuration")),
+        ("and for nothing at all", 9, None, Age(NOW - 9 * DAY, "configuration")),
+        (
+            "it cannot be later than the first look at the version",
+            4,
+            BEFORE_US,
+            Age(SEEN_FIRST, "ledger", at_least=True),
+        ),
+        (
+            "nor before a look at which the version was not there",
+            13,
+            LedgerFacts(NOW - DAY, NOW - 12 * DAY),
+            Age(NOW - DAY, "ledger", at_least=True, oldest=NOW - 12 * DAY),
+        ),
+        (
+            "within a gap in which nobody looked it may have come",
+            7,
+            LedgerFacts(NOW - DAY, NOW - 12 * DAY),
+            Age(NOW - 7 * DAY, "configuration"),
+        ),
+        ("what was seen to come is known", 9, LedgerFacts(NOW - DAY, NOW - DAY - 60), None),
+        ("what a better source said is kept", 9, LedgerFacts(NOW, NOW, NOW - DAY, "cache"), None),
+    ],
+)
+def test_a_date_in_the_configuration(
+    sentence: str, date: float, ledger: LedgerFacts | None, age: Age | None
+) -> None:
+    facts = CredentialFacts("c", ledger=ledger, rotated_at=NOW - date * DAY)
+    assert age_of(facts) == (age or age_of(replace(facts, rotated_at=None))), sentence

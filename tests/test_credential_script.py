@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Iterator, Mapping
 
@@ -119,3 +120,78 @@ def test_wrong_usage(words: list[str], said: str, tmp_path: Path) -> None:
     assert done.returncode == 3
     (line,) = check_lines(done.stderr)
     assert said in str(line["message"])
+
+
+# -- one state of the world, one exit status (issue 11, "Coverage")
+
+NO_REGISTER = {
+    **dict.fromkeys(("CONJUR_URL", "CONJUR_AUTHN_LOGIN", "CONJUR_AUTHN_API_KEY"), ""),
+    "ROTATION_ENDPOINT": "",
+}
+VIEWS = ("--single-run", "--check-rotation", "--inventory")
+
+
+def statuses(env: Mapping[str, str], cwd: Path) -> dict[str, tuple[int, str]]:
+    """Exit status and standard output of the three views, each with a state folder of its own."""
+    found = {}
+    for view in VIEWS:
+        words = (view, "--no-alerts", "--output", "-") if view == VIEWS[0] else (view,)
+        own = {**env, "MONITORING_STATE_DIR": str(cwd / view)}
+        done = run(*words, env=own, cwd=cwd)
+        found[view] = (done.returncode, done.stdout)
+    return found
+
+
+def test_all_in_order_is_0_in_every_view(env: Mapping[str, str], tmp_path: Path) -> None:
+    assert [status for status, _ in statuses(env, tmp_path).values()] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("away", [{}, {"CONJUR_URL": NOWHERE["CONJUR_URL"]}])
+@pytest.mark.parametrize("cached", [True, False])
+def test_without_a_vault_and_a_rotation_service_nobody_can_tell(
+    away: Mapping[str, str], cached: bool, env: Mapping[str, str], tmp_path: Path
+) -> None:
+    """Not configured or not reachable; with EAPI's cached credentials and with its counters
+    alone."""
+    env = {**env, **NO_REGISTER, **away}
+    env = env if cached else {**env, "REDIS_DB": "7"}
+    for view, (status, said) in statuses(env, tmp_path).items():
+        assert status == 3, (view, said)
+        for client in ("client-001", "client-002", "client-003", "client-004"):
+            assert client in said, view
+        assert "nobody knows which clients there are" in said
+    document = json.loads(statuses(env, tmp_path)[VIEWS[0]][1])
+    assert document["status"] == "unknown"
+    assert document["credentials"]["client-001"]["verdict"] == "unknown"
+
+
+def test_day_one_is_one_sentence_and_one_status(
+    stack: Stack, env: Mapping[str, str], tmp_path: Path
+) -> None:
+    """The vault tells no ages; nothing else is there."""
+    env = {**env, "ROTATION_ENDPOINT": "", "REDIS_DB": "7"}
+    found = statuses(env, tmp_path)
+    assert {status for status, _ in found.values()} == {1}
+    for _, said in found.values():
+        assert said.count("here before this monitor") == 1
+        assert "CREDENTIALS['rotated_at'] names a date" in said
+    report = [line for line in found["--check-rotation"][1].splitlines() if line]
+    assert len([line for line in report if "at least" in line and "at most" not in line]) == 0
+
+
+def test_a_date_in_the_configuration_is_the_age(env: Mapping[str, str], tmp_path: Path) -> None:
+    names = [f"client-{number:03}" for number in range(1, 5)]
+    days = {name: time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86400 * 3)) for name in names}
+    file = tmp_path / "extra.yaml"
+    file.write_text(
+        json.dumps({"CREDENTIALS": {"rotated_at": {**days, "client-oo1": "2026-01-01"}}})
+    )
+    env = {**env, "ROTATION_ENDPOINT": "", "REDIS_DB": "7"}
+    done = run("--check-rotation", "--format", "json", "--config", str(file), env=env, cwd=tmp_path)
+    document = json.loads(done.stdout)
+    assert {row["age_source"] for row in document["credentials"].values()} == {"configuration"}
+    assert {row["verdict"] for row in document["credentials"].values()} == {"ok"}
+    assert done.returncode == 0
+    (remark,) = document["findings"]
+    assert (remark["reason"], remark["client"], remark["severity"]) == (
+        "rotated_at_unused", "client-oo1", "ok")  # fmt: skip

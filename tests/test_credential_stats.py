@@ -13,6 +13,7 @@ from typing import Any, Iterator, Optional
 import pytest
 
 import credential_usage_metrics
+from credential_usage_metrics import outcome_of
 from monitoring import report
 from monitoring.anomalies import Detector
 from monitoring.anomaly.store import AnomalyStore
@@ -35,7 +36,7 @@ from monitoring.credentials.facts import (
 )
 from monitoring.credentials.findings import findings, of_vault
 from monitoring.credentials.judged import Judged, judge_all, policy_of, row, rows
-from monitoring.credentials.rotations import judge
+from monitoring.credentials.rotations import SEVERITIES, judge
 from monitoring.credentials.shown import ShownClients
 from monitoring.credentials.usage_history import Totals, Window
 from monitoring.credentials.watch import CredentialWatch, Picture
@@ -57,6 +58,11 @@ from tests.credential_kit import (
 NOW = 1_795_392_000.0
 SETTINGS = CredentialSettings()
 INVENTORY = credential_report.inventory
+PLAIN = SimpleNamespace(environment="dev", thresholds={}, credentials=SETTINGS)
+
+
+def seen(picture: Picture) -> credential_report.Seen:
+    return credential_report.Seen(picture, outcome_of(picture, PLAIN))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -463,8 +469,8 @@ def test_hostile_client_ids_are_made_fit_in_every_sentence() -> None:
     picture = Picture(NOW, [judged(facts)], Figures(Window(), {}, None), [], [Source("x", True)])
     for form in credential_report.FORMATS:
         for text in (
-            credential_report.rotations(picture, form),
-            credential_report.inventory(picture, form),
+            credential_report.rotations(seen(picture), form),
+            credential_report.inventory(seen(picture), form),
         ):
             assert "\x1b" not in text
             assert "\x07" not in text
@@ -618,15 +624,15 @@ def picture_of(stack: Stack, tmp_path: Path) -> Picture:
 
 def test_reports_in_every_format(shared: Stack, tmp_path: Path) -> None:
     picture = picture_of(shared, tmp_path)
-    document = json.loads(credential_report.inventory(picture, "json"))
+    document = json.loads(credential_report.inventory(seen(picture), "json"))
     assert set(document["credentials"]) == set(by_client(picture))
     assert set(document["sources"]) == {s.name for s in picture.sources}
-    cells = list(csv.reader(io.StringIO(credential_report.inventory(picture, "csv"))))
+    cells = list(csv.reader(io.StringIO(credential_report.inventory(seen(picture), "csv"))))
     assert len(cells) == 1 + len(picture.judged)
     assert {len(line) for line in cells} == {13}
-    markdown = credential_report.rotations(picture, "markdown").splitlines()
+    markdown = credential_report.rotations(seen(picture), "markdown").splitlines()
     assert markdown[2].startswith("| client |")
-    text = credential_report.rotations(picture, "text").splitlines()
+    text = credential_report.rotations(seen(picture), "text").splitlines()
     assert [line.split()[0] for line in text[3 : 3 + len(picture.judged)]] == [
         each.client for each in picture.judged
     ]
@@ -647,7 +653,8 @@ EXITS = [
 @pytest.mark.parametrize(("sentence", "verdicts", "sound", "status"), EXITS)
 def test_exit_status(sentence: str, verdicts: list[str], sound: list[bool], status: int) -> None:
     base = judged(CredentialFacts("c"))
-    clients = [replace(base, verdict=replace(base.verdict, verdict=v)) for v in verdicts]
+    words = [replace(base.verdict, verdict=v, severity=SEVERITIES[v]) for v in verdicts]
+    clients = [replace(base, verdict=verdict) for verdict in words]
     sources = [Source(str(n), ok) for n, ok in enumerate(sound)]
     picture = Picture(NOW, clients, Figures(Window(), {}, None), [], sources)
-    assert credential_report.exit_status(picture) == status, sentence
+    assert outcome_of(picture, PLAIN).exit_status == status, sentence  # type: ignore[arg-type]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timezone
 from pathlib import Path
 from typing import List
 
 from monitoring.catalog import COMPONENTS, THRESHOLDS
 from monitoring.config import notify as config_notify
 from monitoring.config.layers import Values
+from monitoring.config.moments import epoch
 from monitoring.config.nodes import Leaf
 from monitoring.config.nodes import Path as Keys
 from monitoring.config.problems import Problem, shown, spell
@@ -132,7 +134,12 @@ def _sla(values: Values) -> SlaSettings:
 
 
 def _credentials(values: Values) -> CredentialSettings:
-    return CredentialSettings(**values.table("CREDENTIALS"))
+    table = values.table("CREDENTIALS")
+    dates = {
+        client: epoch(when, timezone.utc) for client, when in table.get("rotated_at", {}).items()
+    }
+    known = {client: at for client, at in dates.items() if at is not None}
+    return CredentialSettings(**{**table, "rotated_at": known})
 
 
 def _service_metrics(values: Values) -> ServiceMetricsSettings:

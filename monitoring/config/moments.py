@@ -27,6 +27,14 @@ def moment(value: Any) -> Any:
     raise ValueError("write a time such as 2026-12-24T22:00:00+01:00")
 
 
+def epoch(when: Any, zone: Any) -> Optional[float]:
+    """A `moment` as epoch seconds; one that names no zone is in `zone`."""
+    if isinstance(when, datetime):
+        aware = when if when.tzinfo else when.replace(tzinfo=zone)
+        return aware.timestamp()
+    return when if when is None else float(when)
+
+
 def _read_moment(day: str, clock: Optional[str], zone: Optional[str]) -> datetime:
     offset = (zone or "").upper().replace("Z", "+00:00")
     if offset and ":" not in offset:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from datetime import timezone
+from typing import Any, Callable, Dict, List, Mapping
 from zoneinfo import ZoneInfo
 
 from monitoring.config.layers import Values
+from monitoring.config.moments import epoch
 from monitoring.config.nodes import Leaf
 from monitoring.config.problems import Problem, spell
 from monitoring.config.schema_alerts import ALERT_MANAGER, SECTIONS, SEVERITIES
@@ -106,7 +107,7 @@ def _silences(values: Values, problems: List[Problem]) -> List[Silence]:
         for key in missing:
             note((str(number), key), f"is missing: {_SILENCE_NEEDS[key]}")
         if not missing:
-            until = _epoch(row["until"], timezone.utc)
+            until = epoch(row["until"], timezone.utc)
             found.append(Silence(row["match"], row["owner"], row["reason"], until or 0.0))
     return found
 
@@ -130,8 +131,8 @@ def _window(row: Mapping[str, Any], zone: Any, number: int) -> Maintenance:
         name=row.get("name", f"window {number + 1}"),
         cron=row.get("cron", ""),
         duration=row.get("duration", 0.0),
-        start=_epoch(row.get("start"), zone),
-        end=_epoch(row.get("end"), zone),
+        start=epoch(row.get("start"), zone),
+        end=epoch(row.get("end"), zone),
         zone=row.get("timezone", "UTC"),
         components=tuple(row.get("components", ())),
     )
@@ -142,7 +143,7 @@ def _window_faults(row: Mapping[str, Any], zone: Any) -> List[tuple[str, str]]:
         return [("timezone", "no such time zone; write an IANA name such as Europe/Berlin")]
     if row.get("cron"):
         return _cron_faults(row)
-    start, end = _epoch(row.get("start"), zone), _epoch(row.get("end"), zone)
+    start, end = epoch(row.get("start"), zone), epoch(row.get("end"), zone)
     if start is None or end is None:
         return [
             (
@@ -171,10 +172,3 @@ def _zone(name: str) -> Any:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError):  # unknown; '../x'; a folder such as 'Europe'
         return None
-
-
-def _epoch(when: Any, zone: Any) -> Optional[float]:
-    if isinstance(when, datetime):
-        aware = when if when.tzinfo else when.replace(tzinfo=zone)
-        return aware.timestamp()
-    return when if when is None else float(when)

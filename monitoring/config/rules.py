@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from datetime import timezone
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 from monitoring.catalog import THRESHOLDS, Threshold
 from monitoring.config.layers import Entry, Values
+from monitoring.config.moments import epoch
 from monitoring.config.problems import Problem, is_example, spell
 from monitoring.durations import say
 from monitoring.env import Environment
 from monitoring.redact import is_word
 from monitoring.settings import Secret, Settings
 
+_YEAR_2000 = 946_684_800.0
 _LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0")
 _ENDPOINTS = ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "ROTATION_ENDPOINT", "CONJUR_URL")
 _TEMPLATE = "config.example.py"
@@ -44,11 +47,13 @@ _TRUST_ANCHOR = "MONITORING_CA_FILE"
 TARGETS = frozenset({name for names in SENT_TO.values() for name in names} | {_TRUST_ANCHOR})
 
 
-def problems(values: Values) -> Iterator[Problem]:
-    """Everything about the effective values that contradicts itself or its environment."""
+def problems(values: Values, now: float) -> Iterator[Problem]:
+    """Everything about the effective values that contradicts itself, the time (`now` is epoch
+    seconds) or its environment."""
     for threshold in THRESHOLDS.values():
         yield from _order(values, threshold)
     yield from _pairs(values)
+    yield from _dates(values, now)
     if values["MONITORING_ENV"] == "prod":
         yield from _prod(values)
 
@@ -111,6 +116,16 @@ def _ladders(values: Values) -> Iterator[Problem]:
     if manager["password"] and manager["bearer_token"]:
         cure = "give a password or a bearer token, not both"
         yield _problem(values, ("ALERT_MANAGER", "bearer_token"), cure)
+
+
+def _dates(values: Values, now: float) -> Iterator[Problem]:
+    """A secret was not rotated in the future, nor before there was any."""
+    for client, when in values.table("CREDENTIALS", "rotated_at").items():
+        at = epoch(when, timezone.utc)
+        if at is not None and not _YEAR_2000 <= at <= now:
+            where = "in the future" if at > now else "before 2000"
+            cure = f"lies {where}; write the day of its last rotation, such as 2026-03-01"
+            yield _problem(values, ("CREDENTIALS", "rotated_at", client), cure)
 
 
 def _prod(values: Values) -> Iterator[Problem]:

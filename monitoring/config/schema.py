@@ -9,6 +9,7 @@ from typing import Any
 
 from monitoring.catalog import COMPONENTS, HYGIENE, SCRIPTS, THRESHOLDS, Threshold
 from monitoring.config import kinds as k
+from monitoring.config.moments import moment
 from monitoring.config.nodes import Free, Leaf, Node, Table, each, leaf, secret
 from monitoring.config.schema_alerts import ALERTING
 
@@ -195,6 +196,7 @@ _FIGURES: dict[str, Node] = {
             "rotation_days": leaf(k.number(1, 3660), "Days after which a secret must rotate"),
             "due_soon_days": leaf(k.number(0, 3660), "Days before, from which it is due soon"),
             "per_client_days": Free(leaf(k.number(1, 3660), "Rotation days of one client")),
+            "rotated_at": Free(leaf(moment, "When one client's secret was last rotated")),
             "excluded": leaf(_patterns, "Clients that need no rotation"),
             "transition": leaf(k.duration(60), "Longest dwell in one rotation state"),
             "failure_window": leaf(k.duration(60), "Window of failed logins and anomalies"),

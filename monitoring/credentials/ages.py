@@ -2,7 +2,8 @@
 
 Conjur keeps no creation time per version (FACTS.md section 1), so: rotation service, then the
 cached credential, then `expires_at` minus the rotator's ttl, then the older layout, then our own
-ledger. A source that speaks of another version than the present one is not about this secret.
+ledger, then a date in the configuration; of what was here before us the ledger knows a minimum.
+A source that speaks of another version than the present one is not about this secret.
 """
 
 from __future__ import annotations
@@ -131,8 +132,26 @@ def _from_ledger(facts: CredentialFacts) -> Optional[Age]:
         return None
     if ledger.born is not None and _can_be(ledger.born, ledger):
         return Age(ledger.born, ledger.born_source)
-    if not ledger.is_minimum:
-        return Age(ledger.first_seen, "ledger")
+    return None if ledger.is_minimum else Age(ledger.first_seen, "ledger")
+
+
+def _from_configuration(facts: CredentialFacts) -> Optional[Age]:
+    """The date that the operator looked up, unless the version came after it."""
+    since, ledger = facts.rotated_at, facts.ledger
+    came_later = (
+        since is not None
+        and ledger is not None
+        and ledger.watched_since < ledger.first_seen
+        and since < ledger.watched_since - SKEW
+    )
+    return None if since is None or came_later else Age(since, "configuration")
+
+
+def _at_least(facts: CredentialFacts) -> Optional[Age]:
+    """It was here when we first looked, or came while nobody looked."""
+    ledger = facts.ledger
+    if ledger is None:
+        return None
     came_after = [ledger.watched_since] if ledger.watched_since < ledger.first_seen else []
     if facts.vault is not None and facts.vault.created_at is not None:
         came_after.append(min(facts.vault.created_at, ledger.first_seen))
@@ -156,4 +175,6 @@ _SOURCES: tuple[Callable[[CredentialFacts], Optional[Age]], ...] = (
     _from_expiry,
     _from_legacy,
     _from_ledger,
+    _from_configuration,
+    _at_least,
 )

@@ -42,7 +42,8 @@ class Looked:
     """Everything one look brought, with what was remembered. `dark`: source -> why nothing may
     rest on it. `behind`: client -> the higher version that was seen before. `unheard`: client ->
     why its rotation could not be asked for, though it had to be. `clock`: the rotation service's
-    minus ours."""
+    minus ours. `counted`: the clients that the services count. `rotated_at`: client -> when its
+    secret was rotated, as the configuration says."""
 
     dark: Mapping[str, str] = field(default_factory=dict)
     vault: Optional[VaultSeen] = None
@@ -55,6 +56,13 @@ class Looked:
     clock: Optional[float] = None
     window: Window = field(default_factory=Window)
     totals: Mapping[str, Totals] = field(default_factory=dict)
+    counted: Collection[str] = ()
+    rotated_at: Mapping[str, float] = field(default_factory=dict)
+
+
+#: Clients that are listed because somebody logs in under their name, where nobody knows who is
+#: registered: anybody can make names up.
+COUNTED_LISTED = 500
 
 
 def registered(looked: Looked, canary: AbstractSet[str]) -> Optional[FrozenSet[str]]:
@@ -67,9 +75,14 @@ def registered(looked: Looked, canary: AbstractSet[str]) -> Optional[FrozenSet[s
 
 
 def clients_of(looked: Looked, canary: AbstractSet[str]) -> FrozenSet[str]:
-    """The clients to judge."""
+    """The clients to judge. Where nobody knows who is registered, everybody that a source names:
+    those who own tokens and those whom the services count."""
     known = registered(looked, canary)
-    return frozenset(_elsewhere(looked)) - canary if known is None else known
+    if known is not None:
+        return known
+    owners = looked.cache.stats.clients if looked.cache else ()
+    counted = sorted(looked.counted)[:COUNTED_LISTED]
+    return frozenset({*_elsewhere(looked), *owners, *counted}) - canary - {""}
 
 
 def _elsewhere(looked: Looked) -> set[str]:
@@ -97,6 +110,7 @@ def _facts(looked: Looked, client: str) -> CredentialFacts:
         legacy=cache.legacy.get(client) if cache else None,
         dark=_dark(looked, client),
         clock=looked.clock,
+        rotated_at=looked.rotated_at.get(client),
     )
     version = current_version(facts)
     ledger = looked.ledger.get((client, version)) if version is not None else None

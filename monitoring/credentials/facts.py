@@ -16,6 +16,8 @@ from monitoring.certainty import Doubt
 #: Names of the sources, as `sources`, `dark` and the findings' evidence spell them.
 VAULT, CACHE, ROTATIONS = "conjur", "redis", "rotation-service"
 EAPI, SAPI = "eapi-metrics", "sapi-metrics"
+#: Why nothing rests on a source that there is not.
+NOT_CONFIGURED = "not configured"
 
 #: Rotation states as the rotation service names them (FACTS.md section 0).
 IN_ROTATION = ("initiated", "dual_active", "old_deprecated")
@@ -220,7 +222,8 @@ class TokenFacts:
 @dataclass(frozen=True)
 class CredentialFacts:
     """Everything known of one client; a source that could not be read is None and named in
-    `dark` with the reason. `clock`: that of the rotation service minus ours, in seconds."""
+    `dark` with the reason. `clock`: that of the rotation service minus ours, in seconds.
+    `rotated_at`: when it was last rotated, as the configuration says."""
 
     client: str
     vault: Optional[VaultFacts] = None
@@ -232,6 +235,7 @@ class CredentialFacts:
     tokens: Optional[TokenFacts] = None
     dark: Mapping[str, str] = field(default_factory=dict)
     clock: Optional[float] = None
+    rotated_at: Optional[float] = None
 
 
 @dataclass(frozen=True)
@@ -248,8 +252,8 @@ class Policy:
 @dataclass(frozen=True)
 class Age:
     """Seconds since the present secret came, and which source says so (rotation_service, cache,
-    vault_expiry, older_layout, ledger). `at_least`: it may be older, but came after `oldest`
-    (None: nobody knows). `since` None: not known."""
+    vault_expiry, older_layout, ledger, configuration). `at_least`: it may be older, but came after
+    `oldest` (None: nobody knows). `since` None: not known."""
 
     since: Optional[float]
     source: str

@@ -1,15 +1,18 @@
-"""Decision: facts of all clients -> verdicts, those that need attention first, and the rows of the
-result."""
+"""Decision: facts of all clients -> verdicts, those that need attention first, the rows of the
+result, and what cannot be known of them as a whole."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from monitoring.alerting.amounts import counted
+from monitoring.certainty import Doubt
 from monitoring.credentials.ages import current_version
-from monitoring.credentials.facts import IN_ROTATION, VERDICTS, CredentialFacts, Policy
-from monitoring.credentials.rotations import RotationVerdict, judge, rotator_period
+from monitoring.credentials.facts import IN_ROTATION, VAULT, VERDICTS, CredentialFacts, Policy
+from monitoring.credentials.rotations import LOOK_UP, RotationVerdict, judge, rotator_period
+from monitoring.model import Finding, Severity
 from monitoring.redact import safe_id, safe_text
 from monitoring.settings import CredentialSettings
 from monitoring.timestamps import iso_seconds
@@ -17,6 +20,7 @@ from monitoring.timestamps import iso_seconds
 DAY = 86400.0
 #: Failed logins of a client in the window from which on it comes before others.
 OFTEN = 5.0
+NAMED = 20  # clients in one sentence
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class Judged:
     def by_rotator(self) -> bool:
         """The vault's rotator replaces the secret in a period of its own, which judges its age."""
         return rotator_period(self.facts) is not None
+
+    @property
+    def was_here_before(self) -> bool:
+        """Nothing is unknown of it but its age: it is older than this monitor."""
+        return self.verdict.todo == LOOK_UP
 
 
 def judge_all(
@@ -124,3 +133,73 @@ def _whole(number: Optional[float]) -> Optional[int]:
 
 def _share(part: Optional[float], whole: Optional[float]) -> Optional[float]:
     return round(part / whole, 4) if whole and part is not None else None
+
+
+# -- what cannot be known
+
+
+def doubts_of(judged: Sequence[Judged], vault: str, rotations: str) -> List[Doubt]:
+    """Why nothing good may be said of the credentials as a whole. `vault` and `rotations`: why
+    nothing rests on that source ("": it was read)."""
+    if vault and rotations:
+        sentence = f"neither the vault ({vault}) nor the rotation service ({rotations}) was read: "
+        sentence += "nobody knows which clients there are, how old their secrets are and whether a "
+        sentence += (
+            "rotation is stuck; set CONJUR_URL or ROTATION_ENDPOINT, or mend what is wrong; "
+        )
+        return [Doubt("not_read", sentence + _named_elsewhere(judged))]
+    if not judged:
+        sentence = "no client is known to any source that was read, so no credential was judged"
+        return [Doubt("not_read", sentence)]
+    return []
+
+
+def _named_elsewhere(judged: Sequence[Judged]) -> str:
+    names = [safe_id(each.client) for each in judged]
+    if not names:
+        return "neither the cache nor the services' counters name any client"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"clients known from elsewhere: {', '.join(names[:NAMED])}{more}"
+
+
+def of_beginnings(
+    judged: Sequence[Judged],
+    known: Optional[Collection[str]],
+    dates: Mapping[str, float],
+    doubts: Sequence[Doubt],
+) -> List[Finding]:
+    """What is not known of the credentials, a sentence each, and dates in the configuration that
+    help nobody. `known`: who is registered (None: nobody knows)."""
+    found = [_about("credentials_not_known", doubt.sentence) for doubt in doubts]
+    before = [safe_id(each.client) for each in judged if each.was_here_before]
+    if before:
+        sentence = _before_us(len(before))
+        found.append(_about("credentials_from_before", sentence, clients=before[:NAMED]))
+    for client in sorted(set(dates) - set(known)) if known is not None else ():
+        found.append(_unused(client, "names a client that no source knows"))
+    for each in judged:
+        if each.client in dates and each.verdict.age.source == "ledger":
+            version = current_version(each.facts)
+            said = f"is not when version {version} came, by when this monitor saw it"
+            found.append(_unused(each.client, said))
+    return found
+
+
+def _before_us(count: int) -> str:
+    one = count == 1
+    return (
+        f"{counted(count, 'secret')} {'was' if one else 'were'} here before this monitor; "
+        f"{'its' if one else 'their'} age is a minimum until {'it is' if one else 'they are'} "
+        "rotated once or CREDENTIALS['rotated_at'] names a date"
+    )
+
+
+def _about(reason: str, sentence: str, **evidence: Any) -> Finding:
+    evidence = {"source": VAULT, "sources": [VAULT], **evidence}
+    return Finding(reason, Severity.UNKNOWN, sentence, "conjur-vault", evidence=evidence)
+
+
+def _unused(client: str, said: str) -> Finding:
+    """A remark: a date in the configuration that helps nobody."""
+    made = _about("rotated_at_unused", f"CREDENTIALS['rotated_at']['{safe_id(client)}'] {said}")
+    return replace(made, severity=Severity.OK, client=client)

@@ -6,17 +6,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import Any, Callable, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from monitoring.alerting.amounts import counted
 from monitoring.credentials.judged import Judged, rows
 from monitoring.credentials.report_tables import Table, lined_up, narrowed, told_below
 from monitoring.credentials.revocation import Answer
-from monitoring.credentials.rotations import SEVERITIES
 from monitoring.credentials.watch import Picture
 from monitoring.durations import say
-from monitoring.model import ExitStatus, Severity, Source
+from monitoring.model import Finding, Outcome, Severity, Source
 from monitoring.redact import redacted, safe_id, safe_text
-from monitoring.report import source_json
+from monitoring.report import crossings, finding_json, source_json
 from monitoring.timestamps import iso, iso_seconds
 
 _INVENTORY = (
@@ -24,37 +24,36 @@ _INVENTORY = (
     *("uses", "failed", "tokens", "of old"),
 )
 _ROTATION = ("client", "verdict", "state", "since", "why", "what to do")
-_WORDS = {0: "ok", 1: "warning", 2: "critical", 3: "cannot tell"}
+#: Findings a report as text shows; --format json has all.
+_MOST_FINDINGS = 20
 #: Columns of the inventory that go first where the terminal is too narrow.
 _LEAVE_OUT = ("source", "rotated", "last used", "version", "state", "tokens", "uses")
 
 
-def exit_status(picture: Picture) -> ExitStatus:
-    """Of `--check-rotation` and `--inventory`: 0, 1 or 2 by the worst client; 3 when no source
-    could be read. What is unknown, and a source that failed, is at least 1."""
-    asked = [source for source in picture.sources if source.configured]
-    if not any(source.ok for source in asked):
-        return ExitStatus.UNKNOWN
-    severities = [SEVERITIES[each.verdict.verdict] for each in picture.judged]
-    if Severity.CRITICAL in severities:
-        return ExitStatus.CRITICAL
-    blind = not all(source.ok for source in asked)
-    fine = not blind and all(severity is Severity.OK for severity in severities)
-    return ExitStatus.OK if fine else ExitStatus.WARNING
+class Seen(NamedTuple):
+    """What one look showed, and what it comes to as a whole."""
+
+    picture: Picture
+    outcome: Outcome
+
+
+#: A report: what was seen, one of FORMATS, and the width of the terminal (None: no limit).
+Render = Callable[[Seen, str, Optional[int]], str]
 
 
 # -- inventory
 
 
-def inventory(picture: Picture, form: str, width: Optional[int] = None) -> str:
+def inventory(seen: Seen, form: str, width: Optional[int] = None) -> str:
     """Every client: state, version, age, use, tokens, verdict. `form` is one of FORMATS. As text,
     columns that do not fit into `width` are left out and named (None: all fit)."""
+    picture = seen.picture
     table: Table = _INVENTORY, [_inventory_cells(each, picture.at) for each in picture.judged]
     if form != "text":
-        return FORMATS[form]("Credentials", picture, table)
+        return FORMATS[form]("Credentials", seen, table)
     table, gone = narrowed(table, width, _LEAVE_OUT)
     said = [f"left out at this width: {', '.join(gone)}; --format csv has all"] if gone else []
-    return _text("Credentials", picture, lined_up(table), [_watched(picture), *said])
+    return _text("Credentials", seen, lined_up(table), [_watched(picture), *said])
 
 
 def _inventory_cells(each: Judged, now: float) -> List[str]:
@@ -115,13 +114,17 @@ def _shown(value: Any) -> str:
 # -- rotations
 
 
-def rotations(picture: Picture, form: str, width: Optional[int] = None) -> str:
-    """One line per client that says where its rotation is and what to do. As text, lines longer
-    than `width` continue below, indented (None: no limit)."""
-    table = _ROTATION, [_rotation_cells(each) for each in picture.judged]
+def rotations(seen: Seen, form: str, width: Optional[int] = None) -> str:
+    """One line per client that says where its rotation is and what to do; those that were here
+    before this monitor are one sentence in text and Markdown. As text, lines longer than `width`
+    continue below, indented (None: no limit)."""
+    judged = seen.picture.judged
+    if form in ("text", "markdown"):
+        judged = [each for each in judged if not each.was_here_before]
+    table = _ROTATION, [_rotation_cells(each) for each in judged]
     if form != "text":
-        return FORMATS[form]("Rotations", picture, table)
-    return _text("Rotations", picture, told_below(table, width, beside=4), [])
+        return FORMATS[form]("Rotations", seen, table)
+    return _text("Rotations", seen, told_below(table, width, beside=4) if judged else [], [])
 
 
 def _rotation_cells(each: Judged) -> List[str]:
@@ -198,17 +201,44 @@ def _moment(at: Optional[float]) -> Optional[str]:
 # -- formats
 
 
-def _text(title: str, picture: Picture, lines: Sequence[str], said: Sequence[str]) -> str:
-    notes = [*filter(None, said), *_notes(picture.sources)]
-    return "\n".join([_headline(title, picture), "", *lines, "", *notes]).rstrip("\n")
+def _text(title: str, seen: Seen, lines: Sequence[str], said: Sequence[str]) -> str:
+    notes = [*filter(None, said), *_notes(seen.picture.sources)]
+    parts = [[_headline(title, seen)], _said(seen), lines, notes]
+    return "\n\n".join("\n".join(part) for part in parts if part).rstrip("\n")
 
 
-def _as_markdown(title: str, picture: Picture, table: Table) -> str:
+def _as_markdown(title: str, seen: Seen, table: Table) -> str:
     header, cells = table
-    lines = [f"# {_headline(title, picture)}", ""]
+    lines = [f"# {_headline(title, seen)}", ""]
+    said = [f"- {_escaped(line)}" for line in _said(seen)]
+    lines += [*said, ""] if said else []
     for row in [list(header), ["---"] * len(header), *cells]:
         lines.append("| " + " | ".join(_escaped(cell) for cell in row) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in _notes(picture.sources))])
+    return "\n".join([*lines, "", *(f"- {note}" for note in _notes(seen.picture.sources))])
+
+
+def _said(seen: Seen) -> List[str]:
+    """What the status rests on beside the rows: findings that no row tells, and limits that were
+    crossed, worst first."""
+    in_rows = {
+        safe_text(f"{safe_id(each.client)}: {each.verdict.why}; {each.verdict.todo}")
+        for each in seen.picture.judged
+    }
+    found = [f for f in seen.outcome.findings if f.sentence not in in_rows]
+    worst_first = sorted(found, key=lambda f: -f.severity)
+    lines = [f"{_kind(f)}: {f.sentence}{_who(f)}" for f in worst_first[:_MOST_FINDINGS]]
+    if len(found) > _MOST_FINDINGS:
+        lines.append(f"and {counted(len(found) - _MOST_FINDINGS, 'more finding')}: --format json")
+    return [*lines, *crossings(seen.outcome)]
+
+
+def _kind(finding: Finding) -> str:
+    return finding.severity.word if finding.severity > Severity.OK else "note"
+
+
+def _who(finding: Finding) -> str:
+    clients = finding.evidence.get("clients")
+    return f" ({', '.join(clients)})" if clients else ""
 
 
 def _escaped(cell: str) -> str:
@@ -218,7 +248,7 @@ def _escaped(cell: str) -> str:
     return cell.replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _as_csv(_title: str, _picture: Picture, table: Table) -> str:
+def _as_csv(_title: str, _seen: Seen, table: Table) -> str:
     text = io.StringIO()
     header, cells = table
     writer = csv.writer(text, lineterminator="\n")
@@ -232,28 +262,31 @@ def _no_formula(cell: str) -> str:
     return "'" + cell if cell[:1] in ("=", "+", "@") or (cell[:1] == "-" and cell != "-") else cell
 
 
-def _as_json(_title: str, picture: Picture, _table: Table) -> str:
+def _as_json(_title: str, seen: Seen, _table: Table) -> str:
+    picture, outcome = seen
     clients = rows(picture.judged, picture.at)
     for each, row in zip(picture.judged, clients.values()):
         row["state_seconds"] = None if each.verdict.dwell is None else round(each.verdict.dwell)
-    status, window = exit_status(picture), picture.figures.window
+    window = picture.figures.window
     document = {
         "timestamp": iso(picture.at),
-        "status": _WORDS[status],
-        "exit_status": int(status),
+        "status": outcome.status.word,
+        "exit_status": int(outcome.exit_status),
         "verdicts": dict(_counts(picture.judged)),
         "credentials": clients,
         "window": {"seconds": window.span, "watched_seconds": window.seconds},
+        "findings": [finding_json(finding) for finding in outcome.findings],
+        "limits_crossed": crossings(outcome),
         "sources": {source.name: source_json(source) for source in picture.sources},
     }
     return json.dumps(redacted(document), allow_nan=False)
 
 
-def _as_text(title: str, picture: Picture, table: Table) -> str:
-    return _text(title, picture, lined_up(table), [])
+def _as_text(title: str, seen: Seen, table: Table) -> str:
+    return _text(title, seen, lined_up(table), [])
 
 
-FORMATS: Mapping[str, Callable[[str, Picture, Table], str]] = {
+FORMATS: Mapping[str, Callable[[str, Seen, Table], str]] = {
     "text": _as_text,
     "json": _as_json,
     "csv": _as_csv,
@@ -261,9 +294,10 @@ FORMATS: Mapping[str, Callable[[str, Picture, Table], str]] = {
 }
 
 
-def _headline(title: str, picture: Picture) -> str:
+def _headline(title: str, seen: Seen) -> str:
+    picture, outcome = seen
     counts = ", ".join(f"{n} {verdict.replace('_', ' ')}" for verdict, n in _counts(picture.judged))
-    word = _WORDS[exit_status(picture)]
+    word = outcome.status.word
     return f"{title} at {iso_seconds(picture.at)}: {word} ({counts or 'no client is known'})"
 
 

@@ -18,6 +18,7 @@ from monitoring.certainty import YES, Basis, Coverage, Doubt, affirm
 from monitoring.credentials.ages import cache_is_old
 from monitoring.credentials.facts import (
     CACHE,
+    NOT_CONFIGURED,
     ROTATIONS,
     SKEW,
     VAULT,
@@ -35,7 +36,6 @@ from monitoring.redact import safe_id
 from monitoring.timestamps import iso_seconds
 
 #: The sources without which the answer is not yes: name -> what it would have told.
-NOT_CONFIGURED = "not configured"
 NEEDED = {
     ROTATIONS: "in which state the rotation is",
     CACHE: "which tokens of the old secret still live",

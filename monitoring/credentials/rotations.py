@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from monitoring.certainty import ON_TRACK, Basis, Coverage, Doubt, affirm
+from monitoring.certainty import OK, ON_TRACK, Basis, Coverage, Doubt, affirm
 from monitoring.credentials.ages import age_of, failing_rotator
 from monitoring.credentials.facts import (
     CACHE,
     IN_ROTATION,
+    NOT_CONFIGURED,
     ROTATIONS,
     VAULT,
     Age,
@@ -291,10 +292,11 @@ def _unknown(case: _Case) -> _Said:
         return "unknown", f"no source tells its age{_who_is_dark(case.facts)}", _MAKE_READABLE
     if not case.age.at_least or _surely_young(case):
         return None
-    why = f"{case.how_old}; it was here before this monitor could see it come"
-    return "unknown", why, "rotate it once, or look up its date, and the age is known"
+    return "unknown", case.how_old, LOOK_UP
 
 
+#: What to do about a secret that was here before this monitor.
+LOOK_UP = "rotate it once, or look up its date for CREDENTIALS['rotated_at']"
 _MAKE_READABLE = "make a source readable: vault, rotation service or cache"
 
 
@@ -302,7 +304,8 @@ def _who_is_dark(facts: CredentialFacts) -> str:
     """One reason in full; of several the names alone, for each has its own line elsewhere."""
     dark = {name: facts.dark[name] for name in (VAULT, ROTATIONS, CACHE) if name in facts.dark}
     if len(dark) > 1:
-        return f": {', '.join(dark)} cannot be read"
+        absent = set(dark.values()) == {NOT_CONFIGURED}
+        return f": {', '.join(dark)} {'are not configured' if absent else 'cannot be read'}"
     return "".join(f": {name}: {why}" for name, why in dark.items())
 
 
@@ -329,7 +332,11 @@ def _fine(case: _Case) -> _Said:
     due = f", due in {say(case.due_in)}" if case.due_in is not None else ""
     if case.age.at_least and case.age.oldest is not None:
         due = f" and at most {say(case.now - case.age.oldest)}, not due yet"
-    return "ok", f"{case.how_old}{due}", "nothing"
+    read = float(any(name not in case.facts.dark for name in (VAULT, ROTATIONS)))
+    missing = f"whether it is in order is not known{_who_is_dark(case.facts)}"
+    said = affirm(OK, Basis((Coverage("sources", read, 1.0, sentence=missing),)))
+    why = "; ".join([f"{case.how_old}{due}", *said.missing])
+    return said.word, why, "nothing" if said.good else _MAKE_READABLE
 
 
 _RULES: tuple[Callable[[_Case], _Said], ...] = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional
 
 from monitoring.conjur import ConjurClient
-from monitoring.credentials.revocation import NOT_CONFIGURED
+from monitoring.credentials.facts import NOT_CONFIGURED
 from monitoring.http_client import HttpClient
 from monitoring.model import Fault, Source
 from monitoring.redis_client import Cache

@@ -20,6 +20,7 @@ from typing import (
 )
 
 from monitoring.anomaly.store import AnomalyStore, Told, sensitivity_of
+from monitoring.certainty import Doubt
 from monitoring.conjur import Variable
 from monitoring.credential_stats import Figures
 from monitoring.credentials.ages import age_of, cache_is_old, current_version
@@ -38,8 +39,13 @@ from monitoring.credentials.facts import (
     VAULT,
     CredentialFacts,
 )
-from monitoring.credentials.findings import NEVER, findings, of_anomalies, of_vault
-from monitoring.credentials.judged import Judged, judge_all
+from monitoring.credentials.findings import (
+    NEVER,
+    findings,
+    of_anomalies,
+    of_vault,
+)
+from monitoring.credentials.judged import Judged, doubts_of, judge_all, of_beginnings
 from monitoring.credentials.ledger import Ledger
 from monitoring.credentials.memory import Gained, VaultMemory
 from monitoring.credentials.rotation_memory import Heard, RotationMemory, remembered, to_ask
@@ -70,7 +76,7 @@ class _Wanted(NamedTuple):
 
 @dataclass(frozen=True)
 class Picture:
-    """What one look shows."""
+    """What one look shows. `doubts`: why nothing good may be said of the whole."""
 
     at: float
     judged: Sequence[Judged]
@@ -78,6 +84,7 @@ class Picture:
     findings: Sequence[Finding]
     sources: Sequence[Source]
     dark: Mapping[str, str] = field(default_factory=dict)
+    doubts: Sequence[Doubt] = ()
 
 
 class CredentialWatch:
@@ -114,11 +121,14 @@ class CredentialWatch:
             behind=behind,
             moving=moving,
             clock=rotations.clock if rotations else None,
+            rotated_at=self._settings.credentials.rotated_at,
         )
         known = registered(looked, self._canary)
         counted = self._count(answers, known, now)
-        looked = replace(looked, window=self._window(now), totals=self._history.totals())
+        totals = self._history.totals()
+        looked = replace(looked, window=self._window(now), totals=totals, counted=counted.clients)
         judged = judge_all(self._facts(looked, now), self._settings.credentials, now)
+        doubts = doubts_of(judged, answers[VAULT].why_dark, answers[ROTATIONS].why_dark)
         told = self._anomalies.feed(counted.bucket, now, self._settings.credentials.failure_window)
         return Picture(
             now,
@@ -128,9 +138,11 @@ class CredentialWatch:
                 *findings(judged, looked.window, now, ages=self._age_limit),
                 *of_vault(vault.held if vault else (), gained),
                 *of_anomalies([each.anomaly for each in told]),
+                *of_beginnings(judged, known, looked.rotated_at, doubts),
             ],
             _rows(answers, next(iter(unheard.values()), "")),
             dark,
+            doubts,
         )
 
     def _note_vault(
