@@ -109,9 +109,13 @@ class HealthCheck:
         started = time.monotonic()
         before = self._memory.load()
         prove = LOGIN in self._asked and self._memory.claim(before, now)
-        readings = self._team.ask(self._live(prove), self._asked)
-        judged = [health.judge(reading, before.context) for reading in readings]
-        self._remember(now, before, list(zip(readings, judged)), prove)
+        both = self._team.ask(
+            self._live(prove),
+            self._asked,
+            judge=lambda reading: (reading, health.judge(reading, before.context)),
+        )
+        judged = [each for _, each in both]
+        self._remember(now, before, both, prove)
         figures = [figure for each in judged for figure in each.measurements]
         figures += [*self._whole(judged), *self._service_levels(now)]
         verdicts = thresholds.judge(figures, self._settings.thresholds)
@@ -126,9 +130,7 @@ class HealthCheck:
             verdicts=verdicts,
             findings=tuple(finding for each in judged for finding in each.findings),
             sources=tuple(
-                source
-                for reading, each in zip(readings, judged)
-                for source in health.sources_of(reading, each)
+                source for reading, each in both for source in health.sources_of(reading, each)
             ),
         )
 

@@ -39,12 +39,13 @@ from monitoring.http.reply import (
     read_body,
 )
 from monitoring.http.tls import TlsFacts
-from monitoring.redact import redact
+from monitoring.redact import printable, redact
 from monitoring.settings import TlsSettings
 
 __all__ = ["HttpClient", "HttpFault", "Reply", "TlsFacts"]
 
 MAX_REDIRECTS = 3
+LONGEST = 8192  # characters of a header's value
 _WRONG_ASK = (  # what we were told to ask cannot be asked: nothing was sent
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidURL,
@@ -219,6 +220,9 @@ class HttpClient:
             ):
                 return _read(answer, exchange, parts, limit)
         except wire.WireFault as error:
+            if error.fault.kind == "too_large":
+                said = f"{http_urls.origin(parts)} answered a head of {error.fault.message}"
+                raise fault("too_large", said) from None
             raise HttpFault(error.fault) from None
         except _BROKEN as error:  # from None: library texts hold URLs and header values
             raise _translated(error, parts, exchange) from None
@@ -258,7 +262,8 @@ class HttpClient:
 
 def _read(answer: requests.Response, exchange: Exchange, parts: SplitResult, limit: int) -> Reply:
     """The Reply of `answer`, its body read; raises HttpFault holding the Reply without a body."""
-    headers = {name.lower(): value for name, value in answer.headers.items()}
+    headers = {name.lower(): printable(value, LONGEST) for name, value in answer.headers.items()}
+    exchange.lift()  # the head has come; `read_body` counts the rest
     url = http_urls.origin(parts)
     bare = Reply(answer.status_code, headers, b"", 0.0, {}, url, exchange.tls, date_of(headers))
     try:

@@ -57,7 +57,8 @@ class Fault:
 class Reading:
     """What one component answered: `facts` as the probe names them, or the `fault` that stopped
     it (both may be present: a 503 with a body). `seconds` is the response time of the deciding
-    request; None when nothing answered. `configured` False: there was nothing to ask."""
+    request; None when nothing answered. `configured` False: there was nothing to ask.
+    `truncated`: the cycle's time was over first."""
 
     source: str
     at: float
@@ -65,6 +66,7 @@ class Reading:
     facts: Mapping[str, Any] = field(default_factory=dict)
     fault: Optional[Fault] = None
     configured: bool = True
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ class Component:
 @dataclass(frozen=True)
 class Source:
     """One row of `sources`: what we could and could not look at. `seen` counts what it gave (its
-    unit is the source's own: keys, variables, series). `why` says what was wrong or missing."""
+    unit is the source's own: keys, variables, series). `why` says what was wrong or missing.
+    `truncated`: a budget or the cycle's time ended the look before its end."""
 
     name: str
     ok: bool
@@ -114,6 +117,7 @@ class Source:
     why: str = ""
     error: Optional[str] = None
     configured: bool = True
+    truncated: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import logging
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar
 
 from monitoring.catalog import COMPONENTS
 from monitoring.model import Fault, Reading
@@ -24,6 +24,7 @@ from monitoring.probing.vault import probe_vault
 from monitoring.settings import Settings
 
 Probe = Callable[[Live], Reading]
+T = TypeVar("T")
 
 PROBES: Mapping[str, Probe] = {
     "payment-eapi": functools.partial(probe_service, "payment-eapi"),
@@ -53,6 +54,10 @@ def patience(settings: Settings) -> Mapping[str, float]:
     }
 
 
+def _unjudged(reading: Reading) -> Reading:
+    return reading
+
+
 class Team:
     """Asks components in threads. One whose last probe still hangs is not asked again, so that
     threads do not pile up in a resident loop."""
@@ -60,51 +65,63 @@ class Team:
     def __init__(self, probes: Mapping[str, Probe] = PROBES) -> None:
         self._probes = probes
         self._threads = ThreadPoolExecutor(len(probes), thread_name_prefix="probe")
-        self._hanging: Dict[str, Future[Reading]] = {}
+        self._hanging: Dict[str, Future[Any]] = {}
 
-    def ask(self, live: Live, components: Iterable[str] = COMPONENTS) -> List[Reading]:
-        """One Reading per component, in the order given; none takes longer than its `patience`,
-        all together not longer than `run.cycle_deadline`. Never raises for a failed probe."""
+    def ask(
+        self,
+        live: Live,
+        components: Iterable[str] = COMPONENTS,
+        *,
+        judge: Callable[[Reading], T] = _unjudged,  # type: ignore[assignment]
+    ) -> List[T]:
+        """What `judge` makes of the Reading of each component, in the order given; none takes
+        longer than its `patience`, all together not longer than `run.looking`. Raises nothing for
+        one: a judge that breaks is given a Reading with a fault (internal) instead."""
         at, started = live.clock(), time.monotonic()
         names = list(components)
         allowed = patience(live.settings)
-        most = live.settings.run.cycle_deadline
-        readings = []
+        most = live.settings.run.looking
+        found = []
         with _prompt_threads():
             asked = {}
             for name in names:
-                asked[name] = self._start(name, live)
+                asked[name] = self._start(name, live, judge)
                 time.sleep(_APART)
             for name in names:
                 seconds = min(allowed.get(name, most), most)
-                readings.append(self._reading(name, asked[name], at, (started, seconds)))
-        return readings
+                failed = self._failed(name, asked[name], started, seconds)
+                future = asked[name]
+                if failed is None and future is not None:
+                    found.append(future.result())
+                elif failed is not None:
+                    ended = failed.kind == "timeout" and seconds == most
+                    found.append(judge(Reading(name, at, fault=failed, truncated=ended)))
+        return found
 
-    def _start(self, name: str, live: Live) -> Optional[Future[Reading]]:
+    def _start(self, name: str, live: Live, judge: Callable[[Reading], T]) -> Optional[Future[T]]:
         before = self._hanging.get(name)
         if before is not None and not before.done():
             return None
-        return self._threads.submit(self._probes[name], live)
+        probe = self._probes[name]
+        return self._threads.submit(lambda: judge(probe(live)))
 
-    def _reading(
-        self, name: str, future: Optional[Future[Reading]], at: float, time_of: tuple[float, float]
-    ) -> Reading:
+    def _failed(
+        self, name: str, future: Optional[Future[T]], started: float, seconds: float
+    ) -> Optional[Fault]:
+        """Why there is no result; None: there is one."""
         if future is None:
             sentence = "the question of the cycle before still hangs, so it was not asked again"
-            return Reading(name, at, fault=Fault("timeout", sentence))
-        started, seconds = time_of
+            return Fault("timeout", sentence)
         wait([future], timeout=max(0.0, started + seconds - time.monotonic()))
         if not future.done():
             self._hanging[name] = future
-            sentence = f"no answer within {seconds:g} s, the probe was given up"
-            return Reading(name, at, fault=Fault("timeout", sentence))
+            return Fault("timeout", f"no answer within {seconds:g} s, the probe was given up")
         error = future.exception()
         if error is None:
-            return future.result()
+            return None
         # A bug of ours must not cost the four other components their turn.
         _log.error("the probe of %s broke: %s", name, type(error).__name__, exc_info=error)
-        sentence = f"the monitor's own probe broke ({type(error).__name__}); see the log"
-        return Reading(name, at, fault=Fault("internal", sentence))
+        return Fault("internal", "the monitor's own probe broke; see the log")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,8 @@ import math
 import re
 from typing import Callable, Dict, Iterator, List, NamedTuple
 
+from monitoring.redact import printable
+
 _SAMPLE = re.compile(
     r"(?P<name>[a-zA-Z_:][\w:]*)"
     r'(?:\{(?P<labels>(?:[^"}]|"(?:[^"\\]|\\.)*")*)\})?'
@@ -21,6 +23,8 @@ _SAMPLE = re.compile(
 _LABEL = re.compile(r'\s*([a-zA-Z_]\w*)="((?:[^"\\]|\\.)*)"\s*,?', re.ASCII)
 _ESCAPES = {"\\n": "\n", '\\"': '"', "\\\\": "\\"}
 _MOST_LABELS = 32
+_LONGEST = 2000  # characters of a label
+_LINE = re.compile(r"[^\r\n]+")
 
 
 class Sample(NamedTuple):
@@ -44,7 +48,8 @@ def read(text: str, wanted: Callable[[str], bool]) -> Exposition:
     empty is one (HTML, JSON)."""
     samples: List[Sample] = []
     lines = broken = 0
-    for line in text.splitlines():
+    for found_line in _LINE.finditer(text):  # not a list: a page may be millions of lines
+        line = found_line.group()
         if not line.strip() or line.startswith("#"):
             continue
         found = _SAMPLE.match(line)
@@ -71,5 +76,6 @@ def _sample(found: re.Match[str]) -> Iterator[Sample]:
 def _labels(text: str) -> Dict[str, str]:
     labels: Dict[str, str] = {}
     for name, value in _LABEL.findall(text)[:_MOST_LABELS]:
-        labels[name] = re.sub(r"\\.", lambda m: _ESCAPES.get(m.group(), m.group()), value)
+        plain = re.sub(r"\\.", lambda m: _ESCAPES.get(m.group(), m.group()), value)
+        labels[name] = printable(plain, _LONGEST)
     return labels

@@ -1,4 +1,4 @@
-"""Safety: what must never be printed, and client ids made fit to print.
+"""Safety: what must never be printed, and what strangers say made fit to be kept and printed.
 
 One process-wide list of known secrets (settings register theirs when they are loaded, and a secret
 that is kept in a file whenever it is read anew) and patterns for what a stranger may put before us:
@@ -16,16 +16,20 @@ import functools
 import hashlib
 import html
 import json
+import math
 import re
 import threading
 import unicodedata
-from typing import Any, Iterator, Mapping, Optional, Set, Tuple
+from typing import Any, Iterator, Mapping, Optional, Set, Tuple, Union
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 MASK = "[redacted]"
 _SHORTEST = 4  # a shorter "secret" would mask ordinary words
 _STRONG = 8  # a shorter one is masked where it stands alone, not inside a longer word
 _HASH = 8  # hexadecimal characters that tell two ids apart
+_DIGITS = 19  # of a whole number in JSON; a longer one is read as a float
+_LONGEST = 65536  # characters of a text in JSON
+_LONG_TEXT = re.compile(rf'"[^"]{{{_LONGEST}}}')
 _BLOCK = 10  # characters of base64 that must be left of a secret, wherever it begins in a text
 #: What our own output is made of: nobody is kept from guessing `redis`, and masking it would blank
 #: the names of components, metrics and figures. `--check-config` warns of such a secret.
@@ -192,3 +196,45 @@ def safe_id(client_id: str, limit: int = 64) -> str:
         return shown
     told_apart = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH]
     return f"{shown[: limit - _HASH - 1]}~{told_apart}"
+
+
+class UnboundedNumberError(ValueError):
+    """A number that no float holds."""
+
+
+def strict_json(data: bytes) -> Any:
+    """A stranger's JSON: numbers are finite, texts printable and of at most 65,536 characters,
+    bytes that are no UTF-8 replaced. Raises ValueError (UnboundedNumberError), RecursionError."""
+    text = data.decode(json.detect_encoding(data), "replace")
+    found = json.loads(text, parse_constant=_refuse, parse_float=_finite, parse_int=_whole)
+    return found if _is_plain(text) else _cleaned(found)
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise UnboundedNumberError("beyond all bounds")
+    return number
+
+
+def _whole(text: str) -> Union[int, float]:
+    return int(text) if len(text) <= _DIGITS else _finite(text)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether no string of a JSON document can need cleaning: JSON itself allows no control
+    characters but escaped ones."""
+    ascii_alone = text.isascii() and "\\" not in text and "\x7f" not in text
+    return ascii_alone and _LONG_TEXT.search(text) is None
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value, _LONGEST)
+    if isinstance(value, dict):
+        return {printable(name, _LONGEST): _cleaned(item) for name, item in value.items()}
+    return [_cleaned(item) for item in value] if isinstance(value, list) else value

@@ -24,6 +24,7 @@ from monitoring.cache.faults import RedisFault
 from monitoring.cache.topology import Member, Node
 from monitoring.http import tls, wire
 from monitoring.model import Fault
+from monitoring.redact import printable
 from monitoring.settings import RedisSettings, Secret
 
 
@@ -38,7 +39,7 @@ class _NotConnected(redis.ConnectionError):  # type: ignore[misc]
 _log = logging.getLogger("monitoring.redis_client")
 
 #: Bytes of one reply that are read: of PING, INFO and the like, and of a page of a scan.
-_MOST, _MOST_SCANNED = 8 << 20, 256 << 20
+_MOST, _MOST_SCANNED = 2 << 20, 24 << 20
 
 #: Everything a client of a Cache may raise that `translate` gives a Fault for.
 ERRORS = (redis.RedisError, wire.WireFault, RedisFault)
@@ -191,27 +192,30 @@ class Cache:
 
     def ping(self, node: Node) -> float:
         """Seconds of one PING on an open connection, from its first byte out to the answer."""
-        with self._asking(node.name, "PING"):
+        with self._asking(node.name, "PING", node.client):
             node.client.ping()  # connects and logs in
             door = self._doors[id(node.client)]
             door.restart()
-            node.client.ping()
+            if not node.client.ping():
+                raise ValueError("no PONG")
             return door.seconds()
 
-    def info(self, node: Node, section: Optional[str] = None) -> Dict[str, Any]:
-        """INFO as redis-py parses it; `section` "all" has the counters of commands and errors."""
-        with self._asking(node.name, "INFO"):
-            return dict(node.client.info(section))
+    def info(self, node: Node, section: str = "") -> Dict[str, Any]:
+        """INFO as `topology.fields` reads it; `section` "all" has the counters of commands and
+        errors."""
+        words = ("INFO", section) if section else ("INFO",)
+        with self._asking(node.name, "INFO", node.client):
+            return topology.fields(node.client.execute_command(*words))
 
     def slow_commands(self, node: Node, count: int) -> List[Tuple[str, float]]:
         """The slowest commands of the slow log, (name, milliseconds), never their arguments."""
-        with self._asking(node.name, "SLOWLOG"):
+        with self._asking(node.name, "SLOWLOG", node.client):
             reply = node.client.execute_command("SLOWLOG", "GET", max(count, 32))
             return topology.slow_commands(reply, count)
 
-    def cluster_info(self) -> Dict[str, str]:
+    def cluster_info(self) -> Dict[str, Any]:
         """CLUSTER INFO of the first seed that answers."""
-        return topology.lines(self._from_seed("INFO")[1])
+        return topology.fields(self._from_seed("INFO")[1])
 
     def sentinel_info(self) -> Dict[str, Any]:
         """See sentinels.Sentinels.info."""
@@ -220,7 +224,8 @@ class Cache:
     def whoami(self) -> str:
         """The ACL user we are logged in as."""
         with self._asking(self.name, "ACL"):
-            return topology.text(self.nodes()[0].client.execute_command("ACL", "WHOAMI"))
+            name = topology.text(self.nodes()[0].client.execute_command("ACL", "WHOAMI"))
+            return printable(name, 200)
 
     def close(self) -> None:
         """Close every connection."""
@@ -228,13 +233,15 @@ class Cache:
             client.connection_pool.disconnect()
 
     @contextlib.contextmanager
-    def _asking(self, where: str, command: str) -> Iterator[None]:
+    def _asking(self, where: str, command: str, client: Any = None) -> Iterator[None]:
         began = time.perf_counter()
         try:
             yield
         except (redis.RedisError, wire.WireFault) as error:
-            timeout = self._settings.timeout
-            fault = faults.classify(error, where, command=command, seconds=timeout)
+            timeout, door = self._settings.timeout, self._doors.get(id(client))
+            heard = door is not None and door.heard
+            asked = faults.Question(command, timeout, heard)
+            fault = faults.classify(error, where, asked)
             _log.debug("%s failed: %s", command, fault.message)
             raise RedisFault(fault) from None  # texts of the library may quote keys and arguments
         except faults.NONSENSE:
@@ -264,6 +271,7 @@ class Cache:
             **_options(door, self._settings, login),
         )
         client = redis.Redis(connection_pool=pool)
+        client.response_callbacks.pop("INFO", None)  # `topology.fields` reads it
         self._open.append(client)
         self._doors[id(client)] = door
         return client

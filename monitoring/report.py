@@ -75,6 +75,8 @@ def source_json(source: Source) -> dict[str, Any]:
         row["error"] = source.error
     if source.why:
         row["why"] = source.why
+    if source.truncated:
+        row["truncated"] = True
     return row
 
 

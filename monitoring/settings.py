@@ -263,6 +263,11 @@ class RunSettings:
     heartbeat_url: Secret = Secret()
     user_agent: str = "payment-api-monitoring/1.0 (canary; see docs/security.md)"
 
+    @property
+    def looking(self) -> float:
+        """Seconds of a cycle in which peers are asked; the rest is for judging and telling."""
+        return 0.8 * self.cycle_deadline
+
 
 @dataclass(frozen=True)
 class Origin:

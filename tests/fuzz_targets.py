@@ -200,9 +200,8 @@ def history_page(data: bytes) -> None:
 
 
 def redis_words(data: bytes) -> None:
-    text = text_of(data)
     redis_topology.cluster_members(data, "seed", prefer_names=True)
-    redis_topology.lines(text)
+    redis_topology.fields(data)
     found = json_of(data)
     redis_topology.sentinel_replicas(found, "primary:1")
     redis_topology.slow_commands(found, 5)

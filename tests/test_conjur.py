@@ -158,7 +158,8 @@ def _reply(body: Any, status: int = 200, date: Optional[float] = None) -> Reply:
 
 
 def _judged(body: Any, status: int = 200) -> conjur_health.ConjurHealth:
-    return conjur_health.read_enterprise(body, _reply(body, status))
+    reply = _reply(body, status)
+    return conjur_health.read_enterprise(reply.json(), reply)
 
 
 HEALTH: list[tuple[str, Any, int, Any]] = [

@@ -123,8 +123,8 @@ REPLICA = {"role": "slave", "master_link_status": "up", "master_last_io_seconds_
         ([node("a:1", info={**INFO, "redis_mode": "sentinel"})], {}, UNKNOWN, None),
         ([node("a:1", info={**INFO, "server_mode": "sentinel"})], {}, UNKNOWN, None),
         # a cluster of which one node is watched; a cluster of one node
-        ([node("a:1")], {"cluster": {"cluster_known_nodes": "3"}}, WARNING, True),
-        ([node("a:1")], {"cluster": {"cluster_known_nodes": "1"}}, OK, True),
+        ([node("a:1")], {"cluster": {"cluster_known_nodes": 3}}, WARNING, True),
+        ([node("a:1")], {"cluster": {"cluster_known_nodes": 1}}, OK, True),
         (
             [node("a:1"), node("b:1")],
             {"mode": "cluster", "cluster": {"cluster_state": "ok"}},

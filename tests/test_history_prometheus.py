@@ -94,7 +94,7 @@ def test_nan_and_infinity_are_not_measured() -> None:
 def test_warnings_mean_incomplete() -> None:
     body = matrix(entry("mean", [[NOW, "1"]], component="a"), warnings=["store x\nis down"])
     (series,) = ask(Door(200, body))
-    assert series.warnings == ("store x is down",)
+    assert series.warnings == ("store x\\nis down",)
     with pytest.raises(HistoryError, match="incomplete, empty answer: store x"):
         ask(Door(200, matrix(warnings=["store x is down"])))
     assert ask(Door(200, matrix())) == []

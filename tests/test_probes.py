@@ -215,7 +215,7 @@ def test_a_probe_that_breaks_costs_its_own_turn_only(settings, caplog):
 
     readings = Team({**PROBES, EAPI: broken}).ask(live_of(settings))
     assert readings[0].fault.kind == "internal"
-    assert "ZeroDivisionError" in readings[0].fault.message
+    assert readings[0].fault.message == "the monitor's own probe broke; see the log"
     assert all(reading.fault is None for reading in readings[1:])
     assert any(record.exc_info for record in caplog.records)
 
@@ -241,6 +241,25 @@ def test_a_probe_that_never_ends_is_given_up_and_not_piled_up(settings):
         release.set()
 
 
+def test_a_judge_that_breaks_costs_its_own_component_only(settings):
+    def judged(reading):
+        if reading.source == CACHE and reading.fault is None:
+            raise OverflowError("a figure that no float holds")
+        return judge(reading, Context(canary=settings.canary)).component
+
+    rows = {row.name: row for row in Team().ask(live_of(settings), judge=judged)}
+    assert (rows[CACHE].status, rows[CACHE].error) == (UNKNOWN, "internal")
+    assert all(row.up for name, row in rows.items() if name != CACHE), rows
+
+
+def test_what_could_not_be_kept_is_seen_where_it_was_made(settings):
+    (reading,) = Team().ask(live_of(settings), [CACHE])
+    odd = {**reading.facts["nodes"][0]["info"], "uptime_in_seconds": float("inf")}
+    node = {**reading.facts["nodes"][0], "info": odd}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        judge(replace(reading, facts={**reading.facts, "nodes": (node,)}), Context())
+
+
 def test_the_cycle_deadline_bounds_them_all(settings):
     gone = threading.Event()
 
@@ -253,7 +272,7 @@ def test_the_cycle_deadline_bounds_them_all(settings):
         readings = team.ask(live_of(hurried))
         assert {r.fault.kind for r in readings} == {"timeout"}
         assert {r.fault.message for r in readings} == {
-            "no answer within 0.1 s, the probe was given up"
+            "no answer within 0.08 s, the probe was given up"
         }
     finally:
         gone.set()

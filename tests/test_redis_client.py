@@ -214,7 +214,7 @@ def test_an_answer_without_end_is_cut_off(head: bytes) -> None:
     with RawServer(flood, deaf=True) as server, cache_at(server.port) as asked:
         fault = fault_of(lambda: asked.ping(asked.nodes()[0]))
     assert fault.kind == "too_large", fault
-    assert "more than 8 MiB" in fault.message
+    assert "more than 2 MiB" in fault.message
     assert sum(sent) < 100 << 20, "the rest was not waited for"
 
 
@@ -522,7 +522,7 @@ def test_the_sentinels_lead_to_the_primary(sentinels: redis_topologies.SentinelS
             f"127.0.0.1:{sentinels.primary.port}": "primary",
             f"127.0.0.1:{sentinels.replica.port}": "replica",
         }
-        assert asked.nodes()[0].client.info("replication")["role"] == "master"
+        assert asked.info(asked.nodes()[0])["role"] == "master"
         told = asked.sentinel_info()
     assert (told["name"], told["asked"], told["answering"]) == ("mymaster", 2, 1)
     assert told["quorum_ok"] is True
@@ -554,7 +554,7 @@ def test_no_sentinel_answers() -> None:
 def test_a_replica_is_scanned_where_preferred(sentinels: redis_topologies.SentinelSet) -> None:
     with cache_at(sentinels.primary.port, prefer_replicas=True) as asked:
         (scan,) = asked.scan_clients()
-        assert scan.info("replication")["role"] == "slave"
+        assert b"role:slave" in scan.info("replication")
 
 
 def test_a_sentinel_with_a_password_gets_ours() -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from monitoring.alerting.amounts import amount
 from monitoring.durations import say
 from monitoring.model import Alert, Notice, Severity
-from monitoring.redact import redact, safe_id
+from monitoring.redact import printable, redact, safe_id
 from monitoring.settings import AlertSettings
 from monitoring.timestamps import iso_seconds
 
@@ -49,6 +49,9 @@ class Message:
     members: Tuple[str, ...] = ()
 
 
+_SPACES = dict.fromkeys(map(ord, "\r\n\t"), " ")
+
+
 def render(notice: Notice, rules: AlertSettings) -> Message:
     """The parts of a notice; `rules` gives the base addresses of links."""
     alert = notice.alert
@@ -69,10 +72,7 @@ def render(notice: Notice, rules: AlertSettings) -> Message:
 
 def clean(text: str, limit: int = _LONGEST) -> str:
     """Text in one line: secrets masked, control and invisible characters escaped."""
-    shown = "".join(
-        c if c.isprintable() else " " if c in "\r\n\t" else c.encode("unicode_escape").decode()
-        for c in redact(str(text))
-    )
+    shown = printable(redact(str(text)).translate(_SPACES))
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -16,7 +16,10 @@ FIELDS_AGAIN_EVERY = 64
 
 COMMANDS = {
     "string": b"MGET", "hash": b"HMGET", "set": b"SCARD", "type": b"TYPE", "ttl": b"PTTL",
+    "length": b"STRLEN",
 }  # fmt: skip
+#: What each of them answers with, where it is one word.
+ANSWERS = {"set": int, "ttl": int, "length": int, "type": bytes}
 PTTL = b"PTTL"
 
 
@@ -24,7 +27,7 @@ PTTL = b"PTTL"
 class Ask:
     """Commands on their way for some keys of a rule, and what was tried on these keys before."""
 
-    what: str  # string, hash, set, type, ttl
+    what: str  # string, hash, set, type, ttl, length
     rule: Rule
     keys: List[bytes]
     ttls: bool = False

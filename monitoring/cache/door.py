@@ -33,6 +33,11 @@ class Door:
         self._socket = wire.TimedSocket(sock, fresh, renewing=True, most=self._most)
         return self._socket
 
+    @property
+    def heard(self) -> bool:
+        """Whether the server has sent anything on the connection opened last."""
+        return self._socket is not None and self._socket.heard
+
     def restart(self) -> None:
         """Set the stopwatch to nothing."""
         if self._socket is not None:

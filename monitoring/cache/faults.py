@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from monitoring.http.causes import causes
 from monitoring.http.wire import WireFault
@@ -71,7 +71,10 @@ _SENTENCES = {
 }
 _NO_REDIS = "{where} answers {command} with what is not the protocol of Redis"
 #: What redis-py's own parsers raise at a reply of the wrong shape.
-NONSENSE = (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError)
+NONSENSE = (
+    *(ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError),
+    RecursionError,  # it calls itself for each push message
+)
 _NAMED = re.compile(r"to run the '([a-z|-]{1,30})' command")
 _MAXCLIENTS = "max number of clients"  # an ERR with no code of its own in any version
 
@@ -97,9 +100,21 @@ def _server_kind(error: BaseException, code: str) -> Optional[str]:
     return "protocol" if names & {"ResponseError", "InvalidResponse"} else None
 
 
-def classify(error: BaseException, where: str, *, command: str = "", seconds: float = 0.0) -> Fault:
-    """The Fault of an error that redis-py raised while `command` (empty: the server may tell) was
-    asked of `where`."""
+class Question(NamedTuple):
+    """What was asked (empty: the server may tell), how long an answer was waited for, and whether
+    the server had answered anything before on the connection."""
+
+    command: str = ""
+    seconds: float = 0.0
+    heard: bool = False
+
+
+NOTHING = Question()
+
+
+def classify(error: BaseException, where: str, asked: Question = NOTHING) -> Fault:
+    """The Fault of an error that redis-py raised while `where` was asked."""
+    command = asked.command
     for cause in causes(error):
         found = getattr(cause, "fault", None)
         if isinstance(found, Fault):
@@ -109,7 +124,7 @@ def classify(error: BaseException, where: str, *, command: str = "", seconds: fl
     code = code_of(error)
     kind = _server_kind(error, code)
     if kind is None:
-        return _broken(error, where, seconds)
+        return _broken(error, where, asked)
     command = command or _command_in(error)
     if type(error).__name__ == "InvalidResponse":
         return Fault("protocol", _NO_REDIS.format(where=where, command=command))
@@ -131,21 +146,22 @@ def refused(command: str, fault: Fault) -> Fault:
     return Fault(fault.kind, f"{command} is refused: {fault.message}")
 
 
-def _broken(error: BaseException, where: str, seconds: float) -> Fault:
+def _broken(error: BaseException, where: str, asked: Question) -> Fault:
     """A connection that was made and then failed."""
     nested = list(causes(error))
     if any(isinstance(c, WireFault) for c in nested):
         return next(c.fault for c in nested if isinstance(c, WireFault))
     late = isinstance(error, socket.timeout) or type(error).__name__ == "TimeoutError"
     if late or any(isinstance(c, socket.timeout) for c in nested):
-        return Fault("timeout", f"no answer from {where} within {seconds:g} s")
+        return Fault("timeout", f"no answer from {where} within {asked.seconds:g} s")
     if any(isinstance(c, ssl.SSLError) for c in nested):
         return Fault("tls", f"TLS with {where} broke: {_reason(nested)}")
     if type(error).__name__ == "MaxConnectionsError":
         return Fault("internal", f"our own pool of connections to {where} is used up")
     if any(isinstance(c, ConnectionRefusedError) for c in nested):
         return Fault("refused", f"{where} refused the connection: nothing listens there")
-    return Fault("connect", f"{where} closed the connection (is it a TLS port, or not one?)")
+    hint = "in the middle of the exchange" if asked.heard else "(is it a TLS port, or not one?)"
+    return Fault("connect", f"{where} closed the connection {hint}")
 
 
 def _reason(nested: list[BaseException]) -> str:

@@ -6,12 +6,29 @@ redis-py from 5.0 has: ``client()`` gives a client on one connection of the pool
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import Any, Callable, List, Optional, Protocol, Sequence, Tuple, Type
+from typing import (
+    Any,
+    Callable,
+    FrozenSet,
+    Iterator,
+    List,
+    Optional,
+    Protocol,
+    Sequence,
+    Tuple,
+    Type,
+    Union,
+)
 
+from monitoring.cache.faults import NONSENSE, RedisFault
 from monitoring.model import Fault
 
 Command = Sequence[bytes]  # its name and its arguments
+MOST_KEYS = 100_000  # of one page; a table that grows gives many more than were asked for
+_VALUE: FrozenSet[type] = frozenset((bytes, type(None)))
+_KEY: FrozenSet[type] = frozenset((bytes,))
 _HEADS = [b"$%d\r\n" % length for length in range(512)]
 
 
@@ -64,8 +81,15 @@ def packed(command: Command) -> bytes:
     return b"*%d\r\n%b\r\n" % (len(command), b"\r\n".join(words))
 
 
+def odd(command: str) -> RedisFault:
+    """The fault of a server whose reply to `command` has another shape than Redis gives it."""
+    text = f"the answer to {command} is not what Redis answers: another server, or a broken proxy?"
+    return RedisFault(Fault("protocol", text))
+
+
 class Wire:
-    """Commands out, replies in, in the same order."""
+    """Commands out, replies in, in the same order. Replies are of the shape that the command has,
+    or a Refusal; anything else raises RedisFault (protocol)."""
 
     def __init__(self, client: Client, door: Door) -> None:
         self._door = door
@@ -93,9 +117,37 @@ class Wire:
             return self._connection.read_response(disable_decoding=True)
         except self._door.errors as error:
             return self._refusal(error)
+        except NONSENSE:  # of the library's parser
+            self._owed += 1
+            raise odd("a command") from None
 
-    def read_many(self, count: int) -> List[Any]:
-        return [self.read() for _ in range(count)]
+    def read_page(self) -> Union[Refusal, Tuple[bytes, List[bytes]]]:
+        """The reply to SCAN: the next cursor, and keys."""
+        reply = self.read()
+        if isinstance(reply, Refusal):
+            return reply
+        if type(reply) is list and len(reply) == 2:
+            cursor, keys = reply
+            known = type(cursor) is bytes and cursor.isdigit() and len(cursor) <= 20
+            if known and type(keys) is list and _all(keys, _KEY) and len(keys) <= MOST_KEYS:
+                return cursor, keys
+        raise odd("SCAN")
+
+    def read_values(self, command: str, count: int) -> Union[Refusal, List[Optional[bytes]]]:
+        """The reply to MGET or HMGET: so many values, None for each that is not there."""
+        reply = self.read()
+        if isinstance(reply, Refusal) or (
+            type(reply) is list and len(reply) == count and _all(reply, _VALUE)
+        ):
+            return reply
+        raise odd(command)
+
+    def read_each(self, command: str, kind: type, count: int) -> List[Any]:
+        """The replies to `count` commands, each of `kind` (int or bytes) or a Refusal."""
+        replies = [self.read() for _ in range(count)]
+        if not _all(replies, frozenset((kind, Refusal))):
+            raise odd(command)
+        return replies
 
     def take_refusals(self) -> List[Tuple[int, Fault]]:
         """Commands not permitted since this was last called: how many replies after that call
@@ -121,3 +173,31 @@ class Wire:
             return Refusal("noperm", fault)
         self._owed += 1  # whatever comes now, this connection is not to be used again
         raise error
+
+
+def _all(values: Sequence[Any], kinds: FrozenSet[type]) -> bool:
+    """Whether all values are of these types; a set of 500 types costs 8 us."""
+    return set(map(type, values)) <= kinds
+
+
+def keys_like(
+    client: Client, door: Door, pattern: bytes, *, seconds: float
+) -> Iterator[List[bytes]]:
+    """Pages of the keys that match, for so many seconds at most; raises RedisFault (timeout) after
+    that, and what Wire raises."""
+    until, cursor = time.monotonic() + seconds, b"0"
+    wire = Wire(client, door)
+    try:
+        while True:
+            wire.send([(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"1000")])
+            page = wire.read_page()
+            if isinstance(page, Refusal):
+                raise RedisFault(page.fault) if page.fault else odd("SCAN")
+            cursor, keys = page
+            yield keys
+            if cursor == b"0":
+                return
+            if time.monotonic() > until:
+                raise RedisFault(Fault("timeout", "the scan did not end in its time"))
+    finally:
+        wire.close()

@@ -7,7 +7,7 @@ from itertools import compress
 from typing import Any, Dict, List, Optional, Sequence, Set, Tuple
 from typing import Counter as CounterOf
 
-from monitoring.cache.asks import COMMANDS, PTTL, Ask, FieldPlan, runs_by_slot
+from monitoring.cache.asks import ANSWERS, COMMANDS, PTTL, Ask, FieldPlan, runs_by_slot
 from monitoring.cache.faults import refused
 from monitoring.cache.pages import Page, Part
 from monitoring.cache.pipeline import Client, Command, Door, Refusal, Wire
@@ -17,6 +17,7 @@ from monitoring.token_codecs import TOKEN_FIELDS
 
 TTL_ALL_UP_TO = 20_000  # keys; above, one page in TTL_PAGE_EVERY, and those of expired tokens
 TTL_PAGE_EVERY = 64
+MOST_VALUE = 32 * 1024  # bytes of a value, where a page of them was too much to take
 
 
 class NodeReader:
@@ -28,10 +29,16 @@ class NodeReader:
     """
 
     def __init__(self, client: Client, sorter: KeySorter, door: Door, *, count: int) -> None:
+        self._client, self._door = client, door
         self._wire = Wire(client, door)
         self._sorter = sorter
         self._count = b"%d" % count
+        self._cursor = b"0"
+        self._cut = False
+        self._page = Page()
+        self._ready: List[Ask] = []
         self._due: List[Ask] = []
+        self._coming: List[Ask] = []
         self._later: List[Ask] = []
         self._scanning = True
         self._kinds: Dict[Rule, str] = {}
@@ -45,10 +52,10 @@ class NodeReader:
         self.unread = 0
         self._scanned = False
         self.faults: List[Fault] = []
-        self._wire.send([(b"DBSIZE",), (b"SCAN", b"0", b"COUNT", self._count)])
         self._first = True
         self._stopping = False
         self._by_slot = False
+        self._wire.send(self._scan_commands())
 
     @property
     def done(self) -> bool:
@@ -73,46 +80,85 @@ class NodeReader:
             self._later.append(Ask("ttl", rule, keys, context=context))
 
     def step(self) -> Page:
-        """One page further. Raises the library's errors."""
+        """One page further. Raises the library's errors, and RedisFault; see `resume`."""
         commands: List[Command] = []
-        coming, self._later = self._later, []
+        self._coming, self._later = self._later, []
         if self._scanning:
-            commands, asks = self._next_page()
-            coming += asks
-        for ask in coming:
+            commands = self._next_page()
+        for ask in self._coming:
             commands += ask.commands()
         self._wire.send(commands)
-        ready, self._due = self._due, coming
-        page = Page()
-        for ask in ready:
-            self._receive(ask, page)
+        self._ready, self._due, self._coming = self._due, self._coming, []
+        while self._ready:
+            self._receive(self._ready[0], self._page)
+            del self._ready[0]
+        page, self._page = self._page, Page()
         return page
+
+    def resume(self, fault: Fault) -> bool:
+        """After a step that raised `fault`: ask anew, over a new connection, for all that did not
+        come. A connection that was cut is tried once more. What is too large is asked for by size
+        first, or left out. False: nothing is left to try. Raises as `step` does."""
+        if fault.kind == "connect" and not self._cut:
+            self._cut = True
+        elif fault.kind == "too_large" and self._ready:
+            self._lighten(self._ready.pop(0))
+        else:
+            return False
+        asks = [*self._ready, *self._due, *self._coming]
+        self._ready, self._due, self._coming = [], asks, []
+        self._wire.close()
+        self._wire = Wire(self._client, self._door)
+        commands = self._scan_commands()
+        for ask in asks:
+            commands += ask.commands()
+        self._wire.send(commands)
+        return True
+
+    def _lighten(self, ask: Ask) -> None:
+        """Values that are too large together: strings are asked for their lengths, others left."""
+        if ask.what == "string":
+            self._coming += self._ask("length", ask.rule, ask.keys, ttls=ask.ttls, tried=ask.tried)
+        else:
+            self._too_large(len(ask.keys))
+
+    def _too_large(self, count: int) -> None:
+        self.unread += count
+        text = f"values of more than {MOST_VALUE >> 10} KiB under token keys, which were not read"
+        fault = Fault("too_large", text)
+        if count and fault not in self.faults:
+            self.faults.append(fault)
+
+    def _scan_commands(self) -> List[Command]:
+        if not self._scanning:
+            return []
+        scan = (b"SCAN", self._cursor, b"COUNT", self._count)
+        return [(b"DBSIZE",), scan] if self._first else [scan]
 
     def close(self) -> None:
         self._wire.close()
 
-    def _next_page(self) -> Tuple[List[Command], List[Ask]]:
+    def _next_page(self) -> List[Command]:
+        """Take a page of keys; what to ask for next, and `_coming` for the page's values."""
         if self._first:
-            size = self._wire.read()
-            self.expected = None if isinstance(size, Refusal) else int(size)
+            (size,) = self._wire.read_each("DBSIZE", int, 1)
+            self.expected = None if isinstance(size, Refusal) else size
             self._wire.take_refusals()  # the size is a nicety
             self._first = False
-        reply = self._wire.read()
-        if isinstance(reply, Refusal):
+        page = self._wire.read_page()
+        if isinstance(page, Refusal):
             for _position, fault in self._wire.take_refusals():
                 self._refused(b"SCAN", fault)
             self._scanning = False
-            return [], []
-        cursor, keys = reply
+            return []
+        self._cursor, keys = page
         self.seen += len(keys)
         self._pages += 1
-        self._scanned = int(cursor) == 0
+        self._scanned = int(self._cursor) == 0
         self._scanning = not (self._scanned or self._stopping)
-        following: List[Command] = []
-        if self._scanning:
-            following = [(b"SCAN", cursor, b"COUNT", self._count)]
-        groups = self._sorter.sort(keys)
-        return following, [ask for rule, some in groups for ask in self._plan(rule, some)]
+        for rule, some in self._sorter.sort(keys):
+            self._coming += self._plan(rule, some)
+        return self._scan_commands()
 
     def _plan(self, rule: Rule, keys: List[bytes]) -> List[Ask]:
         kind = self._kinds.get(rule, rule.kind)
@@ -154,18 +200,21 @@ class NodeReader:
     def _receive(self, ask: Ask, page: Page) -> None:
         self._wire.take_refusals()
         replies = self._read_strings(ask) if ask.what == "string" else self._read_each(ask)
-        ttls = self._wire.read_many(len(ask.keys)) if ask.ttls else None
+        ttls = self._wire.read_each("PTTL", int, len(ask.keys)) if ask.ttls else None
         self._note_refusals(ask)
         part = Part(ask.rule, ask.what, ask.keys, replies, _numbers(ttls), ask.context)
         _RECEIVERS[ask.what](self, ask, part, page)
 
     def _read_each(self, ask: Ask) -> List[Any]:
-        return self._wire.read_many(len(ask.keys))
+        command = ask.command.decode()
+        if ask.what == "hash":
+            return [self._wire.read_values(command, len(ask.fields)) for _ in ask.keys]
+        return self._wire.read_each(command, ANSWERS[ask.what], len(ask.keys))
 
     def _read_strings(self, ask: Ask) -> List[Any]:
         values: List[Any] = []
         for run in ask.runs:
-            reply = self._wire.read()
+            reply = self._wire.read_values("MGET", run)
             values += [reply] * run if isinstance(reply, Refusal) else reply
         return values
 
@@ -213,6 +262,16 @@ class NodeReader:
         if hashes:
             page.parts.append(Part(ask.rule, "hash", hashes, [{} for _ in hashes]))
 
+    def _receive_lengths(self, ask: Ask, part: Part, _page: Page) -> None:
+        """What has no length is of another type, which MGET shows."""
+        small = [
+            key
+            for key, length in zip(part.keys, part.values)
+            if length == _WRONG_TYPE or (type(length) is int and length <= MOST_VALUE)
+        ]
+        self._too_large(sum(type(n) is int and n > MOST_VALUE for n in part.values))
+        self._later += self._ask("string", ask.rule, small, ttls=ask.ttls, tried=ask.tried)
+
     def _receive_numbers(self, _ask: Ask, part: Part, page: Page) -> None:
         page.others += part.values.count(_WRONG_TYPE)
         part.values = _numbers(part.values) or []
@@ -254,6 +313,7 @@ _RECEIVERS = {
     "type": NodeReader._receive_types,
     "set": NodeReader._receive_numbers,
     "ttl": NodeReader._receive_numbers,
+    "length": NodeReader._receive_lengths,
 }
 
 

@@ -7,6 +7,7 @@ replies makes both slower (measured: the interpreter lock).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ PAGE = 500
 PATIENCE = 10.0  # seconds without an answer from any node that is still due to answer
 GRACE = 1.0  # the same, once the time budget is spent
 _WAIT = 0.02
+
+_log = logging.getLogger("monitoring.cache.scan")
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ class _Scan:
         try:
             reader = NodeReader(client, self._sorter, self._door, count=count)
         except self._door.errors as error:
-            self._failed(name, error)
+            self._faults.append((name, self._fault_of(error)))
             return
         self._all.append(reader)
         self.running.append((name, reader))
@@ -149,9 +152,27 @@ class _Scan:
                 self._counter.count(reader.step(), reader.ask_ttls)
             self._put_back(name, reader)
         except self._door.errors as error:
-            self._failed(name, error)
-            reader.close()
+            self._mend(name, reader, error)
         self._spend(budget)
+
+    def _mend(self, name: str, reader: NodeReader, error: Exception) -> None:
+        """Go on over a new connection where that helps, else give the node up."""
+        fault = self._fault_of(error)
+        if fault.kind == "connect" and reader.seen:
+            lost = f"the connection was cut in the middle of the scan, after {reader.seen} keys"
+            fault = Fault("connect", lost)
+        try:
+            resumed = reader.resume(fault)
+        except self._door.errors as second:
+            again, resumed = self._fault_of(second), False
+            fault = Fault(again.kind, f"{fault.message}, and then: {again.message}")
+        if resumed:
+            level = logging.WARNING if fault.kind == "connect" else logging.DEBUG
+            _log.log(level, "%s: %s; asking anew", name, fault.message)
+            self.running.append((name, reader))
+            return
+        self._faults += [(name, each) for each in (fault, *reader.faults)]
+        reader.close()
 
     def _put_back(self, name: str, reader: NodeReader) -> None:
         if not reader.done:
@@ -160,11 +181,12 @@ class _Scan:
         self._faults += [(name, fault) for fault in reader.faults]
         reader.close()
 
-    def _failed(self, name: str, error: Exception) -> None:
+    def _fault_of(self, error: Exception) -> Fault:
+        """What is not the cache's doing is raised on."""
         fault = self._door.translate(error)
         if fault is None:
             raise error
-        self._faults.append((name, fault))
+        return fault
 
     def _spend(self, budget: Budget) -> None:
         now = self._clock()
@@ -191,7 +213,8 @@ class _Scan:
     def report(self) -> ScanReport:
         seen, expected = self.seen, self.expected
         whole = 0 < self._opened == len(self._all) and all(reader.complete for reader in self._all)
-        share = 1.0 if whole else (min(1.0, seen / expected) if expected else None)
+        # more keys than there are, and no end: what share that is nobody knows
+        share = 1.0 if whole else (seen / expected if expected and seen < expected else None)
         return ScanReport(
             seen=seen,
             expected=expected,

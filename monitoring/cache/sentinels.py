@@ -12,6 +12,7 @@ from monitoring.cache.faults import RedisFault
 from monitoring.cache.topology import Member
 from monitoring.http.wire import place
 from monitoring.model import Fault
+from monitoring.redact import printable
 
 
 class Sentinel(NamedTuple):
@@ -43,7 +44,9 @@ class Sentinels:
             raise RedisFault(Fault("config", text))
         with self._asking(sentinel.name, "SENTINEL"):
             host, port = (redis_topology.text(word) for word in answer)
-            primary = Member(host, int(port), "primary", True)
+            primary = Member(printable(host, 255), redis_topology.port(port), "primary", True)
+            if not primary.port:
+                raise ValueError("no port")
         try:
             rows = self._ask(sentinel, "REPLICAS")
         except RedisFault:  # before Redis 5 the command had another name

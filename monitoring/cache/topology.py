@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+
+from monitoring.redact import printable
+
+MOST_FIELDS = 5000  # of an answer of lines
+_LONGEST = 1000  # characters of a field
+_FIGURE = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?", re.ASCII)
 
 
 class Member(NamedTuple):
@@ -38,20 +45,35 @@ def text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def lines(value: Any) -> Dict[str, str]:
-    """A reply of `name:value` lines (CLUSTER INFO) as a mapping."""
-    if isinstance(value, Mapping):
-        return {text(name): text(item) for name, item in value.items()}
-    pairs = (line.partition(":") for line in text(value).splitlines())
-    return {name: item for name, colon, item in pairs if colon}
+def fields(value: Any) -> Dict[str, Any]:
+    """A reply of `name:value` lines (INFO, CLUSTER INFO). A value is an int, a float, a mapping
+    (`ip=10.0.0.1,port=6379`), or printable text where it is nothing of these."""
+    rows = (line.partition(":") for line in text(value).splitlines()[:MOST_FIELDS])
+    return {printable(name, _LONGEST): _field(name, item) for name, colon, item in rows if colon}
 
 
-def pairs(value: Any) -> Dict[str, str]:
-    """A flat list name, value, name, value ... (SENTINEL MASTER in RESP2) as a mapping."""
-    if isinstance(value, Mapping):
-        return {text(name): text(item) for name, item in value.items()}
-    items = [text(item) for item in value] if isinstance(value, list) else []
-    return dict(zip(items[::2], items[1::2]))
+def pairs(value: Any) -> Dict[str, Any]:
+    """A flat list name, value, name, value ... (SENTINEL MASTER in RESP2); values as in
+    `fields`."""
+    items = [text(item) for item in value[: 2 * MOST_FIELDS]] if isinstance(value, list) else []
+    return {printable(n, _LONGEST): _figure(v) for n, v in zip(items[::2], items[1::2])}
+
+
+def _field(name: str, item: str) -> Any:
+    if name.endswith("_version"):
+        return printable(item, _LONGEST)  # 7.10 is no number
+    parts = [part.partition("=") for part in item[:_LONGEST].split(",")]
+    if all(equals for _, equals, _ in parts):
+        return {printable(name): _figure(value) for name, _, value in parts}
+    return _figure(item)
+
+
+def _figure(item: str) -> Any:
+    """The number that a text is, of at most 18 digits; else the text."""
+    found = _FIGURE.fullmatch(item)
+    if found is None:
+        return printable(item, _LONGEST)
+    return float(item) if found[1] else int(item)
 
 
 def cluster_members(reply: Any, seed: str, *, prefer_names: bool) -> List[Member]:
@@ -62,13 +84,13 @@ def cluster_members(reply: Any, seed: str, *, prefer_names: bool) -> List[Member
     ids = {row[0]: _place(row[1], seed, prefer_names) for row in rows}
     members = []
     for row in rows:
-        host, port = ids[row[0]]
-        if not port:
+        host, number = ids[row[0]]
+        if not number:
             continue
         role = "primary" if {"master", "primary"} & _flags(row) else "replica"
         up = not {"fail", "fail?"} & _flags(row)
         of = ids.get(row[3])
-        members.append(Member(host, port, role, up, f"{of[0]}:{of[1]}" if of else ""))
+        members.append(Member(host, number, role, up, f"{of[0]}:{of[1]}" if of else ""))
     return sorted(members, key=lambda m: (m.role, m.host, m.port))
 
 
@@ -78,26 +100,28 @@ def _flags(row: Sequence[str]) -> set[str]:
 
 def _place(address: str, seed: str, prefer_names: bool) -> tuple[str, int]:
     place, _, hostname = address.partition(",")
-    host, _, port = place.partition("@")[0].rpartition(":")
+    host, _, number = place.partition("@")[0].rpartition(":")
     named = hostname.split(",")[0]
     if prefer_names and named and "=" not in named:
         host = named
-    return host or seed, _port(port)
+    return printable(host, 255) or seed, port(number)
 
 
-def _port(word: str) -> int:
+def port(word: str) -> int:
     """A TCP port, 0 for what is none."""
-    return int(word) if word.isascii() and word.isdigit() and len(word) <= 5 else 0
+    number = int(word) if word.isascii() and word.isdigit() and len(word) <= 5 else 0
+    return number if number < 65536 else 0
 
 
 def sentinel_replicas(reply: Any, primary: str) -> List[Member]:
     """The replicas that SENTINEL REPLICAS lists."""
     members = []
     for row in map(pairs, reply if isinstance(reply, list) else []):
-        flags = set(row.get("flags", "").split(","))
+        flags = set(text(row.get("flags", "")).split(","))
         down = {"s_down", "o_down", "disconnected"} & flags
         up = not down and row.get("master-link-status", "ok") == "ok"
-        found = Member(row.get("ip", ""), _port(row.get("port", "")), "replica", up, primary)
+        host, number = text(row.get("ip", "")), port(text(row.get("port", "")))
+        found = Member(host, number, "replica", up, primary)
         members += [found] if found.port else []
     return members
 
@@ -106,9 +130,7 @@ def info_replicas(info: Mapping[str, Any], primary: str) -> List[Member]:
     """The replicas that a primary's INFO lists (`slave0`, `slave1`, ...)."""
     rows = [v for k, v in info.items() if k.startswith("slave") and isinstance(v, Mapping)]
     return [
-        Member(
-            text(r["ip"]), _port(text(r["port"])), "replica", r.get("state") == "online", primary
-        )
+        Member(text(r["ip"]), port(text(r["port"])), "replica", r.get("state") == "online", primary)
         for r in rows
         if "ip" in r and "port" in r
     ]

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring import redis_client
 from monitoring.cache.faults import RedisFault
+from monitoring.cache.pipeline import Refusal, Wire, keys_like
 from monitoring.cache.profiles import INDEX
 from monitoring.cache.scan import Budget, Door, ScanReport, census, profile_of
 from monitoring.cache.topology import Node
@@ -17,16 +18,19 @@ from monitoring.codecs.times import epoch_seconds
 from monitoring.credentials.facts import CACHE, CachedFacts, LegacyFacts, NodeFacts
 from monitoring.credentials.source_kit import Answer, Asked, dark
 from monitoring.model import Fault, Source
+from monitoring.redact import printable
 from monitoring.settings import Settings
 from monitoring.token_codecs import clean_key
 from monitoring.token_stats import CLIENTS_TRACKED, TokenStats
 from monitoring.tokens.results import TokenResult
 
-#: Of the cycle's time; the rest is for judging and telling.
-SHARE_OF_CYCLE = 0.7
+#: Of the time in which peers are asked; the rest is for the older layout.
+SHARE_OF_TIME = 0.75
+_MARGIN = 0.2  # seconds
 LEGACY_KEYS = 200_000
 _ACCESS, _ROTATION = b"credential:access:", b"credential:rotation:"
-_FIELDS = ("status", "last_rotation", "failure_reason", "failure_time")
+_FIELDS = (b"status", b"last_rotation", b"failure_reason", b"failure_time")
+_DOOR = Door(redis_client.translate, redis_client.ERRORS)
 
 
 @dataclass(frozen=True)
@@ -75,12 +79,13 @@ def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
         [(f"node {number}", client) for number, client in enumerate(clients, 1)],
         [r for r in profile_of(policy.profile, policy.patterns, policy.exclude) if r.role != INDEX],
         stats,
-        door=Door(redis_client.translate, redis_client.ERRORS),
+        door=_DOOR,
         budget=_budget(settings),
     )
     result = stats.result()
     facts = [fact for fact in report.counted.credentials if _tells(fact)]
-    older = _older(clients, report, facts)
+    left = settings.run.looking - (time.monotonic() - started) - _MARGIN
+    older = _older(clients, report, facts, left)
     whole = not report.truncated and not report.faults and not report.unread
     unreadable = sum(result.undecodable.values())
     seen = CacheSeen(stats, result, _cached(facts), older, whole, unreadable)
@@ -109,7 +114,7 @@ def _unserved(cache: redis_client.Cache) -> str:
     except RedisFault as error:
         return error.fault.message
     served = said.get("cluster_slots_ok")
-    whole = said.get("cluster_state") == "ok" and served == "16384"
+    whole = said.get("cluster_state") == "ok" and served == 16384
     return "" if whole else f"{served or 'it is not known how many'} of its 16384 slots are served"
 
 
@@ -162,7 +167,7 @@ def _count(info: Mapping[str, Any], name: str, field_: str) -> int:
 
 
 def _budget(settings: Settings) -> Budget:
-    most = SHARE_OF_CYCLE * settings.run.cycle_deadline
+    most = SHARE_OF_TIME * settings.run.looking
     return Budget(settings.tokens.max_keys, min(settings.tokens.time_budget or most, most))
 
 
@@ -179,7 +184,8 @@ def _answer(report: ScanReport, seen: CacheSeen, took: float) -> Answer:
     )
     if seen.unreadable and not why:
         why = f"{seen.unreadable} values under token keys could not be read"
-    return Answer(Source(CACHE, True, report.seen, took, why), seen)
+    ended = report.truncated in ("time", "max_keys")
+    return Answer(Source(CACHE, True, report.seen, took, why, truncated=ended), seen)
 
 
 def _tells(fact: CredentialFact) -> bool:
@@ -205,15 +211,16 @@ def _cached(facts: Iterable[CredentialFact]) -> Dict[str, CachedFacts]:
 
 
 def _older(
-    clients: Sequence[Any], report: ScanReport, facts: Sequence[CredentialFact]
+    clients: Sequence[Any], report: ScanReport, facts: Sequence[CredentialFact], seconds: float
 ) -> Dict[str, LegacyFacts]:
-    """Read where keys beside the cached credentials match, so that others pay nothing for it."""
-    if report.matched.get("credential:*", 0) <= len(facts):
+    """Read where keys beside the cached credentials match, so that others pay nothing for it, and
+    not after a scan that ran out of its time."""
+    if report.truncated or report.matched.get("credential:*", 0) <= len(facts):
         return {}
     access: Dict[str, float] = {}
-    rotations: Dict[str, Mapping[str, Any]] = {}
+    rotations: Dict[str, Mapping[bytes, Any]] = {}
     for client in clients:
-        named = _older_keys(client)
+        named = _older_keys(client, seconds / len(clients))
         for key in named:
             _note_access(key, access)
         rotations.update(_rotations(client, [k for k in named if _name(k).startswith(_ROTATION)]))
@@ -226,14 +233,13 @@ def _name(key: bytes) -> bytes:
     return clean_key(key)
 
 
-def _older_keys(client: Any) -> List[bytes]:
+def _older_keys(client: Any, seconds: float) -> List[bytes]:
     found: List[bytes] = []
-    for key in client.scan_iter(match="*credential:*", count=1000):
-        if _name(key).startswith((_ACCESS, _ROTATION)):
-            found.append(key)
+    for keys in keys_like(client, _DOOR, b"*credential:*", seconds=seconds):
+        found += [key for key in keys if _name(key).startswith((_ACCESS, _ROTATION))]
         if len(found) >= LEGACY_KEYS:
             break
-    return found
+    return found[:LEGACY_KEYS]
 
 
 def _note_access(key: bytes, access: Dict[str, float]) -> None:
@@ -241,40 +247,41 @@ def _note_access(key: bytes, access: Dict[str, float]) -> None:
     name = _name(key)
     if not name.startswith(_ACCESS):
         return
-    client, _, stamp = name[len(_ACCESS) :].decode("utf-8", "replace").rpartition(":")
+    client, _, stamp = printable(name[len(_ACCESS) :].decode("utf-8", "replace")).rpartition(":")
     at = epoch_seconds(stamp)
     if client and at is not None:
         access[client] = max(at, access.get(client, at))
 
 
-def _rotations(client: Any, keys: Sequence[bytes]) -> Dict[str, Mapping[str, Any]]:
-    found: Dict[str, Mapping[str, Any]] = {}
+def _rotations(client: Any, keys: Sequence[bytes]) -> Dict[str, Mapping[bytes, Any]]:
+    found: Dict[str, Mapping[bytes, Any]] = {}
+    wire = Wire(client, _DOOR)
     for start in range(0, len(keys), 500):
         some = keys[start : start + 500]
-        pipe = client.pipeline(transaction=False)
+        wire.send([(b"HMGET", key, *_FIELDS) for key in some])
         for key in some:
-            pipe.hmget(key, *_FIELDS)
-        for key, values in zip(some, pipe.execute(raise_on_error=False)):
-            if isinstance(values, Exception) and not str(values).startswith("WRONGTYPE"):
-                raise values
-            if isinstance(values, list):  # else a key of another type, so not of this layout
+            values = wire.read_values("HMGET", len(_FIELDS))
+            if isinstance(values, Refusal) and values.fault is not None:
+                raise RedisFault(values.fault)
+            if not isinstance(values, Refusal):  # else of another type, so not of this layout
                 owner = _name(key)[len(_ROTATION) :].decode("utf-8", "replace")
-                found[owner] = dict(zip(_FIELDS, values))
+                found[printable(owner)] = dict(zip(_FIELDS, values))
+    wire.close()
     return found
 
 
-def _legacy(fields: Mapping[str, Any], access: Optional[float]) -> LegacyFacts:
+def _legacy(fields: Mapping[bytes, Any], access: Optional[float]) -> LegacyFacts:
     return LegacyFacts(
-        status=_word(fields.get("status")).lower(),
-        last_rotation=_moment(fields.get("last_rotation")),
-        failure_reason=_word(fields.get("failure_reason")),
-        failure_time=_moment(fields.get("failure_time")),
+        status=_word(fields.get(b"status")).lower(),
+        last_rotation=_moment(fields.get(b"last_rotation")),
+        failure_reason=_word(fields.get(b"failure_reason")),
+        failure_time=_moment(fields.get(b"failure_time")),
         last_access=access,
     )
 
 
 def _word(value: Any) -> str:
-    return value.decode("utf-8", "replace")[:200] if isinstance(value, bytes) else ""
+    return printable(value.decode("utf-8", "replace"), 200) if isinstance(value, bytes) else ""
 
 
 def _moment(value: Any) -> Optional[float]:

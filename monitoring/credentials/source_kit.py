@@ -56,9 +56,10 @@ def rotation_service(settings: Settings) -> ServiceSettings:
     )
 
 
-def dark(name: str, fault: Fault, data: Optional[Any] = None) -> Answer:
-    """A source that failed, and why."""
-    return Answer(Source(name, False, why=fault.message, error=fault.kind), data)
+def dark(name: str, fault: Fault, data: Optional[Any] = None, *, truncated: bool = False) -> Answer:
+    """A source that failed, and why; `truncated`: its time was over first."""
+    row = Source(name, False, why=fault.message, error=fault.kind, truncated=truncated)
+    return Answer(row, data)
 
 
 def absent(name: str) -> Answer:

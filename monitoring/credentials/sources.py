@@ -42,8 +42,8 @@ class Sources:
         self._hanging: Dict[str, Future[Answer]] = {}
 
     def ask(self) -> Dict[str, Answer]:
-        """One Answer per source, none later than `run.cycle_deadline`. Never raises for one."""
-        until = time.monotonic() + self._asked.settings.run.cycle_deadline
+        """One Answer per source, none later than `run.looking`. Never raises for one."""
+        until = time.monotonic() + self._asked.settings.run.looking
         started = {name: self._start(name) for name in self._sources}
         return {name: self._answer(name, future, until) for name, future in started.items()}
 
@@ -61,12 +61,12 @@ class Sources:
         wait([future], timeout=max(0.0, until - time.monotonic()))
         if not future.done():
             self._hanging[name] = future
-            said = f"no answer within {self._asked.settings.run.cycle_deadline:g} s, given up"
-            return dark(name, Fault("timeout", said))
+            said = f"no answer within {self._asked.settings.run.looking:g} s, given up"
+            return dark(name, Fault("timeout", said), truncated=True)
         error = future.exception()
         if error is None:
             return future.result()
         # A bug of ours must not cost the other sources their turn.
         _log.error("asking %s broke: %s", name, type(error).__name__, exc_info=error)
-        said = f"the monitor's own question broke ({type(error).__name__}); see the log"
+        said = "the monitor's own question broke; see the log"
         return dark(name, Fault("internal", said))

@@ -21,6 +21,7 @@ from monitoring.settings import HistorySettings
 MAX_POINTS = 11000  # per series; more is refused (web/api/v1/api.go)
 MIN_STEP = 60.0
 MAX_BYTES = 64 << 20
+MOST_VALUES = 8_000_000  # of an answer: fifty clients for a week have six millions
 TIMEOUT = 60.0
 _SERVER = "the history server (PROMETHEUS_URL)"
 _STAT = "payment_api_stat"  # label that tells the four figures of one answer apart
@@ -67,7 +68,7 @@ class PrometheusHistory:
             **{name: text for name, text in self._params.items() if text},
         }
         data, warnings = self._ask(params)
-        found = _series(data, step, warnings)
+        found = _series(data, (first - step, last + step), step, warnings)
         if warnings and not found:
             raise _error("http", f"{_SERVER} gave an incomplete, empty answer: {warnings[0]}")
         return found
@@ -76,7 +77,7 @@ class PrometheusHistory:
         """The result list and the warnings."""
         reply = self._get(params)
         try:
-            body = reply.json()
+            body = reply.json(MOST_VALUES)
         except HttpFault as error:
             if reply.status == 200:
                 raise HistoryError(error.fault) from error
@@ -146,14 +147,16 @@ def _quoted(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _series(result: Iterable[Any], step: float, warnings: Tuple[str, ...]) -> list[Series]:
+def _series(
+    result: Iterable[Any], span: Tuple[float, float], step: float, warnings: Tuple[str, ...]
+) -> list[Series]:
     """Join the four figures of every label set to points."""
     figures: dict[Tuple[Tuple[str, str], ...], dict[str, dict[float, float]]] = {}
     for entry in result:
         try:
             labels = {str(k): str(v) for k, v in entry["metric"].items()}
-            values = dict(_values(entry.get("values", ())))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            values = dict(_values(entry.get("values", ()), span))
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _error("body", f"{_SERVER} answered a malformed series") from error
         stat = labels.pop(_STAT, "mean")
         labels.pop("__name__", None)
@@ -162,10 +165,13 @@ def _series(result: Iterable[Any], step: float, warnings: Tuple[str, ...]) -> li
     return [Series(dict(labels), points, warnings) for labels, points in found if points]
 
 
-def _values(pairs: Iterable[Any]) -> Iterator[Tuple[float, float]]:
-    """Time and value; NaN and infinity are "not measured"."""
+def _values(pairs: Iterable[Any], span: Tuple[float, float]) -> Iterator[Tuple[float, float]]:
+    """Time and value; NaN and infinity are "not measured". Raises ValueError for a time that was
+    not asked for."""
     for at, text in pairs:
         value = float(text)
+        if not span[0] <= at <= span[1]:
+            raise ValueError("a time outside of the question")
         if math.isfinite(value):
             yield float(at), value
 
@@ -185,8 +191,8 @@ def _count(stats: Mapping[str, Mapping[float, float]], at: float) -> int:
 
 
 def _clean(text: object) -> str:
-    """Somebody else's text, fit for one line of ours; masked first, a secret cut in two is none."""
-    return "".join(c if c.isprintable() else " " for c in redact(str(text)))[:200]
+    """Somebody else's text, at most so long; masked first, a secret cut in two is none."""
+    return redact(str(text))[:200]
 
 
 def _error(kind: str, message: str) -> HistoryError:

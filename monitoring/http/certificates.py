@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Iterator, Tuple
 
+from monitoring.redact import printable
+
 _SEQUENCE, _SET, _OID, _VERSION = 0x30, 0x31, 0x06, 0xA0
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _COMMON_NAME = b"\x55\x04\x03"
@@ -54,7 +56,7 @@ def _name(data: bytes) -> str:
             (_, kind), (tag, value) = list(_items(pair))[:2]
             values.append((kind != _COMMON_NAME, value.decode(_TEXT.get(tag, "utf-8"), "replace")))
     text = min(values, key=lambda v: v[0])[1] if values else ""
-    return "".join(c if c.isprintable() else "?" for c in text[:120])
+    return printable(text, 120)
 
 
 def read(der: bytes) -> Tuple[str, float]:

@@ -10,12 +10,19 @@ from monitoring.http import tls, wire
 from monitoring.http.reply import PHASES
 from monitoring.http.tls import TlsFacts
 
+#: Bytes of a status line and headers, and what is read ahead of the body with them.
+MOST_HEAD = 128 << 10
+
 
 class Exchange:
-    """One request and its answer: the deadline, what was measured, the connection's TLS."""
+    """One request and its answer: the deadline, what was measured, the connection's TLS. `most`:
+    bytes that may come until `lift`."""
 
-    def __init__(self, deadline: wire.Deadline, context: Optional[ssl.SSLContext]) -> None:
+    def __init__(
+        self, deadline: wire.Deadline, context: Optional[ssl.SSLContext], most: int = MOST_HEAD
+    ) -> None:
         self.deadline = deadline
+        self.most = most
         self.context = context
         self.spent: Dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self.socket: Optional[wire.TimedSocket] = None
@@ -40,8 +47,13 @@ class Exchange:
 
     def hold(self, sock: Any) -> wire.TimedSocket:
         """`sock` under the deadline, remembered for `phases`."""
-        self.socket = wire.TimedSocket(sock, self.deadline)
+        self.socket = wire.TimedSocket(sock, self.deadline, most=self.most)
         return self.socket
+
+    def lift(self) -> None:
+        """From now on bytes are not counted here."""
+        if self.socket is not None:
+            self.socket.most = None
 
     def phases(self) -> Dict[str, float]:
         """Seconds of each phase so far."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
 import zlib
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Callable, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional, Tuple
 
 from monitoring.http.tls import TlsFacts
 from monitoring.model import Fault
+from monitoring.redact import UnboundedNumberError, printable, strict_json
 
 PHASES = ("dns", "connect", "tls", "first_byte", "transfer")
 CHUNK = 65536
+MOST_VALUES = 1_000_000  # in one JSON document
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,23 @@ class Reply:
     server_date: Optional[float] = None
     redirects: int = field(default=0, compare=False)
 
-    def json(self) -> object:
-        """The body as strict JSON. Raises HttpFault of kind body: not JSON, NaN, too deep."""
+    def json(self, most: int = MOST_VALUES) -> Any:
+        """The body as `redact.strict_json` reads it. Raises HttpFault: body (not JSON, NaN, a
+        number beyond all bounds, too deep), or too_large for more than `most` values: small ones
+        cost twenty times their bytes."""
+        if sum(map(self.body.count, (b",", b"[", b"{"))) > most:
+            text = f"{self.url} answered JSON of too many values"
+            raise HttpFault(Fault("too_large", text), self)
         try:
-            return json.loads(self.body, parse_constant=_refuse, parse_float=_finite)
+            return strict_json(self.body)
         except RecursionError:
             text = f"{self.url} answered JSON nested too deeply to be read"
+        except UnboundedNumberError:
+            text = f"{self.url} answered JSON with a number beyond all bounds"
         except ValueError:
             kind = self.headers.get("content-type", "no content type")
-            text = (
-                f"{self.url} answered {self.status} with a body that is not JSON ({_short(kind)})"
-            )
+            said = f"a body that is not JSON ({printable(kind, 60)})"
+            text = f"{self.url} answered {self.status} with {said}"
         raise HttpFault(Fault("body", text), self) from None
 
 
@@ -59,21 +65,6 @@ class HttpFault(Exception):  # noqa: N818 - the word of the contract: it carries
 def fault(kind: str, message: str, reply: Optional[Reply] = None) -> HttpFault:
     """An HttpFault in one call."""
     return HttpFault(Fault(kind, message), reply)
-
-
-def _refuse(word: str) -> float:
-    raise ValueError(f"{word} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number out of range")
-    return number
-
-
-def _short(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:60])
 
 
 def date_of(headers: Mapping[str, str]) -> Optional[float]:
@@ -112,7 +103,7 @@ def read_body(read: Callable[[int], bytes], headers: Mapping[str, str], limit: i
     """The whole body, unpacked, at most `limit` bytes before and after unpacking.
 
     `read(n)` gives up to n bytes, b"" at the end. Raises BodyError."""
-    unpack = _unpacker(headers.get("content-encoding", "identity").strip().lower(), limit)
+    unpack, ended = _unpacker(headers.get("content-encoding", "identity").strip().lower(), limit)
     got, parts = 0, []
     while True:
         chunk = read(CHUNK)
@@ -123,6 +114,8 @@ def read_body(read: Callable[[int], bytes], headers: Mapping[str, str], limit: i
             raise BodyError("too_large", f"more than {say_size(limit)}")
         parts.append(unpack(chunk))
     _check_length(headers, got)
+    if got and not ended():
+        raise BodyError("body", "a packed body that broke off, or goes on after its end")
     return b"".join(parts)
 
 
@@ -132,12 +125,15 @@ def _check_length(headers: Mapping[str, str], got: int) -> None:
         raise BodyError("body", f"{got} of {promised[:18]} bytes, then broke off")
 
 
-def _unpacker(encoding: str, limit: int) -> Callable[[bytes], bytes]:
-    """We ask for no encoding; some servers send gzip all the same."""
+def _unpacker(encoding: str, limit: int) -> Tuple[Callable[[bytes], bytes], Callable[[], bool]]:
+    """What unpacks a chunk, and whether the packed whole has ended. We ask for no encoding; some
+    servers send gzip all the same."""
     if encoding in ("", "identity"):
-        return lambda chunk: chunk
+        return lambda chunk: chunk, lambda: True
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise BodyError("body", f"a body packed as {_short(encoding)}, which was not asked for")
+        raise BodyError(
+            "body", f"a body packed as {printable(encoding, 60)}, which was not asked for"
+        )
     unzip = zlib.decompressobj(32 + zlib.MAX_WBITS)  # 32: gzip and zlib headers told apart
     total = 0
 
@@ -152,4 +148,4 @@ def _unpacker(encoding: str, limit: int) -> Callable[[bytes], bytes]:
             raise BodyError("too_large", f"a body that unpacks to more than {say_size(limit)}")
         return plain
 
-    return unpack
+    return unpack, lambda: unzip.eof and not unzip.unused_data.strip(b"\0")

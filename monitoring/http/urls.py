@@ -6,6 +6,7 @@ from typing import Optional
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from monitoring.http.reply import Reply, fault
+from monitoring.redact import printable
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -33,7 +34,7 @@ def port_of(parts: SplitResult) -> int:
 
 def origin(parts: SplitResult) -> str:
     """scheme://host[:port]: all of a URL that is never secret."""
-    host = "".join(c if c.isprintable() else "?" for c in (parts.hostname or "")[:120])
+    host = printable(parts.hostname or "", 120)
     host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 

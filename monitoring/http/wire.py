@@ -16,6 +16,10 @@ from monitoring.http import tls
 from monitoring.http.reply import say_size
 from monitoring.http.resolver import RESOLVER, Address, LookupFailed
 from monitoring.model import Fault
+from monitoring.redact import printable
+
+#: Of an answer whose bytes are bounded: those that are not looked at, and the lines after them.
+_UNCOUNTED, _MOST_LINES = 1 << 20, 400_000
 
 
 class WireFault(Exception):  # noqa: N818 - it carries a Fault
@@ -54,7 +58,9 @@ class TimedSocket:
     They are taken right beside the system call: what our own interpreter does before and after
     (headers, JSON, waiting for its lock) is not the server's response time.
     `most`: bytes that may come in answer to one send, all of which a parser above may keep in
-    memory; more raise WireFault (too_large). None: whoever reads counts for himself.
+    memory; more raise WireFault (too_large), and so do lines by the hundred thousand, which a
+    parser would make objects of. None: whoever reads counts for himself. `heard`: whether
+    anything was ever received.
     """
 
     def __init__(
@@ -68,12 +74,13 @@ class TimedSocket:
         self._sock = sock
         self._deadline = deadline
         self._renewing = renewing
-        self._most = most
-        self._count = 0
+        self.most = most
+        self._count = self._lines = 0
         self._limit: Optional[float] = None
         self._references = 0
         self._closing = False
         self._held = b""
+        self.heard = False
         self.restart()
 
     def restart(self) -> None:
@@ -104,20 +111,26 @@ class TimedSocket:
         """Send everything within the deadline."""
         if self._renewing:
             self._deadline.renew()
-            self._count = 0
+            self._count = self._lines = 0
         self._arm()
         if self.sent_at is None:
             self.sent_at = time.perf_counter()
         self._sock.sendall(data, *flags)
 
-    def _received(self, size: int) -> None:
+    def _received(self, data: Any) -> None:
+        size = len(data)
+        self.heard = self.heard or size > 0
         self.last_at = time.perf_counter()
         if self.first_at is None:
             self.first_at = self.last_at
         self._count += size
-        if self._most is not None and self._count > self._most:
+        if self.most is None:
+            return
+        if self._count > _UNCOUNTED:
+            self._lines += bytes(data).count(b"\n")
+        if self._count > self.most or self._lines > _MOST_LINES:
             self._sock.close()  # the rest may be gigabytes
-            raise WireFault("too_large", f"more than {say_size(self._most)}")
+            raise WireFault("too_large", f"more than {say_size(min(self._count, self.most))}")
 
     def recv(self, size: int, *flags: int) -> bytes:
         """As socket.recv, within the deadline."""
@@ -127,7 +140,7 @@ class TimedSocket:
             return held[:size]
         self._arm()
         data: bytes = self._sock.recv(size, *flags)
-        self._received(len(data))
+        self._received(data)
         return data
 
     def recv_into(self, buffer: Any, *size: int) -> int:
@@ -138,7 +151,7 @@ class TimedSocket:
             return len(data)
         self._arm()
         count: int = self._sock.recv_into(buffer, *size)
-        self._received(count)
+        self._received(memoryview(buffer)[:count])
         return count
 
     def pending(self) -> int:
@@ -158,7 +171,7 @@ class TimedSocket:
             return False
         except OSError:
             return True
-        self._received(len(self._held))
+        self._received(self._held)
         return True
 
     def makefile(self, mode: str = "rb", *_: Any, **__: Any) -> io.BufferedReader:
@@ -199,7 +212,7 @@ class _Reader(io.RawIOBase):
 
 def shown(text: str) -> str:
     """A host name fit for a message: printable, at most 120 characters."""
-    return "".join(c if c.isprintable() else "?" for c in text[:120])
+    return printable(text, 120)
 
 
 def place(host: str, port: int) -> str:

@@ -156,6 +156,9 @@ def _info_calls(info: Mapping[str, Any], node: Mapping[str, Any], mode: str) -> 
     for field, what in _FAILED_SAVES:
         if _field(info, field) == "err":
             yield Call(WARNING, True, f"{name} could not {what}")
+    odd = [field for _, field in _FIELDS if field in info and _figure(info, field) is None]
+    if odd:
+        yield Call(WARNING, True, f"{name}: in INFO no number is {', '.join(odd)}", "protocol")
 
 
 def _replica_calls(info: Mapping[str, Any], node: Mapping[str, Any], mode: str) -> Iterator[Call]:
@@ -204,24 +207,24 @@ def _node_figures(node: Mapping[str, Any], at: float, context: Context) -> Itera
     labels = {"node": node["name"]}
     for metric, name in _FIELDS:
         if name in info:
-            yield Measurement(f"payment_api_{metric}", number(info[name]), labels)
+            yield Measurement(f"payment_api_{metric}", _figure(info, name), labels)
     for metric, name in _SINCE:
         if name in info:
             key = _counter_key(node, name)
-            grown = context.increase(key, number(info[name]), at)
+            grown = context.increase(key, _figure(info, name), at)
             yield Measurement(f"payment_api_{metric}", grown, labels)
     for metric, value in (*_ratios(info), *_replication(info)):
         yield Measurement(f"payment_api_{metric}", value, labels)
 
 
 def _ratios(info: Mapping[str, Any]) -> Iterator[Tuple[str, Optional[float]]]:
-    used, most = number(info.get("used_memory")), number(info.get("maxmemory"))
+    used, most = _figure(info, "used_memory"), _figure(info, "maxmemory")
     if used is not None and most:  # maxmemory 0: there is no limit to hold it against
         yield "redis_memory_used_ratio", used / most
-    clients, room = number(info.get("connected_clients")), number(info.get("maxclients"))
+    clients, room = _figure(info, "connected_clients"), _figure(info, "maxclients")
     if clients is not None and room:
         yield "redis_clients_used_ratio", clients / room
-    hits, misses = number(info.get("keyspace_hits")), number(info.get("keyspace_misses"))
+    hits, misses = _figure(info, "keyspace_hits"), _figure(info, "keyspace_misses")
     if hits is not None and misses is not None:
         lookups = hits + misses
         yield "redis_hit_ratio", hits / lookups if lookups >= _FEWEST_LOOKUPS else None
@@ -255,7 +258,7 @@ def _counter_key(node: Mapping[str, Any], name: str) -> str:
 def _counters(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Tuple[str, float]]:
     for node in nodes:
         for _, name in _SINCE:
-            total = number((node.get("info") or {}).get(name))
+            total = _figure(node.get("info"), name)
             if total is not None:
                 yield _counter_key(node, name), total
 
@@ -294,6 +297,12 @@ def _blind(reading: Reading) -> Iterator[Fault]:
         fault = node.get("info_fault")
         if fault is not None and node.get("fault") is None:
             yield Fault(fault.kind, _placed(node, fault.message))
+
+
+def _figure(info: Optional[Mapping[str, Any]], name: str) -> Optional[float]:
+    """A field that counts something: a number, and none below nought."""
+    found = number((info or {}).get(name))
+    return found if found is not None and found >= 0 else None
 
 
 def _field(info: Optional[Mapping[str, Any]], name: str) -> str:

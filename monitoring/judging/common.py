@@ -3,11 +3,13 @@ fault means for a component."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple
 
 from monitoring.catalog import COMPONENTS
 from monitoring.model import Component, Fault, Finding, Measurement, Reading, Severity
+from monitoring.redact import printable
 from monitoring.settings import CanarySettings, TokenSettings
 from monitoring.timestamps import iso_seconds
 
@@ -104,6 +106,14 @@ class Judged:
     blind: Tuple[Fault, ...] = ()
 
 
+def keepable(judged: Judged) -> Judged:
+    """`judged` if every number in it is finite and every text can be encoded, else ValueError."""
+    figures = [(dict(m.labels), m.value) for m in judged.measurements]
+    parts = (asdict(judged.component), figures, dict(judged.counters), list(judged.findings))
+    json.dumps(parts, default=str, allow_nan=False, ensure_ascii=False).encode()
+    return judged
+
+
 # What a fault means: (severity, up). Callers who cannot connect have no service; one who is let
 # in no further than the door knows only that somebody is home.
 FAULT_MEANS: Mapping[str, Tuple[Severity, Optional[bool]]] = {
@@ -180,26 +190,18 @@ def basics(component: Component) -> Iterator[Measurement]:
 
 def clean(name: object) -> str:
     """A name that came from a stranger, fit for a label: printable, at most 64 characters."""
-    text = "".join(c if c.isprintable() else "?" for c in str(name)[: _LONGEST_NAME + 1])
-    return text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+    return printable(str(name), _LONGEST_NAME)
 
 
 def sentence(text: object) -> str:
     """A sentence of ours with names of strangers in it, each bounded where it was put in: made
     printable, never cut."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))
+    return printable(str(text))
 
 
 def number(value: object) -> Optional[float]:
-    """`value` as a float when it is a number (or a number as text), else None."""
-    if isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, (int, float, str)):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
+    """`value` as a float when it is a number, else None."""
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def milliseconds_of(seconds: Mapping[str, Optional[float]]) -> Mapping[str, Optional[float]]:

@@ -12,6 +12,8 @@ import json
 from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Tuple
 
+from monitoring.redact import strict_json
+
 _LONGEST = 16384
 
 
@@ -78,7 +80,7 @@ def _text(value: Mapping[str, Any]) -> str:
 def _object(part: str) -> Optional[Mapping[str, Any]]:
     try:
         raw = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
-        value = json.loads(raw)
+        value = strict_json(raw)
     except (binascii.Error, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

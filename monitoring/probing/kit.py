@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Fault
+from monitoring.redact import printable
 from monitoring.settings import Secret, ServiceSettings, Settings
 
 _EXCERPT = 200
@@ -140,4 +141,4 @@ def transport_of(reply: Reply, answered_at: float) -> Dict[str, Any]:
 
 
 def _text(body: bytes) -> str:
-    return body[:_EXCERPT].decode("utf-8", "replace")
+    return printable(body[:_EXCERPT].decode("utf-8", "replace").strip())

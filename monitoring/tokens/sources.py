@@ -18,7 +18,7 @@ from monitoring.http.reply import HttpFault
 from monitoring.model import Fault, Source
 from monitoring.probing.kit import bearer
 from monitoring.service_counters import CounterSample
-from monitoring.settings import Settings, TokenSettings
+from monitoring.settings import Settings
 from monitoring.token_stats import TokenStats
 from monitoring.tokens.renewals import NEVER_LOOKED, Courses
 from monitoring.tokens.results import TokenResult
@@ -57,6 +57,7 @@ class Census:
             seconds=self.seconds,
             why="; ".join(whys),
             error=faults[0].kind if faults else None,
+            truncated=report is not None and report.truncated in ("time", "max_keys"),
         )
 
     @property
@@ -90,7 +91,7 @@ def take_census(
             nodes = [(_name(client), client) for client in cache.scan_clients()]
             stats = TokenStats(now, tokens, excluded=settings.canary.clients)
             report = census(
-                nodes, rules, stats, door=door, budget=_budget(tokens), progress=progress
+                nodes, rules, stats, door=door, budget=_budget(settings), progress=progress
             )
     except RedisFault as error:
         return Census(rules, time.monotonic() - started, fault=error.fault)
@@ -102,8 +103,9 @@ def take_census(
     return Census(rules, seconds, report, stats.result(courses if whole else None))
 
 
-def _budget(tokens: TokenSettings) -> Budget:
-    return Budget(tokens.max_keys, tokens.time_budget)
+def _budget(settings: Settings) -> Budget:
+    tokens, most = settings.tokens, settings.run.looking
+    return Budget(tokens.max_keys, min(tokens.time_budget or most, most))
 
 
 def _name(client: Any) -> str:
@@ -162,7 +164,7 @@ class Services:
     def collect(self, asked: Mapping[str, Future[ServiceLook]]) -> Tuple[ServiceLook, ...]:
         """The answers, as far as they have come when each service's own timeout is over."""
         patience = max(service.timeout for service in self._services.values()) + _GRACE
-        wait(asked.values(), timeout=patience)
+        wait(asked.values(), timeout=min(patience, self._settings.run.looking))
         return tuple(_answer(name, future) for name, future in asked.items())
 
     def _look(self, name: str) -> ServiceLook:
@@ -203,4 +205,4 @@ def _answer(name: str, future: Future[ServiceLook]) -> ServiceLook:
         return future.result()
     # A bug of ours must not cost the census its turn.
     _log.error("reading the metrics of %s broke: %s", name, type(error).__name__, exc_info=error)
-    return _blind(name, Fault("internal", f"the monitor itself failed ({type(error).__name__})"))
+    return _blind(name, Fault("internal", "the monitor itself failed; see the log"))

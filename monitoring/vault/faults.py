@@ -7,7 +7,7 @@ from typing import Any, Mapping, Optional, Tuple
 
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Fault
-from monitoring.redact import redact
+from monitoring.redact import printable, redact
 
 _STATUS: Mapping[int, Tuple[str, str]] = {
     401: ("auth", "refused our token"),
@@ -73,7 +73,7 @@ def reason_of(reply: Reply) -> str:
     error = body.get("error") if isinstance(body, dict) else None
     said = error.get("message") if isinstance(error, dict) else None
     text = redact(said)[:200] if isinstance(said, str) else ""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return printable(text)
 
 
 def _other(status: int) -> Tuple[str, str]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import threading
 from typing import Any, Callable, Mapping, Optional, Tuple
 from urllib.parse import quote, unquote
 
 from monitoring.http_client import Reply
 from monitoring.model import Fault
+from monitoring.redact import strict_json
 from monitoring.settings import ConjurSettings, Secret
 from monitoring.vault.faults import ConjurFault, read_object, reason_of, refused, status_of
 from monitoring.vault.health import at, number, word
@@ -125,7 +125,7 @@ def _claims(token: Mapping[str, Any]) -> Any:
     """What the token's payload says; None where it cannot be read."""
     try:
         packed = str(token["payload"])[:8192]
-        return json.loads(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
+        return strict_json(base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4)))
     except (KeyError, ValueError, RecursionError, binascii.Error):
         return None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Tuple
 
-from tests.faults import cache, channels, process, sources, state, tls, vault, web
+from tests.faults import cache, channels, peers, process, sources, state, tls, vault, web
 from tests.faults.row import Row
 
 ROWS: Tuple[Row, ...] = (
@@ -16,6 +16,7 @@ ROWS: Tuple[Row, ...] = (
     *cache.ROWS,
     *vault.ROWS,
     *sources.ROWS,
+    *peers.ROWS,
     *channels.ROWS,
     *state.ROWS,
     *process.ROWS,

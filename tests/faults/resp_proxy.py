@@ -54,10 +54,11 @@ def read_reply(stream: BinaryIO) -> bytes:
 
 
 class RespProxy:
-    """Listens on `port`, passes commands to 127.0.0.1:`target` unless `judge` answers itself."""
+    """Listens on `port`, passes commands to 127.0.0.1:`target` unless `judge` answers itself;
+    `noise` comes before every reply."""
 
-    def __init__(self, target: int, judge: Judge) -> None:
-        self._target, self._judge = target, judge
+    def __init__(self, target: int, judge: Judge, *, noise: bytes = b"") -> None:
+        self._target, self._judge, self._noise = target, judge, noise
         self.commands: List[str] = []
         self._connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -101,7 +102,7 @@ class RespProxy:
         if answer is None:
             real.sendall(raw)
             answer = read_reply(streams[1])
-        wire.sendall(answer)
+        wire.sendall(self._noise + answer)
         return True
 
     def __enter__(self) -> RespProxy:  # noqa: PYI034 - Self needs 3.11
