@@ -248,5 +248,5 @@ def test_details_show_the_slowest_commands_by_name():
     details = judge(reading, Context()).component.details
     assert details["user"] == "monitor"
     shown = details["nodes"]["cache:6379"]
-    assert shown["slowest_commands"] == ["GET 12.3 ms", "SC?AN 3.0 ms"]
+    assert shown["slowest_commands"] == ["GET 12.3 ms", "SC\\x1bAN 3.0 ms"]
     assert (shown["role"], shown["ping_ms"]) == ("primary", 2.0)
