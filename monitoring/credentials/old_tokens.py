@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Sequence, Tuple
 
 from monitoring.certainty import Doubt
 from monitoring.credentials.ages import UNBORN, age_of, current_version
@@ -14,6 +15,8 @@ from monitoring.credentials.facts import (
     TokenFacts,
     version_number,
 )
+from monitoring.tokens.clients import MintedBefore
+from monitoring.tokens.results import ClientTokens
 
 if TYPE_CHECKING:
     from monitoring.credentials.source_cache import CacheSeen
@@ -27,21 +30,30 @@ _FOR_EVER = 1e12  # a moment after every token
 
 def tokens_of(cache: CacheSeen, facts: CredentialFacts) -> TokenFacts:
     """The client's tokens by a census that could be made."""
-    shares = cache.result.by_client
-    share = shares.get(facts.client)
-    ended = ended_at(facts)
+    share, ended = cache.result.by_client.get(facts.client), ended_at(facts)
     till = _FOR_EVER if ended is None else ended + EAPI_CACHE + SKEW
-    strange = cache.stats.may_be_of(facts.client, till, slack=SKEW).live
-    nameless = cache.result.nameless.active if cache.result.nameless else 0
+    strange = cache.stats.may_be_of(facts.client, till, slack=SKEW)
+    nameless = cache.result.nameless or ClientTokens(0, 0, 0.0)
+    conflicts = _with_one_id(cache)
+    unsaid = conflicts or nameless.endless or strange.endless
+    ends = (strange.last_dies, nameless.last_expiry if nameless.active else None)
     found = TokenFacts(
         share.active if share else 0,
         complete=cache.whole and (share is not None or cache.result.clients_exact),
         unreadable=cache.unreadable,
-        unowned=max(strange, nameless) + _with_one_id(cache),
+        unowned=max(strange.live, nameless.active) + conflicts,
+        unowned_until=None if unsaid else max((at for at in ends if at), default=None),
         any_live=cache.result.active > 0,
+        longest=_longest(share),
         doubts=doubts_of(cache.readers, cache.cluster),
     )
-    return _with_old(found, cache, facts, share.by_version if share else {})
+    return _with_old(found, cache, facts, share or ClientTokens(0, 0, 0.0))
+
+
+def _longest(share: Optional[ClientTokens]) -> float:
+    if share is None:
+        return 0.0
+    return math.inf if share.endless else float(share.longest)
 
 
 def _with_one_id(cache: CacheSeen) -> int:
@@ -50,29 +62,47 @@ def _with_one_id(cache: CacheSeen) -> int:
 
 
 def _with_old(
-    found: TokenFacts, cache: CacheSeen, facts: CredentialFacts, by_version: Mapping[str, int]
+    found: TokenFacts, cache: CacheSeen, facts: CredentialFacts, share: ClientTokens
 ) -> TokenFacts:
     ended, version = ended_at(facts), current_version(facts)
     if version == 1 and facts.rotation is None:
         return replace(found, old=0)  # there was none before it
-    older = _of_older(by_version, version)
+    older = _of_older(share.by_version, version)
     if ended is None:
         return replace(found, old=older or None)
-    before = cache.stats.minted_before(facts.client, ended)
-    always = cache.stats.minted_before(facts.client, _FOR_EVER)
+    counted = _minted(cache, facts.client)
+    before, always = counted(ended), counted(_FOR_EVER)
     both = facts.rotation is not None and facts.rotation.deprecated_by is None
-    till = ended if both else ended + EAPI_CACHE + SKEW
-    near = cache.stats.minted_before(facts.client, till, slack=SKEW)
-    by_time = before.live if before else 0
+    near = counted(ended if both else ended + EAPI_CACHE + SKEW, SKEW)
     # no time of issue: could be of any version
-    timeless = max(0, found.live - (always.live if always else 0))
+    timeless = max(0, found.live - always.live)
+    unsaid = timeless or older > before.live
+    doubts = [*found.doubts, *before.doubts, *near.doubts]
     return replace(
         found,
-        old=max(older, by_time + timeless),
-        old_until=before.last_dies if before and not timeless else None,
-        near=(near.live if near else 0) - by_time,
-        near_until=near.last_dies if near else None,
+        old=max(older, before.live + timeless),
+        old_until=_last_end(before, share) if unsaid else before.last_dies,
+        near=near.live - before.live,
+        near_until=near.last_dies,
+        doubts=tuple(dict.fromkeys(doubts)),
     )
+
+
+def _minted(cache: CacheSeen, client: str) -> Callable[..., MintedBefore]:
+    """The client's tokens minted before a moment, those that died so many seconds ago too."""
+
+    def before(moment: float, slack: float = 0.0) -> MintedBefore:
+        found = cache.stats.minted_before(client, moment, slack=slack)
+        return found if found is not None else MintedBefore()
+
+    return before
+
+
+def _last_end(before: MintedBefore, share: ClientTokens) -> Optional[float]:
+    """The end of those that are old by their own word is not told apart: that of all tokens."""
+    if before.endless or share.endless or share.last_expiry is None:
+        return None
+    return max(share.last_expiry, before.last_dies or 0.0)
 
 
 def ended_at(facts: CredentialFacts) -> Optional[float]:

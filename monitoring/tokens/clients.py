@@ -28,7 +28,8 @@ class Tally:
     """Counts that add up over batches and clients. ``last_*`` are epoch seconds, 0 for none; a
     token whose end can be read in two ways counts by the later one. ``long_dead`` is past exp by
     more than clocks explain, ``endless`` lives and has no end, ``doubtful`` lives and can be read
-    otherwise."""
+    otherwise. ``longest`` is the longest life, from the earliest issue to the latest end, in
+    seconds."""
 
     tokens: int = 0
     active: int = 0
@@ -43,6 +44,7 @@ class Tally:
     long_dead: int = 0
     endless: int = 0
     doubtful: int = 0
+    longest: int = 0
 
     def plus(self, other: Tally) -> Tally:
         return Tally(
@@ -59,6 +61,7 @@ class Tally:
             self.long_dead + other.long_dead,
             self.endless + other.endless,
             self.doubtful + other.doubtful,
+            max(self.longest, other.longest),
         )
 
 
@@ -160,6 +163,7 @@ def tally_of(batch: Batch, limits: Limits) -> Tally:
         last_issued=batch.issued_at(upto_now - 1) if upto_now else 0,
         last_expiry=batch.packed[-1] >> LIFE_BITS,
         long_dead=batch.expiring_by(now - limits.clock_skew - 1),
+        longest=max(batch.lives),
     )
 
 
@@ -315,6 +319,7 @@ def _tally_of_odd(token: Decoded, limits: Limits) -> Tally:
         long_dead=int(left is not None and left < -limits.clock_skew),
         endless=int(alive and dies is None),
         doubtful=int(alive and token.unsure is not None and bool(token.unsure.doubts)),
+        longest=max(0, dies - since) if dies is not None and since is not None else 0,
     )
 
 

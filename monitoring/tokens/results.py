@@ -24,7 +24,7 @@ class ClientTokens:
     last token dies then, and nothing suggests that it will mint another in time. ``by_version``:
     live tokens by credential version, empty when tokens do not name one. ``last_expiry``: when the
     last of them dies, by the later of two readings. ``endless`` live ones never die; ``doubtful``
-    live ones may be other than they read.
+    live ones may be other than they read. ``longest`` is the longest life of one, in seconds.
     """
 
     tokens: int
@@ -39,6 +39,7 @@ class ClientTokens:
     by_version: Mapping[str, int] = field(default_factory=dict)
     endless: int = 0
     doubtful: int = 0
+    longest: int = 0
 
 
 @dataclass(frozen=True)

@@ -169,6 +169,7 @@ def _share(found: Collected, name: Owner, seen: Optional[Renewals]) -> ClientTok
         by_version=found.versions.get(name, {}),
         endless=tally.endless,
         doubtful=tally.doubtful,
+        longest=tally.longest,
     )
 
 
@@ -210,6 +211,7 @@ def _summed(shares: Sequence[ClientTokens]) -> Optional[ClientTokens]:
         lapses=_sum(share.lapses for share in shares),
         endless=sum(share.endless for share in shares),
         doubtful=sum(share.doubtful for share in shares),
+        longest=max(share.longest for share in shares),
     )
 
 
