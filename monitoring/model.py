@@ -71,17 +71,19 @@ class Reading:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One figure of a catalogued metric. `value` None: we looked and could not tell."""
+    """One figure of a catalogued metric. `value` None: we looked and could not tell. `doubts`: why
+    it may be other than it reads; it is then never called within its limits."""
 
     name: str
     value: Optional[float]
     labels: Mapping[str, str] = field(default_factory=dict)
+    doubts: Tuple[Doubt, ...] = ()
 
 
 @dataclass(frozen=True)
 class Verdict:
     """A measurement held against its limit. `limit` is the threshold crossed (None: none was),
-    `why` a named reason such as `above_critical`, `within_limits`, `not_measured`."""
+    `why` a named reason such as `above_critical`, `within_limits`, `in_doubt`, `not_measured`."""
 
     measurement: Measurement
     severity: Severity

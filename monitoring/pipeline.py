@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional, Sequence
 
 from monitoring import logs, outputs, report
-from monitoring.model import AlertRow, Outcome
+from monitoring.model import AlertRow, Outcome, Severity
 from monitoring.redact import redacted
 from monitoring.runner import Step, level_of
 
@@ -84,7 +84,7 @@ def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:
     }
     logs.result(level_of(outcome), report.sentence(outcome), event, to_stdout=to_stdout)
     for component in outcome.components:
-        if verbose or component.status.word != "ok":
+        if verbose or component.status is not Severity.OK:
             fields = {"payment_api.component": component.name}
             shown = report.component_json(component)
             fields.update({f"payment_api.{k}": v for k, v in shown.items() if k != "details"})
@@ -93,16 +93,22 @@ def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:
                     redacted(report.plain_json(shown["details"]))
                 )
             said = f"{component.name} {component.status.word}: {component.message}"
-            logs.result(_LEVELS[component.status.word], said, fields, to_stdout=to_stdout)
+            logs.result(_LEVELS[component.status], said, fields, to_stdout=to_stdout)
     for finding in outcome.findings:
         fields = {"event.kind": "alert", "payment_api.finding": finding.reason}
         if finding.client:
             fields["labels.client"] = report.finding_json(finding)["client"]
-        logs.result(_LEVELS[finding.severity.word], finding.sentence, fields, to_stdout=to_stdout)
+        logs.result(_LEVELS[finding.severity], finding.sentence, fields, to_stdout=to_stdout)
 
 
-_LEVELS = {"ok": "info", "unknown": "warning", "warning": "warning", "critical": "critical"}
+_LEVELS = {
+    Severity.OK: "info",
+    Severity.UNKNOWN: "warning",
+    Severity.WARNING: "warning",
+    Severity.CRITICAL: "critical",
+}
 
 
 def _event_outcome(outcome: Outcome) -> Optional[str]:
-    return {"ok": "success", "unknown": "unknown"}.get(outcome.status.word, "failure")
+    said = {Severity.OK: "success", Severity.UNKNOWN: "unknown"}
+    return said.get(outcome.status, "failure")

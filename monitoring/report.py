@@ -178,7 +178,7 @@ def _whose(measurement: Measurement) -> str:
 def _components_clause(components: Sequence[Component]) -> str:
     if not components:
         return ""
-    troubled = [f"{c.name} {c.status.word}" for c in components if c.status.word != "ok"]
+    troubled = [f"{c.name} {c.status.word}" for c in components if c.status is not Severity.OK]
     up = sum(c.up is True for c in components)
     return f"{up} of {len(components)} components up" + "".join(f", {t}" for t in troubled)
 

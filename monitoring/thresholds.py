@@ -11,6 +11,7 @@ from typing import Iterable, Iterator, Mapping, Optional, Tuple
 
 from monitoring.alerting.amounts import amount
 from monitoring.catalog import THRESHOLDS, Threshold
+from monitoring.certainty import Basis, Coverage, severity
 from monitoring.model import Measurement, Severity, Verdict
 from monitoring.settings import Limit
 
@@ -22,6 +23,7 @@ def judge(measurements: Iterable[Measurement], limits: Mapping[str, Limit]) -> T
     has neither number, judges nothing. `Verdict.limit` is the number crossed, in the metric's
     unit (None: none was crossed). A limit is crossed when it is reached. `why` is one of
     `above_critical`, `above_warning`, `below_critical`, `below_warning`, `within_limits`,
+    `in_doubt` (no limit is crossed, by a figure that may be another: severity UNKNOWN) and
     `not_measured` (value None or NaN: severity UNKNOWN).
     """
     return tuple(verdict for figure in measurements for verdict in _verdicts(figure, limits))
@@ -65,11 +67,13 @@ def _verdict(figure: Measurement, threshold: Threshold, limit: Limit) -> Verdict
         return Verdict(figure, Severity.UNKNOWN, None, "not_measured", threshold.name)
     side = "above" if threshold.worse == "higher" else "below"
     ladder = ((Severity.CRITICAL, limit.critical), (Severity.WARNING, limit.warning))
-    for severity, number in ladder:
+    for level, number in ladder:
         bound = None if number is None else number * threshold.scale
         if _reached(figure.value, bound, threshold):
-            return Verdict(figure, severity, bound, f"{side}_{severity.word}", threshold.name)
-    return Verdict(figure, Severity.OK, None, "within_limits", threshold.name)
+            return Verdict(figure, level, bound, f"{side}_{level.word}", threshold.name)
+    within = severity((), Basis((Coverage("figures", 1, 1),), figure.doubts))
+    why = "within_limits" if within is Severity.OK else "in_doubt"
+    return Verdict(figure, within, None, why, threshold.name)
 
 
 def _reached(value: float, bound: Optional[float], threshold: Threshold) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import random
-from typing import NamedTuple
+from pathlib import Path
+from typing import Iterator, NamedTuple
 
 import pytest
 
@@ -118,3 +120,129 @@ def test_time_recorded_twice_was_watched_once() -> None:
         assert watched_seconds(pieces, 20, 100) == pytest.approx(len(seconds))
         for piece, share in zip(pieces, inside(pieces, 20, 100)):
             assert 0 <= share <= piece.seconds
+
+
+# -- the good words are made in one place (the house)
+
+ROOT = Path(__file__).resolve().parent.parent
+CERTAINTY = "monitoring/certainty.py"
+HOUSE = sorted(
+    [*(ROOT / "monitoring").rglob("*.py"), *ROOT.glob("*_metrics.py"), ROOT / "health_check.py"]
+)
+NAMES = ("OK", "MET", "YES", "ON_TRACK")
+#: Where such a word is somebody else's, or the name of a field, and no verdict of ours.
+OTHERS_WORDS = {
+    "monitoring/alerting/state.py": "the state of an alert, as the state file keeps it",
+    "monitoring/anomaly/scene.py": "a field of a recorded bucket",
+    "monitoring/anomaly/wire.py": "a field of a recorded bucket",
+    "monitoring/cache/topology.py": "what Redis says of a link",
+    "monitoring/codecs/verdicts.py": "the reason in a cached verdict of the validating service",
+    "monitoring/config/kinds.py": "what a user writes for true",
+    "monitoring/config/schema.py": "what a user says a health word means",
+    "monitoring/judging/words.py": "status words of the services",
+}
+#: Who may set Severity.OK by itself: nothing is called good there, something is over or a remark.
+NO_VERDICT = {
+    "monitoring/alerting/channel_health.py": "the channel's alert may resolve",
+    "monitoring/alerting/vanished.py": "the alert of what is gone may resolve",
+    "monitoring/conditions.py": "an alert may resolve",
+    "monitoring/credentials/judged.py": "a finding that is a remark",
+    "monitoring/credentials/rotations.py": "a table: how bad each verdict is",
+    "monitoring/judging/common.py": "a short name; test_a_judge_calls_nothing_good_by_itself",
+    "monitoring/judging/words.py": "a table: what a status word means, if nothing is in doubt",
+    "monitoring/model.py": "a source that was read; exit statuses",
+    "monitoring/service_levels.py": "a table: how bad each verdict is",
+    "monitoring/tokens/findings.py": "findings that are remarks",
+}
+
+
+class Use(NamedTuple):
+    node: ast.AST
+    parents: tuple[ast.AST, ...]
+
+    @property
+    def asks(self) -> bool:
+        """Compared with, looked up by, the key of a table, or handed to `affirm`: not said."""
+        for child, parent in zip((self.node, *self.parents), self.parents):
+            if isinstance(parent, (ast.Compare, ast.Subscript)):
+                return True
+            if isinstance(parent, ast.Dict) and child in parent.keys:
+                return True
+            if isinstance(parent, ast.Call):
+                name = getattr(parent.func, "attr", getattr(parent.func, "id", ""))
+                first = bool(parent.args) and child is parent.args[0]
+                return name in ("at", "severity") or (name in ("affirm", "get") and first)
+            if not isinstance(parent, (ast.Tuple, ast.Set, ast.List)):
+                return False
+        return False
+
+    @property
+    def in_a_vocabulary(self) -> bool:
+        """Among the words of a module's own tuple."""
+        kinds = [type(parent) for parent in self.parents[:3]]
+        return kinds == [ast.Tuple, ast.Assign, ast.Module]
+
+
+def uses(path: Path) -> Iterator[Use]:
+    def walk(node: ast.AST, parents: tuple[ast.AST, ...]) -> Iterator[Use]:
+        yield Use(node, parents)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, (node, *parents))
+
+    return walk(ast.parse(path.read_text(encoding="utf-8")), ())
+
+
+def said(use: Use) -> bool:
+    """Whether it spells a good word, alone or before a colon, and is no docstring."""
+    if not isinstance(use.node, ast.Constant) or not isinstance(use.node.value, str):
+        return False
+    if isinstance(use.parents[0], ast.Expr):
+        return False
+    word = use.node.value.strip().lower()
+    return word in GOOD_WORDS or (word.split(":")[0] in GOOD_WORDS and ":" in word)
+
+
+@pytest.mark.parametrize("path", HOUSE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_good_words_are_spelt_here_alone_and_said_by_affirm_alone(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    if name == CERTAINTY:
+        return
+    source = path.read_text(encoding="utf-8")
+    spelt = [u.node.lineno for u in uses(path) if said(u) and not u.asks]  # type: ignore[attr-defined]
+    assert not spelt or name in OTHERS_WORDS, f"{name}: a good word is spelt at lines {spelt}"
+    if "from monitoring.certainty import" not in source or name in OTHERS_WORDS:
+        return
+    loose = [
+        u.node.lineno
+        for u in uses(path)
+        if isinstance(u.node, ast.Name) and u.node.id in NAMES and isinstance(u.node.ctx, ast.Load)
+        if not u.asks and not u.in_a_vocabulary and "judging" not in name
+    ]
+    assert not loose, f"{name}: a good word is said without affirm at lines {loose}"
+
+
+@pytest.mark.parametrize("path", HOUSE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_good_status_is_made_by_severity_alone(path: Path) -> None:
+    name = str(path.relative_to(ROOT))
+    made = [
+        u.node.lineno
+        for u in uses(path)
+        if isinstance(u.node, ast.Attribute) and ast.unparse(u.node) == "Severity.OK" and not u.asks
+    ]
+    assert not made or name in (CERTAINTY, *NO_VERDICT), f"{name}: Severity.OK at lines {made}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "monitoring" / "judging").glob("*.py")), ids=str)
+def test_a_judge_calls_nothing_good_by_itself(path: Path) -> None:
+    """`good` and `severity` do, from what was seen."""
+    source = path.read_text(encoding="utf-8")
+    assert "Call(OK" not in source
+    assert "Call(Severity.OK" not in source
+
+
+def test_the_lists_of_exceptions_hold_nothing_that_needs_none() -> None:
+    for name in OTHERS_WORDS:
+        assert any(said(u) and not u.asks for u in uses(ROOT / name)), name
+    for name in NO_VERDICT:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        assert "Severity.OK" in text or "OK, True" in text, name

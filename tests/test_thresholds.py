@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from monitoring.catalog import METRICS, THRESHOLDS
+from monitoring.certainty import Doubt
 from monitoring.model import Measurement, Severity
 from monitoring.settings import Limit
 from monitoring.thresholds import judge
@@ -91,3 +92,16 @@ def test_every_threshold_of_the_catalogue_can_fire():
 def test_order_is_kept():
     figures = [Measurement(TIME, 1.0, EAPI), Measurement(HITS, 0.1, {"node": "a"})]
     assert [v.measurement for v in judge(figures, LIMITS)] == figures
+
+
+def test_a_figure_in_doubt_is_never_within_its_limits() -> None:
+    """A lower bound may be more: below the limit it says nothing, above it enough."""
+    least = (Doubt("lower_bound", "some of the failures may not have been counted"),)
+    name = "security.authentication_failures"
+    for value, severity, why in ((1.0, Severity.UNKNOWN, "in_doubt"),
+                                 (50.0, Severity.CRITICAL, "above_critical")):  # fmt: skip
+        figure = Measurement(
+            "payment_api_authentication_failures_recent", value, {"client_id": "all"}, least
+        )
+        (verdict,) = judge([figure], {name: Limit(5, 10)})
+        assert (verdict.severity, verdict.why) == (severity, why)

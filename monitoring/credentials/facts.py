@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Mapping, Optional, Tuple
 
-from monitoring.certainty import Doubt
+from monitoring.certainty import OK, UNKNOWN, Doubt
 
 #: Names of the sources, as `sources`, `dark` and the findings' evidence spell them.
 VAULT, CACHE, ROTATIONS = "conjur", "redis", "rotation-service"
@@ -34,7 +34,7 @@ BROKEN = (
 WATCH_GAP = 2 * 86400.0
 #: Clocks of the services, the vault and ours may differ by so much (seconds).
 SKEW = 300.0
-VERDICTS = ("failed", "stuck", "overdue", "unused", "due_soon", "unknown", "ok")
+VERDICTS = ("failed", "stuck", "overdue", "unused", "due_soon", UNKNOWN, OK)
 
 
 _VERSION = re.compile(r"\s*(?:v|ver|version)?[ ._#-]?(\d{1,9})\s*\Z", re.I | re.ASCII)

@@ -150,11 +150,11 @@ def revocation(answer: Answer, form: str) -> str:
 def _revocation_text(answer: Answer) -> str:
     version = f"version {safe_id(answer.old_version)}" if answer.old_version else "the old version"
     said = {
-        True: "yes: {} of {} may be revoked",
-        False: "no: {} of {} must not be revoked now",
-        None: "cannot tell whether {} of {} may be revoked",
+        True: "{0}: {1} of {2} may be revoked",
+        False: "{0}: {1} of {2} must not be revoked now",
+        None: "cannot tell whether {1} of {2} may be revoked",
     }[answer.yes]
-    lines = [said.format(version, safe_id(answer.client))]
+    lines = [said.format(answer.word, version, safe_id(answer.client))]
     lines += [f"  {safe_text(reason)}" for reason in answer.reasons]
     lines += [f"  not known: {safe_text(reason)}" for reason in answer.unknowns]
     lines += [f"  {_when_to_ask(answer)}"] if answer.yes is not True else []
@@ -177,7 +177,7 @@ def _revocation_json(answer: Answer) -> str:
     document = {
         "client": safe_id(answer.client),
         "can_revoke": answer.yes,
-        "answer": {True: "yes", False: "no", None: "cannot tell"}[answer.yes],
+        "answer": "cannot tell" if answer.yes is None else answer.word,
         "old_version": safe_id(answer.old_version) or None,
         "reasons": [safe_text(reason) for reason in answer.reasons],
         "unknown": [safe_text(reason) for reason in answer.unknowns],

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from monitoring.alerting.amounts import counted
-from monitoring.certainty import YES, Basis, Coverage, Doubt, affirm
+from monitoring.certainty import UNKNOWN, YES, Basis, Coverage, Doubt, affirm
 from monitoring.credentials.ages import cache_is_old
 from monitoring.credentials.facts import (
     CACHE,
@@ -47,12 +47,16 @@ WATCHED_LEAST = EAPI_CACHE
 _LONGEST_WAIT = 366 * 86400.0
 
 
+NO = "no"
+
+
 @dataclass(frozen=True)
 class Answer:
     """`yes` True, False, or None when it cannot be told. `reasons` for it, worst first;
     `maybe_old` tokens beside the `old_tokens` cannot be told apart from them; `until` is when the
     last of both dies (epoch seconds, None: none lives or not known). `again` is when to ask again,
-    at the earliest (None: nothing says when); `waiting` False: waiting alone is not enough."""
+    at the earliest (None: nothing says when); `waiting` False: waiting alone is not enough. `word`
+    is the answer in one word: yes, no or unknown."""
 
     client: str
     yes: Optional[bool]
@@ -65,6 +69,7 @@ class Answer:
     until: Optional[float] = None
     again: Optional[float] = None
     waiting: bool = False
+    word: str = UNKNOWN
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -105,6 +110,7 @@ def can_revoke(facts: CredentialFacts, now: float) -> Answer:
         until=_last_dies(tokens) if tokens else None,
         again=again,
         waiting=waiting,
+        word=NO if against else said.word,
     )
 
 

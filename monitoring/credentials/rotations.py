@@ -58,7 +58,7 @@ SEVERITIES = {
     "unused": Severity.WARNING,
     "due_soon": Severity.WARNING,
     "unknown": Severity.UNKNOWN,
-    "ok": Severity.OK,
+    OK: Severity.OK,
 }
 
 
@@ -113,16 +113,25 @@ class _Case:
 _Said = Optional[tuple[str, str, str]]
 
 
+#: Somebody decided that there is nothing to rotate, and that was read.
+_SAID_SO = Basis((Coverage("decisions", 1, 1),))
+
+
 def _disabled(case: _Case) -> _Said:
     if case.state != "disabled":
         return None
-    return "ok", "the credential is disabled", "nothing; delete it when nobody asks for it back"
+    said = affirm(OK, _SAID_SO)
+    return (
+        said.word,
+        "the credential is disabled",
+        "nothing; delete it when nobody asks for it back",
+    )
 
 
 def _excluded(case: _Case) -> _Said:
     if not case.policy.excluded:
         return None
-    return "ok", "excluded from rotation by the configuration", "nothing"
+    return affirm(OK, _SAID_SO).word, "excluded from rotation by the configuration", "nothing"
 
 
 def _failed(case: _Case) -> _Said:
@@ -203,7 +212,8 @@ def _rotating(case: _Case) -> _Said:
     track = affirm(ON_TRACK, _basis(case))
     if not track.good:
         return "unknown", f"{why}; {'; '.join(track.missing)}", _ASK_OWNER
-    return "ok", why, "wait" if left else f"nothing; the rotation is {track.word}"
+    todo = "wait" if left else f"nothing; the rotation is {track.word}"
+    return affirm(OK, _basis(case)).word, why, todo
 
 
 _ASK_OWNER = "make the sources readable, and ask the owner of the rotation service how it goes"

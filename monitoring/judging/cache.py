@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
 
+from monitoring.certainty import Coverage
 from monitoring.judging.common import (
     CRITICAL,
     OK,
@@ -21,6 +22,7 @@ from monitoring.judging.common import (
     call_of,
     clean,
     component_of,
+    good,
     number,
 )
 from monitoring.model import Fault, Measurement, Reading, worst
@@ -105,7 +107,7 @@ def _combined(calls: List[Call], up: Optional[bool]) -> Call:
     lost while the rest serves is a warning."""
     troubled = sorted((c for c in calls if c.severity is not OK), key=lambda c: -c.severity)
     if not troubled:
-        return Call(OK, up, "answers")
+        return good(Coverage("nodes", len(calls), len(calls)), "answers", up)
     severity = worst(c.severity for c in troubled)
     if up and severity is CRITICAL:
         severity = WARNING
@@ -119,7 +121,7 @@ def _node_calls(node: Mapping[str, Any], mode: str) -> List[Call]:
     if fault is not None:
         call = _fault_call(fault)
         return [call if mode == "single" else replace(call, message=_placed(node, call.message))]
-    return list(_info_calls(node.get("info") or {}, node, mode)) or [Call(OK, True)]
+    return list(_info_calls(node.get("info") or {}, node, mode)) or [good(Coverage("nodes", 1, 1))]
 
 
 def _placed(node: Mapping[str, Any], sentence: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple
 
 from monitoring.catalog import COMPONENTS
+from monitoring.certainty import Basis, Coverage, severity
 from monitoring.model import Component, Fault, Finding, Measurement, Reading, Severity
 from monitoring.redact import printable
 from monitoring.settings import CanarySettings, TokenSettings
@@ -139,6 +140,11 @@ FAULT_MEANS: Mapping[str, Tuple[Severity, Optional[bool]]] = {
     "masterdown": (WARNING, True),
     "oom": (WARNING, True),
 }
+
+
+def good(seen: Coverage, message: str = "", up: Optional[bool] = True) -> Call:
+    """The one place where a judge calls something in order: it needs something that was seen."""
+    return Call(severity((), Basis((seen,))), up, message)
 
 
 #: Errors of an answer that is not the one it used to be, where it used to be proper.

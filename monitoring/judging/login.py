@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Iterator, Mapping, Optional, Tuple
 
+from monitoring.certainty import Coverage
 from monitoring.judging.common import (
     CHANGED,
     CRITICAL,
@@ -22,6 +23,7 @@ from monitoring.judging.common import (
     basics,
     call_of,
     component_of,
+    good,
     milliseconds_of,
     outage,
     proper,
@@ -120,7 +122,7 @@ def _token_call(answer: Mapping[str, Any]) -> Call:
         return Call(UNKNOWN, None, f"EAPI answers HTTP {answer['status']} to a login", "http")
     if not answer.get("has_token"):
         return Call(CRITICAL, False, "EAPI accepts the login but gives no token", "body")
-    return Call(OK, True)
+    return good(Coverage("steps", 1, 1))
 
 
 def _validate_call(answer: Mapping[str, Any]) -> Call:
@@ -128,7 +130,7 @@ def _validate_call(answer: Mapping[str, Any]) -> Call:
     if call is not None:
         return call
     if answer.get("valid") is True:
-        return Call(OK, True, "a login works from end to end")
+        return good(Coverage("steps", 2, 2), "a login works from end to end")
     if answer.get("forbidden") or answer["status"] == 403:
         sentence = "SAPI says the canary may not do what it asked: check the canary's permission"
         return Call(CRITICAL, False, sentence, "auth")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
 
 from monitoring.certainty import Basis, Coverage, Doubt, severity
-from monitoring.judging.common import CRITICAL, OK, UNKNOWN, WARNING, Call, clean
+from monitoring.judging.common import CRITICAL, OK, UNKNOWN, WARNING, Call, clean, good
 from monitoring.model import Severity
 
 #: A status word -> (severity, whether what says it still serves; None: not known).
@@ -296,7 +296,8 @@ def _by_word(word: str, words: Words) -> Call:
 
 def _without_word(body: object, text: str) -> Call:
     if body is None and not text.strip():
-        return Call(OK, True, "answers with an empty body, as liveness paths do")
+        seen = Coverage("answers", 1, 1)
+        return good(seen, "answers with an empty body, as liveness paths do")
     page = text.lstrip().startswith("<")
     sentence = "answers with a web page" if page else "answers, but its body holds no health status"
     return Call(UNKNOWN, None, f"{sentence}; {_CURE}", "body")
