@@ -195,7 +195,7 @@ _TOKENS = (
     _counter("token_validation_failures", "Token validation failures.", "reason"),
     _gauge("token_validation_failures_recent", "", "Validation failures in the window."),
     _gauge("token_validation_success_ratio", "ratio", "Share of validations that succeeded."),
-    _gauge("token_renewals", "", "The newest renewals of each client.", "timing"),
+    _gauge("token_renewals", "", "The newest renewals of each client, at most 32.", "timing"),
     _gauge("token_hygiene", "", "Tokens with the hygiene finding named.", "finding"),
     _gauge("token_expiry_cliff_ratio", "ratio", "Largest share of tokens dying in one minute."),
     _gauge("client_tokens_active", "", "Live tokens of the client.", "client_id"),

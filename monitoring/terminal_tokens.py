@@ -19,6 +19,11 @@ def rows(tokens: Mapping[str, Any]) -> Iterator[Row]:
     """Label and text, a dash where something is not known."""
     for name in ("total", "active", "expired", "undecodable", "without_ttl", "duplicates_merged"):
         yield name.replace("_", " "), f"{_about(name, tokens)}{_count(tokens.get(name))}"
+    if tokens.get("doubtful"):
+        yield "of them with two readings", _count(tokens["doubtful"])
+    strange = (tokens.get("without_known_client") or {}).get("active")
+    if strange:
+        yield "live, of no known client", _count(strange)
     yield "generated per minute", _rate(tokens)
     expiring = tokens.get("expiring") or {}
     if expiring:
@@ -75,8 +80,9 @@ def _renewals(renewals: Mapping[str, Any]) -> str:
     left = renewals.get("median_remaining_seconds")
     if left is not None:
         parts.append(f"usually with {say(left)} left")
+    least = "at least " * bool(renewals.get("capped_clients"))
     said = ", ".join(parts)
-    return f"{renewals['count']:,} ({said})" if said else "none seen"
+    return f"{least}{renewals['count']:,} ({said})" if said else "none seen"
 
 
 def _validations(validations: Mapping[str, Any]) -> str:

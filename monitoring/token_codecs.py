@@ -39,6 +39,7 @@ from monitoring.codecs.jwt_text import (
     VALUE_LIMIT,
     decode_jwt,
     decode_jwts,
+    texts_within,
 )
 from monitoring.codecs.records import CLIENT, USUAL, first, text
 from monitoring.codecs.times import epoch_seconds
@@ -63,6 +64,7 @@ __all__ = [
     "decode_hash",
     "decode_many",
     "decode_validation",
+    "texts_of",
 ]
 
 # Asked for by name: the secret's hash is not among them and so never leaves the cache.
@@ -134,6 +136,15 @@ def decode_many(
     """
     expect = expect or _ANY
     return decode_jwts(values, _cut_jwt, partial(decode, names=expect.names), expect)
+
+
+def texts_of(value: bytes) -> Mapping[str, str]:
+    """The short texts among the claims of the JWT in a value, by name; empty where none is read at
+    once."""
+    try:
+        return texts_within(value if value.startswith(JWT_BEGINNINGS) else _cut_jwt(value)[0])
+    except (ValueError, IndexError):
+        return {}
 
 
 def decode_validation(value: Optional[bytes]) -> Union[ValidationFact, Undecodable]:

@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from collections import Counter
 from operator import attrgetter
-from typing import Callable, Collection, Dict, FrozenSet, Iterable, List, Optional, Sequence, Set
+from typing import (
+    Callable,
+    Collection,
+    Dict,
+    FrozenSet,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+)
 from typing import Counter as CounterOf
 
 from monitoring.codecs.facts import ClaimNames, Decoded, Expectation, Unsure
@@ -18,6 +29,7 @@ from monitoring.settings import TokenSettings
 from monitoring.tokens.clients import LIFE_BITS, ClientLedger, Limits, MintedBefore
 from monitoring.tokens.hygiene import HygieneBook
 from monitoring.tokens.owners import (
+    Claims,
     Nobody,
     Owner,
     Reading,
@@ -81,6 +93,8 @@ class TokenStats:
         self._clients: Dict[Reading, ClientLedger] = {}
         self._append: Dict[Optional[str], Callable[[int], None]] = {}
         self._readings = Readings()
+        self._claims = Claims()
+        self.newcomers: Set[int] = set()  # identities of tokens of a page whose client is new
         self._known: Optional[FrozenSet[str]] = None
         self._unsettled = 0
         self._undecodable: CounterOf[str] = Counter()
@@ -119,6 +133,7 @@ class TokenStats:
             places = self._new_ones(page)
             tokens = [page[place] for place in places]
         expired: List[int] = []
+        self.newcomers.clear()
         append, now, expected = self._append, self._limits.now, self.expect.kind
         for place, token in enumerate(tokens):
             expiry = token.exp
@@ -229,6 +244,10 @@ class TokenStats:
             others = [each for each in self._clients if self._readings.may_be(each, client, known)]
         return self._before(others, moment, slack)
 
+    def note_texts(self, token: Decoded, texts: Mapping[str, str]) -> None:
+        """What else stands in a token of a client that is new (see ``newcomers``)."""
+        self._claims.note(token, texts)
+
     def _before(self, readings: Iterable[Reading], moment: float, slack: float) -> MintedBefore:
         if self._unsettled:
             self.settle()
@@ -249,6 +268,7 @@ class TokenStats:
                 ledgers=by_owner(self._clients, self._known),
                 versions=self._versions_by_owner(),
                 known=self._known,
+                better_claims=self._claims.better(self._known or frozenset()),
                 undecodable=self._undecodable,
                 encodings=self._encodings,
                 lifetime=self._lifetime,
@@ -303,13 +323,18 @@ class TokenStats:
             self._encodings[token.encoding] -= 1
             return
         expiry, issued, unsure = _whole(token.exp), _whole(token.iat), token.unsure
-        ledger = self._ledger(reading_of(token))
+        reading = reading_of(token)
+        if reading not in self._clients:
+            self.newcomers.add(id(token))
+        ledger = self._ledger(reading)
         doubted = unsure is not None and bool(unsure.doubts)
         if doubted or expiry is None or issued is None or (expiry - issued) >> LIFE_BITS:
             ledger.count_odd(token, self._limits)
             self._spread(token)
         else:
             ledger.fresh.append(expiry << LIFE_BITS | (expiry - issued))
+            if unsure is None and reading in self._clients:  # else it is one of the rest
+                self._append[token.client] = ledger.fresh.append
 
     def _spread(self, token: Decoded) -> None:
         """Times that can be read in two ways tell neither a lifetime nor what is left of it; where
@@ -330,8 +355,8 @@ class TokenStats:
 
     def is_excluded(self, token: Decoded) -> bool:
         """Whether it is of a client that is left out."""
-        owners = token.unsure.owners if token.unsure is not None else ()
-        return token.client in self._excluded or any(c in self._excluded for _, c in owners)
+        reading = reading_of(token)
+        return not self._excluded.isdisjoint(reading if isinstance(reading, tuple) else (reading,))
 
     def _judge(self, token: Decoded) -> None:
         """Look at the claims, unless tokens of just that kind were found fine before."""
@@ -373,10 +398,7 @@ class TokenStats:
         if reading not in self._clients:
             if len(self._clients) >= CLIENTS_TRACKED and reading is not Nobody.NAMELESS:
                 reading = Nobody.REST
-            ledger = self._clients.setdefault(reading, ClientLedger())
-            if isinstance(reading, str) or reading is Nobody.NAMELESS:
-                name = reading if isinstance(reading, str) else None
-                self._append[name] = ledger.fresh.append
+            self._clients.setdefault(reading, ClientLedger())
         return self._clients[reading]
 
 

@@ -18,6 +18,7 @@ from monitoring.token_codecs import (
     decode_hash,
     decode_many,
     decode_validation,
+    texts_of,
 )
 from monitoring.token_stats import TokenStats
 
@@ -107,6 +108,11 @@ class PartCounter:
         tokens = self._decoded(part)
         expired = self._stats.add_page(tokens, part.rule.pattern)
         self._stats.keys_seen(len(tokens), len(expired))
+        newcomers = self._stats.newcomers
+        if newcomers and part.kind == "string":
+            for value, token in zip(part.values, tokens):
+                if id(token) in newcomers:
+                    self._stats.note_texts(token, texts_of(value))
         if part.ttls is not None:
             self._stats.add_ttls(tokens, part.ttls)
         elif expired and self._expired_asked < EXPIRED_ASKED:

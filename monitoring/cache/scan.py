@@ -54,6 +54,7 @@ class ScanReport:
     pattern matched. ``expected`` is the number of all keys (None: no node told). ``share_seen``
     is 0..1 (None: unknown). ``truncated`` is why not everything was seen: "max_keys", "time",
     "fault", or empty. ``unread``: matched keys whose value we were not permitted to read.
+    ``excluded``: keys that the configuration leaves out.
     """
 
     seen: int
@@ -66,6 +67,7 @@ class ScanReport:
     faults: Tuple[Tuple[str, Fault], ...]
     unread: int
     counted: Counted
+    excluded: int = 0
 
     @property
     def anything_matched(self) -> bool:
@@ -226,4 +228,5 @@ class _Scan:
             faults=tuple(self._faults),
             unread=sum(reader.unread for reader in self._all),
             counted=self._counter.counted(),
+            excluded=self._sorter.excluded,
         )

@@ -16,7 +16,7 @@ from monitoring.codecs.facts import (
     Reason,
     undecodable,
 )
-from monitoring.codecs.records import USUAL, from_claims
+from monitoring.codecs.records import TEXT_LIMIT, USUAL, from_claims
 
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 VALUE_LIMIT = 64 * 1024
@@ -25,6 +25,7 @@ JWT_BEGINNINGS = (b"eyJ", b"eyA", b"ewo", b"ew0", b"ewk")
 #: In lower case; some keep a whole Authorization header.
 BEARER = b"bearer "
 _HEADERS_KEPT = 256
+_TEXTS_KEPT = 64
 _E = ord("e")  # of "eyJ", which is '{"' in base64
 _HYPHEN, _UNDERSCORE, _DOT = b"-_."  # as numbers: looking for one byte is ten times faster so
 
@@ -111,6 +112,22 @@ def bare_jwt(text: bytes) -> Optional[bytes]:
     if text[: len(BEARER)].lower() == BEARER:
         text = text[len(BEARER) :].lstrip()
     return text if text.startswith(JWT_BEGINNINGS) and text.count(b".") == 2 else None
+
+
+def texts_within(jwt: bytes) -> Dict[str, str]:
+    """The short texts among the claims of a JWT, by name, those of a nested object as
+    ``outer.inner``; empty for what cannot be read."""
+    try:
+        claims = _json(_unpack(jwt.split(b".", 2)[1]))
+    except (RefusedError, IndexError):
+        return {}
+    found: Dict[str, str] = {}
+    for name, value in claims.items() if isinstance(claims, dict) else ():
+        nested = value.items() if isinstance(value, dict) else ((None, value),)
+        for inner, text in nested:
+            if isinstance(text, str) and 0 < len(text) <= TEXT_LIMIT and len(found) < _TEXTS_KEPT:
+                found[name if inner is None else f"{name}.{inner}"] = text
+    return found
 
 
 def jwt_within(data: bytes, start: int, end: int) -> Optional[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 from monitoring.codecs.facts import (
     VERSION_CLAIMS,
@@ -23,6 +23,7 @@ TEXT_LIMIT = 256
 LIST_LIMIT = 256
 #: Auth0 writes a client's own token as of `client@clients`.
 _SUFFIX = "@clients"
+_OWNERS_LIMIT = 8
 #: How a client is named within an object of its own.
 _WITHIN = ("client_id", "clientId", "id", "sub", "name")
 USUAL = ClaimNames()
@@ -100,18 +101,15 @@ def owners_of(
     places: Sequence[Mapping[str, Any]], names: ClaimNames
 ) -> Tuple[Tuple[str, str], ...]:
     """(claim, client) of each client that is named, once, in the order of ``names``."""
-    found: dict[str, str] = {}
+    found: dict[str, Tuple[str, str]] = {}
     for name in names.owners:
         for place in places:
             for client in _clients(at_path(place, name)):
-                found.setdefault(client, name)
-    return tuple((claim, client) for client, claim in list(found.items())[:_OWNERS_LIMIT])
+                found.setdefault(bare_client(client), (name, client))
+    return tuple(found.values())[:_OWNERS_LIMIT]
 
 
-_OWNERS_LIMIT = 8
-
-
-def _clients(value: object) -> Iterator[str]:
+def _clients(value: object) -> List[str]:
     """A text, a list of some, or an object with one of the usual names."""
     if isinstance(value, (list, tuple)):
         named = [text(each) for each in value[:_OWNERS_LIMIT]]
@@ -119,10 +117,12 @@ def _clients(value: object) -> Iterator[str]:
         named = [text(first(value, _WITHIN))]
     else:
         named = [text(value)]
-    for client in named:
-        bare = client[: -len(_SUFFIX)] if client and client.endswith(_SUFFIX) else client
-        if bare or client:
-            yield bare or client or ""
+    return [client for client in named if client]
+
+
+def bare_client(client: str) -> str:
+    """Without the ending that Auth0 puts behind a client's id."""
+    return (client[: -len(_SUFFIX)] or client) if client.endswith(_SUFFIX) else client
 
 
 def grants_of(places: Sequence[Mapping[str, Any]], names: ClaimNames) -> Optional[Tuple[str, ...]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from typing import Any, Callable, Optional, Sequence
+from typing import Any, Callable, Optional, Sequence, Set, Tuple
 
 from monitoring import __version__, redis_client, thresholds
 from monitoring.cache.scan import Progress
 from monitoring.canary_log import CanaryLog
 from monitoring.counter_memory import CounterMemory, Recent, together
+from monitoring.credentials.ledger import Ledger
 from monitoring.model import Outcome
 from monitoring.settings import Settings
-from monitoring.state import State
+from monitoring.state import State, StateError
 from monitoring.tokens.document import document
 from monitoring.tokens.findings import findings
 from monitoring.tokens.forgeries import without
@@ -23,6 +25,8 @@ from monitoring.tokens.sources import Census, ServiceLook, Services, take_census
 from monitoring.tokens.verdict_memory import VerdictMemory
 
 SCRIPT = "token_usage_metrics"
+
+_log = logging.getLogger("monitoring.tokens.cycle")
 
 
 class TokenUsage:
@@ -39,6 +43,7 @@ class TokenUsage:
         self._verdicts = VerdictMemory(state, SCRIPT)
         self._renewals = RenewalMemory(state, SCRIPT)
         self._habits = Habits(state)
+        self._ledger = Ledger(state)
         self._canary = settings.canary.clients
         self._canary_log = CanaryLog(state, settings.environment)
 
@@ -46,8 +51,15 @@ class TokenUsage:
         """Ask the services while the cache is scanned, then judge."""
         started = time.monotonic()
         asked = self._services.begin()
-        census = self._census(now, progress)
-        looks = self._services.collect(asked)
+        looks: Tuple[ServiceLook, ...] = ()
+
+        def known() -> Set[str]:
+            nonlocal looks
+            looks = self._services.collect(asked)
+            return self._known(looks)
+
+        census = self._census(now, known, progress)
+        looks = looks or self._services.collect(asked)
         looked = self._looked(now, census, looks)
         measured = measurements(looked)
         verdicts = thresholds.judge(measured, self._settings.thresholds)
@@ -68,9 +80,29 @@ class TokenUsage:
             top_clients=self._settings.tokens.top_clients,
         )
 
-    def _census(self, now: float, progress: Optional[Progress]) -> Census:
+    def _known(self, looks: Sequence[ServiceLook]) -> Set[str]:
+        """Clients that the vault was seen to hold, and those that the services made tokens for."""
+        counted = {
+            label
+            for look in looks
+            for sample in look.samples or ()
+            if sample.name == "token_generation" and sample.value > 0
+            for name, label in sample.labels
+            if name == "client" and label
+        }
+        try:
+            return counted | {client for client, _version in self._ledger.facts()}
+        except StateError as error:
+            _log.warning("%s; which clients the vault holds is not known", error)
+            return counted
+
+    def _census(
+        self, now: float, known: Callable[[], Set[str]], progress: Optional[Progress]
+    ) -> Census:
         courses = self._renewals.load()
-        found = take_census(self._connect, self._settings, now, courses=courses, progress=progress)
+        found = take_census(
+            self._connect, self._settings, now, courses=courses, known=known, progress=progress
+        )
         if found.result is not None and found.result.courses is not None:
             self._renewals.save(found.result.courses)
         return found

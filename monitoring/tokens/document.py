@@ -39,7 +39,8 @@ _UNKNOWN = dict.fromkeys(
     (
         *("total", "active", "expired", "undecodable", "without_ttl", "duplicates_merged"),
         *("generation_rate_per_minute", "expiring", "lifetime_seconds", "remaining_seconds"),
-        *("validations", "renewals", "by_client", "hygiene"),
+        *("validations", "renewals", "by_client", "hygiene", "doubtful"),
+        *("other_clients", "without_client", "without_known_client"),
     )
 )
 
@@ -81,6 +82,7 @@ def _scan(report: Optional[ScanReport]) -> Optional[Dict[str, Any]]:
         "unknown_prefixes": dict(report.prefixes),
         "types": dict(report.counted.types),
         "unread": report.unread,
+        "excluded": report.excluded,
     }
 
 

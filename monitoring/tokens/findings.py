@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from typing import Iterator, Mapping, Optional, Sequence, Tuple
 
+from monitoring.alerting.amounts import counted
 from monitoring.cache.profiles import Rule
 from monitoring.durations import say
 from monitoring.model import Finding, Severity, Verdict, worst
-from monitoring.redact import safe_id
+from monitoring.redact import printable, safe_id
 from monitoring.settings import TokenSettings
 from monitoring.timestamps import iso_seconds
 from monitoring.tokens.disagreements import disagreements
 from monitoring.tokens.hygiene import HygieneFinding
 from monitoring.tokens.measurements import CLIFF_LEAST, Looked
-from monitoring.tokens.results import TokenResult
+from monitoring.tokens.results import ClientTokens, TokenResult
 
 CACHE = "redis-cache"
 
@@ -135,7 +136,8 @@ def _undecodable(result: Optional[TokenResult], verdicts: Sequence[Verdict]) -> 
         f"Values under token keys that could not be read: {count:,} ({reasons}).",
         CACHE,
         evidence={"count": count, "by_reason": dict(result.undecodable)},
-        action="See the reasons; a new service version may have changed how it serialises.",
+        action="See the reasons; a new service version may have changed how it serialises. Keys "
+        "that hold no token, such as a blacklist, go into TOKENS['exclude'].",
     )
 
 
@@ -169,10 +171,46 @@ def _cliff(
 def _clients(result: Optional[TokenResult], now: float) -> Iterator[Finding]:
     if result is None:
         return
+    if result.better_claims:
+        yield _better_claim(result)
+    if result.unowned is not None and result.unowned.active:
+        yield _unowned(result.unowned)
     if result.going_dark:
         yield _going_dark(result.going_dark, now)
     if result.every_call:
         yield _every_call(result)
+
+
+def _better_claim(result: TokenResult) -> Finding:
+    """Said where the clients are found all the same, by a later claim of the list."""
+    claims = sorted(result.better_claims, key=lambda claim: (-result.better_claims[claim], claim))
+    lost = result.unowned is not None and result.unowned.active
+    shown = ", ".join(printable(claim)[:64] for claim in claims[:_SHOWN])
+    return Finding(
+        "token_client_claim",
+        Severity.WARNING if lost else Severity.OK,
+        f"Known clients stand in another claim than the first that names one: {shown}.",
+        CACHE,
+        evidence={"claims": {printable(c)[:64]: result.better_claims[c] for c in claims[:20]}},
+        meaning="Tokens may be counted for the wrong client, or for none that is known.",
+        action=f"Put {shown} first in TOKENS['client_claims'].",
+    )
+
+
+def _unowned(tokens: ClientTokens) -> Finding:
+    until = iso_seconds(tokens.last_expiry) if tokens.last_expiry else "no known time"
+    end = "some have no end" if tokens.endless else f"the last dies at {until}"
+    return Finding(
+        "tokens_of_no_known_client",
+        Severity.OK,
+        f"{counted(tokens.active, 'live token')} of no client that the vault, the cache or the "
+        f"services know; {end}.",
+        CACHE,
+        evidence={"active": tokens.active, "without_end": tokens.endless},
+        meaning="Each may be any client's, so --can-revoke says no yes while it may be of an old "
+        "secret.",
+        action="If another claim names their client, put it into TOKENS['client_claims'].",
+    )
 
 
 def _going_dark(dark: Sequence[Tuple[str, float]], now: float) -> Finding:

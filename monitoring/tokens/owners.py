@@ -7,13 +7,16 @@ taken for it.
 
 from __future__ import annotations
 
+from collections import Counter
 from enum import Enum
-from typing import AbstractSet, Dict, List, Mapping, Optional, Tuple, Union
+from typing import AbstractSet, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
 from monitoring.codecs.facts import Decoded
+from monitoring.codecs.records import bare_client
 from monitoring.tokens.clients import ClientLedger
 
 READINGS_OF_A_CLIENT = 200
+SAMPLED = 1000
 FOLDED_KEPT = 200_000
 
 
@@ -35,8 +38,8 @@ Known = Optional[AbstractSet[str]]
 def reading_of(token: Decoded) -> Reading:
     """Whose the token may be."""
     if token.unsure is not None and token.unsure.owners:
-        return tuple(client for _claim, client in token.unsure.owners)
-    return token.client or Nobody.NAMELESS
+        return tuple(bare_client(client) for _claim, client in token.unsure.owners)
+    return bare_client(token.client) if token.client else Nobody.NAMELESS
 
 
 def owner_of(reading: Reading, known: Known) -> Owner:
@@ -80,6 +83,30 @@ class Readings:
             return False
         folded = Nobody.REST in reading and not self._folded.isdisjoint({hash(client), _MANY})
         return client in reading or folded
+
+
+class Claims:
+    """A sample of tokens, one for each of the first readings, to see whether another claim than
+    those that are looked at names a known client."""
+
+    def __init__(self) -> None:
+        # What stands in it by claim, those claims first that may name the client.
+        self._samples: Dict[Reading, Sequence[Tuple[str, str]]] = {}
+
+    def note(self, token: Decoded, texts: Mapping[str, str]) -> None:
+        if len(self._samples) < SAMPLED:
+            owners = token.unsure.owners if token.unsure is not None else ()
+            self._samples[reading_of(token)] = (*owners, *texts.items())
+
+    def better(self, known: AbstractSet[str]) -> Mapping[str, int]:
+        """Claims that name a known client where the one used names none, and in how many of the
+        clients that were sampled."""
+        found: Counter[str] = Counter()
+        for reading, claims in self._samples.items():
+            used = reading[0] if isinstance(reading, tuple) else reading
+            if used not in known:
+                found.update([name for name, text in claims if bare_client(text) in known][:1])
+        return found
 
 
 _MANY = -1  # no hash of a text: Python keeps it for errors

@@ -56,7 +56,7 @@ class Courses:
         before = {} if anew else self.of
         # A token of a shorter life than this may have come and gone since the last look.
         missed = 0 if anew else now - (self.looked or 0) + _EVICTED_BEFORE
-        kept = max(STEPS_LEAST, min(STEPS_KEPT, STEPS_OF_ALL // max(1, len(tokens))))
+        kept = steps_kept(len(tokens))
         found = {
             name: course
             for name, course in before.items()
@@ -71,6 +71,11 @@ class Courses:
 
 
 NEVER_LOOKED = Courses()
+
+
+def steps_kept(clients: int) -> int:
+    """How many of each client, where there are so many clients."""
+    return max(STEPS_LEAST, min(STEPS_KEPT, STEPS_OF_ALL // max(1, clients)))
 
 
 def _followed(
@@ -101,7 +106,7 @@ class Renewals:
 
     ``remaining`` holds what the earlier token had left, in seconds. ``lapses`` are tokens minted
     after the one before had died. ``every_call``: it mints a token while the last is nearly new,
-    again and again.
+    again and again. ``capped`` clients had as many as are kept of one: they may have had more.
     """
 
     remaining: Tuple[int, ...] = ()
@@ -109,14 +114,15 @@ class Renewals:
     late: int = 0
     lapses: int = 0
     every_call: bool = False
+    capped: int = 0
 
     @property
     def median_remaining(self) -> Optional[float]:
         return median(self.remaining) if self.remaining else None
 
 
-def renewals(steps: Sequence[Step]) -> Renewals:
-    """What the steps of a client say."""
+def renewals(steps: Sequence[Step], kept: int = STEPS_KEPT) -> Renewals:
+    """What the steps of a client say, of which no more than ``kept`` were kept."""
     timely = [step for step in steps if step.left >= 0]
     shares = [step.left / step.life for step in timely if step.life > 0]
     busy = len(timely) >= EVERY_CALL_STEPS and bool(shares)
@@ -126,6 +132,7 @@ def renewals(steps: Sequence[Step]) -> Renewals:
         late=sum(step.left < LATE_SECONDS for step in timely),
         lapses=len(steps) - len(timely),
         every_call=busy and median(shares) > EVERY_CALL_SHARE,
+        capped=int(len(steps) >= kept),
     )
 
 
@@ -137,4 +144,5 @@ def together(each: Iterable[Renewals]) -> Renewals:
         sum(seen.early for seen in each),
         sum(seen.late for seen in each),
         sum(seen.lapses for seen in each),
+        capped=sum(seen.capped for seen in each),
     )

@@ -19,12 +19,13 @@ class ClientTokens:
     """One client's share. ``generation_rate`` is per minute, times are epoch seconds or None.
 
     ``renewals`` and ``lapses`` (tokens that came after the one before had died) are its newest, of
-    the last day; None when not every token was seen. ``median_remaining`` is what its tokens had
-    left when the next was minted, in seconds; None when no renewal was seen. ``goes_dark_at``: its
-    last token dies then, and nothing suggests that it will mint another in time. ``by_version``:
-    live tokens by credential version, empty when tokens do not name one. ``last_expiry``: when the
-    last of them dies, by the later of two readings. ``endless`` live ones never die; ``doubtful``
-    live ones may be other than they read. ``longest`` is the longest life of one, in seconds.
+    the last day; None when not every token was seen. ``renewals_capped``: there may have been more.
+    ``median_remaining`` is what its tokens had left when the next was minted, in seconds; None when
+    no renewal was seen. ``goes_dark_at``: its last token dies then, and nothing suggests that it
+    will mint another in time. ``by_version``: live tokens by credential version, empty when tokens
+    do not name one. ``last_expiry``: when the last of them dies, by the later of two readings.
+    ``endless`` live ones never die; ``doubtful`` live ones may be other than they read.
+    ``longest`` is the longest life of one, in seconds.
     """
 
     tokens: int
@@ -36,6 +37,7 @@ class ClientTokens:
     lapses: Optional[int] = None
     median_remaining: Optional[float] = None
     goes_dark_at: Optional[float] = None
+    renewals_capped: bool = False
     by_version: Mapping[str, int] = field(default_factory=dict)
     endless: int = 0
     doubtful: int = 0
@@ -62,7 +64,9 @@ class TokenResult:
     ``by_client`` holds the ``top_clients`` with most live tokens, ``rest`` the others as one,
     ``nameless`` those that name no client; ``clients`` counts all, and is a lower bound when
     ``clients_exact`` is False. ``unowned`` are those whose owner is no known client (None: it is
-    not known which there are), each of them in another row too. ``doubtful`` live tokens can be
+    not known which there are), each of them in another row too. ``better_claims`` name a
+    known client where the first of the configured ones names none, with the number of clients that
+    shows it. ``doubtful`` live tokens can be
     read in more than one way, ``long_dead`` ones are past exp by more than clocks explain.
     ``renewals`` and ``courses`` are None when not every token was seen; ``courses`` is for the next
     look.
@@ -95,6 +99,7 @@ class TokenResult:
     rest: Optional[ClientTokens] = None
     nameless: Optional[ClientTokens] = None
     unowned: Optional[ClientTokens] = None
+    better_claims: Mapping[str, int] = field(default_factory=dict)
     doubtful: int = 0
     long_dead: int = 0
 
@@ -158,13 +163,16 @@ def _spread_json(spread: Spread) -> Dict[str, Optional[float]]:
 
 def _renewals_json(seen: Optional[Renewals]) -> Dict[str, Optional[float]]:
     if seen is None:
-        return dict.fromkeys(("count", "late", "early", "lapses", "median_remaining_seconds"))
+        return dict.fromkeys(
+            ("count", "late", "early", "lapses", "median_remaining_seconds", "capped_clients")
+        )
     return {
         "count": len(seen.remaining),
         "late": seen.late,
         "early": seen.early,
         "lapses": seen.lapses,
         "median_remaining_seconds": seen.median_remaining,
+        "capped_clients": seen.capped,
     }
 
 
@@ -181,6 +189,7 @@ def _client_json(share: Optional[ClientTokens]) -> Optional[Dict[str, Any]]:
         "doubtful": share.doubtful,
         "renewals": share.renewals,
         "lapses": share.lapses,
+        "renewals_capped": share.renewals_capped,
         "median_remaining_seconds": share.median_remaining,
     }
 

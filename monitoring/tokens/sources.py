@@ -7,7 +7,7 @@ import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Collection, Dict, Mapping, Optional, Tuple
 
 from monitoring import redis_client, service_metrics
 from monitoring.cache.faults import RedisFault
@@ -77,10 +77,12 @@ def take_census(
     now: float,
     *,
     courses: Courses = NEVER_LOOKED,
+    known: Callable[[], Collection[str]] = tuple,
     progress: Optional[Progress] = None,
 ) -> Census:
     """Scan the cache as the settings' profile and budgets say, the canary's own tokens left out.
-    `courses` are those of the look before. Raises nothing for a cache that fails: the Census says
+    `courses` are those of the look before; `known` is asked after the scan which clients there are,
+    beside those with a cached credential. Raises nothing for a cache that fails: the Census says
     what was wrong."""
     tokens = settings.tokens
     rules, started = profile_of(tokens.profile, tokens.patterns, tokens.exclude), time.monotonic()
@@ -99,6 +101,9 @@ def take_census(
     _log.debug("scan: %d keys of %d nodes in %.3f s", report.seen, len(nodes), seconds)
     if report.faults and not report.seen:
         return Census(rules, seconds, fault=report.faults[0][1])
+    clients = {*known(), *(fact.client for fact in report.counted.credentials if fact.client)}
+    if clients:
+        stats.know(clients)
     whole = not report.truncated and not report.unread
     return Census(rules, seconds, report, stats.result(courses if whole else None))
 

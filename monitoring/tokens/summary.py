@@ -10,7 +10,7 @@ from monitoring.settings import TokenSettings
 from monitoring.tokens.clients import ClientLedger, Limits, Tally
 from monitoring.tokens.hygiene import HygieneBook
 from monitoring.tokens.owners import Known, Nobody, Owner
-from monitoring.tokens.renewals import Courses, Renewals, renewals, together
+from monitoring.tokens.renewals import Courses, Renewals, renewals, steps_kept, together
 from monitoring.tokens.results import ClientTokens, Cliff, TokenResult
 from monitoring.tokens.sketches import Histogram
 
@@ -83,6 +83,7 @@ class Collected:
     excluded: int
     courses: Optional[Courses] = None
     known: Known = None
+    better_claims: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def of_clients(self) -> Dict[str, ClientLedger]:
@@ -93,10 +94,10 @@ def summarise(found: Collected) -> TokenResult:
     """The answer of a census."""
     named = found.of_clients
     courses = found.courses and _courses(found.courses, named, found.limits)
-    each = {name: renewals(course.steps) for name, course in courses.of.items()} if courses else {}
+    kept, of = steps_kept(len(named)), courses.of if courses else {}
+    each = {name: renewals(course.steps, kept) for name, course in of.items()}
     shares = {name: _share(found, name, each.get(name)) for name in named}
-    top, rest = _bounded(shares, found.policy.top_clients)
-    beyond = _share_of(found, Nobody.REST)
+    top, others = _bounded(shares, found.policy.top_clients)
     whole = Tally()
     for ledger in found.ledgers.values():
         whole = whole.plus(ledger.tally)
@@ -115,9 +116,10 @@ def summarise(found: Collected) -> TokenResult:
         lifetime=found.lifetime.spread(),
         remaining=found.remaining.spread(),
         by_client=top,
-        rest=_summed([*rest, *([beyond] if beyond else [])]),
-        nameless=_share(found, Nobody.NAMELESS, None) if Nobody.NAMELESS in found.ledgers else None,
+        rest=_summed([*others, *_shares_of(found, Nobody.REST)]),
+        nameless=_summed(_shares_of(found, Nobody.NAMELESS)),
         unowned=_unowned(found),
+        better_claims=found.better_claims,
         doubtful=whole.doubtful,
         long_dead=whole.long_dead,
         clients=len(named),
@@ -150,8 +152,8 @@ def _unowned(found: Collected) -> Optional[ClientTokens]:
     return _summed([_share(found, owner, None) for owner in strange]) or ClientTokens(0, 0, 0.0)
 
 
-def _share_of(found: Collected, nobody: Nobody) -> Optional[ClientTokens]:
-    return _share(found, nobody, None) if nobody in found.ledgers else None
+def _shares_of(found: Collected, nobody: Nobody) -> List[ClientTokens]:
+    return [_share(found, nobody, None)] if nobody in found.ledgers else []
 
 
 def _share(found: Collected, name: Owner, seen: Optional[Renewals]) -> ClientTokens:
@@ -164,6 +166,7 @@ def _share(found: Collected, name: Owner, seen: Optional[Renewals]) -> ClientTok
         last_expiry=tally.last_expiry or None,
         renewals=len(seen.remaining) if seen else None,
         lapses=seen.lapses if seen else None,
+        renewals_capped=bool(seen and seen.capped),
         median_remaining=seen.median_remaining if seen else None,
         goes_dark_at=_dark_at(tally, seen, found.limits.now),
         by_version=found.versions.get(name, {}),
