@@ -10,14 +10,21 @@ from typing import AbstractSet, Mapping, Tuple
 from monitoring.catalog import Metric
 
 CLIENT = "client_id"
-OTHER = "other"
-SUMS = ("", "all", OTHER)  # values of client_id that are sums already
+OTHER, NAMELESS = "other", "(none)"
+SUMS = ("", "all", OTHER, NAMELESS)  # values of client_id that are no single client's
+_CLIENT = "client:"
 
 #: Metrics of which the smallest values matter.
 _LOWEST_FIRST = ("payment_api_credential_due_seconds",)
 
 #: Values by label values, in the order of the metric's labels.
 Samples = Mapping[Tuple[str, ...], float]
+
+
+def series_of(client: str) -> str:
+    """The client's value of ``client_id``: its own name, except where that would be taken for one
+    of ``SUMS``; then `client:` stands before it. No two clients share one."""
+    return f"{_CLIENT}{client}" if client.rpartition(_CLIENT)[2] in SUMS else client
 
 
 def bounded(

@@ -16,6 +16,7 @@ from typing import (
 
 from monitoring.anomaly.types import REASONS, Anomaly, Usage
 from monitoring.catalog import METRICS
+from monitoring.client_bound import OTHER, series_of
 from monitoring.credentials.facts import VERDICTS
 from monitoring.credentials.judged import Judged
 from monitoring.credentials.rotation_states import state_of
@@ -24,7 +25,7 @@ from monitoring.credentials.usage_counters import UNKNOWN_CLIENT
 from monitoring.credentials.usage_history import Totals, Window
 from monitoring.model import Measurement, Severity, Verdict
 
-ALL, OTHER = "all", "other"
+ALL = "all"
 #: Logins below which a share of failures says nothing: one slip of one client would be 100 %.
 ENOUGH_LOGINS = 20
 
@@ -68,7 +69,7 @@ def _verdicts(judged: Sequence[Judged]) -> Iterator[Tuple[str, int]]:
 
 
 def _of_client(each: Judged, now: float) -> Iterator[Measurement]:
-    client, verdict, tokens = each.client, each.verdict, each.facts.tokens
+    client, verdict, tokens = series_of(each.client), each.verdict, each.facts.tokens
     yield _gauge("credential_rotation_state", 1.0, client_id=client, state=verdict.state)
     exact = not verdict.age.at_least and not each.policy.excluded  # a minimum is no age
     if exact:
@@ -84,9 +85,10 @@ def _logins(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]
     for each in judged:
         if window.seconds is not None:
             failed = window.clients.get(each.client, Usage(0.0, 0.0)).failed
-            yield _gauge("authentication_failures_recent", failed, client_id=each.client)
+            yield _gauge("authentication_failures_recent", failed, client_id=series_of(each.client))
     rest = [total for client, total in figures.totals.items() if client not in figures.shown]
-    counted = {c: figures.totals[c] for c in sorted(figures.shown) if c in figures.totals}
+    own = [client for client in sorted(figures.shown) if client in figures.totals]
+    counted = {series_of(client): figures.totals[client] for client in own}
     if rest:  # strangers among them, and clients that are gone: a count never falls
         counted[OTHER] = Totals(sum(t.attempts for t in rest), sum(t.failures for t in rest))
     for client, total in counted.items():
@@ -133,7 +135,7 @@ def _unauthorized(judged: Sequence[Judged], figures: Figures) -> Optional[float]
 def to_judge(judged: Sequence[Judged], figures: Sequence[Measurement]) -> List[Measurement]:
     """The figures that thresholds may judge: not the age of a client with a policy of its own, and
     no share of too few logins. A client's own policy speaks through its verdict."""
-    apart = {each.client for each in judged if each.own_policy or each.by_rotator}
+    apart = {series_of(each.client) for each in judged if each.own_policy or each.by_rotator}
     logins = sum(each.facts.use.uses or 0.0 for each in judged)
     return [m for m in figures if _fit(m, apart, logins)]
 
@@ -158,7 +160,7 @@ def bounded(
     that need attention; what adds up of the others is summed as "other". Counters come summed
     already, with other clients apart (`Figures.shown`)."""
     busy = sorted((j.client for j in judged), key=lambda c: (-_attempts(totals, c), c))
-    shown = set(busy[:top]) | set(_troubled(judged, verdicts)[:top]) | {ALL}
+    shown = {*map(series_of, (*busy[:top], *_troubled(judged, verdicts)[:top])), ALL}
     kept: List[Measurement] = []
     rest: Dict[str, float] = {}
     for figure in figures:
@@ -179,5 +181,5 @@ def _troubled(judged: Sequence[Judged], verdicts: Sequence[Verdict]) -> List[str
     return [
         each.client
         for each in judged
-        if each.client in bad or SEVERITIES[each.verdict.verdict] > Severity.UNKNOWN
+        if series_of(each.client) in bad or SEVERITIES[each.verdict.verdict] > Severity.UNKNOWN
     ]

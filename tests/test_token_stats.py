@@ -20,7 +20,6 @@ from monitoring.token_codecs import decode_many
 from monitoring.token_stats import TokenStats, tokens_json
 from monitoring.tokens.clients import ClientLedger, Limits, pack
 from monitoring.tokens.hygiene import RULES
-from monitoring.tokens.results import OTHER
 
 NOW = 1795402000
 POLICY = TokenSettings(top_clients=1000)
@@ -320,15 +319,16 @@ def test_more_clients_than_are_tracked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not result.clients_exact
     assert result.rest is not None
     assert result.rest.tokens == 300
-    assert sum(share.tokens for share in result.rows.values()) == 800
+    assert sum(share.tokens for share in result.by_client.values()) == 500
 
 
 def test_by_client_is_bounded_and_the_rest_summed() -> None:
     tokens = [token(f"c-{n}", f"j-{n}-{k}") for n in range(9) for k in range(n + 1)]
     result = stats_of(tokens, dataclasses.replace(POLICY, top_clients=3)).result()
     assert list(result.by_client) == ["c-8", "c-7", "c-6"]
-    assert list(result.rows) == ["c-8", "c-7", "c-6", OTHER]
-    assert result.rows[OTHER].tokens == 1 + 2 + 3 + 4 + 5 + 6
+    assert result.rest is not None
+    assert result.rest.tokens == 1 + 2 + 3 + 4 + 5 + 6
+    assert list(tokens_json(result)["by_client"]) == ["c-8", "c-7", "c-6", "other"]
     assert result.clients == 9
     assert result.clients_exact
 

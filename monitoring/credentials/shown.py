@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from typing import Collection, FrozenSet, List, Mapping
 
-from monitoring.client_bound import SUMS
 from monitoring.credentials.usage_history import Totals
 from monitoring.state import State
 
@@ -24,7 +23,7 @@ class ShownClients:
     ) -> FrozenSet[str]:
         """At most `top`: those shown before, then of `clients` those that log in most."""
         kept = self._kept()
-        new = {c for c in clients if c in totals} - {*kept, *SUMS}
+        new = {c for c in clients if c in totals} - {*kept}
         ranked = sorted(new, key=lambda c: (-totals[c].attempts, c))
         chosen = [*kept, *ranked[: max(0, top - len(kept))]]
         if len(chosen) > len(kept):

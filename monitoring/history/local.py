@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from typing import Iterable, Mapping, NamedTuple, Optional, Sequence
 
 from monitoring.catalog import METRICS
+from monitoring.client_bound import CLIENT, OTHER, SUMS
 from monitoring.history import Point, Series
 from monitoring.history.thinning import COARSE, FINE, Plan, horizon, plan, stands_for
 from monitoring.model import Measurement, Outcome
 from monitoring.settings import HistorySettings
 from monitoring.state import State, Transaction
 
-CLIENT = "client_id"
-OTHER = "other"
-_ALWAYS = ("", "all", OTHER)  # values of client_id that are sums, not clients
 _PRUNE_EVERY = 3600.0
 _SCOPE = "history"
 
@@ -260,7 +258,7 @@ def _key(name: str, labels: Mapping[str, str]) -> _Key:
 
 def _client(key: _Key) -> bool:
     """Whether the series belongs to one client, so that there may be any number of its like."""
-    return f'"{CLIENT}"' in key.labels and json.loads(key.labels)[CLIENT] not in _ALWAYS
+    return f'"{CLIENT}"' in key.labels and json.loads(key.labels)[CLIENT] not in SUMS
 
 
 def _known_series(

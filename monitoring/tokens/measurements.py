@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Dict, Iterator, Mapping, Optional, Tuple, get_args
 
 from monitoring.cache.scan import ScanReport
+from monitoring.client_bound import NAMELESS, OTHER, series_of
 from monitoring.codecs.facts import Reason
 from monitoring.model import Measurement
 from monitoring.tokens.hygiene import RULES
-from monitoring.tokens.results import TokenResult
+from monitoring.tokens.results import ClientTokens, TokenResult
 from monitoring.tokens.services import ServiceFigures, Validations
 from monitoring.tokens.sketches import Spread
 
@@ -214,8 +215,10 @@ def _clients(looked: Looked) -> Iterator[Measurement]:
     scale = looked.scale
     if looked.result is None or scale is None:
         return
-    nameless = {looked.result.nameless_name: looked.result.nameless}
-    for client, share in {**looked.result.rows, **nameless}.items():
+    rows: Dict[str, Optional[ClientTokens]] = {OTHER: looked.result.rest}
+    rows[NAMELESS] = looked.result.nameless
+    rows.update((series_of(client), row) for client, row in looked.result.by_client.items())
+    for client, share in rows.items():
         if share is None:
             continue
         yield _of("client_tokens_active", _scaled(share.active, scale), client_id=client)

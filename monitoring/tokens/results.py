@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import AbstractSet, Any, Dict, Mapping, Optional, Tuple
 
+from monitoring.client_bound import OTHER
 from monitoring.timestamps import iso_seconds
 from monitoring.tokens.hygiene import HygieneFinding
 from monitoring.tokens.renewals import Courses, Renewals
 from monitoring.tokens.sketches import Spread
-
-#: The clients beyond the ones with rows of their own, where no client has this name.
-OTHER = "other"
 
 
 @dataclass(frozen=True)
@@ -64,10 +62,10 @@ class TokenResult:
     ``by_client`` holds the ``top_clients`` with most live tokens, ``rest`` the others as one,
     ``nameless`` those that name no client; ``clients`` counts all, and is a lower bound when
     ``clients_exact`` is False. ``unowned`` are those whose owner is no known client (None: it is
-    not known which there are), each of them in another row too. ``better_claims`` name a
-    known client where the first of the configured ones names none, with the number of clients that
-    shows it. ``doubtful`` live tokens can be
-    read in more than one way, ``long_dead`` ones are past exp by more than clocks explain.
+    not known which there are), each of them in another row too; ``names`` are those of all
+    clients that are known or seen. ``better_claims`` name a known client where the first of the
+    configured ones names none, with the number of clients that shows it. ``doubtful`` live tokens
+    can be read in more than one way, ``long_dead`` ones are past exp by more than clocks explain.
     ``renewals`` and ``courses`` are None when not every token was seen; ``courses`` is for the next
     look.
     """
@@ -99,22 +97,10 @@ class TokenResult:
     rest: Optional[ClientTokens] = None
     nameless: Optional[ClientTokens] = None
     unowned: Optional[ClientTokens] = None
+    names: AbstractSet[str] = frozenset()
     better_claims: Mapping[str, int] = field(default_factory=dict)
     doubtful: int = 0
     long_dead: int = 0
-
-    @property
-    def rows(self) -> Mapping[str, ClientTokens]:
-        """`by_client` with the rest as one more row, under a name that no client in it has."""
-        return {**self.by_client, **({self.rest_name: self.rest} if self.rest else {})}
-
-    @property
-    def nameless_name(self) -> str:
-        return "(none)" if "(none)" not in self.by_client else "(no client)"
-
-    @property
-    def rest_name(self) -> str:
-        return OTHER if OTHER not in self.by_client else "(other clients)"
 
     @property
     def expired(self) -> int:
@@ -126,6 +112,8 @@ def tokens_json(result: TokenResult) -> Dict[str, Any]:
 
     ``validations`` is not among them: its best source is the services' counters.
     """
+    # A sum among the clients, for who reads no further; where a client has its name, it yields.
+    others = {OTHER: result.rest} if result.rest and OTHER not in result.names else {}
     return {
         "total": result.total,
         "active": result.active,
@@ -142,7 +130,9 @@ def tokens_json(result: TokenResult) -> Dict[str, Any]:
         "lifetime_seconds": _spread_json(result.lifetime),
         "remaining_seconds": _spread_json(result.remaining),
         "renewals": _renewals_json(result.renewals),
-        "by_client": {name: _client_json(share) for name, share in result.rows.items()},
+        "by_client": {
+            name: _client_json(share) for name, share in {**result.by_client, **others}.items()
+        },
         "other_clients": _client_json(result.rest),
         "without_client": _client_json(result.nameless),
         "without_known_client": _client_json(result.unowned),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring.settings import TokenSettings
@@ -98,9 +99,7 @@ def summarise(found: Collected) -> TokenResult:
     each = {name: renewals(course.steps, kept) for name, course in of.items()}
     shares = {name: _share(found, name, each.get(name)) for name in named}
     top, others = _bounded(shares, found.policy.top_clients)
-    whole = Tally()
-    for ledger in found.ledgers.values():
-        whole = whole.plus(ledger.tally)
+    whole = reduce(Tally.plus, (ledger.tally for ledger in found.ledgers.values()), Tally())
     return TokenResult(
         total=whole.tokens,
         active=whole.active,
@@ -119,6 +118,7 @@ def summarise(found: Collected) -> TokenResult:
         rest=_summed([*others, *_shares_of(found, Nobody.REST)]),
         nameless=_summed(_shares_of(found, Nobody.NAMELESS)),
         unowned=_unowned(found),
+        names=named.keys() | (found.known or ()),
         better_claims=found.better_claims,
         doubtful=whole.doubtful,
         long_dead=whole.long_dead,
