@@ -40,7 +40,7 @@ class Listing(NamedTuple):
 class ConjurClient:
     """One vault. `clock` gives epoch seconds. Safe to share by threads. `steps` holds the seconds
     of the last request of each name (health, info, authenticators, authenticate, count, list,
-    whoami, check, roles). Every method raises ConjurFault."""
+    whoami, roles). Every method raises ConjurFault."""
 
     def __init__(
         self, http: HttpClient, settings: ConjurSettings, clock: Callable[[], float]
@@ -130,17 +130,9 @@ class ConjurClient:
                 raise
             return None, f"the list could not be held against a count: {error.fault.message}"
 
-    def may(self, variable_id: str, privilege: str) -> bool:
-        """Whether our identity holds `privilege` (read, execute, update) on the variable."""
-        reply = self._send("check", self._resources(variable_id), check="true", privilege=privilege)
-        if reply.status in (403, 404):
-            return False
-        if reply.status not in (200, 204):
-            raise refused(reply)
-        return True
-
-    def readers(self, variable_id: str, privilege: str = "execute") -> List[str]:
-        """Full ids of the roles that hold `privilege` on the variable."""
+    def holders(self, variable_id: str, privilege: str = "execute") -> List[str]:
+        """Full ids of the roles that hold `privilege` on the variable: by name, as members of a
+        group, as owners; ours too, if we do. Unlike `check`, the question is not audited."""
         path = self._resources(variable_id)
         body = read_json(self._ask("roles", path, permitted_roles="true", privilege=privilege))
         if not isinstance(body, list):

@@ -405,7 +405,7 @@ def test_what_our_identity_may_do() -> None:
     with serving(filled()) as server:
         asked = client_of(server.url)
         name = "payment/credentials/client-0000"
-        assert asked.may(name, "read") is True
+        assert "payment-system:host:monitoring" in asked.holders(name, "read")
         assert asked.may(name, "execute") is False
         assert asked.may("no/such", "read") is False
         assert asked.readers(name, "read") == [

@@ -119,12 +119,19 @@ _ROTATION = (
     "rotation-overdue",
 )
 
+_VAULT = (
+    "The vault does not show a client's secret as it did: its logins may fail.",
+    "Ask who changed the vault's policy; compare its list with the clients that there are.",
+    "rotation-overdue",
+)
+
 #: Patterns of reasons that share a text; the first that fits, after FINDINGS.
 FAMILIES: Tuple[Tuple[str, Tuple[str, str, str]], ...] = (
     ("accepts_*", _ACCEPTED),
     ("rotation_*", _ROTATION),
     ("rotator_*", _ROTATION),
     ("credential_*", _ROTATION),
+    ("vault_*", _VAULT),
     ("tokens_outlive_credential", _ROTATION),
     *((name, _ROTATION) for name in ("overdue", "due_soon", "stuck", "unused", "failed")),
     *((name, _ROTATION) for name in ("half_done", "never_adopted")),

@@ -28,13 +28,19 @@ if TYPE_CHECKING:
     from monitoring.credentials.source_cache import CacheSeen
     from monitoring.credentials.source_vault import VaultSeen
 
+_AMOUNT = r"(\d+(?:[.,]\d+)?)"
 _TTL = re.compile(
-    r"P(?:#Y)?(?:#M)?(?:#W)?(?:#D)?(?:T(?:#H)?(?:#M)?(?:#S)?)?\Z".replace(
-        "#", r"(\d+(?:[.,]\d+)?)"
-    ),
+    r"P(?:#Y)?(?:#M)?(?:#W)?(?:#D)?(?:T(?:#H)?(?:#M)?(?:#S)?)?\Z".replace("#", _AMOUNT),
     re.I | re.ASCII,
 )
 _SECONDS = (365 * 86400.0, 30 * 86400.0, 7 * 86400.0, 86400.0, 3600.0, 60.0, 1.0)
+#: What Conjur's rotator reads (`iso8601:lib/iso8601/duration.rb`): capitals, and weeks alone.
+_STRICT = re.compile(
+    r"\+?P(?:#W|(?=[\dT])(?:#Y)?(?:#M)?(?:#D)?(?:T(?=\d)(?:#H)?(?:#M)?(?:#S)?)?)\Z".replace(
+        "#", _AMOUNT
+    ),
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,18 @@ def _elsewhere(looked: Looked) -> set[str]:
     return cached | {c for c, r in rotated.items() if looked.vault is None or r.running}
 
 
+def known_elsewhere(looked: Looked) -> Dict[str, str]:
+    """Clients that the cache or the rotation service knows and the vault does not show, with who
+    does; empty where the vault was not read."""
+    if looked.vault is None:
+        return {}
+    rotated = {c for c, h in looked.heard.items() if h.rotation and h.rotation.running}
+    found = dict.fromkeys(rotated, "a rotation of it runs")
+    if looked.cache is not None:
+        found.update(dict.fromkeys(looked.cache.credentials, "EAPI has its credential cached"))
+    return {c: why for c, why in found.items() if c not in looked.vault.variables}
+
+
 def assemble(looked: Looked, clients: Collection[str]) -> Dict[str, CredentialFacts]:
     """The facts of each client."""
     return {client: _facts(looked, client) for client in clients}
@@ -137,22 +155,34 @@ def _dark(looked: Looked, client: str) -> Dict[str, str]:
 
 def _vault(variable: Variable, moving: bool) -> VaultFacts:
     notes = variable.annotations
+    written = notes.get("rotation/ttl")
+    broken = written is not None and not rotator_reads(written)
     return VaultFacts(
         version=variable.version,
         expires_at=variable.expires_at,
         rotator=notes.get("rotation/rotator", ""),
-        rotator_ttl=ttl_seconds(notes.get("rotation/ttl", "")),
+        rotator_ttl=ttl_seconds(written or ""),
         expiries=variable.expiries,
         created_at=variable.created_at,
         moving=moving,
+        broken_ttl=(written or "nothing") if broken else "",
     )
 
 
 def ttl_seconds(text: str) -> Optional[float]:
-    """Seconds of an ISO 8601 duration such as P30D; None for what is none."""
+    """Seconds of an ISO 8601 duration such as P30D; None for what is none, or no time at all."""
     found = _TTL.match(text.strip()[:40])
     parts = [float((part or "0").replace(",", ".")) for part in found.groups()] if found else []
     return sum(n * seconds for n, seconds in zip(parts, _SECONDS)) or None
+
+
+def rotator_reads(text: str) -> bool:
+    """Whether Conjur's rotator can read it as a time to live: stricter than we are, and what it
+    cannot read ends it. A fraction may stand in the last part alone."""
+    found = _STRICT.match(text)
+    parts = [float(p.replace(",", ".")) for p in (found.groups() if found else ()) if p]
+    some = [part for part in parts if part]
+    return bool(some) and all(part.is_integer() for part in some[:-1])
 
 
 def _rotation(

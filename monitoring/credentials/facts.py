@@ -52,7 +52,8 @@ class VaultFacts:
     """The Conjur variable: `version` is the highest number (None: never set), `expires_at` that of
     the highest version, `rotator_ttl` the `rotation/ttl` annotation in seconds, `expiries` the
     `expires_at` of every version kept, `created_at` when the *variable* was made: no version is
-    older. `moving`: `expires_at` changed since the last look and the version did not."""
+    older. `moving`: `expires_at` changed since the last look and the version did not.
+    `broken_ttl`: the `rotation/ttl` annotation where Conjur's rotator cannot read it."""
 
     version: Optional[int]
     expires_at: Optional[float] = None
@@ -61,6 +62,7 @@ class VaultFacts:
     expiries: tuple[Optional[float], ...] = ()
     created_at: Optional[float] = None
     moving: bool = False
+    broken_ttl: str = ""
 
     @property
     def has_rotator(self) -> bool:

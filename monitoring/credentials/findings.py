@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from monitoring.alerting.amounts import counted
@@ -33,6 +33,16 @@ _DRIFT = (
     "More identities than yesterday can read a client's secret.",
     "Ask who changed the vault's policy; take the role out if nobody knows it.",
 )
+_TTL = (
+    "Conjur's rotator ends at an annotation that it cannot read, without a word in any log.",
+    "Mend the annotation in the policy, load it, and start the rotator again.",
+)
+_SEEN = (
+    "Whoever deleted or hid it may have meant another one; its client cannot log in any more.",
+    "Ask who changed the vault's policy; if nobody did, treat it as an attack.",
+)
+#: More clients than this with the same news are one finding.
+MOST_NAMED = 5
 #: A version may outlive its annotated life by so much before the annotation is called wrong.
 _ANNOTATION_GRACE = 86400.0
 _SEVERITIES = {"critical": Severity.CRITICAL}
@@ -47,7 +57,16 @@ def findings(
 ) -> List[Finding]:
     """Everything that is wrong with single clients, worst first. `ages`: the threshold on the age
     of secrets, in days; what it tells is not told twice."""
-    rules = (_rotation, _unclear, _half_done, _outliving, _disabled, _annotation)
+    rules = (
+        _rotation,
+        _unclear,
+        _broken_ttl,
+        _never_set,
+        _half_done,
+        _outliving,
+        _disabled,
+        _annotation,
+    )
     found = [finding for each in judged for rule in rules for finding in rule(each, now)]
     found += [f for each in judged for f in _by_age(each, ages, now)]
     found += [f for each in judged for f in _recovered(each, window)]
@@ -185,13 +204,42 @@ def _disabled(each: Judged, _now: float) -> Iterator[Finding]:
 def _annotation(each: Judged, now: float) -> Iterator[Finding]:
     """The annotation promises a shorter life than the version has already had."""
     vault, age = each.facts.vault, each.verdict.age.seconds(now)
-    ttl = vault.rotator_ttl if vault is not None else None
+    # without a rotator nobody promised to replace it in that time
+    ttl = vault.rotator_ttl if vault is not None and vault.has_rotator else None
     if ttl is None or age is None or age <= ttl + _ANNOTATION_GRACE:
         return
     least = "at least " if each.verdict.age.at_least else ""
     sentence = f"{safe_id(each.client)}: its annotation says {say(ttl)} and its version is {least}"
     sentence += f"{say(age)} old"
     yield _finding("rotation_annotation_broken", _WARN, sentence, VAULT, client=each.client)
+
+
+def _broken_ttl(each: Judged, _now: float) -> Iterator[Finding]:
+    """An annotation that Conjur's rotator cannot read ends the whole rotator at its next round."""
+    vault = each.facts.vault
+    if vault is None or not vault.broken_ttl:
+        return
+    sentence = f"{safe_id(each.client)}: its rotation/ttl is {safe_id(vault.broken_ttl)!r}, which "
+    sentence += "is no ISO 8601 duration such as P30D: "
+    if not vault.rotator:
+        severity, what = _WARN, "with a rotation/rotator beside it, it would stop the whole rotator"
+    elif vault.version is None:
+        severity, what = _WARN, "as soon as a value is set, it stops the whole rotator"
+    else:
+        severity = Severity.CRITICAL
+        what = "it stops the whole rotator, and no secret of this vault is rotated any more"
+    made = _finding("rotation_ttl_malformed", severity, sentence + what, VAULT, client=each.client)
+    yield replace(made, meaning=_TTL[0], action=_TTL[1])
+
+
+def _never_set(each: Judged, _now: float) -> Iterator[Finding]:
+    vault = each.facts.vault
+    if vault is None or vault.version is not None or each.policy.excluded:
+        return
+    sentence = f"{safe_id(each.client)}: its variable is in the vault and was never set, so nobody "
+    sentence += "can log in with it"
+    made = _finding("vault_secret_never_set", _WARN, sentence, VAULT, client=each.client)
+    yield replace(made, action="Set its secret, or take the variable out of the policy.")
 
 
 def _recovered(each: Judged, window: Window) -> Iterator[Finding]:
@@ -228,6 +276,55 @@ def of_vault(held: Iterable[Tuple[str, str]], gained: Iterable[Gained]) -> List[
         made = _finding("permitted_roles_drift", _WARN, sentence, VAULT, client=client)
         found.append(replace(made, meaning=_DRIFT[0], action=_DRIFT[1]))
     return found
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Clients that the vault does not show as it did. `vanished`: -> when each was last seen;
+    `anew`: -> since when its variable is known to be another; `elsewhere`: -> who knows a client
+    that the vault does not show."""
+
+    vanished: Mapping[str, float] = field(default_factory=dict)
+    anew: Mapping[str, float] = field(default_factory=dict)
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+
+
+def of_clients(unseen: Unseen) -> List[Finding]:
+    """Who is gone from the vault, is known elsewhere alone, or was made again."""
+    gone = {
+        client: f"is gone from the vault's list (last seen {iso_seconds(seen)})"
+        + (f", and {unseen.elsewhere[client]}" if client in unseen.elsewhere else "")
+        + ": its variable was deleted, or our identity may no longer see it"
+        for client, seen in unseen.vanished.items()
+    }
+    missing = {
+        client: f"is not in the vault as our identity sees it, and {known}"
+        for client, known in unseen.elsewhere.items()
+        if client not in unseen.vanished
+    }
+    anew = {
+        client: f"was deleted in the vault and made again (seen {iso_seconds(at)}): its versions "
+        "count from 1, and whoever made it set its secret"
+        for client, at in unseen.anew.items()
+    }
+    return [
+        *_each_or_all("vault_client_vanished", gone, "are gone from the vault's list"),
+        *_each_or_all("vault_client_missing", missing, "are known elsewhere and not in the vault"),
+        *_each_or_all("vault_client_made_again", anew, "were deleted in the vault and made again"),
+    ]
+
+
+def _each_or_all(reason: str, said: Mapping[str, str], together: str) -> Iterator[Finding]:
+    """A sentence each, or one for all of them when they are many: they have one cause."""
+    names = sorted(said)
+    if len(names) <= MOST_NAMED:
+        rows = [(name, f"{safe_id(name)} {said[name]}") for name in names]
+    else:
+        some = ", ".join(map(safe_id, names[:MOST_NAMED]))
+        rows = [("", f"{len(names)} clients {together}: {some} and {len(names) - MOST_NAMED} more")]
+    for client, sentence in rows:
+        made = _finding(reason, _WARN, sentence, VAULT, client=client)
+        yield replace(made, meaning=_SEEN[0], action=_SEEN[1])
 
 
 def of_anomalies(anomalies: Sequence[Anomaly]) -> List[Finding]:

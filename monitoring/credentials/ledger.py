@@ -6,7 +6,7 @@ and says "at least"; it never turns the time of a first look into the time of a 
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, Mapping, Optional, Tuple
+from typing import Collection, Dict, Iterable, Mapping, Optional, Tuple
 
 from monitoring.conjur import Variable
 from monitoring.credentials.facts import SKEW, Age, LedgerFacts
@@ -22,21 +22,26 @@ class Ledger:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def note(self, variables: Mapping[str, Variable], now: float) -> Dict[str, int]:
-        """Remember the versions of one complete, up-to-date listing. Returns the clients whose
-        version is lower than one seen before, with that: somebody gave us old data."""
+    def note(
+        self, variables: Mapping[str, Variable], now: float, anew: Collection[str] = ()
+    ) -> Dict[str, int]:
+        """Remember the versions of one complete, up-to-date listing. `anew`: clients whose variable
+        was deleted and made again since the last one: their numbers start at 1. Returns the
+        clients whose version is lower than one seen before, with that: somebody gave us old
+        data."""
         with self._state.transaction() as tx:
             looked = _looked(tx)
             known = _highest(tx)
             behind: Dict[str, int] = {}
             for client, variable in variables.items():
                 version, (highest, since) = variable.version or 0, known.get(client, (0, 0.0))
-                if version < highest and not _made_anew(variable, since):
+                again = client in anew or (version < highest and _made_anew(variable, since))
+                if version < highest and not again:
                     behind[client] = highest
                     continue
-                if version < highest:  # deleted and made again: its numbers start at 1
+                if again:
                     tx.execute("DELETE FROM ledger WHERE client = ?", (client,))
-                if version not in (0, highest):
+                if version and (again or version != highest):
                     _insert(tx, client, version, (now, looked))
             row = (_SCOPE, _LOOKED, repr(max(now, looked or now)), now)
             tx.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", row)

@@ -38,10 +38,12 @@ _LATE = 900.0
 @dataclass(frozen=True)
 class Look:
     """What one look added. `bucket` None: there was no earlier look to count from. `clients` holds
-    every client id that the services count, registered or not."""
+    every client id that the services count, registered or not; `succeeded` those of them that are
+    not registered and logged in."""
 
     bucket: Optional[Bucket] = None
     clients: Collection[str] = field(default_factory=tuple)
+    succeeded: Collection[str] = ()
 
 
 class UsageBook:
@@ -75,7 +77,8 @@ class UsageBook:
                 return Look(None, clients)
             bucket = self._bucket(grown, names, (looked, now - looked))
             _keep(tx, bucket)
-        return Look(bucket, clients)
+        ok = {client for client, usage in _usage(grown).items() if client and usage.ok > 0}
+        return Look(bucket, clients, ok - set(ok if names is None else names) - self._ignored)
 
     def _grown(
         self, tx: Transaction, name: str, samples: List[CounterSample], now: float

@@ -28,6 +28,7 @@ from monitoring.credentials.assembly import (
     Looked,
     assemble,
     clients_of,
+    known_elsewhere,
     registered,
 )
 from monitoring.credentials.cache_memory import CacheMemory
@@ -41,18 +42,20 @@ from monitoring.credentials.facts import (
 )
 from monitoring.credentials.findings import (
     NEVER,
+    Unseen,
     findings,
     of_anomalies,
+    of_clients,
     of_vault,
 )
 from monitoring.credentials.judged import Judged, doubts_of, judge_all, of_beginnings
 from monitoring.credentials.ledger import Ledger
-from monitoring.credentials.memory import Gained, VaultMemory
+from monitoring.credentials.memory import Gained, Sightings, VaultMemory
 from monitoring.credentials.rotation_memory import Heard, RotationMemory, remembered, to_ask
 from monitoring.credentials.shown import ShownClients
 from monitoring.credentials.source_kit import Answer, Asked
 from monitoring.credentials.source_rotations import UNREADABLE, RotationsSeen, ask_clients
-from monitoring.credentials.source_vault import VaultSeen
+from monitoring.credentials.source_vault import VaultSeen, ask_rights
 from monitoring.credentials.sources import Sources
 from monitoring.credentials.usage_counters import Look, UsageBook
 from monitoring.credentials.usage_history import UsageHistory, Window
@@ -72,6 +75,19 @@ class _Wanted(NamedTuple):
 
     about: str
     everybody: bool
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """What a sound look at the vault says beside what is remembered of it. `sightings` None: there
+    was no such look."""
+
+    behind: Mapping[str, int] = field(default_factory=dict)
+    moving: FrozenSet[str] = frozenset()
+    gained: Sequence[Gained] = ()
+    held: Sequence[Tuple[str, str]] = ()
+    remark: str = ""
+    sightings: Optional[Sightings] = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,7 @@ class CredentialWatch:
         answers = self._sources.ask()
         dark = {name: answer.why_dark for name, answer in answers.items() if answer.why_dark}
         vault: Optional[VaultSeen] = answers[VAULT].data
-        behind, moving, gained = self._note_vault(vault, VAULT not in dark, now)
+        noted = self._note_vault(vault, VAULT not in dark, now)
         wanted = _Wanted(about, all_rotations)
         rotations: Optional[RotationsSeen] = answers[ROTATIONS].data
         heard, unheard = self._hear(answers, vault, now, wanted)
@@ -118,8 +134,8 @@ class CredentialWatch:
             heard=heard,
             unheard=unheard,
             ledger=self._ledger.facts(),
-            behind=behind,
-            moving=moving,
+            behind=noted.behind,
+            moving=noted.moving,
             clock=rotations.clock if rotations else None,
             rotated_at=self._settings.credentials.rotated_at,
         )
@@ -136,24 +152,39 @@ class CredentialWatch:
             replace(_figures(looked, known, counted, told), shown=self._choose(judged, looked)),
             [
                 *findings(judged, looked.window, now, ages=self._age_limit),
-                *of_vault(vault.held if vault else (), gained),
+                *of_vault(noted.held, noted.gained),
+                *of_clients(self._unseen(looked, noted, counted, now)),
                 *of_anomalies([each.anomaly for each in told]),
                 *of_beginnings(judged, known, looked.rotated_at, doubts),
             ],
-            _rows(answers, next(iter(unheard.values()), "")),
+            _rows(answers, next(iter(unheard.values()), ""), noted.remark),
             dark,
             doubts,
         )
 
-    def _note_vault(
-        self, vault: Optional[VaultSeen], sound: bool, now: float
-    ) -> Tuple[Mapping[str, int], FrozenSet[str], List[Gained]]:
+    def _note_vault(self, vault: Optional[VaultSeen], sound: bool, now: float) -> _Noted:
         """Old data of a stale follower is not kept: it would say that nothing has changed."""
         if vault is None or not sound:
-            return {}, frozenset(), []
-        behind = self._ledger.note(vault.variables, now)
+            return _Noted()
+        sightings = self._vault.sightings(vault.variables, vault.identity, now)
+        behind = self._ledger.note(vault.variables, now, sightings.fresh)
+        self._vault.keep(sightings, vault.identity)
         moving = self._vault.moving(vault.variables)
-        return behind, moving, self._vault.gained(vault.readers, now)
+        rights = ask_rights(self._asked, vault.variables, self._vault.rights(), now)
+        self._vault.keep_rights(rights.kinds)
+        gained = self._vault.gained(rights.readers, now)
+        return _Noted(behind, moving, gained, rights.held, rights.remark, sightings)
+
+    def _unseen(self, looked: Looked, noted: _Noted, counted: Look, now: float) -> Unseen:
+        """What of the vault's clients is not as it was; nothing while it cannot be read."""
+        vault = looked.vault
+        if vault is None or noted.sightings is None:
+            return Unseen()
+        known = {c: why for c, why in known_elsewhere(looked).items() if c not in self._canary}
+        lately = self._vault.strangers(counted.succeeded, now)
+        strangers = {c: "it logs in at EAPI" for c in lately if c not in vault.variables}
+        gone = {c: at for c, at in noted.sightings.vanished.items() if c not in self._canary}
+        return Unseen(gone, noted.sightings.anew, {**strangers, **known})
 
     def _hear(
         self,
@@ -242,12 +273,19 @@ def _figures(
     )
 
 
-def _rows(answers: Mapping[str, Answer], why: str) -> List[Source]:
-    """The sources' rows; that single rotations could not be asked for is a fault of theirs."""
+def _rows(answers: Mapping[str, Answer], why: str, rights: str) -> List[Source]:
+    """The sources' rows; that single rotations could not be asked for is a fault of theirs, that
+    the rights were not told a remark on the vault's."""
     rows = [answer.source for answer in answers.values()]
+    if rights:
+        rows = [_remarked(row, rights) if row.name == VAULT else row for row in rows]
     if not why:
         return rows
     return [replace(row, ok=False, why=why, error="http") if _asked(row) else row for row in rows]
+
+
+def _remarked(row: Source, remark: str) -> Source:
+    return replace(row, why=f"{row.why}; {remark}" if row.why else remark)
 
 
 def _asked(row: Source) -> bool:

@@ -16,7 +16,7 @@ class Variable:
     fit). `version`: the highest number (None: never set), not the count. `expires_at`, epoch: that
     of the highest version (None: set by hand, or never); `expiries` of every version kept, in
     order. `created_at` is when the *variable* was made: no version has a time of its own.
-    `permissions`: (privilege, full role id)."""
+    `permissions`: (privilege, full role id); `owner` the full id of the role that owns it."""
 
     id: str
     client: str
@@ -26,6 +26,7 @@ class Variable:
     created_at: Optional[float] = None
     expiries: Tuple[Optional[float], ...] = ()
     permissions: Tuple[Tuple[str, str], ...] = ()
+    owner: str = ""
 
 
 def read_variable(entry: Any, template: str) -> Variable:
@@ -48,6 +49,7 @@ def read_variable(entry: Any, template: str) -> Variable:
         permissions=tuple(
             (word(p.get("privilege")), word(p.get("role"))) for p in items(entry.get("permissions"))
         ),
+        owner=word(entry.get("owner")),
     )
 
 
