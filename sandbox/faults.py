@@ -40,6 +40,15 @@ OTHER = (
     Fault("conjur-502", "health and API answer 502, as an unhealthy appliance does"),
     Fault("conjur-unauthorized", "no API key and no token is good any more (401)"),
     Fault("conjur-forbidden", "every metadata read is refused (403)"),
+    Fault("conjur-database-down", "its PostgreSQL is gone: 500 where it needs it, with no body"),
+    Fault(
+        "conjur-database-readonly", "its PostgreSQL takes no writes: logins work, stores end in 500"
+    ),
+    Fault(
+        "conjur-wrong-data-key", "started with another data key: every login and token is refused"
+    ),
+    Fault("conjur-sees-nothing", "our identity lost its rights: lists are empty, counts 0"),
+    Fault("conjur-roles", "who may read is answered with this status", "403"),
     Fault("conjur-follower-stale", "a follower that says ok and no longer replicates"),
     Fault("conjur-overprivileged", "the monitor's host may execute: it could read secrets"),
     Fault("redis-hang", "Redis accepts and stays silent"),

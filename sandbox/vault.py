@@ -27,25 +27,29 @@ class Version:
 
 @dataclass
 class Variable:
-    """A variable; `permits` maps a privilege to the roles that hold it."""
+    """A variable; `permits` maps a privilege to the roles that hold it. `owner`: the role that
+    owns it, a policy as a rule."""
 
     name: str
     created_at: float
     annotations: dict[str, str] = field(default_factory=dict)
     versions: list[Version] = field(default_factory=list)
     permits: dict[str, set[str]] = field(default_factory=dict)
+    owner: str = "policy:payment"
 
 
 class Vault:
-    """The database behind the Conjur server. Roles are `host:name` and `group:name`."""
+    """The database behind the Conjur server. Roles are `host:name`, `group:name`, `policy:name`.
+
+    `groups` are members by group, groups in groups as `group:name`; `owners` by owned policy."""
 
     def __init__(self, *, now: Callable[[], float], account: str = "payment-system") -> None:
         self.account = account
         self.now = now
-        self.policy = "payment"
         self.variables: dict[str, Variable] = {}
         self.api_keys: dict[str, str] = {}
         self.groups: dict[str, set[str]] = {}
+        self.owners: dict[str, set[str]] = {"policy:payment": {"user:admin"}}
         self.token_seconds = TOKEN_SECONDS
         self._key = hashlib.sha256(b"sandbox slosilo " + account.encode()).digest()
         self._lock = threading.RLock()
@@ -59,6 +63,17 @@ class Vault:
         self.api_keys[login] = api_key
         for group in groups:
             self.groups.setdefault(group, set()).add(self.role(login))
+
+    def delete_host(self, login: str) -> None:
+        """The identity goes; tokens that it has already live on."""
+        del self.api_keys[login]
+        for members in (*self.groups.values(), *self.owners.values()):
+            members.discard(self.role(login))
+
+    def delete_variable(self, name: str) -> None:
+        """The variable goes, with its versions."""
+        with self._lock:
+            del self.variables[name]
 
     @staticmethod
     def role(login: str) -> str:
@@ -94,22 +109,32 @@ class Vault:
         wanted = [v for v in versions if number in (None, v.number)]
         return wanted[-1] if wanted else None
 
-    def roles_of(self, role: str) -> set[str]:
-        """The role and every group it is in."""
-        return {role, *(f"group:{g}" for g, members in self.groups.items() if role in members)}
+    def _members(self, role: str) -> set[str]:
+        """Who is in the group, or owns the policy: both act as that role."""
+        kind, _, name = role.partition(":")
+        return self.groups.get(name, set()) if kind == "group" else self.owners.get(role, set())
+
+    def acting_as(self, roles: set[str]) -> set[str]:
+        """`roles`, their members, the members of these, and so on."""
+        found = set(roles)
+        while True:
+            more = {member for role in found for member in self._members(role)} - found
+            if not more:
+                return found
+            found |= more
 
     def privileges(self, role: str, variable: Variable) -> set[str]:
         """What `role` may do with `variable`; any privilege makes it visible."""
-        mine = self.roles_of(role)
-        return {privilege for privilege, roles in variable.permits.items() if roles & mine}
+        if role in self.acting_as({variable.owner}):
+            return {"read", "execute", "update", "create"}
+        return {p for p, roles in variable.permits.items() if role in self.acting_as(roles)}
 
     def permitted(self, variable: Variable, privilege: str) -> list[str]:
-        """Full ids of all roles that hold `privilege`, group members included."""
-        roles = set(variable.permits.get(privilege, set()))
-        for role in list(roles):
-            kind, _, name = role.partition(":")
-            roles |= self.groups.get(name, set()) if kind == "group" else set()
-        return sorted(self.full(*role.split(":", 1)) for role in roles)
+        """Full ids of all roles that hold `privilege`: by name, as members, as owners; in no
+        order."""
+        named = variable.permits.get(privilege, set())
+        roles = self.acting_as({variable.owner, *named})
+        return [self.full(*role.split(":", 1)) for role in sorted(roles, key=lambda r: r[::-1])]
 
     def visible(self, role: str) -> list[Variable]:
         """All variables `role` can see, ordered by id."""
@@ -126,11 +151,10 @@ class Vault:
     def describe(self, variable: Variable, *, newest: Optional[int] = None) -> dict[str, Any]:
         """A variable as GET /resources shows it; with `newest` without the versions above it."""
         root = self.full("policy", "root")
-        policy = self.full("policy", self.policy)
         return {
             "created_at": iso_time(variable.created_at),
             "id": self.full("variable", variable.name),
-            "owner": policy,
+            "owner": self.full(*variable.owner.split(":", 1)),
             "policy": root,
             "permissions": [
                 {"privilege": privilege, "role": self.full(*role.split(":", 1)), "policy": root}

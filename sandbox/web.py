@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Callable, Mapping, Optional
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from sandbox.faults import FaultBoard
 from sandbox.web_faults import ANSWERS, WIRES
@@ -96,14 +96,18 @@ class Connection(BaseHTTPRequestHandler):
     def read_request(self) -> Request:
         """The request whose head has just been read."""
         length = min(int(self.headers.get("Content-Length") or 0), MAX_BODY)
-        parts = urlsplit(self.path)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        # self.path has lost one of two slashes in front
+        path, _, asked = self.requestline.split()[1].partition("#")[0].partition("?")
+        query = dict(parse_qsl(asked, keep_blank_values=True))
         body = self.rfile.read(length) if length else b""
-        return Request(self.command, parts.path, query, dict(self.headers.items()), body)
+        return Request(self.command, path, query, dict(self.headers.items()), body)
 
     def send(self, answer: Answer) -> None:
         """Write `answer`."""
-        self.send_response(answer.status)
+        if self.server.says_date:
+            self.send_response(answer.status)
+        else:
+            self.send_response_only(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name.replace("_", "-"), value)
         if answer.body or answer.status not in (204, 304):
@@ -116,13 +120,14 @@ class Connection(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         self.server.serve(self)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = _serve  # noqa: N815
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = _serve  # noqa: N815
 
 
 class WebServer:
     """Base of every HTTP server here. `name` is the prefix of the faults that apply to it."""
 
     name = "web"
+    says_date = True  # Date and Server headers, as most servers send them
 
     def __init__(
         self,

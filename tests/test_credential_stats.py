@@ -333,7 +333,7 @@ RULES = [
         judged(
             CredentialFacts(
                 "c",
-                vault=VaultFacts(3, NOW + DAY, "", 30 * DAY),
+                vault=VaultFacts(3, NOW + DAY, "x", 30 * DAY),
                 ledger=LedgerFacts(NOW - 80 * DAY, NOW - 80 * DAY - 60),
                 cached=CachedFacts(True, "v3", created_at=NOW - 80 * DAY),
             )

@@ -96,6 +96,26 @@ FINDINGS: Mapping[str, Tuple[str, str, str]] = {
         "Ask the client's owner at once; if they know nothing of it, rotate the secret.",
         "authentication-failures",
     ),
+    "vault_client_vanished": (
+        "Its variable was deleted or hidden; its client cannot log in once EAPI's cache ends.",
+        "Ask who changed the vault's policy; if nobody did, treat it as an attack.",
+        "vault-clients",
+    ),
+    "vault_client_missing": (
+        "Nobody can say how old its secret is, or who may read it.",
+        "See whether its variable exists; grant read on it to the monitor's group.",
+        "vault-clients",
+    ),
+    "vault_client_made_again": (
+        "It has another secret now, which whoever made it again knows.",
+        "Ask who did it and whether the client's owner has the new secret.",
+        "vault-clients",
+    ),
+    "vault_secret_never_set": (
+        "The client exists in the policy alone: nobody can log in with it.",
+        "Set its secret, or take the variable out of the policy.",
+        "vault-clients",
+    ),
     "notification_channel_failing": (
         "Alerts do not reach the people on this channel; what waits is kept and sent later.",
         "Run --test-alerts for the channel and check its address, key and network.",
@@ -119,19 +139,12 @@ _ROTATION = (
     "rotation-overdue",
 )
 
-_VAULT = (
-    "The vault does not show a client's secret as it did: its logins may fail.",
-    "Ask who changed the vault's policy; compare its list with the clients that there are.",
-    "rotation-overdue",
-)
-
 #: Patterns of reasons that share a text; the first that fits, after FINDINGS.
 FAMILIES: Tuple[Tuple[str, Tuple[str, str, str]], ...] = (
     ("accepts_*", _ACCEPTED),
     ("rotation_*", _ROTATION),
     ("rotator_*", _ROTATION),
     ("credential_*", _ROTATION),
-    ("vault_*", _VAULT),
     ("tokens_outlive_credential", _ROTATION),
     *((name, _ROTATION) for name in ("overdue", "due_soon", "stuck", "unused", "failed")),
     *((name, _ROTATION) for name in ("half_done", "never_adopted")),

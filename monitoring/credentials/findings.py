@@ -37,10 +37,6 @@ _TTL = (
     "Conjur's rotator ends at an annotation that it cannot read, without a word in any log.",
     "Mend the annotation in the policy, load it, and start the rotator again.",
 )
-_SEEN = (
-    "Whoever deleted or hid it may have meant another one; its client cannot log in any more.",
-    "Ask who changed the vault's policy; if nobody did, treat it as an attack.",
-)
 #: More clients than this with the same news are one finding.
 MOST_NAMED = 5
 #: A version may outlive its annotated life by so much before the annotation is called wrong.
@@ -238,8 +234,7 @@ def _never_set(each: Judged, _now: float) -> Iterator[Finding]:
         return
     sentence = f"{safe_id(each.client)}: its variable is in the vault and was never set, so nobody "
     sentence += "can log in with it"
-    made = _finding("vault_secret_never_set", _WARN, sentence, VAULT, client=each.client)
-    yield replace(made, action="Set its secret, or take the variable out of the policy.")
+    yield _finding("vault_secret_never_set", _WARN, sentence, VAULT, client=each.client)
 
 
 def _recovered(each: Judged, window: Window) -> Iterator[Finding]:
@@ -323,8 +318,7 @@ def _each_or_all(reason: str, said: Mapping[str, str], together: str) -> Iterato
         some = ", ".join(map(safe_id, names[:MOST_NAMED]))
         rows = [("", f"{len(names)} clients {together}: {some} and {len(names) - MOST_NAMED} more")]
     for client, sentence in rows:
-        made = _finding(reason, _WARN, sentence, VAULT, client=client)
-        yield replace(made, meaning=_SEEN[0], action=_SEEN[1])
+        yield _finding(reason, _WARN, sentence, VAULT, client=client)
 
 
 def of_anomalies(anomalies: Sequence[Anomaly]) -> List[Finding]:

@@ -298,6 +298,9 @@ def _due_soon(case: _Case) -> _Said:
 
 
 def _unknown(case: _Case) -> _Said:
+    vault = case.facts.vault
+    if case.age.since is None and vault is not None and vault.version is None:
+        return "unknown", "its variable in the vault was never set", "set its secret"
     if case.age.since is None:
         return "unknown", f"no source tells its age{_who_is_dark(case.facts)}", _MAKE_READABLE
     if not case.age.at_least or _surely_young(case):

@@ -206,11 +206,12 @@ def outdated(health: ConjurHealth, silent_after: float) -> str:
     """Why what this node shows may be old, in a few sentences; "": nothing says so. `silent_after`:
     seconds without a message after which a follower is behind."""
     if health.subscriptions == 0:
-        return "a follower that subscribes to nothing, so it gets no changes"
+        why = "".join(f": {message}" for message in health.messages[:1])
+        return f"a follower that subscribes to nothing, so it no longer gets changes{why}"
     if health.initial_replication:
         return "a follower that still makes its first copy of the data"
     if health.stale:
-        return f"a follower that does not get every change: {'; '.join(health.messages[:2])}"
+        return f"a follower that no longer gets every change: {'; '.join(health.messages[:2])}"
     if health.silence is not None and health.silence >= silent_after:
         return f"a follower that has received nothing for {health.silence:.0f} s"
     return "; ".join(doubt.sentence for doubt in health.doubts)
