@@ -124,9 +124,8 @@ class CredentialWatch:
         dark = {name: answer.why_dark for name, answer in answers.items() if answer.why_dark}
         vault: Optional[VaultSeen] = answers[VAULT].data
         noted = self._note_vault(vault, VAULT not in dark, now)
-        wanted = _Wanted(about, all_rotations)
         rotations: Optional[RotationsSeen] = answers[ROTATIONS].data
-        heard, unheard = self._hear(answers, vault, now, wanted)
+        heard, unheard = self._hear(answers, vault, now, _Wanted(about, all_rotations))
         looked = Looked(
             dark=dark,
             vault=vault,
