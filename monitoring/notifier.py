@@ -10,6 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from typing import Callable, Iterable, Mapping, Optional, Tuple
@@ -21,6 +22,7 @@ from monitoring.alerting.channel_health import failing_channels
 from monitoring.alerting.delivery import OUTCOMES, Courier, Delivery, send_now
 from monitoring.alerting.hysteresis import FORGET_AFTER
 from monitoring.alerting.maintenance import why_quiet
+from monitoring.alerting.outbox_merge import channel_of, target
 from monitoring.alerting.reach import with_reach
 from monitoring.alerting.state import AlertState, dump_state, load_state
 from monitoring.alerting.vanished import vanished
@@ -56,7 +58,10 @@ class Notifier:
         self._table = _table(settings)
         past = [name for name, (channel, _) in self._table.items() if channel.past]
         give_up_after = settings.alerts.give_up_after
-        self._outbox = Outbox(state, give_up_after=give_up_after, past=past)
+        self._recipients = {name: channel.told(kit) for name, (channel, kit) in self._table.items()}
+        self._outbox = Outbox(
+            state, give_up_after=give_up_after, past=past, recipients=self._recipients
+        )
         self._states: Shelf[str, AlertState] = Shelf(
             _STATES, lambda row: str(row[0]), lambda row: load_state(row[1]), _store_state
         )
@@ -151,11 +156,10 @@ class Notifier:
         )
 
     def waiting(self) -> Mapping[str, int]:
-        """How many notices wait, by channel that is on."""
-        counts = dict.fromkeys(self._table, 0)
-        for row in self._outbox.waiting():
-            counts[row.channel] = counts.get(row.channel, 0) + 1
-        return counts
+        """How many notices wait, by channel that is on; for several recipients each is one."""
+        rows = self._outbox.waiting()
+        waits = {(channel_of(row.channel), row.key, row.notice.reason) for row in rows}
+        return {**dict.fromkeys(self._table, 0), **Counter(channel for channel, _, _ in waits)}
 
     def attempts(self) -> Tuple[Tuple[str, str], ...]:
         """Every (channel, outcome) that `deliver` may return, so that a counter of them can stand
@@ -169,7 +173,8 @@ class Notifier:
         return tuple(Measurement(name, n, {"channel": c}) for c, n in self.waiting().items())
 
     def _pauses(self) -> dict[str, Pause]:
-        return {name: self._outbox.pause(name) for name in self._table}
+        names = [target(name, each) for name, who in self._recipients.items() for each in who]
+        return {name: self._outbox.pause(name) for name in (*self._table, *names)}
 
     # -- parts of process
 
@@ -196,7 +201,8 @@ class Notifier:
 
     def _found(self, own: Iterable[AlertState], outcome: Outcome) -> Tuple[Alert, ...]:
         found = with_reach(outcome.conditions or conditions(outcome), self._state, outcome.at)
-        wanted = {routing.MIRROR, *(name for name, count in self.waiting().items() if count)}
+        waiting = {row.channel for row in self._outbox.waiting()}
+        wanted = {routing.MIRROR, *waiting, *map(channel_of, waiting)}
         found = (*found, *failing_channels(self._pauses(), wanted, outcome))
         known = (state.alert for state in own if not _orphaned(state, outcome))
         return (*found, *vanished(known, found, outcome))

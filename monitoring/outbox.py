@@ -1,6 +1,9 @@
 """Keep: notices on their way, in this process and in the state file: written before they are sent,
 marked after.
 
+Where a channel tells each recipient by itself, a row is for one of them (a target, as in
+`email:ops@example.com`), who is told or not told whatever becomes of the others.
+
 At least once: a row is `begun` before its notice goes on the wire and `told` only once the channel
 has taken it, so whatever dies in between is sent again; the alert's key makes that harmless. Order
 is kept per alert and channel: only the oldest waiting row of each may go.
@@ -35,7 +38,15 @@ from typing import (
 
 import msgspec
 
-from monitoring.alerting.outbox_merge import FIRING, Waiting, merge
+from monitoring.alerting.outbox_merge import (
+    FIRING,
+    Waiting,
+    channel_of,
+    merge,
+    recipient_of,
+    target,
+    together,
+)
 from monitoring.alerting.state import dump_notice, load_notice
 from monitoring.model import Notice
 from monitoring.state import Row, State, Transaction
@@ -121,24 +132,34 @@ class Shelf(Dict[K, V]):
 
 @dataclass(frozen=True)
 class Pause:
-    """A channel that fails: `failures` in a row since `since`; not tried before `until`. `single`:
-    one notice at a time, to find the one it refuses."""
+    """A channel or target that fails: `failures` in a row since `since`; not tried before `until`.
+    `single`: one notice at a time, to find the one it refuses. `final`: refused for good."""
 
     failures: int = 0
     since: float = 0.0
     until: float = 0.0
     why: str = ""
     single: bool = False
+    final: bool = False
 
 
 class Outbox:
     """The notices. `past`: channels that want to hear of what is over when they come back (a pager
-    does not). `kept`: what the last turn changed is in the file."""
+    does not). `recipients`: whom a channel tells each by itself. `kept`: what the last turn
+    changed is in the file."""
 
-    def __init__(self, state: State, *, give_up_after: float, past: Sequence[str]) -> None:
+    def __init__(
+        self,
+        state: State,
+        *,
+        give_up_after: float,
+        past: Sequence[str],
+        recipients: Optional[Mapping[str, Sequence[str]]] = None,
+    ) -> None:
         self._state = state
         self._give_up_after = give_up_after
         self._past = tuple(past)
+        self._recipients = recipients or {}
         self._rows = Shelf(_WAITING, lambda row: int(row[0]), _waiting, _store_row)
         self._told = Shelf(_TOLD, lambda row: (_text(row[0]), _text(row[1])), _at, _store_told)
         self._pauses = Shelf(_PAUSES, lambda row: _text(row[0]), _pause, _store_pause)
@@ -155,6 +176,8 @@ class Outbox:
         shelves: List[Shelf[Any, Any]] = [self._rows, self._told, self._pauses, *more]
         with self._state.transaction(write=write) as tx:
             self._refresh(tx, shelves)
+            if write:
+                self._split()
             yield tx
             for shelf in shelves if write else ():
                 shelf.write(tx)
@@ -182,13 +205,36 @@ class Outbox:
             both = [pair for pair in zip(keys, values) if pair[0] is not None]
             shelf.adopt(both, another=another)
 
+    def _split(self) -> None:
+        """What an older version kept of a channel as a whole becomes a row of each recipient."""
+        for (key, channel), at in list(self._told.items()):
+            if self._recipients.get(channel):
+                self._told.remove((key, channel))
+                for name in self._targets((channel,)):
+                    self._told[key, name] = at
+        for row in self.waiting():
+            if self._recipients.get(row.channel):
+                self._rows.remove(row.id)
+                for name in self._targets((row.channel,)):
+                    number = self._number()
+                    self._rows[number] = replace(row, id=number, channel=name)
+
+    def _targets(self, channels: Iterable[str]) -> Tuple[str, ...]:
+        """Each channel, or in its place each of its recipients."""
+        found = (
+            [target(channel, each) for each in self._recipients.get(channel, ())] or [channel]
+            for channel in channels
+        )
+        return tuple(dict.fromkeys(name for names in found for name in names))
+
     # -- in
 
     def enqueue(self, notice: Notice, channels: Iterable[str], now: float) -> Tuple[str, ...]:
         """Add `notice` for `channels` (a resolve: for those that were told or may have been, and
-        no other), merged with what waits there. Within a `turn`. Returns the channels concerned."""
+        no other), merged with what waits there. Within a `turn`. Returns the channels and targets
+        concerned."""
         key = notice.alert.key.text
-        names = tuple(dict.fromkeys(channels))
+        names = self._targets(channels)
         if notice.reason == "resolved":
             names = self._concerned(key, names, now)
         for channel in names:
@@ -210,13 +256,19 @@ class Outbox:
         if merged.notice is None:
             return
         place = merged.replace_id
-        if merged.notice.reason == "missed" and channel not in self._past and place is not None:
+        if merged.notice.reason == "missed" and place is not None and not self._hears_past(channel):
             self._rows.remove(place)
         elif place is None:
             number = self._number()
             self._rows[number] = Waiting(number, key, channel, merged.notice, now, due=now)
         else:
             self._rows[place] = replace(self._rows[place], notice=merged.notice, created=now)
+
+    def _hears_past(self, name: str) -> bool:
+        """Whether it is told of what is over and was not told in time: not a recipient that was
+        refused while the channel worked, for others may have been told."""
+        refused = recipient_of(name) and self.pause(name).failures
+        return channel_of(name) in self._past and not refused
 
     def _number(self) -> int:
         """Higher than any that this process knows of. A random step, since another process may
@@ -225,15 +277,19 @@ class Outbox:
 
     # -- out
 
-    def due(self, channel: str, now: float, limit: int) -> Tuple[Waiting, ...]:
-        """The oldest waiting row of each alert that may be sent now; at most `limit`."""
-        oldest: Dict[str, Waiting] = {}
+    def due(
+        self, channel: str, now: float, limit: int, *, without: Container[str] = ()
+    ) -> Tuple[Waiting, ...]:
+        """The oldest waiting row of each alert that may be sent now; at most `limit`. Of a channel
+        that tells each recipient by itself: what one send can carry, no target of `without`."""
+        oldest: Dict[Tuple[str, str], Waiting] = {}
         for row in self.waiting():
-            if row.channel == channel:
-                oldest.setdefault(row.key, row)
+            own = row.channel == channel or not self.paused(row.channel, now)
+            if channel_of(row.channel) == channel and own and row.channel not in without:
+                oldest.setdefault((row.key, row.channel), row)
         # Further ahead than we ever wait: the clock was set back meanwhile.
-        ready = (row for row in oldest.values() if row.due <= now or row.due > now + SLOWEST)
-        return tuple(ready)[:limit]
+        ready = tuple(r for r in oldest.values() if r.due <= now or r.due > now + SLOWEST)
+        return together(ready, limit) if self._recipients.get(channel) else ready[:limit]
 
     def begin(self, rows: Sequence[Waiting]) -> None:
         """These are about to go on the wire."""
@@ -244,13 +300,40 @@ class Outbox:
     def told(self, rows: Sequence[Waiting], now: float) -> None:
         """The channel has taken these."""
         with self.turn():
-            for row in rows:
-                self._rows[row.id] = replace(row, told=now, why="")
-                if row.notice.reason in FIRING:
-                    self._told[row.key, row.channel] = now
-                else:
-                    self._told.remove((row.key, row.channel))
-            self._pauses.remove(rows[0].channel)
+            self._accept(rows, now)
+
+    def _accept(self, rows: Sequence[Waiting], now: float) -> None:
+        for row in rows:
+            self._rows[row.id] = replace(row, told=now, why="")
+            if row.notice.reason in FIRING:
+                self._told[row.key, row.channel] = now
+            else:
+                self._told.remove((row.key, row.channel))
+            self._pauses.remove(row.channel)
+            self._pauses.remove(channel_of(row.channel))
+
+    def partly(
+        self,
+        told: Sequence[Waiting],
+        refused: Sequence[Waiting],
+        pauses: Mapping[str, Pause],
+        now: float,
+    ) -> Tuple[Waiting, ...]:
+        """One send that some recipients took: both facts are kept, or neither. `pauses`: of each
+        target that was refused; one that is `final` gets no second try of these rows. Returns
+        those of the channel that are given up now."""
+        channel = channel_of([*told, *refused][0].channel)
+        lost: List[Waiting] = []
+        with self.turn():
+            for name, pause in pauses.items():
+                self._pauses[name] = pause
+            for row in self._still(refused):
+                pause = pauses[row.channel]
+                self._rows[row.id] = replace(row, due=now, why=pause.why, begun=False)
+                if pause.final:
+                    lost += self._bury([self._rows[row.id]], pause.why, now)
+            self._accept(told, now)
+            return (*lost, *self._give_up(lambda name: channel_of(name) == channel, "", now))
 
     def failed(
         self, rows: Sequence[Waiting], why: str, *, due: float, unsure: bool, now: float
@@ -263,22 +346,28 @@ class Outbox:
             for row in self._still(rows):
                 begun = row.begun and (unsure or before[row.id])
                 self._rows[row.id] = replace(row, due=due, why=why, begun=begun)
-            return self._give_up(rows[0].channel, why, now)
+            channel = channel_of(rows[0].channel)
+            return self._give_up(lambda name: channel_of(name) == channel, why, now)
 
     def _still(self, rows: Sequence[Waiting]) -> List[Waiting]:
         """These as they are now; another process may have settled some meanwhile."""
         return [self._rows[row.id] for row in rows if row.id in self._rows]
 
-    def _give_up(self, channel: str, why: str, now: float) -> Tuple[Waiting, ...]:
+    def _give_up(
+        self, concerns: Callable[[str], bool], why: str, now: float
+    ) -> Tuple[Waiting, ...]:
         since = now - self._give_up_after
-        lost = [row for row in self.waiting() if row.channel == channel and row.created <= since]
-        for row in lost:
+        lost = [row for row in self.waiting() if concerns(row.channel) and row.created <= since]
+        return self._bury(lost, why, now)
+
+    def _bury(self, rows: Sequence[Waiting], why: str, now: float) -> Tuple[Waiting, ...]:
+        for row in rows:
             self._rows[row.id] = replace(row, dead=now)
             _LOG.critical(
                 "given up: %s was not told of %s (%s): %s",
-                *(channel, row.key, row.notice.reason, why),
+                *(row.channel, row.key, row.notice.reason, why or row.why),
             )
-        return tuple(lost)
+        return tuple(rows)
 
     # -- pauses and house-keeping
 
@@ -308,7 +397,7 @@ class Outbox:
         )
 
     def told_channels(self) -> Dict[str, Tuple[str, ...]]:
-        """By key: the channels that were told that it fires."""
+        """By key: the channels (or of one the recipients) that were told that it fires."""
         found: Dict[str, Tuple[str, ...]] = {}
         for key, channel in sorted(self._told):
             found[key] = (*found.get(key, ()), channel)
@@ -320,8 +409,8 @@ class Outbox:
         """Forget what was settled long ago, and give up what has waited too long for a channel
         that is no longer `on`: nothing will ever try it. `known`: keys of alerts that are
         followed. Within a `turn`."""
-        for channel in {row.channel for row in self.waiting()}.difference(on):
-            self._give_up(channel, "the channel is off", now)
+        off = {row.channel for row in self.waiting()}.difference(self._targets(on))
+        self._give_up(off.__contains__, "the channel is off, or the recipient gone", now)
         tx.execute("DELETE FROM notices WHERE told < ? OR dead < ?", (now - KEPT, now - KEPT))
         for (key, channel), at in list(self._told.items()):
             if at < now - _FORGOTTEN and key not in known:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import queue
 import threading
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Callable, Mapping, Optional, Sequence, Tuple
 
-from monitoring.alerting.outbox_merge import Waiting
-from monitoring.channels.base import Channel, Kit, TransportError
+from monitoring.alerting.outbox_merge import Waiting, recipient_of
+from monitoring.channels.base import Channel, Kit, Refusal, TransportError
 from monitoring.logs import LOGGER
 from monitoring.model import Notice
 from monitoring.outbox import LONGEST_RETRY_AFTER, Outbox, Pause, backoff
@@ -50,11 +50,27 @@ class _Flight:
     rows: Tuple[Waiting, ...]
     since: float  # ticks
 
+    @property
+    def recipients(self) -> Tuple[str, ...]:
+        """Who gets it by itself; none: it goes to the channel as a whole."""
+        names = (recipient_of(row.channel) for row in self.rows)
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
+    def notices(self) -> Tuple[Notice, ...]:
+        """What it carries: the rows of its first target, which are those of every other."""
+        return tuple(row.notice for row in self.rows if row.channel == self.rows[0].channel)
+
+    @property
+    def count(self) -> int:
+        return max(1, len(self.notices))
+
 
 @dataclass(frozen=True)
 class _Landing:
     flight: _Flight
     error: Optional[TransportError]
+    refused: Mapping[str, Refusal] = field(default_factory=dict)
 
 
 class Courier:
@@ -75,6 +91,7 @@ class Courier:
         self._landed: queue.SimpleQueue[_Landing] = queue.SimpleQueue()
         self._flying: dict[str, _Flight] = {}
         self._refusals: dict[str, int] = {}
+        self._tried: set[str] = set()  # targets that were refused in this call
         self._done: list[Delivery] = []
 
     def deliver(
@@ -82,12 +99,12 @@ class Courier:
     ) -> Tuple[Delivery, ...]:
         """Send what is due, at most `budget` seconds long; `jobs` (the Alertmanager mirror) run
         once each beside it."""
-        self._done, self._refusals = [], {}
+        self._done, self._refusals, self._tried = [], {}, set()
         self._forget_lost()
         until = self._ticks() + budget
         for name, job in jobs.items():
             if name not in self._flying:
-                self._fly(name, (), job)
+                self._fly(_Flight(name, (), self._ticks()), job)
         with ExitStack() as locks:
             locked_out = [name for name in self._table if not self._open(name, locks)]
             while self._flying or locked_out:
@@ -120,24 +137,27 @@ class Courier:
         if self._outbox.paused(name, now):
             return ()
         channel, _ = self._table[name]
-        return self._outbox.due(name, now, 1 if self._outbox.pause(name).single else channel.batch)
+        most = 1 if self._outbox.pause(name).single else channel.batch
+        return self._outbox.due(name, now, most, without=self._tried)
 
     def _launch(self, name: str) -> None:
         self._outbox.refresh()  # another process may have sent some while we waited for the lock
         rows = self._next(name)
         if not rows:
             return
-        channel, kit = self._table[name]
         self._outbox.begin(rows)
-        notices = [row.notice for row in rows]
-        self._fly(name, rows, lambda: channel.send(notices, kit))
-
-    def _fly(self, name: str, rows: Tuple[Waiting, ...], job: Callable[[], None]) -> None:
+        channel, kit = self._table[name]
         flight = _Flight(name, rows, self._ticks())
+        if flight.recipients:
+            kit = replace(kit, config={**kit.config, channel.recipients: flight.recipients})
+        self._fly(flight, lambda: channel.send(flight.notices, kit))
+
+    def _fly(self, flight: _Flight, job: Callable[[], Optional[Mapping[str, Refusal]]]) -> None:
+        name = flight.channel
         self._flying[name] = flight
 
         def work() -> None:
-            self._landed.put(_Landing(flight, _attempt(job)))
+            self._landed.put(_Landing(flight, *_attempt(job)))
 
         threading.Thread(target=work, name=f"send-{name}", daemon=True).start()
 
@@ -149,7 +169,9 @@ class Courier:
         flight = landing.flight
         if self._flying.get(flight.channel) is flight:
             del self._flying[flight.channel]
-        if landing.error is None:
+        if self._by_recipient(landing):
+            self._partly(flight, landing.refused)
+        elif landing.error is None:
             self._succeeded(flight)
         else:
             self._failed(flight, landing.error)
@@ -165,8 +187,42 @@ class Courier:
 
     # -- what became of it
 
+    def _by_recipient(self, landing: _Landing) -> bool:
+        """Whether recipients were refused, rather than the channel as a whole: a server that
+        refuses everybody for good has a trouble of its own."""
+        flight, error = landing.flight, landing.error
+        if not landing.refused or not flight.recipients:
+            return False
+        channel, kit = self._table[flight.channel]
+        everybody = set(flight.recipients) >= set(channel.told(kit))
+        return error is None or not (error.permanent and everybody)
+
+    def _partly(self, flight: _Flight, refused: Mapping[str, Refusal]) -> None:
+        now, name = self._clock(), flight.channel
+        told = [row for row in flight.rows if recipient_of(row.channel) not in refused]
+        lost_to = [row for row in flight.rows if recipient_of(row.channel) in refused]
+        by_target = {row.channel: refused[recipient_of(row.channel)] for row in lost_to}
+        again = {name for name, each in by_target.items() if told and each.crowded}
+        pauses = {
+            name: Pause(why=each.why) if name in again else self._refused(name, each, now)
+            for name, each in by_target.items()
+        }
+        self._tried |= {*pauses} - again
+        if told:
+            self._done.append(Delivery(name, "sent", "", flight.count))
+        why = "; ".join(pause.why for pause in pauses.values())
+        self._done.append(Delivery(name, "failed", why, flight.count))
+        self._given_up(name, why, self._outbox.partly(told, lost_to, pauses, now))
+        self._launch(name)
+
+    def _refused(self, name: str, refusal: Refusal, now: float) -> Pause:
+        """The target's pause: the cycle after the first refusal tries again, later ones wait."""
+        after = self._noted(name, refusal.why, now)
+        wait = 0.0 if after.failures < 2 or refusal.permanent else backoff(after.failures - 1)
+        return replace(after, until=now + wait, final=refusal.permanent)
+
     def _succeeded(self, flight: _Flight) -> None:
-        self._done.append(Delivery(flight.channel, "sent", "", max(1, len(flight.rows))))
+        self._done.append(Delivery(flight.channel, "sent", "", flight.count))
         if not flight.rows:
             self._outbox.clear_pause(flight.channel)
         else:
@@ -178,7 +234,7 @@ class Courier:
         """Under cron nobody will see it land, so a channel that `hangs` counts as failed now, and
         gets a pause as any other; what was only begun late does not."""
         why, now = "no answer within the time for sending", self._clock()
-        self._done.append(Delivery(flight.channel, "unfinished", why, max(1, len(flight.rows))))
+        self._done.append(Delivery(flight.channel, "unfinished", why, flight.count))
         if not hangs:
             return
         if flight.rows:
@@ -189,7 +245,7 @@ class Courier:
 
     def _failed(self, flight: _Flight, error: TransportError) -> None:
         why = redact(str(error))
-        self._done.append(Delivery(flight.channel, "failed", why, max(1, len(flight.rows))))
+        self._done.append(Delivery(flight.channel, "failed", why, flight.count))
         LOGGER.error("notices were not delivered to %s: %s", flight.channel, why)
         now = self._clock()
         if not flight.rows:
@@ -197,7 +253,7 @@ class Courier:
             return
         refused = error.permanent and self._struck(flight)
         pause = self._pause(flight, error, why, now)
-        due = now + _REFUSED_WAIT if refused and len(flight.rows) == 1 else now
+        due = now + _REFUSED_WAIT if refused and flight.count == 1 else now
         lost = self._outbox.failed(flight.rows, why, due=due, unsure=error.unsure, now=now)
         self._outbox.set_pause(flight.channel, pause)
         self._given_up(flight.channel, why, lost)
@@ -230,22 +286,25 @@ class Courier:
         return replace(before, failures=before.failures + 1, since=since, why=why, until=now)
 
 
-def _attempt(job: Callable[[], None]) -> Optional[TransportError]:
+def _attempt(
+    job: Callable[[], Optional[Mapping[str, Refusal]]],
+) -> Tuple[Optional[TransportError], Mapping[str, Refusal]]:
+    """Why it failed (None: it did not), and which recipients were refused."""
     try:
-        job()
+        return None, job() or {}
     except TransportError as exc:
-        return exc
+        return exc, exc.refused
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as exc:
         # A fault of our own in a channel must not end the thread without a word.
-        return TransportError(f"internal: {type(exc).__name__}: {exc}")
-    return None
+        return TransportError(f"internal: {type(exc).__name__}: {exc}"), {}
 
 
 def send_now(channel: Channel, kit: Kit, notices: Sequence[Notice]) -> str:
     """Send one after the other without the outbox, in this thread. Returns why it failed; empty:
     it worked."""
     for notice in notices:
-        error = _attempt(partial(channel.send, [notice], kit))
-        if error:
-            return redact(str(error))
+        error, refused = _attempt(partial(channel.send, [notice], kit))
+        if error or refused:
+            said = str(error) if error else "; ".join(each.why for each in refused.values())
+            return redact(said)
     return ""

@@ -18,7 +18,7 @@ the channel's people believe once all before it has arrived:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Tuple
 
 from monitoring.model import Notice
 
@@ -27,7 +27,8 @@ FIRING = ("first", "escalated", "reminder", "flapping")
 
 @dataclass(frozen=True)
 class Waiting:
-    """One row of the outbox. `begun`: may be on the wire; `due`: not to be sent before; `told`,
+    """One row of the outbox. `channel`: whom it is for, a channel as a whole or one recipient of it
+    (`target`). `begun`: may be on the wire; `due`: not to be sent before; `told`,
     `dead`: when it was sent or given up, None while it waits."""
 
     id: int
@@ -45,6 +46,37 @@ class Waiting:
     @property
     def waits(self) -> bool:
         return self.told is None and self.dead is None
+
+
+def target(channel: str, recipient: str) -> str:
+    """Whom a row is for where a channel tells each recipient by itself: `email:ops@example.com`."""
+    return f"{channel}:{recipient}"
+
+
+def channel_of(name: str) -> str:
+    """The channel of a target, or of a channel's own name."""
+    return name.partition(":")[0]
+
+
+def recipient_of(name: str) -> str:
+    """The recipient of a target; empty: the channel as a whole."""
+    return name.partition(":")[2]
+
+
+def together(rows: Sequence[Waiting], most: int) -> Tuple[Waiting, ...]:
+    """What one send can carry: the oldest rows of one target, `most` at most, with those of every
+    other target that waits for the very same. What may have arrived already goes apart, so that
+    it is the same mail as before."""
+    groups: dict[str, list[Waiting]] = {}
+    for row in rows:
+        groups.setdefault(row.channel, []).append(row)
+    lots = [[r for r in lot if r.begun is lot[0].begun][:most] for lot in groups.values()]
+    alike = [lot for lot in lots if _content(lot) == _content(lots[0])]
+    return tuple(row for lot in alike for row in lot)
+
+
+def _content(rows: Sequence[Waiting]) -> Sequence[object]:
+    return [(row.notice, row.begun) for row in rows]
 
 
 @dataclass(frozen=True)

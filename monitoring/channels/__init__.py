@@ -14,7 +14,7 @@ CHANNELS: Mapping[str, Channel] = {
     "slack": Channel(slack.send, slack.BATCH),
     # A pager is not woken for what is over.
     "pagerduty": Channel(pagerduty.send, pagerduty.BATCH, past=False),
-    "email": Channel(email.send, email.BATCH),
+    "email": Channel(email.send, email.BATCH, recipients="recipients"),
     "webhook": Channel(webhook.send, webhook.BATCH),
     "log": Channel(log.send, log.BATCH),
     # By state, not by notice: see delivery.py. `send` serves --test-alerts.

@@ -1,15 +1,16 @@
 """Values: what every channel is given and how it says that it failed.
 
 A channel is a module with `send(notices, kit)`: it returns when the other side has taken them all,
-and raises TransportError otherwise. It never retries and never waits: when to try again is decided
-in one place (delivery.py).
+and raises TransportError otherwise. Where each recipient is told by itself, it returns those that
+were refused although others were told. It never retries and never waits: when to try again is
+decided in one place (delivery.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
 
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.http_client import HttpClient
@@ -17,10 +18,27 @@ from monitoring.model import Notice
 from monitoring.settings import AlertSettings, Secret, TlsSettings
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """Why one recipient was not told: `code` as the other side says it, `why` for people.
+    `permanent`: it will be refused again. `crowded`: without the others it may be tried at once."""
+
+    code: int
+    why: str
+
+    @property
+    def permanent(self) -> bool:
+        return self.code >= 500
+
+    @property
+    def crowded(self) -> bool:
+        return self.code == 452  # SMTP: too many recipients
+
+
 class TransportError(Exception):
     """The notices did not get through. The text is one sentence without secrets. `permanent`: the
     same notices will be refused again. `retry_after`: seconds the other side asks us to wait.
-    `unsure`: they may have arrived all the same."""
+    `unsure`: they may have arrived all the same. `refused`: each recipient, where it was they."""
 
     def __init__(
         self,
@@ -29,8 +47,10 @@ class TransportError(Exception):
         permanent: bool = False,
         retry_after: Optional[float] = None,
         unsure: bool = False,
+        refused: Optional[Mapping[str, Refusal]] = None,
     ) -> None:
         super().__init__(message)
+        self.refused = refused or {}
         self.permanent = permanent
         self.retry_after = retry_after
         self.unsure = unsure
@@ -67,17 +87,31 @@ class Kit:
         )
 
 
-Send = Callable[[Sequence[Notice], Kit], None]
+#: Gives the recipients that were refused while others were told.
+Send = Callable[[Sequence[Notice], Kit], Optional[Mapping[str, Refusal]]]
 
 
 @dataclass(frozen=True)
 class Channel:
     """A row of CHANNELS. `batch`: notices that one send may carry. `past`: whether it wants to
-    hear of what is over when it could not be told in time."""
+    hear of what is over when it could not be told in time. `recipients`: the name of the setting
+    that lists them, where each is told by itself."""
 
     send: Send
     batch: int = 1
     past: bool = True
+    recipients: str = ""
+
+    def told(self, kit: Kit) -> Tuple[str, ...]:
+        """Who is told by itself; none: the channel is told as a whole."""
+        return listed(kit.config.get(self.recipients)) if self.recipients else ()
+
+
+def listed(value: object) -> Tuple[str, ...]:
+    """The entries of a list, or of text with commas; each once."""
+    names = value.split(",") if isinstance(value, str) else value
+    entries = names if isinstance(names, (list, tuple)) else ()
+    return tuple(dict.fromkeys(str(name).strip() for name in entries if str(name).strip()))
 
 
 def ask(what: str, request: Callable[[], Reply]) -> Reply:

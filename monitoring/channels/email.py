@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from email.message import EmailMessage
 from email.utils import formatdate
 from html import escape
-from typing import Dict, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterator, Sequence, Tuple
 
 from monitoring.alerting.messages import Message, clean, render
-from monitoring.channels.base import Kit, TransportError
+from monitoring.channels.base import Kit, Refusal, TransportError, listed
 from monitoring.logs import LOGGER
 from monitoring.model import Notice, Severity
 
@@ -28,9 +28,9 @@ _DOMAIN = "payment-api-monitoring.invalid"
 _DETAILED = 25  # notices with all their lines; the rest of a very long digest is titles
 
 
-def send(notices: Sequence[Notice], kit: Kit) -> None:
-    """Send one mail with all notices. Raises TransportError unless at least one recipient was
-    accepted; the refused ones are an error in the log."""
+def send(notices: Sequence[Notice], kit: Kit) -> Dict[str, Refusal]:
+    """Send one mail with all notices. Returns the recipients that were refused while others were
+    accepted, each an error in the log. Raises TransportError unless one was accepted."""
     recipients = _recipients(kit)
     mail = digest([render(notice, kit.rules) for notice in notices], kit, recipients)
     sending = False
@@ -39,11 +39,10 @@ def send(notices: Sequence[Notice], kit: Kit) -> None:
             sending = True
             refused = server.send_message(mail, to_addrs=list(recipients))
     except smtplib.SMTPRecipientsRefused as exc:
-        raise _all_refused(exc.recipients) from None
+        raise _all_refused(exc.recipients, recipients) from None
     except (smtplib.SMTPException, OSError, ValueError) as exc:
         raise _translated(exc, sending=sending) from None
-    for address, (code, _) in refused.items():
-        LOGGER.error("the mail server refused the recipient %s (%s)", clean(address, 100), code)
+    return {address: _refusal(address, code) for address, (code, _) in refused.items()}
 
 
 def digest(messages: Sequence[Message], kit: Kit, recipients: Sequence[str]) -> EmailMessage:
@@ -128,9 +127,7 @@ def _html_body(message: Message) -> Iterator[str]:
 
 
 def _recipients(kit: Kit) -> Tuple[str, ...]:
-    listed = kit.config.get("recipients") or ()
-    names = listed.split(",") if isinstance(listed, str) else listed
-    recipients = tuple(name.strip() for name in names if name.strip())
+    recipients = listed(kit.config.get("recipients"))
     if not recipients:
         raise TransportError("no mail recipients are configured", permanent=True)
     return recipients
@@ -168,11 +165,24 @@ def _local(host: str) -> bool:
     return host in ("localhost", "::1") or host.startswith("127.")
 
 
-def _all_refused(recipients: Dict[str, Tuple[int, bytes]]) -> TransportError:
-    codes: List[int] = sorted({code for code, _ in recipients.values()})
+def _refusal(address: str, code: int) -> Refusal:
+    """One refused recipient, said in the log."""
+    later = "" if code >= 500 else ": tried again later"
+    why = f"the mail server refused the recipient {clean(address, 100)} ({code}){later}"
+    LOGGER.error("%s", why)
+    return Refusal(code, why)
+
+
+def _all_refused(
+    refused: Dict[str, Tuple[int, bytes]], recipients: Sequence[str]
+) -> TransportError:
+    # The server may hang up (421) before it heard of them all.
+    codes = {address: refused.get(address, (421, b""))[0] for address in recipients}
+    said = ", ".join(str(code) for code in sorted(set(codes.values())))
     return TransportError(
-        f"the mail server refused every recipient ({', '.join(map(str, codes))})",
-        permanent=all(code >= 500 for code in codes),
+        f"the mail server refused every recipient ({said})",
+        permanent=all(code >= 500 for code in codes.values()),
+        refused={address: _refusal(address, code) for address, code in codes.items()},
     )
 
 
