@@ -61,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--check-rotation",
         action="store_true",
-        help="one line per client: its rotation, and what to do; exits 0, 1 or 2 by the worst",
+        help="one line per client: its rotation, and what to do; exits 0, 1 or 2 by the worst, "
+        "3 where nobody can tell",
     )
     one.add_argument(
         "--can-revoke",

@@ -39,6 +39,8 @@ _HEARTBEAT_TIMEOUT = 3.0
 #: Other scripts' word on what is down holds for so many of the longest intervals.
 _FRESH = 4
 
+_LAST_CYCLES = "SELECT script, max(at) FROM cycles GROUP BY script"
+
 
 class Notifier:
     """Alerting for one process. `clock` gives epoch seconds; `interval`: seconds between two
@@ -152,6 +154,7 @@ class Notifier:
             self._outbox.waiting(),
             self._pauses(),
             why_quiet=lambda alert: why_quiet(alert, silences, windows, now),
+            cycles={str(script): float(at) for script, at in self._state.read(_LAST_CYCLES)},
             now=now,
         )
 

@@ -521,7 +521,7 @@ def test_an_empty_report_says_so(tmp_path: Path) -> None:
     settings = have.settings(tmp_path / "nothing", {})
     with State.open(tmp_path / "nothing") as state:
         report = Notifier(settings, state, Clock()).report()
-    assert alert_report.as_text(report) == "No alert is firing or pending."
+    assert alert_report.as_text(report) == alert_report.NEVER_LOOKED
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Callable, Iterable, Iterator, Mapping, Sequence, Tuple
+from dataclasses import asdict, dataclass, field
+from typing import Callable, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 from monitoring.alerting.messages import clean
 from monitoring.alerting.outbox_merge import Waiting
 from monitoring.alerting.state import OK, AlertState
+from monitoring.catalog import SCRIPTS
 from monitoring.durations import say
 from monitoring.model import Alert
 from monitoring.outbox import Pause
@@ -57,10 +58,14 @@ class Troubled:
 
 @dataclass(frozen=True)
 class Report:
+    """`last_cycles`: when each script looked last (None: never, so nothing is known of what it
+    watches)."""
+
     at: str
     alerts: Tuple[Firing, ...]
     waiting: Tuple[Queued, ...]
     channels: Tuple[Troubled, ...]
+    last_cycles: Mapping[str, Optional[str]] = field(default_factory=dict)
 
 
 def build(
@@ -70,6 +75,7 @@ def build(
     pauses: Mapping[str, Pause],
     *,
     why_quiet: Callable[[Alert], str],
+    cycles: Mapping[str, float],
     now: float,
 ) -> Report:
     """The report, the worst alerts first."""
@@ -80,6 +86,7 @@ def build(
         tuple(_firing(state, told, why_quiet(state.alert), now) for state in active),
         tuple(_queued(row) for row in waiting),
         tuple(_troubled(name, pause) for name, pause in pauses.items() if pause.failures),
+        {name: iso_seconds(cycles[name]) if name in cycles else None for name in SCRIPTS},
     )
 
 
@@ -121,9 +128,13 @@ def _troubled(name: str, pause: Pause) -> Troubled:
     return Troubled(name, pause.failures, since, until, pause.why)
 
 
+NEVER_LOOKED = "No cycle is recorded in this state folder, so it is not known what is wrong."
+
+
 def _text(report: Report) -> Iterator[str]:
     if not report.alerts:
-        yield "No alert is firing or pending."
+        looked = any(report.last_cycles.values())
+        yield "No alert is firing or pending." if looked else NEVER_LOOKED
     for alert in report.alerts:
         yield f"{alert.state.upper():8} {alert.severity:8} {alert.summary}"
         told = ", ".join(alert.told) or "nobody yet"
@@ -141,3 +152,6 @@ def _text(report: Report) -> Iterator[str]:
             f"\nChannel {channel.channel} fails since {channel.since}"
             f" (failures: {channel.failures}): {channel.why}; next try {channel.next_try}"
         )
+    if any(report.last_cycles.values()):
+        last = (f"{name} {at or 'never'}" for name, at in report.last_cycles.items())
+        yield f"Last looked: {', '.join(last)}"

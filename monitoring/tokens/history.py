@@ -9,6 +9,7 @@ from monitoring import trends
 from monitoring.analysis import FIGURES, Analysis, Anomalous, Counted, Period, analyse
 from monitoring.anomaly.scene import LEARNING_HOURS
 from monitoring.anomaly.series import SeriesDetector
+from monitoring.certainty import percent
 from monitoring.durations import say
 from monitoring.history import Point, Series
 from monitoring.tokens.habits import WATCHED
@@ -100,6 +101,8 @@ def _with_anomalies(
         watched = max(watched, sum(sample.seconds for sample in samples))
         anomalies += _anomalies(SeriesDetector(name, unit), metric, samples, period.start)
     note = found.anomaly_note
+    if found.watched < 0.995:
+        note = f"Nothing stood out in the {percent(found.watched)} of the time that was watched."
     if watched < LEARNING_HOURS * 3600:
         note = (
             f"Too little is recorded to know what is usual: it takes "
