@@ -26,7 +26,7 @@ from typing import Counter as CounterOf
 from monitoring.codecs.facts import ClaimNames, Decoded, Expectation, Unsure
 from monitoring.codecs.times import IN_UNITS
 from monitoring.settings import TokenSettings
-from monitoring.tokens.clients import LIFE_BITS, ClientLedger, Limits, MintedBefore
+from monitoring.tokens.clients import LIFE_BITS, ByIssue, ClientLedger, Limits, MintedBefore
 from monitoring.tokens.hygiene import HygieneBook
 from monitoring.tokens.owners import (
     Claims,
@@ -34,6 +34,7 @@ from monitoring.tokens.owners import (
     Owner,
     Reading,
     Readings,
+    Shares,
     by_owner,
     owner_of,
     reading_of,
@@ -96,6 +97,8 @@ class TokenStats:
         self._claims = Claims()
         self.newcomers: Set[int] = set()  # identities of tokens of a page whose client is new
         self._known: Optional[FrozenSet[str]] = None
+        self._shared: Optional[Shares] = None
+        self._by_issue: Dict[int, ByIssue] = {}
         self._unsettled = 0
         self._undecodable: CounterOf[str] = Counter()
         self._encodings: CounterOf[str] = Counter()
@@ -213,11 +216,12 @@ class TokenStats:
     def know(self, clients: Iterable[str]) -> None:
         """Which clients there are: of a token that may be of several, a known one is the owner.
         May be told again at any time; until then every token is of the first that it names."""
-        self._known = frozenset(clients)
+        self._known, self._shared = frozenset(clients), None
 
     def add_named(self, tokens: Iterable[Decoded]) -> None:
         """Tokens that stand in the names of keys: in no count but ``minted_before`` and
         ``may_be_of``."""
+        self._shared = None
         for token in tokens if self.reads_names else ():
             if token.reason is None and not self.is_excluded(token):
                 self._ledger(reading_of(token)).note_named(token)
@@ -230,19 +234,44 @@ class TokenStats:
 
         None when no token of the client was seen, or more clients than are tracked were.
         """
-        mine = [reading for reading in self._clients if owner_of(reading, self._known) == client]
+        mine = self._shares().of.get(client, ())
         return self._before(mine, moment, slack) if mine else None
 
     def may_be_of(self, client: str, moment: float, *, slack: float = 0.0) -> MintedBefore:
         """Live tokens beside those of ``minted_before`` that may be the client's: their owner is
         no known client, or the client stands in another of their claims. Before ``know`` was
         called only tokens that name no client, and those of clients beyond the tracked ones."""
-        known = self._known
+        shares, known = self._shares(), self._known
         if known is None:
-            others: List[Reading] = [each for each in Nobody if each in self._clients]
-        else:
-            others = [each for each in self._clients if self._readings.may_be(each, client, known)]
-        return self._before(others, moment, slack)
+            return self._before([each for each in Nobody if each in shares.of], moment, slack)
+        others = [
+            each
+            for each in (*shares.naming.get(client, ()), *shares.folded)
+            if self._readings.may_be(each, client, known)
+        ]
+        alive = self._limits.now - int(slack)
+        if client in known:
+            strange = self._strangers(alive).before(moment)
+        else:  # itself among them
+            some = [each for each in shares.strange if owner_of(each, known) != client]
+            strange = self._before(some, moment, slack)
+        return strange.plus(self._before(others, moment, slack))
+
+    def _shares(self) -> Shares:
+        """Whose every reading is; made again once there are more of them."""
+        if self._unsettled:
+            self.settle()
+            self._shared = None
+        if self._shared is None or self._shared.size != len(self._clients):
+            self._shared, self._by_issue = Shares(self._clients, self._known), {}
+        return self._shared
+
+    def _strangers(self, alive: int) -> ByIssue:
+        """The tokens of no known owner that live after `alive`."""
+        if alive not in self._by_issue:
+            ledgers = [self._clients[each] for each in self._shares().strange]
+            self._by_issue[alive] = ByIssue(ledgers, alive)
+        return self._by_issue[alive]
 
     def note_texts(self, token: Decoded, texts: Mapping[str, str]) -> None:
         """What else stands in a token of a client that is new (see ``newcomers``)."""

@@ -416,3 +416,25 @@ def test_rules_of_hygiene_have_a_sentence_and_a_cure() -> None:
         assert "{count}" in rule.sentence
         assert rule.cure.endswith(".")
     assert Counter(len(name) > 0 for name in RULES) == {True: 24}
+
+
+def test_whose_tokens_may_be_is_the_same_by_index_and_one_by_one() -> None:
+    stats = TokenStats(NOW, POLICY)
+    ages = {"known": 100, "u1": 200, "u2": 300, "u3": 400}
+    for name, age in ages.items():
+        stats.add(Decoded(client=name, iat=NOW - age, exp=NOW + age))
+    stats.add(Decoded(client="u3", iat=NOW - 50))  # without an end
+    stats.add(Decoded(client="u4", exp=NOW - 100, iat=NOW - 500))  # dead, for little
+    stats.know(["known", "other"])
+    for client in ("known", "other"):
+        assert stats.may_be_of(client, NOW - 400).live == 0
+        assert stats.may_be_of(client, NOW - 399).live == 1
+        found = stats.may_be_of(client, NOW - 199)
+        assert (found.live, found.last_dies, found.endless) == (3, NOW + 400, 0)
+        assert stats.may_be_of(client, NOW - 49).endless == 1
+        assert stats.may_be_of(client, NOW - 199, slack=101).live == 4
+    stats.add(Decoded(client="u1", iat=NOW - 600, exp=NOW + 1))
+    assert stats.may_be_of("known", NOW - 400).live == 1
+    assert stats.may_be_of("u1", NOW).live == 3  # not its own
+    stats.know(["known", "u1"])
+    assert stats.may_be_of("known", NOW - 400).live == 0

@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from monitoring.certainty import Doubt
@@ -278,6 +279,18 @@ class ClientLedger:
             if self.kept[place : place + 1] != array("q", [packed]) and times not in self.odd:
                 yield times
 
+    def lives(self, now: int) -> Iterator[Tuple[_Times, int]]:
+        """The times of the tokens that live after ``now``, and how many have them. Tokens counted
+        by minute were issued at its beginning at the earliest."""
+        for packed in self.kept[bisect_left(self.kept, pack(now + 1, 0)) :]:
+            dies = packed >> LIFE_BITS
+            yield (dies - (packed & LIFE), dies), 1
+        yield from (((minute * 60, dies), many) for minute, (many, dies) in self.minutes.items())
+        others = {**self.odd, **dict.fromkeys(self._named_alone(), 1)}
+        for (issued, until), many in others.items():
+            if until is None or until > now:
+                yield (issued, until), many
+
     def dying_between(self, start: int, end: int) -> int:
         """How many of the kept tokens die at ``start`` or later and before ``end``."""
         return bisect_left(self.kept, pack(end, 0)) - bisect_left(self.kept, pack(start, 0))
@@ -289,6 +302,30 @@ class ClientLedger:
             minute = (expiry - (token & LIFE)) // 60
             many, dies = minutes.get(minute, (0, 0))
             minutes[minute] = (many + 1, max(dies, expiry))
+
+
+class ByIssue:
+    """Many ledgers' live tokens in order of issue, so that one question costs no walk."""
+
+    def __init__(self, ledgers: Iterable[ClientLedger], now: int) -> None:
+        ledgers = list(ledgers)
+        rows = [row for ledger in ledgers for row in ledger.lives(now)]
+        rows.sort(key=lambda row: row[0][0] or 0)
+        self._issued = [issued or 0 for (issued, _dies), _many in rows]
+        self._counts = list(accumulate(many for _times, many in rows))
+        self._endless = list(accumulate(many * (dies is None) for (_, dies), many in rows))
+        self._last = list(accumulate((dies or 0 for (_, dies), _many in rows), max))
+        self._exact = not any(ledger.minutes for ledger in ledgers)
+        self._doubts = tuple(dict.fromkeys(doubt for each in ledgers for doubt in each.doubts))
+
+    def before(self, moment: float) -> MintedBefore:
+        """As ``ClientLedger.minted_before``, of all of them."""
+        place = bisect_left(self._issued, moment) - 1
+        if place < 0:
+            return MintedBefore(exact=self._exact)
+        endless = self._endless[place]
+        last = None if endless else float(self._last[place])
+        return MintedBefore(self._counts[place], last, self._exact, endless, self._doubts)
 
 
 def issued_of(packed: Sequence[int]) -> List[int]:

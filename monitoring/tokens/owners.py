@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from enum import Enum
-from typing import AbstractSet, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import (
+    AbstractSet,
+    Collection,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 from monitoring.codecs.facts import Decoded
 from monitoring.codecs.records import bare_client
@@ -107,6 +117,34 @@ class Claims:
             if used not in known:
                 found.update([name for name, text in claims if bare_client(text) in known][:1])
         return found
+
+
+class Shares:
+    """Whose the tokens of every reading are. `of`: an owner's readings. `strange`: those of owners
+    that are no known clients; `naming`: those of a known one in which another name stands too, by
+    that; `folded`: those of too many names to tell them apart."""
+
+    def __init__(self, readings: Collection[Reading], known: Known) -> None:
+        self.size = len(readings)
+        self.of: Dict[Owner, List[Reading]] = {}
+        self.strange: List[Reading] = []
+        self.naming: Dict[Owner, List[Reading]] = {}
+        self.folded: List[Reading] = []
+        for reading in readings:
+            owner = owner_of(reading, known)
+            self.of.setdefault(owner, []).append(reading)
+            if known is not None and owner not in known:
+                self.strange.append(reading)
+            elif isinstance(reading, tuple):
+                self._note(reading, owner)
+
+    def _note(self, reading: Tuple[Owner, ...], owner: Owner) -> None:
+        if Nobody.REST in reading:
+            self.folded.append(reading)
+            return
+        for name in dict.fromkeys(reading):
+            if name != owner:
+                self.naming.setdefault(name, []).append(reading)
 
 
 _MANY = -1  # no hash of a text: Python keeps it for errors
