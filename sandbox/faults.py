@@ -33,10 +33,23 @@ WEB_KINDS = (
     Fault("huge", "the body never ends"),
     Fault("redirect-loop", "every answer redirects to itself"),
     Fault("garbage", "200 with bytes that are no JSON"),
+    Fault("login-page", "every answer is a login page with 200, as a gateway shows it"),
     Fault("deep", "200 with JSON nested 200,000 deep"),
     Fault("truncated", "the connection closes in the middle of the body"),
 )
 OTHER = (
+    *(
+        Fault(f"{service}-{name}", f"{service}: {meaning}", default)
+        for service in ("eapi", "sapi")
+        for name, meaning, default in (
+            ("part-down", "health says UP, and this part inside it DOWN", "database"),
+            (
+                "breaker-open",
+                "health says UP, and the circuit breaker before this is open",
+                "vault",
+            ),
+        )
+    ),
     Fault("conjur-502", "health and API answer 502, as an unhealthy appliance does"),
     Fault("conjur-unauthorized", "no API key and no token is good any more (401)"),
     Fault("conjur-forbidden", "every metadata read is refused (403)"),

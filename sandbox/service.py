@@ -56,8 +56,20 @@ class SpringService(WebServer):
             return self.faults.value(f"{self.name}-status")
         return DEGRADED if self._degraded() else UP
 
+    def _inside(self) -> dict[str, Any]:
+        """What Actuator shows of parts in trouble that do not lower the whole."""
+        found: dict[str, Any] = {}
+        if self.faults.on(f"{self.name}-part-down"):
+            found[self.faults.value(f"{self.name}-part-down")] = {"status": DOWN}
+        if self.faults.on(f"{self.name}-breaker-open"):
+            breaker = {"failureRate": "100.0%", "state": "OPEN"}
+            name = self.faults.value(f"{self.name}-breaker-open")
+            row = {name: {"status": "CIRCUIT_OPEN", "details": breaker}}
+            found["circuitBreakers"] = {"status": "UNKNOWN", "details": row}
+        return {"components": found} if found else {}
+
     def _health(self, _request: Request) -> Answer:
-        return json_answer({"service": self.title, "status": self._word()})
+        return json_answer({"service": self.title, "status": self._word(), **self._inside()})
 
     def _detailed(self, _request: Request) -> Answer:
         parts, word = self._parts(), self._word()

@@ -31,6 +31,11 @@ def _garbage(_path: str) -> Broken:
     return 200, b"\x00\xff<html>this is not the JSON you are looking for", {}
 
 
+def _login_page(_path: str) -> Broken:
+    page = b'<html><body><form action="/sso">Please sign in</form></body></html>'
+    return 200, page, {}
+
+
 def _deep(_path: str) -> Broken:
     return 200, b"[" * 200_000, {}
 
@@ -39,6 +44,7 @@ ANSWERS: dict[str, Callable[[str], Broken]] = {
     "500": _internal_error,
     "redirect-loop": _redirect,
     "garbage": _garbage,
+    "login-page": _login_page,
     "deep": _deep,
 }
 

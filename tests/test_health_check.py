@@ -67,6 +67,8 @@ def test_a_healthy_stack(run):
     ("fault", "status", "name", "word"),
     [
         ("eapi-degraded", 1, EAPI, "warning"),
+        ("eapi-part-down", 1, EAPI, "warning"),
+        ("sapi-breaker-open", 1, SAPI, "warning"),
         ("sapi-down", 2, SAPI, "critical"),
         ("redis-noauth", 1, CACHE, "unknown"),
         ("conjur-down", 2, VAULT, "critical"),
@@ -77,6 +79,28 @@ def test_faults_and_the_exit_status(*, run, stack, fault, status, name, word):
     stack.faults.set(fault)
     ended, document = once(run)
     assert (ended, document["components"][name]["status"]) == (status, word)
+
+
+@pytest.mark.parametrize(
+    ("fault", "names"),
+    [
+        ("eapi-login-page", (EAPI, LOGIN)),
+        ("sapi-redirect-loop", (SAPI, LOGIN)),
+        ("conjur-login-page", (VAULT,)),
+        ("conjur-garbage", (VAULT,)),
+    ],
+)
+def test_what_stands_in_for_a_component_that_has_answered_is_an_outage(run, stack, fault, names):
+    stack.faults.set(fault)
+    _, never = once(run)
+    assert {never["components"][name]["status"] for name in names} <= {"unknown", "critical"}
+    assert any(never["components"][name]["status"] == "unknown" for name in names)
+    stack.faults.clear()
+    assert once(run)[0] == 0
+    stack.faults.set(fault)
+    ended, document = once(run)
+    assert ended == 2
+    assert {document["components"][name]["status"] for name in names} == {"critical"}
 
 
 def test_nothing_could_be_judged(run, stack):

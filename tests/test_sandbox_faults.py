@@ -59,6 +59,7 @@ WEB_SYMPTOMS: dict[str, Callable[[Any], bool]] = {
     "hang": lambda met: met is TimeoutError or met is socket.timeout,
     "redirect-loop": lambda met: met == (302, b""),
     "garbage": lambda met: met[0] == 200 and met[1].startswith(b"\x00\xff"),
+    "login-page": lambda met: met[0] == 200 and met[1].startswith(b"<html>"),
     "deep": lambda met: met == (200, b"[" * 20),
     "huge": lambda met: met[0] == 200 and met[1].startswith(b'{"status":"UUU'),
     "truncated": lambda met: met == (200, b'{"status":"UP","ser'),

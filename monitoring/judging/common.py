@@ -163,6 +163,13 @@ def proper(endpoint: str, target: str, *, worded: bool = True, keys: Iterable[st
     return f"{endpoint}|{target}|{'word' if worded else 'bare'}|{names}"
 
 
+def compared(call: Call, known: Optional[Answered], statuses: Iterable[object] = ()) -> Call:
+    """`call`, or an outage where nobody can read the answer of what has answered before. That we
+    ask too often (429 among `statuses`) never is one."""
+    unread = call.severity is UNKNOWN and call.error in CHANGED and 429 not in statuses
+    return outage(call, known) if known is not None and unread else call
+
+
 def outage(call: Call, known: Answered) -> Call:
     """An answer that cannot be read, of an address that gave a proper one before: whoever answers
     there now (a login page, a gateway) stands in for a service that is gone."""

@@ -12,7 +12,6 @@ from typing import Any, Iterator, Mapping, Optional, Tuple
 
 from monitoring.certainty import Coverage
 from monitoring.judging.common import (
-    CHANGED,
     CRITICAL,
     OK,
     UNKNOWN,
@@ -22,10 +21,10 @@ from monitoring.judging.common import (
     Proof,
     basics,
     call_of,
+    compared,
     component_of,
     good,
     milliseconds_of,
-    outage,
     proper,
 )
 from monitoring.judging.token import clock_difference, token_details, token_findings
@@ -64,7 +63,9 @@ def judge_login(reading: Reading, context: Context) -> Judged:
         component = Component(reading.source, UNKNOWN, None, message=NO_CANARY, configured=False)
         return Judged(component)
     step, call = _positive(reading)
-    call = _compared(call, reading, context)
+    known = context.known(reading.source, reading.facts.get("target"))
+    answers = (reading.facts.get(name) or {} for name in ("token", "validate"))
+    call = compared(call, known, [answer.get("status") for answer in answers])
     proofs = merged(context.proofs, reading.facts.get("proofs", {}), reading.at)
     findings = (*token_findings(reading, context), *_proof_findings(proofs, reading))
     details = dict(_details(reading, proofs))
@@ -76,16 +77,6 @@ def judge_login(reading: Reading, context: Context) -> Judged:
     works = call.severity is OK and "target" in reading.facts
     worked = (proper(reading.source, reading.facts["target"]),) if works else ()
     return Judged(component, measurements, findings, proofs=proofs, worked=worked)
-
-
-def _compared(call: Call, reading: Reading, context: Context) -> Call:
-    """An answer nobody can read is an outage where a login has worked with the same two services;
-    that we ask too often (429) never is."""
-    known = context.known(reading.source, reading.facts.get("target"))
-    asked = (reading.facts.get(step) or {} for step in ("token", "validate"))
-    if known is None or call.severity is not UNKNOWN or call.error not in CHANGED:
-        return call
-    return call if 429 in [answer.get("status") for answer in asked] else outage(call, known)
 
 
 def _with_proofs(component: Component, proofs: Mapping[str, Proof]) -> Component:

@@ -24,6 +24,7 @@ from monitoring.judging.common import (
     basics,
     call_of,
     clean,
+    compared,
     component_of,
     outage,
     proper,
@@ -84,7 +85,7 @@ def _call(reading: Reading, context: Context, words: Words) -> Call:
     known = context.known(reading.source, _target(facts, "health"))
     if "health" not in facts:
         call = call_of(reading.fault or Fault("internal", "the probe brought no answer"))
-        return outage(call, known) if known and call.error in CHANGED else call
+        return compared(call, known)
     basic = _basic(reading, words)
     if known is not None and _changed(basic, facts, known, words):
         return outage(basic, known)

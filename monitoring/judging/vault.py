@@ -21,9 +21,11 @@ from monitoring.judging.common import (
     basics,
     call_of,
     clean,
+    compared,
     component_of,
     milliseconds_of,
     number,
+    proper,
     sentence,
     transport,
     transport_details,
@@ -61,9 +63,11 @@ def judge_vault(reading: Reading, context: Context) -> Judged:
     """`facts` as `probes_vault.probe` gives them: `health` (fields of ConjurHealth), `steps`
     (name -> seconds), `step_fault` ((step, Fault, HTTP status) of the first authenticated step
     that failed), `variables`, `credentials` (whether any are configured), `identity` of the login,
-    transport facts; `http_status` where the vault refused."""
+    `target` (digest of the address), transport facts; `http_status` where the vault refused."""
     facts = reading.facts
-    component = component_of(reading, _call(reading, context), dict(_details(facts, reading.at)))
+    known = context.known(reading.source, facts.get("target"))
+    call = compared(_call(reading, context), known, (facts.get("http_status"),))
+    component = component_of(reading, call, dict(_details(facts, reading.at)))
     measurements = (
         *basics(component),
         *transport(facts, reading.source, reading.at),
@@ -71,11 +75,15 @@ def judge_vault(reading: Reading, context: Context) -> Judged:
     )
     seen = facts.get("variables")
     logged_in = (facts.get("steps") or {}).get("authenticate") is not None
+    spoke = "target" in facts and (facts.get("health") or {}).get("ok") is not None
     return Judged(
         component,
         measurements,
         counters={_VARIABLES: float(seen)} if seen else {},
-        worked=(_login_of(facts),) if logged_in else (),
+        worked=(
+            *((_login_of(facts),) if logged_in else ()),
+            *((proper(reading.source, facts["target"]),) if spoke else ()),
+        ),
     )
 
 

@@ -76,7 +76,7 @@ def place(service: ServiceSettings, path: str) -> str:
 
 def digest(*parts: str) -> str:
     """The identity of what is asked, without what it holds (addresses may hold secrets)."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def bearer(token: Secret) -> Mapping[str, str]:

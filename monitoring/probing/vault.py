@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Dict, Mapping, Optional
 
 from monitoring.conjur import ConjurClient, ConjurFault, ConjurHealth
 from monitoring.model import Fault, Reading
-from monitoring.probing.kit import Live, transport_of
+from monitoring.probing.kit import Live, digest, transport_of
 from monitoring.settings import ConjurSettings
 
 NAME = "conjur-vault"
 
 
 def probe_vault(live: Live) -> Reading:
-    """Facts: `health` (of ConjurHealth), `steps`, `credentials`, `identity` (a word that stands for
-    the vault and our login), `variables` (how many our identity sees), `step_fault` ((step, Fault,
-    HTTP status or None) of the first authenticated step that failed), transport facts of the
-    deciding health answer, with the vault's clock by the token it gave; `http_status` where the
+    """Facts: `target` (digest of the address), `health` (of ConjurHealth), `steps`, `credentials`,
+    `identity` (a word that stands for the vault and our login), `variables` (how many our identity
+    sees), `step_fault` ((step, Fault, HTTP status or None) of the first authenticated step that
+    failed), transport facts of the deciding health answer, with the vault's clock by the token it gave; `http_status` where the
     health answer was a refusal."""
     at = live.clock()
     if not live.settings.conjur.url:
         fault = Fault("config", "no vault is configured: set CONJUR_URL")
         return Reading(NAME, at, fault=fault, configured=False)
+    asked = {"target": digest(live.settings.conjur.url)}
     try:
         client: ConjurClient = live.conjur()
         health = client.health()
     except ConjurFault as error:
         refusal = {} if error.reply is None else {"http_status": error.reply.status}
-        return Reading(NAME, at, fault=error.fault, facts=refusal)
+        return Reading(NAME, at, fault=error.fault, facts={**asked, **refusal})
     facts: Dict[str, Any] = {"health": _health(health), "credentials": client.has_credentials}
+    facts.update(asked)
     if health.reply is not None:
         facts.update(transport_of(health.reply, live.clock()))
     facts.update(_access(client) if client.has_credentials else {})
@@ -43,8 +44,7 @@ def probe_vault(live: Live) -> Reading:
 def _identity(settings: ConjurSettings) -> str:
     """Which login at which vault: what worked for one says nothing of another."""
     how = settings.jwt_service_id if settings.jwt_file else "key"
-    whole = "\n".join((settings.url, settings.account, settings.login, how))
-    return hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()[:16]
+    return digest(settings.url, settings.account, settings.login, how)
 
 
 def _health(health: ConjurHealth) -> Mapping[str, Any]:
