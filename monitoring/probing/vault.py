@@ -16,8 +16,8 @@ def probe_vault(live: Live) -> Reading:
     """Facts: `target` (digest of the address), `health` (of ConjurHealth), `steps`, `credentials`,
     `identity` (a word that stands for the vault and our login), `variables` (how many our identity
     sees), `step_fault` ((step, Fault, HTTP status or None) of the first authenticated step that
-    failed), transport facts of the deciding health answer, with the vault's clock by the token it gave; `http_status` where the
-    health answer was a refusal."""
+    failed), transport facts of the deciding health answer, with the vault's clock by the token it
+    gave; `http_status` where the health answer was a refusal."""
     at = live.clock()
     if not live.settings.conjur.url:
         fault = Fault("config", "no vault is configured: set CONJUR_URL")
