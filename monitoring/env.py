@@ -12,8 +12,9 @@ from typing import Container, Iterator, List, Mapping, MutableMapping, Optional,
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from monitoring.config.files import distrust, open_regular
+from monitoring.config.files import distrust
 from monitoring.config.problems import Problem
+from monitoring.settings import open_regular
 
 _BIGGEST = 64 * 1024
 

@@ -7,11 +7,34 @@ they print masked and are read with `reveal()`, at the door that needs them.
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, BinaryIO, Mapping, Optional
 
 from monitoring import redact
+
+MOST_SECRET = 64 << 10
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading. Raises OSError, also for a device, a pipe or a folder: reading
+    those may never end."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def small_file(path: Path, most: int = MOST_SECRET) -> bytes:
+    """The whole of a regular file of at most `most` bytes. Raises OSError for any other."""
+    with open_regular(path) as opened:
+        found = opened.read(most + 1)
+    if len(found) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most >> 10} KiB", str(path))
+    return found
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,7 +50,7 @@ class Secret:
         if not self.path:
             return self.value
         try:
-            found = Path(self.path).read_text(encoding="utf-8").strip()
+            found = small_file(Path(self.path)).decode("utf-8").strip()
         except UnicodeDecodeError:  # its own text quotes the file
             raise OSError(errno.EILSEQ, "is not UTF-8 text", self.path) from None
         redact.register(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import grp
 import io
 import logging
@@ -13,9 +12,10 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
-from typing import Any, BinaryIO, Iterable, Iterator, Mapping, Optional, Set, Tuple
+from typing import Any, Iterable, Iterator, Mapping, Optional, Set, Tuple
 
 from monitoring.config.problems import Problem
+from monitoring.settings import open_regular
 
 _log = logging.getLogger("monitoring.config.files")
 
@@ -61,16 +61,6 @@ def read_file(path: Path, owners: Iterable[int] = ()) -> RawFile:
         return read(path, raw.decode("utf-8-sig"))
     except UnicodeDecodeError:
         return _wrong(path, "is not UTF-8 text; save it as UTF-8")
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading. Raises OSError, also for a device, a pipe or a folder: reading
-    those may never end."""
-    opened = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
-    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
-        opened.close()
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return opened
 
 
 def distrust(path: Path, status: os.stat_result, owners: Iterable[int]) -> Optional[str]:

@@ -11,8 +11,9 @@ from typing import List, Optional
 from monitoring.config import kinds as config_kinds
 from monitoring.config.layers import Entry, Values
 from monitoring.config.problems import Problem, is_example
-from monitoring.settings import Secret
+from monitoring.settings import Secret, small_file
 
+MOST_BUNDLE = 4 << 20
 _CA_FILES = ("MONITORING_CA_FILE", "REDIS_CA_FILE", "CONJUR_CERT_FILE")
 
 
@@ -36,7 +37,7 @@ def resolve(values: Values) -> List[Problem]:
 
 
 def _wrong_secret(file: Path) -> Optional[str]:
-    example = is_example(file.read_text(encoding="utf-8", errors="replace").strip())
+    example = is_example(small_file(file).decode("utf-8", "replace").strip())
     return "holds an example; prod refuses to run with it" if example else None
 
 
@@ -58,7 +59,7 @@ def _wrong(name: str, file: Path, secret: bool) -> Optional[str]:
         # os.path: what lies in a folder that we may not enter is seen when the state is opened
         return "is not a folder" if os.path.exists(file) and not os.path.isdir(file) else None
     try:
-        text = file.read_bytes()
+        text = small_file(file) if secret else small_file(file, MOST_BUNDLE)
     except OSError as exc:
         hint = "; name the file, not the secret itself" if secret else ""
         return f"cannot be read: {exc.strerror}{hint}"
