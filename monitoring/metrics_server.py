@@ -5,21 +5,25 @@ It knows nothing of metrics: it hands out answers that are ready.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socketserver
 import threading
+import time
 from http.server import BaseHTTPRequestHandler
-from socket import AF_INET, AF_INET6, socket
-from typing import Any, Callable, NamedTuple, Tuple, Union, final
+from socket import AF_INET, AF_INET6, SHUT_RDWR, socket
+from typing import Any, Callable, Dict, NamedTuple, final
 from urllib.parse import urlsplit
 
+from monitoring.http import wire
 from monitoring.model import OperatorError
 
 #: All interfaces, as `prometheus_client.start_http_server` of the brief does: the scraper is
 #: rarely on this machine, and the page holds nothing secret.
 DEFAULT_ADDRESS = "0.0.0.0"  # noqa: S104
-_CONNECTIONS = 64  # served at a time; a scraper needs one
-_IDLE = 10.0  # seconds a client may take to ask
+_CONNECTIONS = 64  # held at a time; a scraper needs one. The oldest gives way to a new one
+_WHOLE = 10.0  # seconds from accepting a connection to the end of what is said on it
+_MOST = 32 << 10  # bytes of a request
 
 _log = logging.getLogger("monitoring.metrics_server")
 
@@ -82,29 +86,45 @@ class _Server(socketserver.ThreadingTCPServer):
     address_family = AF_INET
     allow_reuse_address = True
     daemon_threads = True  # so that nobody waits for a client that reads slowly
-    request_queue_size = 64
+    request_queue_size = 1024
 
     def __init__(self, *args: Any) -> None:
-        self._free = threading.BoundedSemaphore(_CONNECTIONS)
+        self._held: Dict[Any, float] = {}  # open connections, the oldest first
+        self._lock = threading.Lock()
         super().__init__(*args)
 
-    def process_request(self, request: Union[socket, Tuple[bytes, socket]], client: Any) -> None:
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        super().process_request(request, client)
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve it in a thread of its own. Whoever is slow costs the place of the oldest alone."""
+        with self._lock:
+            if len(self._held) >= _CONNECTIONS:
+                oldest = next(iter(self._held))
+                del self._held[oldest]
+                _hang_up(oldest)
+            self._held[request] = time.monotonic()
+        super().process_request(request, client_address)
 
-    def process_request_thread(
-        self, request: Union[socket, Tuple[bytes, socket]], client_address: Any
-    ) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._free.release()
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:  # so that nobody hangs up on the next to get the number of this socket
+            self._held.pop(request, None)
+            super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called several times a second: hang up on those whose time is over, whatever they do."""
+        with self._lock:
+            late = time.monotonic() - _WHOLE
+            for request in [each for each, since in self._held.items() if since < late]:
+                del self._held[request]
+                _hang_up(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A client went away in the middle; socketserver would print a traceback."""
         _log.debug("a scrape from %s broke off", client_address, exc_info=True)
+
+
+def _hang_up(request: socket) -> None:
+    """End every read and write on it; its thread closes it."""
+    with contextlib.suppress(OSError):
+        request.shutdown(SHUT_RDWR)
 
 
 class _Server6(_Server):
@@ -115,9 +135,14 @@ class _Handler(BaseHTTPRequestHandler):
     answer: Callable[[str, bool], Answer]
     server_version = "payment-api-monitoring"
     sys_version = ""
-    timeout = _IDLE
+    timeout = _WHOLE
     wbufsize = -1  # headers and body in one segment: Nagle would hold the second back
     disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        whole = wire.TimedSocket(self.connection, wire.Deadline(_WHOLE), most=_MOST)
+        self.rfile = whole.makefile("rb")
 
     def do_GET(self) -> None:
         self._reply(with_body=True)

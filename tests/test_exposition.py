@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import logging
 import math
+import select
 import shutil
 import socket
 import subprocess
 import threading
 import time
+import urllib.request
 from dataclasses import replace
 from typing import Any, Iterator, Mapping, NamedTuple, Optional
 
@@ -20,7 +23,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from monitoring import exposition
 from monitoring.catalog import METRICS
 from monitoring.exposition import Exporter, render
-from monitoring.metrics_server import DEFAULT_ADDRESS, MetricsServer, ServeError, accepts_gzip
+from monitoring.metrics_server import (
+    DEFAULT_ADDRESS,
+    Answer,
+    MetricsServer,
+    ServeError,
+    accepts_gzip,
+)
 from monitoring.model import (
     Alert,
     AlertKey,
@@ -523,3 +532,56 @@ def test_promtool_finds_nothing_but_the_names_of_the_brief() -> None:
     lines = (done.stdout + done.stderr).decode().splitlines()
     complaints = [line for line in lines if not line.startswith(MS)]
     assert complaints == []
+
+
+# -- strangers at the port
+
+
+def _slow(port: int) -> socket.socket:
+    """A connection that has sent the beginning of a request."""
+    wire = socket.create_connection(("127.0.0.1", port), timeout=10)
+    wire.sendall(b"GET /metrics HTT")
+    return wire
+
+
+def _status(port: int, path: str) -> int:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=3) as answer:
+        answer.read()
+        return int(answer.status)
+
+
+@pytest.mark.parametrize("count", [64, 600])
+def test_slow_connections_refuse_no_scrape(count: int) -> None:
+    with contextlib.ExitStack() as stack:
+        exporter = Exporter("health_check", interval=60)
+        server = stack.enter_context(exporter.serve("127.0.0.1", 0))
+        exporter.publish(outcome(), ())
+        slow = [stack.enter_context(contextlib.closing(_slow(server.port))) for _ in range(count)]
+        for _ in range(6):
+            assert _status(server.port, "/metrics") == 200
+            assert _status(server.port, "/-/healthy") == 200
+        assert slow[0].recv(1) == b"", "the oldest has given way"
+
+
+def test_a_connection_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever drips in: the time of a whole connection is bounded, not that of a byte."""
+    monkeypatch.setattr("monitoring.metrics_server._WHOLE", 0.3)
+    with (
+        MetricsServer("127.0.0.1", 0, lambda _path, _gzip: Answer(200, "text/plain", b"x")) as one,
+        contextlib.closing(_slow(one.port)) as wire,
+    ):
+        with contextlib.suppress(OSError):
+            for _ in range(200):
+                wire.sendall(b"x")
+                if select.select([wire], [], [], 0.05)[0]:
+                    break
+        assert select.select([wire], [], [], 10)[0], "it was hung up on"
+
+
+def test_a_request_without_end_is_cut_off() -> None:
+    with MetricsServer("127.0.0.1", 0, lambda _path, _gzip: Answer(200, "text/plain", b"x")) as one:
+        with contextlib.closing(_slow(one.port)) as wire, contextlib.suppress(OSError):
+            wire.sendall(b"P/1.1\r\n" + b"X-Long: " + b"x" * 60_000 + b"\r\n")
+            wire.sendall(b"X-Long: " + b"x" * 60_000 + b"\r\n\r\n")
+            assert b"200" not in wire.recv(4096)
+        assert _status(one.port, "/metrics") == 200
