@@ -55,6 +55,7 @@ _WRONG_ASK = (  # what we were told to ask cannot be asked: nothing was sent
 )
 _TIMEOUTS = (socket.timeout, requests.Timeout, urllib3.exceptions.TimeoutError)
 _log = logging.getLogger("monitoring.http_client")
+logging.getLogger("urllib3").setLevel(logging.WARNING)  # below, it logs whole paths
 _BROKEN = (
     requests.RequestException,
     urllib3.exceptions.HTTPError,
@@ -135,6 +136,8 @@ class _Adapter(HTTPAdapter):
 class HttpClient:
     """One way of asking: TLS settings, a default timeout, a User-Agent. Safe to share by threads.
 
+    `secret_paths`: a log shows the host of a URL alone.
+
     Every request has a connection of its own (a kept one would hide connect and TLS time) and is
     tried once. `timeout` is the deadline of the whole exchange, redirects included, in seconds."""
 
@@ -146,12 +149,14 @@ class HttpClient:
         user_agent: str,
         max_bytes: int = 1 << 20,
         trust_env: bool = False,
+        secret_paths: bool = False,
     ) -> None:
         self._tls = tls
         self._timeout = timeout
         self._agent = user_agent
         self._max_bytes = max_bytes
         self._trust_env = trust_env
+        self._secret_paths = secret_paths
         self._context: Optional[ssl.SSLContext] = None
         self._lock = threading.Lock()
 
@@ -181,6 +186,12 @@ class HttpClient:
         body = {"json": json, "data": data.encode() if isinstance(data, str) else data}
         return self._ask("POST", url, headers=headers, timeout=timeout, body=body)
 
+    def adapter(self, url: str) -> HTTPAdapter:
+        """The transport of one exchange with `url` for a requests.Session of somebody else, within
+        the timeout and `max_bytes`. Beside the errors of requests it raises WireFault."""
+        context = self._secured(http_urls.parse(url))
+        return _Adapter(Exchange(wire.Deadline(self._timeout), context, self._max_bytes))
+
     def close(self) -> None:
         """Nothing is kept open; here so that every client closes the same way."""
 
@@ -189,10 +200,15 @@ class HttpClient:
         try:
             reply = self._followed(method, url, deadline, how)
         except HttpFault as error:
-            _log.debug("%s %s failed: %s", method, _safe(url), error)
+            _log.debug("%s %s failed: %s", method, self._shown(url), error)
             raise
-        _log.debug("%s %s: %s", method, _safe(url), describe(reply))
+        _log.debug("%s %s: %s", method, self._shown(url), describe(reply))
         return reply
+
+    def _shown(self, url: str) -> str:
+        """`url` for a log: whole URLs that are secrets are known, what a query holds is not."""
+        shown = redact(url).partition("?")[0]
+        return "/".join(shown.split("/", 3)[:3]) if self._secret_paths else shown
 
     def _followed(self, method: str, url: str, deadline: wire.Deadline, how: Any) -> Reply:
         spent: Dict[str, float] = dict.fromkeys(PHASES, 0.0)
@@ -277,11 +293,6 @@ def _read(answer: requests.Response, exchange: Exchange, parts: SplitResult, lim
         raise fault("body", f"{url} broke off in the middle of its answer", bare) from None
     phases = exchange.phases()
     return replace(bare, body=body, phases=phases, seconds=sum(phases.values()))
-
-
-def _safe(url: str) -> str:
-    """`url` for a log: whole URLs that are secrets are known, what a query holds is not."""
-    return redact(url).partition("?")[0]
 
 
 def _timed_out(error: BaseException) -> bool:

@@ -70,7 +70,7 @@ def test_answers(case: str, answer: Any, expected: list[Any]) -> None:
 def test_a_hanging_slack_is_an_unsure_failure_within_the_timeout() -> None:
     with (
         receiver("hang") as got,
-        pytest.raises(TransportError, match="no answer in time") as failed,
+        pytest.raises(TransportError, match="no answer from") as failed,
     ):
         slack.send([notice()], Kit(kit(got.url).config, timeout=1.0))
     assert failed.value.unsure

@@ -8,13 +8,14 @@ decided in one place (delivery.py).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
 
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.http_client import HttpClient
-from monitoring.model import Notice
+from monitoring.model import Fault, Notice
 from monitoring.settings import AlertSettings, Secret, TlsSettings
 
 
@@ -84,10 +85,16 @@ class Kit:
             timeout=self.timeout,
             user_agent=self.user_agent,
             trust_env=trust_env,
+            secret_paths=True,
         )
 
 
 #: Gives the recipients that were refused while others were told.
+#: How a page of HTML begins; receivers of notices answer nothing, a word or JSON.
+_PAGE = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(?:!doctype\s+html|html|head|body|script)\b",
+    re.IGNORECASE | re.DOTALL,
+)
 Send = Callable[[Sequence[Notice], Kit], Optional[Mapping[str, Refusal]]]
 
 
@@ -115,15 +122,22 @@ def listed(value: object) -> Tuple[str, ...]:
 
 
 def ask(what: str, request: Callable[[], Reply]) -> Reply:
-    """The reply to `request` if its status is 2xx, else TransportError."""
+    """The reply to `request` if its status is 2xx and it is no page for people, else
+    TransportError."""
     try:
         reply = request()
     except HttpFault as exc:
-        # A request that was never sent cannot have arrived.
-        unsure = exc.fault.kind in ("timeout", "body", "protocol", "connect", "too_large")
-        raise TransportError(f"{what}: {exc.fault.message}", unsure=unsure) from exc
+        raise unreached(what, exc.fault) from exc
     refuse(what, reply.status, reply.headers)
+    if _PAGE.match(reply.body[:4096]):
+        raise TransportError(f"{what} answered with a web page: a login before it, or a wrong URL?")
     return reply
+
+
+def unreached(what: str, fault: Fault) -> TransportError:
+    """No usable answer came. A request that was never sent cannot have arrived."""
+    unsure = fault.kind in ("timeout", "body", "protocol", "connect", "too_large")
+    return TransportError(f"{what}: {fault.message}", unsure=unsure)
 
 
 def refuse(what: str, status: int, headers: Mapping[str, str], said: str = "") -> None:
@@ -143,7 +157,7 @@ def retry_after(headers: Mapping[str, str]) -> Optional[float]:
     Date, so that our clock does not matter); None: neither. `headers` by lower-case name."""
     text = headers.get("retry-after", "").strip()
     if text.isdecimal():
-        return float(text)
+        return float(text[:9])
     until, now = _date(text), _date(headers.get("date", ""))
     return None if until is None or now is None else max(0.0, until - now)
 

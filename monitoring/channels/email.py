@@ -14,10 +14,11 @@ from contextlib import ExitStack
 from email.message import EmailMessage
 from email.utils import formatdate
 from html import escape
-from typing import Dict, Iterator, Sequence, Tuple
+from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
 from monitoring.alerting.messages import Message, clean, render
 from monitoring.channels.base import Kit, Refusal, TransportError, listed
+from monitoring.http import wire
 from monitoring.logs import LOGGER
 from monitoring.model import Notice, Severity
 
@@ -25,6 +26,7 @@ BATCH = 200
 _COLOURS = {Severity.CRITICAL: "#c62828", Severity.WARNING: "#e08600"}
 _OVER = "#2e7d32"
 _DOMAIN = "payment-api-monitoring.invalid"
+_MOST = 64 << 10  # bytes of all replies to one mail
 _DETAILED = 25  # notices with all their lines; the rest of a very long digest is titles
 
 
@@ -40,7 +42,7 @@ def send(notices: Sequence[Notice], kit: Kit) -> Dict[str, Refusal]:
             refused = server.send_message(mail, to_addrs=list(recipients))
     except smtplib.SMTPRecipientsRefused as exc:
         raise _all_refused(exc.recipients, recipients) from None
-    except (smtplib.SMTPException, OSError, ValueError) as exc:
+    except (smtplib.SMTPException, wire.WireFault, OSError, ValueError) as exc:
         raise _translated(exc, sending=sending) from None
     return {address: _refusal(address, code) for address, (code, _) in refused.items()}
 
@@ -133,6 +135,32 @@ def _recipients(kit: Kit) -> Tuple[str, ...]:
     return recipients
 
 
+class _Bounded:
+    """What is added to the library's clients, which read replies without end: all replies
+    together end within the timeout and hold at most _MOST bytes."""
+
+    _deadline: Optional[wire.Deadline] = None
+    timeout: float
+    file: Any
+    sock: Any
+
+    def getreply(self) -> Tuple[int, bytes]:
+        """As the library has it. Raises WireFault (too_large), socket.timeout."""
+        if self._deadline is None:
+            self._deadline = wire.Deadline(self.timeout)
+        if self.file is None:
+            self.file = wire.TimedSocket(self.sock, self._deadline, most=_MOST).makefile("rb")
+        return super().getreply()  # type: ignore[misc,no-any-return]
+
+
+class _Smtp(_Bounded, smtplib.SMTP):
+    """Without TLS, or until STARTTLS."""
+
+
+class _Smtps(_Bounded, smtplib.SMTP_SSL):
+    """TLS from the start."""
+
+
 def _connected(kit: Kit) -> smtplib.SMTP:
     """A server that is ready to take mail; closed by its `with` block."""
     host, port = kit.text("smtp_server"), int(kit.config.get("smtp_port") or 25)
@@ -140,11 +168,11 @@ def _connected(kit: Kit) -> smtplib.SMTP:
     # The default asks the resolver for our own name, which can hang for long.
     name = socket.gethostname() or "localhost"
     if port == 465:
-        server: smtplib.SMTP = smtplib.SMTP_SSL(
+        server: smtplib.SMTP = _Smtps(
             host, port, local_hostname=name, timeout=kit.timeout, context=context
         )
     else:
-        server = smtplib.SMTP(host, port, local_hostname=name, timeout=kit.timeout)
+        server = _Smtp(host, port, local_hostname=name, timeout=kit.timeout)
     with ExitStack() as on_failure:
         on_failure.callback(server.close)
         _secure(server, host, kit, context)
@@ -200,6 +228,9 @@ _WORDS = {
 def _translated(exc: Exception, *, sending: bool) -> TransportError:
     """The error as a sentence; the server's own words may repeat what we sent and are left out.
     A connection lost while sending may have carried the mail all the same."""
+    if isinstance(exc, wire.WireFault):
+        said = f"the mail server answers with {exc.fault.message}"
+        return TransportError(said, unsure=sending)
     if not isinstance(exc, smtplib.SMTPException):
         return TransportError(f"mail server: {_why(exc)}", unsure=sending)
     if "timed out" in str(exc):

@@ -13,26 +13,28 @@ import warnings
 from typing import Any, Dict, List, Sequence
 
 from monitoring.alerting.messages import Message, render
-from monitoring.channels.base import Kit, TransportError, refuse
+from monitoring.channels.base import Kit, TransportError, refuse, unreached
+from monitoring.http.causes import causes
+from monitoring.http.wire import WireFault
 from monitoring.model import Notice, Severity
 from monitoring.redact import redact
 from monitoring.timestamps import iso
 
 BATCH = 1
 _SEVERITIES = {Severity.CRITICAL: "critical", Severity.WARNING: "warning"}
-#: Network errors after which the event cannot have arrived.
-_NOT_SENT = ("NewConnectionError", "NameResolutionError", "ConnectTimeoutError", "SSLError")
 # Its logger prints the end of the key.
 logging.getLogger("pdpyras").setLevel(logging.CRITICAL)
 
 
 def send(notices: Sequence[Notice], kit: Kit) -> None:
     """Send one event after the other. Raises TransportError."""
-    session = _session(kit)
     pdpyras = _library()
     for notice in notices:
+        session = _session(kit)
         try:
             session.send_event(**event(notice, kit))
+        except WireFault as exc:
+            raise unreached("PagerDuty cannot be reached", exc.fault) from None
         except pdpyras.PDClientError as exc:
             raise _translated(exc) from None  # its text may hold the end of the key
         finally:
@@ -84,7 +86,11 @@ def _session(kit: Kit) -> Any:
     session = _library().EventsAPISession(kit.text("service_key"))
     url = kit.text("url", "https://events.pagerduty.com").rstrip("/")
     session.url = url[: -len("/v2/enqueue")] if url.endswith("/v2/enqueue") else url
-    session.timeout = kit.timeout
+    # Its own transport reads answers without end, and follows redirects with the key.
+    adapter = kit.http(trust_env=True).adapter(session.url)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, adapter)
+    session.max_redirects = 0
     # Left alone it would try again for ever on 429, and for minutes on other failures. With no
     # attempt to spare it gives every answer back at once.
     session.max_network_attempts = 0
@@ -96,9 +102,7 @@ def _session(kit: Kit) -> Any:
 def _translated(exc: Any) -> TransportError:
     response = getattr(exc, "response", None)
     if response is None:
-        reason = _reason(exc)
-        unsure = reason not in _NOT_SENT
-        return TransportError(f"PagerDuty cannot be reached: {reason}", unsure=unsure)
+        return TransportError(f"PagerDuty cannot be reached: {_reason(exc)}", unsure=True)
     headers = {str(name).lower(): str(value) for name, value in response.headers.items()}
     try:
         refuse("PagerDuty", response.status_code, headers, _message(response))
@@ -108,10 +112,12 @@ def _translated(exc: Any) -> TransportError:
 
 
 def _reason(exc: Any) -> str:
-    """The innermost name of a network error: requests wraps urllib3's, pdpyras wraps requests'."""
-    cause = exc.__cause__ or exc.__context__  # older versions do not say `from`
-    inner = next(iter(getattr(cause, "args", ())), None)
-    return type(getattr(inner, "reason", None) or inner or cause).__name__
+    """Why no answer came over a connection that was made."""
+    names = {type(cause).__name__ for cause in causes(exc)}
+    if "TooManyRedirects" in names:
+        return "it redirects elsewhere, which is not followed"
+    late = any("timeout" in name.lower() for name in names)
+    return "no answer in time" if late else "no proper answer of HTTP"
 
 
 def _message(response: Any) -> str:

@@ -6,15 +6,15 @@ plain text in a header, 3000 in a section, 10 fields of 2000, about 13 000 in al
 
 from __future__ import annotations
 
-import http.client
 import logging
 import re
-import ssl
 from typing import Any, Dict, Iterator, List, Sequence
 
 from monitoring.alerting.messages import Message, render
-from monitoring.channels.base import Kit, TransportError, refuse
+from monitoring.channels.base import Kit, TransportError, refuse, unreached
+from monitoring.http.reply import HttpFault
 from monitoring.model import Notice, Severity
+from monitoring.redact import printable
 
 BATCH = 8  # notices a message: 8 x 6 blocks stay below 50
 _BUDGET = 12_000  # characters of all blocks together
@@ -30,25 +30,32 @@ _MUTE = logging.Logger("payment-api-slack", logging.CRITICAL)
 
 def send(notices: Sequence[Notice], kit: Kit) -> None:
     """Post one message. Raises TransportError."""
-    from slack_sdk.errors import SlackClientError
-    from slack_sdk.webhook import WebhookClient
-
-    client = WebhookClient(
-        kit.text("webhook_url"),
-        timeout=max(1, int(kit.timeout)),
-        ssl=_context(kit.text("ca_file")),
-        logger=_MUTE,
-        retry_handlers=[],  # when to try again is not decided here
-    )
     try:
-        answer = client.send_dict(payload([render(n, kit.rules) for n in notices], kit))
-    except (OSError, http.client.HTTPException, ValueError, SlackClientError) as exc:
-        raise _unreachable(exc) from None  # the cause's text holds the URL
+        answer = _client(kit).send_dict(payload([render(n, kit.rules) for n in notices], kit))
+    except HttpFault as exc:
+        raise unreached("Slack cannot be reached", exc.fault) from None
     headers = {str(name).lower(): str(value) for name, value in dict(answer.headers).items()}
     refuse("Slack", answer.status_code, headers, _word(answer.body))
-    if answer.body.strip() not in ("ok", '{"success":true}'):
+    if answer.body not in ("ok", '{"success":true}'):
         # A redirect to a login page answers 200 as well.
         raise TransportError("Slack answered 200, but not with ok: is the webhook URL right?")
+
+
+def _client(kit: Kit) -> Any:
+    """The library's client, which reads answers without end: its requests go out by ours."""
+    from slack_sdk.webhook import WebhookClient, WebhookResponse
+
+    class Client(WebhookClient):  # type: ignore[misc]
+        def _perform_http_request_internal(self, url: str, req: Any) -> WebhookResponse:
+            headers = {"Content-Type": "application/json;charset=utf-8"}
+            reply = kit.http(trust_env=True).post(url, data=req.data, headers=headers)
+            text = printable(reply.body.decode("utf-8", "replace").strip(), 1000)
+            return WebhookResponse(
+                url=url, status_code=reply.status, body=text, headers=dict(reply.headers)
+            )
+
+    # when to try again is not decided here
+    return Client(kit.text("webhook_url"), logger=_MUTE, retry_handlers=[])
 
 
 def payload(messages: Sequence[Message], kit: Kit) -> Dict[str, Any]:
@@ -126,21 +133,3 @@ def _word(body: str) -> str:
     """Slack's error word (`no_service`); nothing of anything longer."""
     word = body.strip()
     return word if word.replace("_", "").isalnum() and len(word) <= 40 else ""
-
-
-def _context(ca_file: str) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=ca_file or None)
-
-
-def _unreachable(exc: Exception) -> TransportError:
-    reason = getattr(exc, "reason", exc)
-    timeout = isinstance(reason, TimeoutError) or "timed out" in str(reason)
-    word = "no answer in time" if timeout else _why(reason)
-    refused = isinstance(reason, (ConnectionRefusedError, ssl.SSLError))
-    return TransportError(f"Slack cannot be reached: {word}", unsure=not refused)
-
-
-def _why(reason: object) -> str:
-    if isinstance(reason, OSError) and reason.strerror:
-        return str(reason.strerror)
-    return type(reason).__name__

@@ -41,7 +41,7 @@ class Deadline:
         """Seconds left, above zero."""
         left = self.at - time.monotonic()
         if left <= 0:
-            raise socket.timeout("deadline")
+            raise socket.timeout("timed out")
         return left
 
     def renew(self) -> None:
