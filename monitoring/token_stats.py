@@ -186,20 +186,20 @@ class TokenStats:
 
     def _judge_ttl(self, token: Decoded, ttl: int, sample: str) -> None:
         if ttl == -1:
-            self.hygiene.note("without_ttl", token.client, sample=sample)
+            self.hygiene.note("without_ttl", reading_of(token), sample=sample)
         if ttl < 0 or token.exp is None or sample == EXPIRED or token.lives_until != token.exp:
             return
         left, stays = token.exp - self._limits.now, ttl / 1000
         tolerance = self._policy.ttl_tolerance
         if stays > left + tolerance:
-            self.hygiene.note("ttl_outlives_exp", token.client, sample=sample)
+            self.hygiene.note("ttl_outlives_exp", reading_of(token), sample=sample)
         elif stays < left / 2 and stays < left - tolerance:
-            self.hygiene.note("ttl_too_short", token.client, sample=sample)
+            self.hygiene.note("ttl_too_short", reading_of(token), sample=sample)
 
     def _judge_times(self, token: Decoded) -> None:
         """Of a token that was not as expected."""
         if token.nbf is not None and token.nbf > self._limits.now + self._limits.clock_skew:
-            self.hygiene.note("token_nbf_in_future", token.client)
+            self.hygiene.note("token_nbf_in_future", reading_of(token))
 
     def settle(self) -> None:
         """Take fresh tokens into the clients' ledgers; ``result`` does it too."""
@@ -337,7 +337,7 @@ class TokenStats:
         for place, verdict in again.items():
             self._merged += 1
             if verdict == CONFLICT:
-                self.hygiene.note("jti_conflict", tokens[place].client)
+                self.hygiene.note("jti_conflict", reading_of(tokens[place]))
         return [place for place in range(len(tokens)) if place not in again]
 
     def _add_odd(self, token: Decoded) -> None:
@@ -375,7 +375,7 @@ class TokenStats:
             and dies > self._limits.now + FAR_AHEAD
             and IN_UNITS not in unsure.doubts
         ):
-            self.hygiene.note("token_far_future", token.client)
+            self.hygiene.note("token_far_future", reading_of(token))
         if expiry is not None and unsure.until is None and expiry > self._limits.now:
             self._remaining.add_page([expiry])
         alike = (unsure.until is None) == (unsure.since is None)

@@ -1,12 +1,14 @@
 """Encodings: how the services' objects look as Redis values (java, json, jwt, hash).
 
 `java` is the default of Spring Data Redis, `json` its GenericJackson2Json serialiser, `jwt` a
-plain token string, `hash` the older script layout. FACTS section 7 lists them.
+plain token string, `bearer` one with that word before it, `zlib` JSON as Lettuce's DEFLATE codec
+packs it, `hash` the older script layout.
 """
 
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any, Callable, Optional, Union
 
 from sandbox.java_stream import (
@@ -21,7 +23,7 @@ from sandbox.java_stream import (
 )
 from sandbox.values import Credential, Token, Validation
 
-ENCODINGS = ("java", "json", "jwt", "hash")
+ENCODINGS = ("java", "json", "jwt", "hash", "bearer", "zlib")
 CLAIMS_NAME = "com.payment.common.model.TokenClaims"
 EAPI, SAPI = "com.payment.eapi.model", "com.payment.sapi.model"
 TOKEN_FIELDS = {
@@ -148,13 +150,15 @@ WRITERS: dict[str, Callable[[JavaObject], bytes]] = {
     "json": _json_bytes,
     "jwt": _json_bytes,  # objects that are no token have no JWT form
     "hash": _json_bytes,
+    "bearer": _json_bytes,
+    "zlib": lambda value: zlib.compress(_json_bytes(value)),
 }
 
 
 def encode_token(token: Token, encoding: str, package: str = EAPI) -> bytes:
-    """The string value of a token key in `encoding` (java, json or jwt)."""
-    if encoding == "jwt":
-        return (token.jwt or "").encode("ascii")
+    """The string value of a token key in `encoding` (any but hash)."""
+    if encoding in ("jwt", "bearer"):
+        return ("Bearer " * (encoding == "bearer") + (token.jwt or "")).encode("ascii")
     return WRITERS[encoding](token_object(token, package))
 
 

@@ -3,8 +3,10 @@ takes any bytes; what it may raise is its contract, everything else is a crash."
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, List, Sequence, Tuple, Type
@@ -23,13 +25,14 @@ from monitoring import (
     report,
     service_counters,
     timestamps,
+    token_codecs,
 )
 from monitoring.alerting import state as alert_state
 from monitoring.anomaly import codec as anomaly_codec
 from monitoring.cache import topology as redis_topology
 from monitoring.cache.faults import NONSENSE
 from monitoring.channels import base
-from monitoring.codecs import times
+from monitoring.codecs import records, times
 from monitoring.config.yaml import YamlError
 from monitoring.config.yaml import parse as parse_yaml
 from monitoring.conjur import ConjurClient
@@ -46,7 +49,9 @@ from monitoring.probing.kit import Live
 from monitoring.probing.login import probe_login
 from monitoring.probing.service import probe_service
 from monitoring.probing.vault import probe_vault
-from monitoring.settings import HistorySettings, ServiceMetricsSettings, Settings
+from monitoring.settings import HistorySettings, ServiceMetricsSettings, Settings, TokenSettings
+from monitoring.token_stats import TokenStats
+from monitoring.tokens.results import tokens_json
 from monitoring.vault.health import read_enterprise
 from monitoring.vault.variables import read_variable
 from tests.alerting_kit import alert, notice
@@ -283,6 +288,44 @@ def claims(data: bytes) -> None:
             jwt_claims.unsigned(found)
 
 
+def token_value(data: bytes) -> None:
+    """Whatever lies under a token key: read one way, alone or among others, and counted."""
+    stats = TokenStats(NOW, TokenSettings(), reads_names=True)
+    alone = token_codecs.decode(data)
+    many = token_codecs.decode_many([data, data], stats.expect)
+    assert all(each.reason is None for each in many) or alone.reason is not None
+    token_codecs.texts_of(data)
+    token_codecs.decode_validation(data)
+    token_codecs.decode_credential(data)
+    fields = dict.fromkeys(token_codecs.TOKEN_FIELDS, data[:200])
+    counted([alone, *many, token_codecs.decode_hash(fields)], stats)
+
+
+def token_claims(data: bytes) -> None:
+    """JSON of any shape as the claims of a JWT, and as a record."""
+    found = json_of(data)
+    if not isinstance(found, dict):
+        found = {"exp": found, "iat": found, "sub": found, "azp": found, "realm_access": found}
+    stats = TokenStats(NOW, TokenSettings(), reads_names=True)
+    names = stats.expect.names
+    claims = records.from_claims(found, "jwt", names)
+    assert claims.lives_until is None or 0 <= claims.lives_until <= times.NEVER
+    counted([claims, records.from_record(found, "json", names)], stats)
+
+
+def counted(tokens: Sequence[token_codecs.Decoded], stats: TokenStats) -> None:
+    stats.add_page(tokens)
+    stats.add_named(tokens)
+    stats.add_ttls(tokens, [1000] * len(tokens))
+    stats.know(["c1", "client-001"])
+    result = stats.result()
+    assert result.active <= result.total <= len(tokens)
+    for client in ("c1", "nobody"):
+        stats.minted_before(client, NOW)
+        stats.may_be_of(client, NOW)
+    json.dumps(tokens_json(result), allow_nan=False)
+
+
 BUCKET = {"at": "2026-03-02T00:00:00Z", "seconds": 60, "clients": {"c": {"ok": 1, "failed": 2}}}
 VARIABLE = {
     "id": "a:variable:payment/credentials/c1",
@@ -360,6 +403,20 @@ def _replayed(data: bytes) -> None:
 
 
 VALUE = (ValueError,)
+CLAIMS = {
+    "sub": "c1@clients",
+    "azp": ["c2"],
+    "exp": 1795403600000,
+    "iat": "1795400000.5",
+    "nbf": [2026, 11, 23],
+    "realm_access": {"roles": ["a"]},
+}
+_JWT = str(DETAILED["token"]).encode()
+TOKENS = (
+    *(_JWT, b"Bearer " + _JWT, zlib.compress(_JWT), gzip.compress(_JWT)),
+    *(b"\xac\xed\x00\x05t\x00" + bytes([len(_JWT)]) + _JWT, _json({"token": _JWT.decode()})),
+    *(b"\x81\xa3sub\xa1a", b'O:1:"T":0:{}', b"\x80\x04\x95.", b"\x28\xb5\x2f\xfd", _json(CLAIMS)),
+)
 
 TARGETS: Tuple[Target, ...] = (
     Target("metrics-page", metrics_page, [PAGE], VALUE),
@@ -380,6 +437,8 @@ TARGETS: Tuple[Target, ...] = (
     Target("config-file", config_file, [YAML], (configuration.ConfigurationError,), 0.1),
     Target("dot-env", dot_env, [b'A="b c"\nexport D=${E}\n# x\n'], (), 0.5),
     Target("moment", moments, [b"2026-11-22T16:53:20.000+0000", b"2026-11-22"], VALUE),
+    Target("token-value", token_value, TOKENS),
+    Target("token-claims", token_claims, [_json(CLAIMS)]),
     Target("duration", spans, [b"90s", b"1.5h", b"2w"], VALUE),
     Target("jwt", claims, [DETAILED["token"].encode()]),  # type: ignore[attr-defined]
     Target("replay-line", _replayed, [_json(BUCKET)], (replay.ReplayError,)),

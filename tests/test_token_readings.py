@@ -28,6 +28,8 @@ from monitoring.tokens import clients as clients_module
 from monitoring.tokens import owners as owners_module
 from monitoring.tokens.measurements import measurements
 from monitoring.tokens.results import TokenResult, tokens_json
+from sandbox.options import Options
+from sandbox.stack import Stack
 from tests.scripts import run
 from tests.token_kit import looked, settings, usage
 
@@ -594,3 +596,16 @@ def test_a_sum_of_renewals_says_when_it_is_capped() -> None:
         assert (len(result.renewals.remaining), result.renewals.capped) == (
             min(times, 32), int(capped))  # fmt: skip
         assert result.by_client["c"].renewals_capped is capped
+
+
+@pytest.mark.parametrize("encoding", ["bearer", "zlib"])
+def test_the_script_reads_a_whole_stack_in_unusual_encodings(encoding: str, tmp_path: Path) -> None:
+    with Stack(Options(clients=3, preload=10, traffic=False, encoding=encoding)) as stack:
+        env = {**stack.environment, "MONITORING_STATE_DIR": str(tmp_path / "state")}
+        words = ("--single-run", "--no-alerts", "--output", "-")
+        done = run("token_usage_metrics", *words, env=env, cwd=tmp_path)
+    tokens = next(d["tokens"] for d in map(json.loads, done.stdout.splitlines()) if "tokens" in d)
+    assert (tokens["undecodable"], len(tokens["by_client"])) == (0, 3)
+    assert set(tokens["encodings"]) == {"bearer" if encoding == "bearer" else "json+zlib"}
+    assert tokens["doubtful"] == 0
+    assert done.returncode == 0, done.stdout

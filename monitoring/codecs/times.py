@@ -109,7 +109,7 @@ def _text(text: str, jwt: bool) -> Optional[Moment]:
         pass
     text = text.partition("[")[0].strip()  # Java adds "[Europe/Paris]"
     try:
-        at = parse_iso(text)
+        at = min(parse_iso(text), NEVER)
     except ValueError:
         return None
     if at < 0:

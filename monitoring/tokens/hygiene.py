@@ -6,14 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Counter as CounterOf
-from typing import Dict, Iterator, Mapping, Optional, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
 from monitoring.certainty import Doubt
 from monitoring.codecs.facts import Decoded
 from monitoring.codecs.records import texts
 from monitoring.codecs.times import FAR, IN_UNITS, NO_ZONE, TEXT, ZERO
 from monitoring.settings import TokenSettings
-from monitoring.tokens.owners import Owner
+from monitoring.tokens.owners import Known, Owner, Reading, owner_of, reading_of
 
 CLIENTS_COUNTED = 1000
 WORST = 5
@@ -174,23 +174,25 @@ class HygieneBook:
         self._allowed = frozenset(policy.permissions)
         # By finding, and by the sample that it was found in.
         self._counts: CounterOf[Tuple[str, str]] = Counter()
-        self._clients: Dict[Tuple[str, str], CounterOf[str]] = {}
+        self._clients: Dict[Tuple[str, str], CounterOf[Reading]] = {}
 
-    def note(self, name: str, client: Optional[str], count: int = 1, *, sample: str = ALL) -> None:
-        """Count a finding; ``client`` None when it belongs to none. ``sample`` names the sample
+    def note(
+        self, name: str, whose: Optional[Reading], count: int = 1, *, sample: str = ALL
+    ) -> None:
+        """Count a finding; ``whose`` None when it belongs to none. ``sample`` names the sample
         that it was found in, whose members stand for more of their kind."""
         if not count:
             return
         self._counts[name, sample] += count
         clients = self._clients.setdefault((name, sample), Counter())
-        if client is not None and (client in clients or len(clients) < CLIENTS_COUNTED):
-            clients[client] += count
+        if whose is not None and (whose in clients or len(clients) < CLIENTS_COUNTED):
+            clients[whose] += count
 
     def inspect(self, token: Decoded) -> bool:
         """Note what the claims show by themselves. True when nothing is wrong with them."""
         fine = True
         for name in self._faults(token):
-            self.note(name, token.client)
+            self.note(name, reading_of(token))
             fine = False
         return fine
 
@@ -198,9 +200,11 @@ class HygieneBook:
         self,
         further: Mapping[str, Mapping[Owner, int]] = MappingProxyType({}),
         shares: Mapping[str, float] = MappingProxyType({}),
+        known: Known = None,
     ) -> Tuple[HygieneFinding, ...]:
         """What was found, in the order of the rules; ``further`` adds counts by rule and client.
-        One of a sample counts as many times as ``shares`` says."""
+        One of a sample counts as many times as ``shares`` says, and for the client that it is of
+        where ``known`` clients there are."""
         found = []
         for name, rule in RULES.items():
             added = further.get(name, {})
@@ -210,18 +214,29 @@ class HygieneBook:
             if count:
                 guessed = any(shares.get(sample, 1.0) > 1 for sample in counts)
                 sentence = rule.sentence.format(count=f"{'about ' * guessed}{count:,}")
-                worst = tuple(self._by_client(name, added, shares).most_common(WORST))
+                worst = tuple(self._by_client(name, added, shares, known).most_common(WORST))
                 found.append(HygieneFinding(name, count, worst, sentence, rule.cure, rule.severe))
         return tuple(found)
 
     def _by_client(
-        self, name: str, added: Mapping[Owner, int], shares: Mapping[str, float]
+        self,
+        name: str,
+        added: Mapping[Owner, int],
+        shares: Mapping[str, float],
+        known: Known,
     ) -> CounterOf[str]:
-        clients = Counter({who: count for who, count in added.items() if isinstance(who, str)})
-        for (what, sample), counts in self._clients.items():
-            if what == name:
-                share = shares.get(sample, 1.0)
-                clients.update({client: round(n * share) for client, n in counts.items()})
+        clients: CounterOf[str] = Counter()
+        rows: List[Tuple[float, Mapping[Reading, int]]] = [(1.0, dict(added.items()))]
+        rows += [
+            (shares.get(sample, 1.0), counts)
+            for (what, sample), counts in self._clients.items()
+            if what == name
+        ]
+        for share, each in rows:
+            for whose, count in each.items():
+                owner = owner_of(whose, known)
+                if isinstance(owner, str):
+                    clients[owner] += round(count * share)
         return clients
 
     def _faults(self, token: Decoded) -> Iterator[str]:

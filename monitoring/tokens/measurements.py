@@ -23,6 +23,7 @@ NO_TIMES = 0.5  # with more than this share of tokens without iat, the cache tel
 CLIFF_LEAST = 20  # live tokens; of fewer, many die in one minute by chance
 RATIO_LEAST = 20  # validations; a share of fewer says nothing
 SHARE_LEAST = 0.001
+_UNDATED = ("missing_iat", "token_time_without_zone")
 _STATS = ("min", "mean", "p50", "p95", "p99", "max")
 _FAILURES = ("expired", "invalid_signature", "invalid_claims", "revoked", "parse_error")
 
@@ -79,7 +80,7 @@ def _cache_rate(looked: Looked) -> Optional[float]:
     result, scale = looked.result, looked.scale
     if result is None or scale is None:
         return None
-    without = next((f.count for f in result.hygiene if f.name == "missing_iat"), 0)
+    without = sum(found.count for found in result.hygiene if found.name in _UNDATED)
     if without > NO_TIMES * max(1, result.total):
         return None
     return result.generation_rate_per_minute * scale

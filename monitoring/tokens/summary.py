@@ -129,7 +129,7 @@ def summarise(found: Collected) -> TokenResult:
         cliff=_cliff(found),
         every_call=tuple(sorted(name for name, seen in each.items() if seen.every_call)),
         going_dark=_going_dark(shares),
-        hygiene=found.hygiene.findings(_by_owner(found.ledgers), found.ttl.shares),
+        hygiene=found.hygiene.findings(_by_owner(found.ledgers), found.ttl.shares, found.known),
         encodings={name: many for name, many in found.encodings.items() if many > 0},
         excluded=found.excluded,
     )
