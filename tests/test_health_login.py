@@ -104,7 +104,17 @@ def test_a_probe_that_was_given_up():
         ({"iss": "mallory"}, "HS256", ["token_issuer"]),
         ({"sub": "client-007"}, "HS256", ["token_of_another"]),
         ({"permissions": ["process_payment"]}, "HS256", ["token_permission"]),
-        ({"iat": int(NOW) * 1000, "exp": (int(NOW) + 3600) * 1000}, "HS256", []),  # milliseconds
+        ({"sub": "a-uuid", "azp": "canary"}, "HS256", []),
+        ({"sub": "canary@clients"}, "HS256", []),
+        ({"sub": "a-uuid", "azp": "client-007"}, "HS256", ["token_of_another"]),
+        ({"permissions": None, "scp": ["view_status"]}, "HS256", []),
+        ({"exp": str(int(NOW) + 3600)}, "HS256", ["token_time_as_text"]),
+        # milliseconds, which validators take for the year 58000
+        (
+            {"iat": int(NOW) * 1000, "exp": (int(NOW) + 3600) * 1000},
+            "HS256",
+            ["token_time_in_milliseconds"],
+        ),
     ],
 )
 def test_rules_of_the_token(change, algorithm, reasons):

@@ -5,19 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Optional, Tuple
 
+from monitoring.certainty import Doubt
+from monitoring.codecs.facts import ClaimNames
+from monitoring.codecs.records import bare_client, grants_of, owners_of
+from monitoring.codecs.times import IN_UNITS, TEXT, read_time
 from monitoring.judging.common import CRITICAL, WARNING, Context, clean
-from monitoring.judging.jwt_claims import epoch
 from monitoring.model import Finding, Reading, Severity
 
 
 @dataclass(frozen=True)
 class _Token:
-    """The claims judged, with times as epoch seconds. None: absent or not of its type."""
+    """The claims judged, with times as epoch seconds, as they are probably meant; `doubts` where
+    others read them otherwise. None: absent or not of its type."""
 
     algorithm: str
     issued: Optional[float]
     expires: Optional[float]
     claims: Mapping[str, Any]
+    doubts: Tuple[Doubt, ...] = ()
 
     @property
     def lifetime(self) -> Optional[float]:
@@ -31,7 +36,10 @@ def _read(facts: Mapping[str, Any]) -> Optional[_Token]:
     if not isinstance(claims, Mapping):
         return None
     algorithm = clean(facts.get("algorithm", ""))
-    return _Token(algorithm, epoch(claims.get("iat")), epoch(claims.get("exp")), claims)
+    issued, expires = (read_time(claims.get(name), jwt=True) for name in ("iat", "exp"))
+    doubts = tuple(doubt for each in (expires, issued) if each for doubt in each.doubts)
+    at, until = issued.at if issued else None, expires.at if expires else None
+    return _Token(algorithm, at, until, claims, doubts)
 
 
 def clock_difference(facts: Mapping[str, Any]) -> Optional[float]:
@@ -93,6 +101,14 @@ def _algorithm(token: _Token, context: Context) -> Iterator[_Rule]:
 
 def _times(token: _Token, facts: Mapping[str, Any], context: Context) -> Iterator[_Rule]:
     policy, received = context.canary, float(facts.get("received_at", 0.0))
+    if IN_UNITS in token.doubts:
+        sentence = (
+            "EAPI writes exp or iat in milliseconds: validators, which know seconds, accept its "
+            "tokens for thousands of years"
+        )
+        yield "token_time_in_milliseconds", CRITICAL, sentence
+    if TEXT in token.doubts:
+        yield "token_time_as_text", WARNING, "EAPI writes exp or iat as a text, not as a number"
     if token.expires is None:
         yield "token_without_expiry", CRITICAL, "EAPI gives tokens that never expire (no exp)"
     elif token.expires <= received - policy.max_clock_skew:
@@ -121,10 +137,13 @@ def _addressees(token: _Token, facts: Mapping[str, Any], context: Context) -> It
         yield "token_audience", WARNING, f"the token is not meant for {policy.audience} (aud)"
     if context.tokens.issuer and claims.get("iss") not in (None, context.tokens.issuer):
         yield "token_issuer", WARNING, f"the token was not issued by {context.tokens.issuer} (iss)"
-    if claims.get("sub") not in (None, facts.get("client")):
-        yield "token_of_another", CRITICAL, "the canary was given another client's token (sub)"
-    rights = claims.get("permissions")
-    if isinstance(rights, list) and policy.permission and policy.permission not in rights:
+    names = ClaimNames(context.tokens.client_claims, context.tokens.permission_claims)
+    owners = owners_of((claims,), names)
+    if owners and facts.get("client") not in [bare_client(client) for _claim, client in owners]:
+        named = owners[0][0]
+        yield "token_of_another", CRITICAL, f"the canary was given another client's token ({named})"
+    rights = grants_of((claims,), names)
+    if rights is not None and policy.permission and policy.permission not in rights:
         sentence = f"the canary's token lacks the permission {policy.permission}"
         yield "token_permission", WARNING, sentence
 
