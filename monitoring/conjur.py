@@ -234,10 +234,11 @@ class ConjurClient:
         return reply
 
     def _send(self, step: str, path: str, **query: str) -> Reply:
-        """With our token, of any status; a 401 is met with one new login."""
+        """With our token, of any status; a 401 is met with one new login. So is a 403 to a list:
+        what one may not see is left out of it, so it means that our host is gone."""
         path = f"{path}?{urlencode(query)}" if query else path
         reply = self._authorized(step, path)
-        if reply.status == 401:
+        if reply.status == 401 or (reply.status == 403 and step in ("count", "list")):
             self._session.renew()
             reply = self._authorized(step, path)
         return reply

@@ -175,7 +175,7 @@ def _print_alerts(screen: Any, outcome: Outcome) -> None:
 
 def _print_sources(screen: Any, outcome: Outcome, verbose: bool) -> None:
     for source in outcome.sources:
-        if source.ok and not verbose:
+        if source.ok and not verbose and not source.why:
             continue
         seen = "" if source.seen is None else f", {source.seen:,} seen"
         word = "read" if source.ok else "could not be read"

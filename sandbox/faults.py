@@ -181,4 +181,5 @@ class FaultBoard:
     def broken(self, service: str) -> bool:
         """Whether `service` cannot be used at all, as its neighbours see it."""
         kinds = ("down", "500", "hang", "garbage", "502", "unauthorized")
+        kinds += ("database-down", "wrong-data-key")
         return self.any_on(*(f"{service}-{kind}" for kind in kinds))

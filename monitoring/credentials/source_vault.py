@@ -48,8 +48,8 @@ class Rights:
 @dataclass(frozen=True)
 class RightsSeen:
     """`held`: (privilege, variable) that our identity holds and should not. `readers`: by client,
-    the full ids of the roles that may read the value, where that is known. `kinds`: what is to be
-    remembered. `remark`: what could not be asked, and why; "": everything could."""
+    the full ids of the other roles that may read the value, where that is known. `kinds`: what is
+    to be remembered. `remark`: what could not be asked, and why; "": everything could."""
 
     held: Tuple[Tuple[str, str], ...] = ()
     readers: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
@@ -127,7 +127,9 @@ def ask_rights(
     own = asked.conjur.own_role or _own_role(asked.settings.conjur)
     held = [h for kind, members in kinds.items() for h in _held(members, heard.get(kind), own)]
     readers = {
-        variable.client: tuple(sorted({*_granted(variable), *heard[kind].holders["execute"]}))
+        variable.client: tuple(
+            sorted({*_granted(variable), *heard[kind].holders["execute"]} - {own})
+        )
         for kind, members in kinds.items()
         if kind in heard
         for variable in members

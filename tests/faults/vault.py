@@ -20,7 +20,8 @@ def blind(kinds: str, status: int) -> Mapping[str, Expect]:
     return {
         # EAPI notices too, and says so on its detailed page
         "health_check": Expect({VAULT: named}, (status,), frozenset({EAPI, LOGIN})),
-        CREDENTIALS: Expect({"conjur": named}, (1, 2)),
+        # 3: where no other source knows a client there is nothing to judge
+        CREDENTIALS: Expect({"conjur": named}, (1, 2, 3)),
     }
 
 
@@ -79,15 +80,23 @@ _OSS = (
         granting(Answer(200, b"<html>")),
         blind("body|protocol|auth", 1),
     ),
+    Row("conjur: its database is down", switched("conjur-database-down"), blind("http", 2)),
+    Row("conjur: the wrong data key", switched("conjur-wrong-data-key"), blind("auth", 1)),
+    Row("conjur: shows us nothing", switched("conjur-sees-nothing"), blind("config", 1)),
+    Row(
+        "conjur: does not tell who may read",
+        switched("conjur-roles"),
+        {"health_check": Expect(), CREDENTIALS: Expect({}, (0, 1))},
+    ),
     Row("conjur: logins answer 503", granting(Answer(503, b"")), blind("busy", 2)),
 )
 _ENTERPRISE = (
     Row("conjur: appliance says 502", switched("conjur-502"), blind("http", 2)),
-    Row("conjur: degraded", switched("conjur-degraded"), judged("none", 1)),
+    Row("conjur: degraded", switched("conjur-degraded"), judged("none", 2)),
     Row(
         "conjur: a follower that stopped replicating",
         switched("conjur-follower-stale"),
-        judged("none", 1),
+        judged("none", 2),
     ),
 )
 ROWS = (
