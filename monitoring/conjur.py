@@ -40,7 +40,7 @@ class Listing(NamedTuple):
 class ConjurClient:
     """One vault. `clock` gives epoch seconds. Safe to share by threads. `steps` holds the seconds
     of the last request of each name (health, info, authenticators, authenticate, count, list,
-    whoami, roles). Every method raises ConjurFault."""
+    roles). Every method raises ConjurFault."""
 
     def __init__(
         self, http: HttpClient, settings: ConjurSettings, clock: Callable[[], float]
@@ -76,11 +76,6 @@ class ConjurClient:
                 raise refused(reply, public=True) from None
             return self._health_behind(reply)
         return self._with_info(read_enterprise(body, reply, self._clock()))
-
-    def whoami(self) -> Dict[str, str]:
-        """account, username, client_ip, token_issued_at. Each call leaves an audit record."""
-        body = read_object(self._ask("whoami", "/whoami"))
-        return {name: word(value) for name, value in body.items() if isinstance(value, str)}
 
     @property
     def own_role(self) -> str:

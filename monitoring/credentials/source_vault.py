@@ -123,6 +123,8 @@ def ask_rights(
             heard[kind] = _rights(asked.conjur, kinds[kind][:_EXAMPLES], now)
         except ConjurFault as error:
             failures.append(error.fault.message)
+            if error.reply is None:  # it hangs or is gone: the rest would fare no better
+                break
     remark = f"who may read the secrets was not told: {failures[0]}" if failures else ""
     own = asked.conjur.own_role or _own_role(asked.settings.conjur)
     held = [h for kind, members in kinds.items() for h in _held(members, heard.get(kind), own)]

@@ -72,7 +72,11 @@ class Session:
                 raise ConjurFault(Fault("auth", self._refusal(reply)), reply)
             if reply.status != 200:
                 raise refused(reply)
-            claims = _claims(read_object(reply))
+            token = read_object(reply)
+            if "payload" not in token:
+                text = f"{reply.url} answered our login with JSON that is no token of a vault"
+                raise ConjurFault(Fault("body", text), reply)
+            claims = _claims(token)
             self.role, self.clocks = word(at(claims, "sub")), self._clocks(claims)
             self._header = f'Token token="{base64.b64encode(reply.body).decode()}"'
             self._renew_at = self._clock() + RENEW_AT * _life(claims)
