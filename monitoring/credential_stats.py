@@ -76,8 +76,9 @@ def _of_client(each: Judged, now: float) -> Iterator[Measurement]:
         yield _gauge("credential_age_seconds", verdict.age.seconds(now), client_id=client)
     if exact and verdict.due_in is not None:
         yield _gauge("credential_due_seconds", verdict.due_in, client_id=client)
-    if tokens is not None and tokens.old is not None:
-        yield _gauge("credential_old_version_tokens", float(tokens.old), client_id=client)
+    old = tokens.known(tokens.old) if tokens is not None else None
+    if old is not None:
+        yield _gauge("credential_old_version_tokens", float(old), client_id=client)
 
 
 def _logins(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:

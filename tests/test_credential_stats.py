@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,11 @@ from monitoring.credential_stats import Figures, bounded, measurements
 from monitoring.credentials import report as credential_report
 from monitoring.credentials.facts import (
     CACHE,
+    EAPI,
     ROTATIONS,
+    SAPI,
+    VAULT,
+    Age,
     CachedFacts,
     CredentialFacts,
     LedgerFacts,
@@ -35,7 +40,7 @@ from monitoring.credentials.facts import (
     VaultFacts,
 )
 from monitoring.credentials.findings import findings, of_vault
-from monitoring.credentials.judged import Judged, judge_all, policy_of, row, rows
+from monitoring.credentials.judged import Judged, doubts_of, judge_all, policy_of, row, rows
 from monitoring.credentials.rotations import SEVERITIES, judge
 from monitoring.credentials.shown import ShownClients
 from monitoring.credentials.usage_history import Totals, Window
@@ -658,3 +663,53 @@ def test_exit_status(sentence: str, verdicts: list[str], sound: list[bool], stat
     sources = [Source(str(n), ok) for n, ok in enumerate(sound)]
     picture = Picture(NOW, clients, Figures(Window(), {}, None), [], sources)
     assert outcome_of(picture, PLAIN).exit_status == status, sentence  # type: ignore[arg-type]
+
+
+READ, FAILED, ABSENT = "read", "failed", "not configured"
+CLIENTS = {
+    "all in order": ["ok", "ok"],
+    "one of unknown age": ["ok", "unknown"],
+    "one overdue": ["ok", "overdue"],
+    "nobody known": [],
+}
+
+
+@pytest.mark.parametrize("clients", CLIENTS)
+def test_ok_stands_only_in_the_plain_rows(clients: str) -> None:
+    """Every state of every source with every kind of client: the status is good only where each
+    configured source was read, vault or rotation service among them, and all is in order."""
+    base = judged(CredentialFacts("c"))
+    words = [
+        replace(base.verdict, verdict=v, severity=SEVERITIES[v], age=Age(NOW, "cache"))
+        for v in CLIENTS[clients]
+    ]
+    known = [replace(base, verdict=verdict) for verdict in words]
+    names = (VAULT, CACHE, ROTATIONS, EAPI, SAPI)
+    for states in itertools.product((READ, FAILED, ABSENT), repeat=len(names)):
+        of = dict(zip(names, states))
+        why = {name: "" if state == READ else state for name, state in of.items()}
+        rows = [Source(n, s == READ, configured=s != ABSENT) for n, s in of.items()]
+        doubts = doubts_of(known, why[VAULT], why[ROTATIONS])
+        picture = Picture(NOW, known, Figures(Window(), {}, None), [], rows, why, doubts)
+        status = outcome_of(picture, PLAIN).status  # type: ignore[arg-type]
+        register = READ in (of[VAULT], of[ROTATIONS])
+        plain = FAILED not in states and register and clients == "all in order"
+        assert (status is Severity.OK) == plain, (of, status)
+        if READ in states and clients == "one overdue":
+            assert status is Severity.CRITICAL, of
+        elif not register or READ not in states:
+            assert status is Severity.UNKNOWN, of
+
+
+@pytest.mark.parametrize(
+    ("complete", "seen", "shown"), [(True, 0, 0), (False, 0, None), (False, 3, 3)]
+)
+def test_no_token_in_a_scan_that_ended_early_is_not_none(
+    complete: bool, seen: int, shown: Optional[int]
+) -> None:
+    each = judged(CredentialFacts("c", tokens=TokenFacts(seen, seen, complete=complete)))
+    told = row(each, NOW)
+    assert (told["live_tokens"], told["old_version_tokens"]) == (shown, shown)
+    figures = measurements([each], Figures(Window(), {}, None), NOW)
+    old = [f.value for f in figures if f.name == "payment_api_credential_old_version_tokens"]
+    assert old == ([] if shown is None else [shown])

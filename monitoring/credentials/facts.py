@@ -220,6 +220,10 @@ class TokenFacts:
     doubts: Tuple[Doubt, ...] = ()
     proof: ProofFacts = ProofFacts()
 
+    def known(self, count: Optional[int]) -> Optional[int]:
+        """`count`, which is a minimum while not `complete`; then nothing seen is not none."""
+        return count if self.complete or count else None
+
 
 @dataclass(frozen=True)
 class CredentialFacts:

@@ -98,8 +98,8 @@ def row(each: Judged, now: float) -> Dict[str, Any]:
         "uses": _whole(use.uses),
         "failures": _whole(use.failures),
         "failure_rate": _share(use.failures, use.uses),
-        "live_tokens": tokens.live if tokens else None,
-        "old_version_tokens": tokens.old if tokens else None,
+        "live_tokens": tokens.known(tokens.live) if tokens else None,
+        "old_version_tokens": tokens.known(tokens.old) if tokens else None,
         "why": safe_text(verdict.why),
         "todo": safe_text(verdict.todo),
     }
