@@ -80,20 +80,23 @@ class Notifier:
         """Advance every alert of the script by this cycle and put what is due into the outbox:
         both or neither is kept. Returns the rows of `alerts`. Where nothing can be kept, what is
         bad in the first cycle of this process is told at once."""
-        before = dict(self._states)
-        rows = self._turn(outcome, self._settings.alerts)
+        rows, before = self._turn(outcome, self._settings.alerts)
         kept = self._outbox.kept and not self._state.mended
         if self._first and not kept:
             # No earlier cycle is known, and no later one will know of this: a second bad cycle
             # would never be seen, so the first one must do.
             self._states.restore(before)
             eager = replace(self._settings.alerts, failure_threshold=1, window=None)
-            rows = self._turn(outcome, eager)
+            rows, _ = self._turn(outcome, eager)
         self._first = False
         return rows
 
-    def _turn(self, outcome: Outcome, rules: AlertSettings) -> Tuple[AlertRow, ...]:
+    def _turn(
+        self, outcome: Outcome, rules: AlertSettings
+    ) -> Tuple[Tuple[AlertRow, ...], Mapping[str, AlertState]]:
+        """The rows, and the states as they were before."""
         with self._outbox.turn(self._states) as tx:
+            before = dict(self._states)
             own, others = self._own(outcome)
             found = self._found(own.values(), outcome)
             result = alerts.step(own, found, self._policy(rules, others, outcome.at), outcome.at)
@@ -104,7 +107,7 @@ class Notifier:
             on, known = tuple(self._table), self._states
             self._outbox.prune(tx, outcome.at, on=on, known=known)
         self._prepare_mirror(result, outcome.at)
-        return result.rows
+        return result.rows, before
 
     def deliver(self, budget: float) -> Tuple[Delivery, ...]:
         """Send what waits in the outbox, of other scripts too, and the mirror; at most `budget`

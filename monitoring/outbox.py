@@ -39,6 +39,7 @@ from typing import (
 import msgspec
 
 from monitoring.alerting.outbox_merge import (
+    EVERYONE,
     FIRING,
     Waiting,
     channel_of,
@@ -56,7 +57,6 @@ KEPT = 7 * 86400.0  # how long settled notices stay for the report
 _FORGOTTEN = 90 * 86400.0  # a resolve that never got through is not waited for longer
 SLOWEST = 300.0  # seconds, the longest pause that we choose ourselves, of a channel or a notice
 LONGEST_RETRY_AFTER = 3600.0
-EVERYONE = "*"  # in place of a channel: who was told is lost, so all that are chosen for the alert
 
 K = TypeVar("K")
 V = TypeVar("V")

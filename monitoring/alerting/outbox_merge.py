@@ -22,6 +22,7 @@ from typing import Optional, Sequence, Tuple
 
 from monitoring.model import Notice
 
+EVERYONE = "*"  # in place of a channel: who was told is lost, so all that are chosen for the alert
 FIRING = ("first", "escalated", "reminder", "flapping")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Tuple
 
-from tests.faults import cache, channels, peers, process, sources, state, tls, vault, web
+from tests.faults import cache, channels, memory, peers, process, sources, state, tls, vault, web
 from tests.faults.row import Row
 
 ROWS: Tuple[Row, ...] = (
@@ -19,5 +19,6 @@ ROWS: Tuple[Row, ...] = (
     *peers.ROWS,
     *channels.ROWS,
     *state.ROWS,
+    *memory.ROWS,
     *process.ROWS,
 )

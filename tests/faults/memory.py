@@ -1,0 +1,318 @@
+"""Rows: an outage is told, and its end, whatever happens to the state file in the meantime."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable, ContextManager, Iterator, List
+
+from tests.faults.channels import told
+from tests.faults.ground import PATIENCE, Ground, Run
+from tests.faults.row import EAPI, Row
+from tests.faults.state import FILE, mounted
+
+SCRIPT = "health_check"
+USUAL = 2  # bad cycles in a row until an alert fires
+KINDS = ("pagerduty", "slack", "smtp", "webhook")
+LATER = 30.0  # seconds that a loop is given
+Breaking = Callable[[Ground], ContextManager[None]]
+
+
+def everyone(ground: Ground) -> None:
+    """All five channels are told of what is critical, after the usual number of bad cycles."""
+    names = ["pagerduty", "slack", "email", "webhook"]
+    ground.setting("NOTIFICATION_CHANNELS", {"critical": names, "warning": names})
+    ground.setting("ALERTS", {"send_budget": "5s"})
+    ground.stack.bag.clear()
+    ground.stack.faults.clear()
+
+
+def heard(ground: Ground, event: str) -> List[str]:
+    """The dedup keys of EAPI's alert that PagerDuty was sent for `event`, trigger or resolve."""
+    texts = (text.partition(" ") for text in told(ground, "pagerduty"))
+    return [key for what, _, key in texts if what == event and f"/{EAPI}/" in key]
+
+
+def who_knows(ground: Ground) -> List[str]:
+    """The channels that were told of EAPI."""
+    knows = [kind for kind in KINDS if any(EAPI in text for text in told(ground, kind))]
+    fires = any(EAPI in json.dumps(alert) for alert in ground.stack.receivers.alerts())
+    return knows + ["alertmanager"] * fires
+
+
+def bad_run(ground: Ground) -> Run:
+    """A run from cron while EAPI answers 500: the exit status is the world's."""
+    ground.stack.faults.set("eapi-500")
+    run = ground.run(SCRIPT)
+    run.check_form()
+    assert run.status == 2, run.said()
+    assert run.document is not None
+    assert run.document["components"][EAPI]["status"] == "critical"
+    return run
+
+
+def from_cron(breaking: Breaking, runs: int = 4) -> Callable[[Ground], str]:
+    """The outage is told on every channel within the usual number of bad cycles, under one key."""
+
+    def play(ground: Ground) -> str:
+        everyone(ground)
+        with breaking(ground):
+            for number in range(1, runs + 1):
+                run = bad_run(ground)
+                if number == USUAL:
+                    assert len(who_knows(ground)) == 5, (who_knows(ground), run.said())
+        keys = heard(ground, "trigger")
+        assert len(set(keys)) == 1, keys
+        return f"exit 2 each time, told on every channel, {len(keys)} times under one key"
+
+    return play
+
+
+def damaged(change: Callable[[Path], None]) -> Breaking:
+    """A healthy run has made the file; then it is changed."""
+
+    @contextlib.contextmanager
+    def make(ground: Ground) -> Iterator[None]:
+        ground.run(SCRIPT)
+        change(ground.state / FILE)
+        yield
+
+    return make
+
+
+def random_byte(seed: int) -> Callable[[Path], None]:
+    """One byte, of the first page for even seeds, is changed."""
+
+    def change(path: Path) -> None:
+        data, dice = bytearray(path.read_bytes()), random.Random(seed)
+        position = dice.randrange(4096) if seed % 2 == 0 else dice.randrange(len(data))
+        data[position] ^= dice.randrange(1, 256)
+        path.write_bytes(data)
+
+    return change
+
+
+def byte_after(text: bytes, offset: int, value: int) -> Callable[[Path], None]:
+    """The byte so far behind the first occurrence of `text`."""
+
+    def change(path: Path) -> None:
+        data = bytearray(path.read_bytes())
+        data[data.index(text) + offset] = value
+        path.write_bytes(data)
+
+    return change
+
+
+def statements(*sql: str) -> Callable[[Path], None]:
+    """As a careless hand, or a bug, would change it."""
+
+    def change(path: Path) -> None:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            for each in sql:
+                connection.execute(each)
+
+    return change
+
+
+def small_disk(kilobytes: int) -> Breaking:
+    @contextlib.contextmanager
+    def make(ground: Ground) -> Iterator[None]:
+        with mounted(ground.folder / "small", f"size={kilobytes}k"):
+            ground.env["MONITORING_STATE_DIR"] = str(ground.folder / "small" / "state")
+            yield
+
+    return make
+
+
+def limited_files(size: int) -> Breaking:
+    @contextlib.contextmanager
+    def make(ground: Ground) -> Iterator[None]:
+        ground.launch["files"] = size
+        yield
+
+    return make
+
+
+@contextlib.contextmanager
+def held(ground: Ground) -> Iterator[None]:
+    """Another process holds a write transaction for ever."""
+    ground.run(SCRIPT)
+    with contextlib.closing(sqlite3.connect(ground.state / FILE)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+@contextlib.contextmanager
+def linked(ground: Ground) -> Iterator[None]:
+    """Links stand where the lock files and the database would be made."""
+    ground.state.mkdir(mode=0o700)
+    target = ground.folder / "precious"
+    target.write_text("precious")
+    for name in (f"{SCRIPT}.lock", "open.lock", "deliver-slack.lock", FILE, f"{FILE}-wal"):
+        (ground.state / name).symlink_to(target)
+    before = target.stat()
+    yield
+    after = target.stat()
+    assert target.read_text() == "precious"
+    assert (after.st_mtime_ns, after.st_mode) == (before.st_mtime_ns, before.st_mode)
+
+
+# -- in a loop
+
+
+@contextlib.contextmanager
+def looping(ground: Ground) -> Iterator[subprocess.Popen[str]]:
+    """The script in a loop of half seconds that has gone well so far; ended in good form."""
+    target = ground.folder / "r.jsonl"
+    said = (ground.folder / "err").open("w+")
+    process = ground.start(
+        SCRIPT, "--interval", "0.5", "--output", str(target), stdout=said, stderr=said
+    )
+    try:
+        until(lambda: target.exists() and target.read_text().count("\n") > 2, process)
+        yield process
+        assert process.poll() is None, "the loop has ended"
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE)
+        said.seek(0)
+        run = Run(SCRIPT, process.returncode, said.read(), "", None)
+        run.check_form()
+        assert run.status == 0, run.said()
+    finally:
+        process.kill()
+        process.wait()
+        said.close()
+
+
+def until(ready: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + LATER
+    while not ready():
+        assert process.poll() is None, "the loop has ended"
+        assert time.monotonic() < end, "it never came so far"
+        time.sleep(0.1)
+
+
+def in_a_loop(event: Breaking) -> Callable[[Ground], str]:
+    """The event, then the outage, then its end: each is told once, to everybody."""
+
+    def play(ground: Ground) -> str:
+        everyone(ground)
+        with mounted(ground.folder / "disk", "size=3m"):
+            ground.state = ground.folder / "disk" / "state"
+            ground.env["MONITORING_STATE_DIR"] = str(ground.state)
+            with looping(ground) as process, event(ground):
+                ground.stack.faults.set("eapi-500")
+                until(lambda: len(who_knows(ground)) == 5, process)
+                ground.stack.faults.clear()
+                until(lambda: heard(ground, "resolve"), process)
+        assert heard(ground, "resolve") == heard(ground, "trigger"), "once each, under one key"
+        assert len(told(ground, "slack")) <= 4
+        return "told once, and its end"
+
+    return play
+
+
+@contextlib.contextmanager
+def disk_fills(ground: Ground) -> Iterator[None]:
+    ballast = ground.state.parent / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as handle:
+        while True:
+            handle.write(b"x" * 512)
+    yield
+
+
+@contextlib.contextmanager
+def folder_deleted(ground: Ground) -> Iterator[None]:
+    shutil.rmtree(ground.state)
+    yield
+
+
+@contextlib.contextmanager
+def file_deleted(ground: Ground) -> Iterator[None]:
+    (ground.state / FILE).unlink()
+    yield
+
+
+@contextlib.contextmanager
+def folder_is_a_file(ground: Ground) -> Iterator[None]:
+    ground.state.rename(ground.state.with_name("old"))
+    ground.state.write_text("")
+    yield
+
+
+@contextlib.contextmanager
+def overwritten(ground: Ground) -> Iterator[None]:
+    """Half of the pages under the running loop are nonsense."""
+    size = (ground.state / FILE).stat().st_size
+    with (ground.state / FILE).open("r+b") as handle:
+        for page in range(1, size // 4096, 2):
+            handle.seek(page * 4096)
+            handle.write(b"\xa5" * 4096)
+    yield
+
+
+@contextlib.contextmanager
+def held_under_it(ground: Ground) -> Iterator[None]:
+    with contextlib.closing(sqlite3.connect(ground.state / FILE)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+_ROWS = (
+    *(Row(f"told: disk of {n} KB", play=from_cron(small_disk(n))) for n in (60, 140, 160, 220)),
+    Row("told: files of at most 60 KB", play=from_cron(limited_files(60_000))),
+    Row("told: another writer holds a transaction", play=from_cron(held, runs=USUAL)),
+    Row("told: links in the state folder", play=from_cron(linked, runs=USUAL)),
+    Row(
+        "told: a byte in the schema",
+        play=from_cron(damaged(byte_after(b"CREATE TABLE kv", 7, 235))),
+    ),
+    *(Row(f"told: random byte {n}", play=from_cron(damaged(random_byte(n)))) for n in range(13)),
+    Row("told: a table is gone", play=from_cron(damaged(statements("DROP TABLE notices")))),
+    Row(
+        "told: a view instead of a table",
+        play=from_cron(
+            damaged(
+                statements("ALTER TABLE kv RENAME TO was", "CREATE VIEW kv AS SELECT * FROM was")
+            )
+        ),
+    ),
+    Row("told: no version", play=from_cron(damaged(statements("PRAGMA user_version = 0")))),
+    Row("told: no such version", play=from_cron(damaged(statements("PRAGMA user_version = -7")))),
+    Row(
+        "told: impossible values",
+        play=from_cron(
+            damaged(
+                statements(
+                    "UPDATE kv SET value = '[1e999]'",
+                    "UPDATE samples SET seconds = 0, at = 'never'",
+                    "UPDATE counters SET value = 'many'",
+                    "UPDATE cycles SET seconds = -1e308",
+                    "INSERT INTO alert_states VALUES ('a', 'health_check', '{\"alert\":7}', 9e300)",
+                    "INSERT INTO notices VALUES (9223372036854775807, 'k', 'slack', 'first', '{}', 1e308, "
+                    "-1e308, -1, 0, NULL, NULL, '')",
+                    "INSERT INTO alert_told VALUES ('k', 'nobody', 'yesterday')",
+                )
+            )
+        ),
+    ),  # fmt: skip
+    Row(
+        "told: values of another shape",
+        play=from_cron(damaged(statements("UPDATE kv SET value = '[[1]]'"))),
+    ),
+    Row("told: the disk fills up under a loop", play=in_a_loop(disk_fills)),
+    Row("told: the folder is deleted under a loop", play=in_a_loop(folder_deleted)),
+    Row("told: the file is deleted under a loop", play=in_a_loop(file_deleted)),
+    Row("told: a file in place of the folder under a loop", play=in_a_loop(folder_is_a_file)),
+    Row("told: pages are overwritten under a loop", play=in_a_loop(overwritten)),
+    Row("told: a transaction is held under a loop", play=in_a_loop(held_under_it)),
+)
+ROWS = tuple(replace(row, group="memory") for row in _ROWS)
