@@ -202,8 +202,10 @@ class Outbox:
         for shelf, rows in zip(shelves, found):
             keys = self._state.parsed(rows, shelf.key)
             values = self._state.parsed(rows, shelf.parse)
-            both = [pair for pair in zip(keys, values) if pair[0] is not None]
-            shelf.adopt(both, another=another)
+            pairs = [pair for pair in zip(keys, values) if pair[0] is not None]
+            if not self._state.examined:  # what cannot be read is looked for elsewhere in the file
+                pairs = [pair for pair in pairs if pair[1] is not None]
+            shelf.adopt(pairs, another=another)
 
     def _split(self) -> None:
         """What an older version kept of a channel as a whole becomes a row of each recipient."""

@@ -12,7 +12,19 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Match, Optional, Pattern, Sequence, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Match,
+    NoReturn,
+    Optional,
+    Pattern,
+    Sequence,
+    Tuple,
+)
 
 from monitoring import schema
 from monitoring.alerting.outbox_merge import EVERYONE, FIRING
@@ -63,7 +75,7 @@ class Column:
     def _text(self, value: bytes) -> str:
         text = value.decode("utf-8")
         if self.name in _JSON:
-            json.loads(text, parse_constant=_refuse)
+            json.loads(text, parse_constant=_refuse, parse_float=_finite)
         return text
 
     def _number(self, value: float) -> float:
@@ -124,7 +136,11 @@ _TIMES = (
 )
 
 
-def _refuse(constant: str) -> None:
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _refuse(text)
+
+
+def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 

@@ -128,6 +128,11 @@ class State:
         """Whether the file is in use."""
         return self._file is not None
 
+    @property
+    def examined(self) -> bool:
+        """Whether this very file was looked through and holds no damage that the store can see."""
+        return self._sound == self._identity
+
     def read(self, sql: str, params: Params = ()) -> List[Row]:
         """All rows of one SELECT."""
         with self._guard:
@@ -175,7 +180,7 @@ class State:
             value, exc = files.attempt(partial(parse, row))
             if exc is not None:
                 _log.error("a row of the state file cannot be read and is dropped: %s", exc)
-                if self._sound != self._identity:
+                if not self.examined:
                     self._doubt = exc
             found.append(value)
         return found
@@ -190,18 +195,21 @@ class State:
 
     @contextlib.contextmanager
     def _locked(self, path: Path, wait: float) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
+        held = contextlib.ExitStack()
 
-            def take() -> None:
-                files.prepare_folder(self.folder)  # somebody may have deleted it under a loop
-                stack.enter_context(hold(path, wait=wait))
+        def take() -> None:
+            files.prepare_folder(self.folder)  # somebody may have deleted it under a loop
+            held.enter_context(hold(path, wait=wait))
 
-            _, exc = files.attempt(take)
-            if isinstance(exc, StateLocked):
-                raise exc
-            if exc is not None:
-                self._say(exc)
+        _, exc = files.attempt(take)
+        if isinstance(exc, StateLocked):
+            raise exc
+        if exc is not None and not self.trouble:
+            self._say(exc)
+        try:
             yield
+        finally:
+            files.attempt(held.close)
 
     def size(self) -> int:
         """Bytes on disk, the write-ahead log included."""
@@ -412,6 +420,7 @@ def _probe(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     row = ("state", "probe", "0", time.time())
     connection.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", row)
+    connection.execute("DELETE FROM kv WHERE scope = ? AND key = ?", row[:2])
     connection.execute("COMMIT")
 
 

@@ -3,12 +3,17 @@
 SPEC is JSON: `dns` (seconds until a name is known to be unknown), `clock` (seconds added to the
 clock), `jump` ([after, by]: the clock leaps by so much, so many seconds after the start), `files`
 (the largest file in bytes), `handles` (how many may be open), `threads` (how many may still be
-started), `patience` (seconds that SQLite waits for a lock), `bug` (what our own fault says).
+started), `patience` (seconds that SQLite waits for a lock), `bug` (what our own fault says),
+`sqlite` (calls of SQLite that fail: the first, how many, with which exception), `system` (a call of
+the operating system that fails for a folder).
 """
 
 from __future__ import annotations
 
+import builtins
+import importlib
 import json
+import os
 import resource
 import runpy
 import signal
@@ -83,6 +88,45 @@ def bug(text: str) -> None:
     thresholds.judge = broken
 
 
+def failing_store(plan: Any) -> None:
+    """Calls of SQLite fail: `plan` is [the first that does, how many do, the exception's name]."""
+    import sqlite3
+
+    from tests.failing_sqlite import failing
+
+    sqlite3.connect = failing(*plan)  # type: ignore[assignment]
+
+
+def failing_calls(plan: Any) -> None:
+    """A call of the system fails for names under a folder: `plan` is [module.name, the folder, the
+    exception's name]. Calls that are given a handle fail from the first open of the folder on."""
+    where, folder, exception = plan
+    module_name, name = where.split(".")
+    module = importlib.import_module(module_name)
+    real, opened = getattr(module, name), os.open
+
+    def concerned(args: Any) -> bool:
+        named = [str(a) for a in args if isinstance(a, (str, os.PathLike))]
+        return any(folder in each for each in named) or (not named and bool(handles))
+
+    handles: Any = []
+
+    def watched(path: Any, *args: Any, **more: Any) -> int:
+        if folder in str(path):
+            handles.append(1)
+        return opened(path, *args, **more)
+
+    def failing(*args: Any, **more: Any) -> Any:
+        if concerned(args):
+            kind = getattr(builtins, exception)
+            raise kind(5, "made to fail") if issubclass(kind, OSError) else kind("made to fail")
+        return real(*args, **more)
+
+    if name != "open":
+        os.open = watched  # type: ignore[assignment]
+    setattr(module, name, failing)
+
+
 TRICKS: Dict[str, Callable[[Any], None]] = {
     "dns": slow_names,
     "clock": shifted_clock,
@@ -92,6 +136,8 @@ TRICKS: Dict[str, Callable[[Any], None]] = {
     "handles": few_handles,
     "patience": short_patience,
     "bug": bug,
+    "sqlite": failing_store,
+    "system": failing_calls,
 }
 
 if __name__ == "__main__":

@@ -14,8 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Iterator, List
 
+from tests.failing_sqlite import EXCEPTIONS
 from tests.faults.channels import told
 from tests.faults.ground import PATIENCE, Ground, Run
+from tests.faults.process import interrupted
 from tests.faults.row import EAPI, Row
 from tests.faults.state import FILE, mounted
 
@@ -266,53 +268,110 @@ def held_under_it(ground: Ground) -> Iterator[None]:
         yield
 
 
+# -- every call that touches the state fails in turn
+
+CALLS = (
+    *("os.open", "os.mkdir", "os.chmod", "os.fchmod", "os.scandir", "os.close", "os.ftruncate"),
+    *("os.pwrite", "os.unlink", "os.stat", "fcntl.flock"),
+)
+
+
+def failing(trick: str, plan: Callable[[Ground], Any]) -> Breaking:
+    """After a good run, what the launcher's `trick` does to the process."""
+
+    @contextlib.contextmanager
+    def make(ground: Ground) -> Iterator[None]:
+        ground.run(SCRIPT)
+        ground.launch[trick] = plan(ground)
+        yield
+
+    return make
+
+
+def _sqlite(first: int, many: int, exception: str) -> Row:
+    what = "call" if many == 1 else "calls from"
+    name = f"told: SQLite's {what} {first} on fails with {exception}"
+    play = from_cron(failing("sqlite", lambda _: [first, many, exception]), runs=USUAL)
+    return Row(name, play=play)
+
+
+def _system(call: str, exception: str) -> Row:
+    play = from_cron(failing("system", lambda g: [call, str(g.state), exception]), runs=USUAL)
+    return Row(f"told: {call} of the state folder fails with {exception}", play=play)
+
+
+def killed(incidents: int, kills: int) -> Callable[[Ground], str]:
+    """SIGKILL at random moments of an outage and of its end: each of five receivers hears of both,
+    under one key, however often."""
+
+    def play(ground: Ground) -> str:
+        everyone(ground)
+        dice, fold = random.Random(12), ground.state
+        for number in range(incidents):
+            ground.env["MONITORING_STATE_DIR"] = f"{fold}-{number}"
+            ground.stack.bag.clear()
+            for fault, event in (("eapi-down", "trigger"), ("", "resolve")):
+                ground.stack.faults.set(fault) if fault else ground.stack.faults.clear()
+                for _ in range(kills):
+                    interrupted(ground, ("--single-run",), signal.SIGKILL, dice.uniform(0, 0.6))
+                for _ in range(2 * USUAL):
+                    ground.run(SCRIPT).check_form()
+                assert len(set(heard(ground, event))) == 1, (number, event, heard(ground, event))
+            assert set(heard(ground, "resolve")) == set(heard(ground, "trigger"))
+            _both_sides(ground)
+        return f"{2 * incidents * kills} kills, nothing lost"
+
+    return play
+
+
+def _both_sides(ground: Ground) -> None:
+    """Every receiver heard that it began, and that it is over."""
+    for kind in ("slack", "smtp", "webhook"):
+        texts = [text.lower() for text in told(ground, kind) if EAPI in text]
+        assert any("resolved" in text for text in texts), (kind, texts)
+        assert any("resolved" not in text for text in texts), (kind, texts)
+    firing = [alert for alert in ground.stack.receivers.alerts() if EAPI in json.dumps(alert)]
+    assert not [a for a in firing if a["labels"].get("metric") == "health_status"], firing
+
+
+_VALUES = (
+    "UPDATE kv SET value = '[1e999]'",
+    "UPDATE samples SET seconds = 0, at = 'never'",
+    "UPDATE counters SET value = 'many'",
+    "UPDATE cycles SET seconds = -1e308",
+    "INSERT INTO alert_states VALUES ('a', 'health_check', '{\"alert\":7}', 9e300)",
+    "INSERT INTO notices VALUES(9223372036854775807,'k','c','first','',9e9,0,0,0,0,0,0)",
+    "INSERT INTO alert_told VALUES ('k', 'nobody', 'yesterday')",
+)
+_AS_A_VIEW = ("ALTER TABLE kv RENAME TO was", "CREATE VIEW kv AS SELECT * FROM was")
+_DAMAGES = {
+    "a byte in the schema": byte_after(b"CREATE TABLE kv", 7, 235),
+    **{f"random byte {n}": random_byte(n) for n in range(13)},
+    "a table is gone": statements("DROP TABLE notices"),
+    "a view instead of a table": statements(*_AS_A_VIEW),
+    "no version": statements("PRAGMA user_version = 0"),
+    "no such version": statements("PRAGMA user_version = -7"),
+    "impossible values": statements(*_VALUES),
+    "values of another shape": statements("UPDATE kv SET value = '[[1]]'"),
+}
+_EVENTS = {
+    "the disk fills up": disk_fills,
+    "the folder is deleted": folder_deleted,
+    "the file is deleted": file_deleted,
+    "a file in place of the folder": folder_is_a_file,
+    "pages are overwritten": overwritten,
+    "a transaction is held": held_under_it,
+}
 _ROWS = (
     *(Row(f"told: disk of {n} KB", play=from_cron(small_disk(n))) for n in (60, 140, 160, 220)),
     Row("told: files of at most 60 KB", play=from_cron(limited_files(60_000))),
     Row("told: another writer holds a transaction", play=from_cron(held, runs=USUAL)),
     Row("told: links in the state folder", play=from_cron(linked, runs=USUAL)),
-    Row(
-        "told: a byte in the schema",
-        play=from_cron(damaged(byte_after(b"CREATE TABLE kv", 7, 235))),
-    ),
-    *(Row(f"told: random byte {n}", play=from_cron(damaged(random_byte(n)))) for n in range(13)),
-    Row("told: a table is gone", play=from_cron(damaged(statements("DROP TABLE notices")))),
-    Row(
-        "told: a view instead of a table",
-        play=from_cron(
-            damaged(
-                statements("ALTER TABLE kv RENAME TO was", "CREATE VIEW kv AS SELECT * FROM was")
-            )
-        ),
-    ),
-    Row("told: no version", play=from_cron(damaged(statements("PRAGMA user_version = 0")))),
-    Row("told: no such version", play=from_cron(damaged(statements("PRAGMA user_version = -7")))),
-    Row(
-        "told: impossible values",
-        play=from_cron(
-            damaged(
-                statements(
-                    "UPDATE kv SET value = '[1e999]'",
-                    "UPDATE samples SET seconds = 0, at = 'never'",
-                    "UPDATE counters SET value = 'many'",
-                    "UPDATE cycles SET seconds = -1e308",
-                    "INSERT INTO alert_states VALUES ('a', 'health_check', '{\"alert\":7}', 9e300)",
-                    "INSERT INTO notices VALUES (9223372036854775807, 'k', 'slack', 'first', '{}', 1e308, "
-                    "-1e308, -1, 0, NULL, NULL, '')",
-                    "INSERT INTO alert_told VALUES ('k', 'nobody', 'yesterday')",
-                )
-            )
-        ),
-    ),  # fmt: skip
-    Row(
-        "told: values of another shape",
-        play=from_cron(damaged(statements("UPDATE kv SET value = '[[1]]'"))),
-    ),
-    Row("told: the disk fills up under a loop", play=in_a_loop(disk_fills)),
-    Row("told: the folder is deleted under a loop", play=in_a_loop(folder_deleted)),
-    Row("told: the file is deleted under a loop", play=in_a_loop(file_deleted)),
-    Row("told: a file in place of the folder under a loop", play=in_a_loop(folder_is_a_file)),
-    Row("told: pages are overwritten under a loop", play=in_a_loop(overwritten)),
-    Row("told: a transaction is held under a loop", play=in_a_loop(held_under_it)),
+    *(Row(f"told: {name}", play=from_cron(damaged(each))) for name, each in _DAMAGES.items()),
+    *(Row(f"told: {name} under a loop", play=in_a_loop(each)) for name, each in _EVENTS.items()),
+    *(_sqlite(n, 1, EXCEPTIONS[n % len(EXCEPTIONS)]) for n in (1, 6, 17, 40, 77, 120)),
+    *(_sqlite(n, 1 << 30, EXCEPTIONS[n % len(EXCEPTIONS)]) for n in (1, 8, 25, 60, 100)),
+    *(_system(call, "ValueError" if n % 2 else "OSError") for n, call in enumerate(CALLS)),
+    Row("told: killed at 100 random points", play=killed(10, 5)),
 )
 ROWS = tuple(replace(row, group="memory") for row in _ROWS)

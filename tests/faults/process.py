@@ -49,7 +49,7 @@ def _fresh() -> None:
         signal.signal(each, signal.SIG_DFL)
 
 
-def _interrupted(ground: Ground, words: Tuple[str, ...], sent: int, wait: float) -> Run:
+def interrupted(ground: Ground, words: Tuple[str, ...], sent: int, wait: float) -> Run:
     """A run that is sent a signal so many seconds after it began to listen."""
     process = ground.start(SCRIPT, *words, preexec_fn=_fresh)
     _listening(process)
@@ -66,7 +66,7 @@ def signalled(sent: signal.Signals, words: Tuple[str, ...], allowed: Tuple[int, 
     def play(ground: Ground) -> str:
         dice, ends = random.Random(sent), []
         for _ in range(4):
-            run = _interrupted(ground, words, sent, dice.uniform(0, 0.6))
+            run = interrupted(ground, words, sent, dice.uniform(0, 0.6))
             run.check_form()
             assert run.status in allowed, f"exit {run.status}: {run.said()}"
             ends.append(run.status)
@@ -112,7 +112,7 @@ def killed(ground: Ground) -> str:
     dice = random.Random(9)
     words = ("--single-run",)
     ends = [
-        _interrupted(ground, words, signal.SIGKILL, dice.uniform(0.1, 0.8)).status for _ in range(4)
+        interrupted(ground, words, signal.SIGKILL, dice.uniform(0.1, 0.8)).status for _ in range(4)
     ]
     ground.launch["clock"] = 1800.0
     last = ground.run(SCRIPT)
