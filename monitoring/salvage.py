@@ -173,11 +173,8 @@ def carry(path: Path, into: sqlite3.Connection, without: Sequence[str] = ()) -> 
         attempt(partial(source.execute, "PRAGMA writable_schema = ON"))  # reads a damaged schema
         for table in (each for each in _tables(into) if each.name not in without):
             for row in _rows(source, path, table, until):
-                if table.name == "notices":
-                    attempt(partial(_note_told, last, row))
-                good, _ = attempt(partial(table.check, row))
-                if good is not None:
-                    into.execute(table.insert, good)
+                attempt(partial(_keep, into, table, row))
+                attempt(partial(_note_told, last, row, table))
     _tell(into, last)
     _complete(into)
     count = into.total_changes
@@ -185,8 +182,16 @@ def carry(path: Path, into: sqlite3.Connection, without: Sequence[str] = ()) -> 
     return count
 
 
-def _note_told(last: Dict[Tuple[str, str], Tuple[float, str]], row: Sequence[Any]) -> None:
+def _keep(into: sqlite3.Connection, table: Table, row: Sequence[Any]) -> None:
+    into.execute(table.insert, table.check(row))
+
+
+def _note_told(
+    last: Dict[Tuple[str, str], Tuple[float, str]], row: Sequence[Any], table: Table
+) -> None:
     """What a channel was told last of an alert, whether or not the notice's text can be read."""
+    if table.name != "notices":
+        return
     key, channel, reason = (value.decode() for value in row[1:4])
     told = row[9]
     if told is not None and 0.0 <= told <= _LATEST:
