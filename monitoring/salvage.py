@@ -296,10 +296,9 @@ def _carved(path: Path, table: Table, until: float) -> Iterator[Sequence[Any]]:
         rest = b""
         while (data := handle.read(_PIECE)) and time.monotonic() < until:
             data = rest + data
-            for found in table.record.finditer(data):
-                row, _ = attempt(partial(_record, data, found, table))
-                if row is not None:
-                    yield row
+            rows = (attempt(partial(_record, data, found, table))[0]
+                    for found in table.record.finditer(data))  # fmt: skip
+            yield from (row for row in rows if row is not None)
             rest = data[-_OVERLAP:]
 
 
