@@ -179,7 +179,7 @@ class State:
         for row in rows:
             value, exc = files.attempt(partial(parse, row))
             if exc is not None:
-                _log.error("a row of the state file cannot be read and is dropped: %s", exc)
+                _log.error("a row of the state file cannot be read and is left out: %s", exc)
                 if not self.examined:
                     self._doubt = exc
             found.append(value)
