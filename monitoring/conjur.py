@@ -129,9 +129,12 @@ class ConjurClient:
         """Full ids of the roles that hold `privilege` on the variable: by name, as members of a
         group, as owners; ours too, if we do. Unlike `check`, the question is not audited."""
         path = self._resources(variable_id)
-        body = read_json(self._ask("roles", path, permitted_roles="true", privilege=privilege))
+        reply = self._send("roles", path, permitted_roles="true", privilege=privilege)
+        if reply.status != 200:
+            raise refused(reply, aside=True)
+        body = read_json(reply)
         if not isinstance(body, list):
-            raise ConjurFault(Fault("body", "the vault's list of roles is no list"))
+            raise ConjurFault(Fault("body", "the vault's list of roles is no list"), reply)
         return [word(role) for role in body if isinstance(role, str)]
 
     def _pages(self, total: Optional[int]) -> Tuple[Dict[str, Variable], int]:

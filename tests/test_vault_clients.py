@@ -193,6 +193,26 @@ def test_made_again_also_within_five_minutes(
     assert reasons(later) == []
 
 
+def test_what_was_said_of_the_earlier_one_says_nothing_of_the_new(
+    stack: Stack, watch: CredentialWatch
+) -> None:
+    """EAPI's cache and the rotation service still speak of the secret that was deleted."""
+    stack.vault.set_value(stack.book.variable("client-003"), b"next")
+    stack.rotation.begin("client-003", ago=3 * HOUR)
+    stack.rotation.advance()
+    watch.look(stack.now())
+    stack.now.advance(120)  # type: ignore[attr-defined]
+    make_again(stack, "client-003")
+    stack.now.advance(60)  # type: ignore[attr-defined]
+    for later in (0, 3 * DAY):
+        each = by_client(watch.look(stack.now() + later))["client-003"]
+        assert each.facts.vault is not None
+        assert (each.facts.vault.version, each.facts.cached, each.facts.rotation) == (1, None, None)
+        assert each.verdict.age.source == "ledger"
+        assert each.verdict.age.seconds(stack.now()) == 0
+        assert each.verdict.verdict == "ok"
+
+
 def test_old_data_is_still_found_out(stack: Stack, watch: CredentialWatch) -> None:
     """A lower version of the same variable: a stale node, not a new client."""
     stack.vault.set_value(stack.book.variable("client-001"), b"next")

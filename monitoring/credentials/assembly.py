@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, AbstractSet, Collection, Dict, FrozenSet, Mapping, Optional, Tuple
+from typing import (
+    TYPE_CHECKING,
+    AbstractSet,
+    Collection,
+    Dict,
+    FrozenSet,
+    Mapping,
+    Optional,
+    Tuple,
+    TypeVar,
+)
 
 from monitoring.credentials.ages import age_of, current_version
 from monitoring.credentials.facts import (
@@ -14,6 +24,7 @@ from monitoring.credentials.facts import (
     CachedFacts,
     CredentialFacts,
     LedgerFacts,
+    LegacyFacts,
     RotationFacts,
     UseFacts,
     VaultFacts,
@@ -28,6 +39,7 @@ if TYPE_CHECKING:
     from monitoring.credentials.source_cache import CacheSeen
     from monitoring.credentials.source_vault import VaultSeen
 
+_T = TypeVar("_T")
 _AMOUNT = r"(\d+(?:[.,]\d+)?)"
 _TTL = re.compile(
     r"P(?:#Y)?(?:#M)?(?:#W)?(?:#D)?(?:T(?:#H)?(?:#M)?(?:#S)?)?\Z".replace("#", _AMOUNT),
@@ -46,7 +58,8 @@ _STRICT = re.compile(
 @dataclass(frozen=True)
 class Looked:
     """Everything one look brought, with what was remembered. `dark`: source -> why nothing may
-    rest on it. `behind`: client -> the higher version that was seen before. `unheard`: client ->
+    rest on it. `behind`: client -> the higher version that was seen before. `reborn`: clients whose
+    variable was deleted and made again. `unheard`: client ->
     why its rotation could not be asked for, though it had to be. `clock`: the rotation service's
     minus ours. `counted`: the clients that the services count. `rotated_at`: client -> when its
     secret was rotated, as the configuration says."""
@@ -59,6 +72,7 @@ class Looked:
     ledger: Mapping[Tuple[str, int], LedgerFacts] = field(default_factory=dict)
     behind: Mapping[str, int] = field(default_factory=dict)
     moving: FrozenSet[str] = frozenset()
+    reborn: FrozenSet[str] = frozenset()
     clock: Optional[float] = None
     window: Window = field(default_factory=Window)
     totals: Mapping[str, Totals] = field(default_factory=dict)
@@ -120,12 +134,13 @@ def _facts(looked: Looked, client: str) -> CredentialFacts:
     cache = looked.cache
     variable = looked.vault.variables.get(client) if looked.vault else None
     cached = cache.credentials.get(client) if cache else None
+    cached = _of_it(cached, cached.created_at if cached else None, _made(looked, variable))
     facts = CredentialFacts(
         client,
         vault=_vault(variable, client in looked.moving) if variable else None,
         cached=cached,
         rotation=_rotation(looked, client, cached),
-        legacy=cache.legacy.get(client) if cache else None,
+        legacy=_legacy(looked, variable, client),
         dark=_dark(looked, client),
         clock=looked.clock,
         rotated_at=looked.rotated_at.get(client),
@@ -136,6 +151,21 @@ def _facts(looked: Looked, client: str) -> CredentialFacts:
     cache = None if CACHE in looked.dark else looked.cache
     tokens = tokens_of(cache, facts) if cache is not None else None
     return replace(facts, use=_use(looked, facts), tokens=tokens)
+
+
+def _made(looked: Looked, variable: Optional[Variable]) -> Optional[float]:
+    """When the variable was made, where it took the place of an earlier one: what is older than
+    that was said of the earlier one. None: there was none."""
+    return variable.created_at if variable and variable.client in looked.reborn else None
+
+
+def _of_it(fact: Optional[_T], at: Optional[float], made: Optional[float]) -> Optional[_T]:
+    return fact if made is None or (at is not None and at >= made) else None
+
+
+def _legacy(looked: Looked, variable: Optional[Variable], client: str) -> Optional[LegacyFacts]:
+    legacy = looked.cache.legacy.get(client) if looked.cache else None
+    return _of_it(legacy, legacy.last_rotation if legacy else None, _made(looked, variable))
 
 
 def _dark(looked: Looked, client: str) -> Dict[str, str]:
@@ -193,6 +223,8 @@ def _rotation(
     after. It never says how long a state has lasted, for any write moves its time."""
     heard = looked.heard.get(client)
     rotation = heard.rotation if heard and ROTATIONS not in looked.dark else None
+    variable = looked.vault.variables.get(client) if looked.vault else None
+    rotation = _of_it(rotation, rotation.started_at if rotation else None, _made(looked, variable))
     if rotation is None or (rotation.running and client in looked.unheard):
         return None
     ended = rotation.deprecated_by

@@ -299,7 +299,7 @@ def of_clients(unseen: Unseen) -> List[Finding]:
     }
     anew = {
         client: f"was deleted in the vault and made again (seen {iso_seconds(at)}): its versions "
-        "count from 1, and whoever made it set its secret"
+        "count from 1 again, and it has another secret, or none yet"
         for client, at in unseen.anew.items()
     }
     return [

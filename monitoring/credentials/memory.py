@@ -33,11 +33,12 @@ class Gained:
 class Sightings:
     """Who was seen in the vault, against earlier looks. `vanished`: client -> when it was last
     seen; `anew`: client -> since when we know that its variable was deleted and made again, both
-    as long as it is told; `fresh`: those of `anew` that this look found. `document`: what is to
-    be remembered."""
+    as long as it is told; `reborn`: all that ever were; `fresh`: those that this look found.
+    `document`: what is to be remembered."""
 
     vanished: Mapping[str, float] = field(default_factory=dict)
     anew: Mapping[str, float] = field(default_factory=dict)
+    reborn: FrozenSet[str] = frozenset()
     fresh: FrozenSet[str] = frozenset()
     document: Mapping[str, Any] = field(default_factory=dict)
 
@@ -107,8 +108,8 @@ class VaultMemory:
         made = {**{client: row[0] for client, row in gone.items()}, **seen}
         fresh = {c for c, v in variables.items() if _other(made.get(c), v.created_at)}
         known = {c: at for c, at in _table(before.get("anew")).items() if c in variables and at}
+        known.update(dict.fromkeys(fresh, now))
         anew = {c: at for c, at in known.items() if now - at < DRIFT_TOLD}
-        anew.update(dict.fromkeys(fresh, now))
         last = _table(before).get("at") or now
         left = {c: (born, last, now) for c, born in seen.items()}
         rows = {c: row for c, row in {**left, **gone}.items() if c not in variables}
@@ -117,10 +118,10 @@ class VaultMemory:
             "at": now,
             "seen": {client: variable.created_at for client, variable in variables.items()},
             "gone": rows,
-            "anew": anew,
+            "anew": known,
         }
         vanished = {c: row[1] for c, row in rows.items() if now - row[2] < DRIFT_TOLD}
-        return Sightings(vanished, anew, frozenset(fresh), document)
+        return Sightings(vanished, anew, frozenset(known), frozenset(fresh), document)
 
     def strangers(self, succeeded: Collection[str], now: float) -> List[str]:
         """Clients that logged in lately, these among them, while the vault did not show them."""

@@ -124,7 +124,6 @@ class CredentialWatch:
         dark = {name: answer.why_dark for name, answer in answers.items() if answer.why_dark}
         vault: Optional[VaultSeen] = answers[VAULT].data
         noted = self._note_vault(vault, VAULT not in dark, now)
-        rotations: Optional[RotationsSeen] = answers[ROTATIONS].data
         heard, unheard = self._hear(answers, vault, now, _Wanted(about, all_rotations))
         looked = Looked(
             dark=dark,
@@ -135,7 +134,8 @@ class CredentialWatch:
             ledger=self._ledger.facts(),
             behind=noted.behind,
             moving=noted.moving,
-            clock=rotations.clock if rotations else None,
+            reborn=noted.sightings.reborn if noted.sightings else frozenset(),
+            clock=_clock(answers[ROTATIONS].data),
             rotated_at=self._settings.credentials.rotated_at,
         )
         known = registered(looked, self._canary)
@@ -251,6 +251,10 @@ def _knowing(looked: Looked, registered: Optional[Collection[str]]) -> Looked:
         return looked
     known = {*registered, *(client for client, _version in looked.ledger)}
     return replace(looked, cache=looked.cache.knowing(known))
+
+
+def _clock(rotations: Optional[RotationsSeen]) -> Optional[float]:
+    return rotations.clock if rotations else None
 
 
 def _cached(answer: Answer) -> Collection[str]:

@@ -42,10 +42,11 @@ class ConjurFault(Exception):  # noqa: N818 - it carries a Fault
         self.reply = reply
 
 
-def refused(reply: Reply, *, public: bool = False) -> ConjurFault:
-    """The ConjurFault for an answer of the wrong status; `public`: to a page for everybody."""
+def refused(reply: Reply, *, public: bool = False, aside: bool = False) -> ConjurFault:
+    """The ConjurFault for an answer of the wrong status; `public`: to a page for everybody;
+    `aside`: to a side question, which says nothing of the whole vault."""
     kind, said = (_PUBLIC if public else _STATUS).get(reply.status, _other(reply.status))
-    if database_down(reply):
+    if database_down(reply) and not aside:
         kind, said = "http", _DATABASE
     text = f"the vault at {reply.url} {said} ({status_of(reply)})"
     return ConjurFault(Fault(kind, text), reply)
