@@ -249,9 +249,23 @@ CREDENTIALS = {
 # Counters of the services under names of your own: {'token_generation': ['my_tokens_total']}.
 # Both families that are known (payment_authentication_attempts_total with clientId and success, and
 # the one with _success_total and _failures_total by client_id) need nothing here.
+# Case, "_", "-" and "." make no difference in labels and words. HTTP statuses are always known, and
+# 1 and 0 where the label is itself a word for success. What is not listed counts as unknown.
 SERVICE_METRICS = {
     "names": {},
-    "client_labels": ["clientId", "client_id"],
+    "client_labels": ["clientId", "client_id", "client"],
+    "outcome_labels": ["success", "valid", "outcome", "result", "status", "code"],
+    "success_words": [
+        *("true", "yes", "success", "successful", "succeeded", "ok", "valid", "accepted"),
+        *("granted", "allowed", "passed", "authenticated"),
+    ],
+    "failure_words": [
+        *("false", "no", "failure", "failed", "fail", "error", "ko", "invalid", "rejected"),
+        *("refused", "denied", "unauthorized", "forbidden", "client_error", "server_error"),
+    ],
+    # Reasons of failed validations, beside the usual ones, with a series of their own instead of
+    # "other": ['wrong_tenant'].
+    "validation_reasons": [],
 }
 
 # --- Whom to tell --------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ class CredentialUsage:
 def outcome_of(picture: Picture, settings: Settings) -> Outcome:
     """What one look comes to: the one status of the cycle and of the reports is a part of it."""
     figures = measurements(picture.judged, picture.figures, picture.at)
-    judged = to_judge(picture.judged, figures)
+    judged = to_judge(picture.judged, figures, picture.figures.window.all.attempts)
     verdicts = thresholds.judge(judged, settings.thresholds)
     exported = bounded(
         figures,

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Set, Tuple
 
 from monitoring import counters
 from monitoring.counters import CounterKey, Delta
+from monitoring.families import Unsure, as_rows, from_rows, settled
 from monitoring.service_counters import CounterSample, Labels
 from monitoring.state import State, Transaction
 
@@ -27,18 +28,21 @@ _log = logging.getLogger("monitoring.counter_memory")
 
 @dataclass(frozen=True)
 class Growth:
-    """What the counters say in this cycle. `deltas` since the last look, over all sources; empty
-    on the first. `totals` never run backwards, whatever restarts: they begin with what the
-    services had counted at our first look. Their keys have the plain source and no instance."""
+    """What the counters say in this cycle, each event once (`families.settled`). `deltas` since the
+    last look, over all sources; empty on the first. `totals` never run backwards, whatever
+    restarts: they begin with what the services had counted at our first look. Their keys have the
+    plain source and no instance. `unsure`: source -> what its page, as it is now, leaves open."""
 
     deltas: Mapping[CounterKey, Delta] = field(default_factory=dict)
     totals: Mapping[CounterKey, float] = field(default_factory=dict)
+    unsure: Mapping[str, Tuple[Unsure, ...]] = field(default_factory=dict)
 
     def of(self, source: str) -> Growth:
         """That of one source: another may not have been read for longer."""
         return Growth(
             {key: delta for key, delta in self.deltas.items() if key.source == source},
             {key: total for key, total in self.totals.items() if key.source == source},
+            {name: unsure for name, unsure in self.unsure.items() if name == source},
         )
 
     @property
@@ -64,17 +68,22 @@ class CounterMemory:
         self, tx: Transaction, now: float, looks: Mapping[str, Sequence[CounterSample]]
     ) -> Growth:
         previous, totals = self._load(tx)
-        known = tx.on_file
-        current: Dict[CounterKey, Tuple[float, float]] = {}
+        deltas: Dict[CounterKey, Delta] = {}
+        unsure: Dict[str, Tuple[Unsure, ...]] = {}
+        known = {key.source for key in (*previous, *totals)}
         for source, samples in looks.items():
-            current.update(counters.keyed(source, samples, now))
-        deltas = counters.deltas(previous, current)
-        _add(totals, current, deltas, known={key.source for key in previous})
-        self._store(tx, now, {key: value for key, (value, _) in current.items()}, "")
-        touched = {_whole(key) for key in current}
-        self._store(tx, now, {key: totals[key] for key in touched if key in totals}, "total/")
+            current = counters.keyed(source, samples, now)
+            # A source never seen before brings all that it has counted.
+            begun = source in known
+            found = counters.deltas(previous, current) if begun else counters.whole(current)
+            grown = settled(found, current)
+            touched = _add(totals, grown.deltas)
+            deltas.update(grown.deltas if begun else {})
+            unsure[source] = grown.unsure
+            self._store(tx, now, {key: value for key, (value, _) in current.items()}, "")
+            self._store(tx, now, {key: totals[key] for key in touched}, "total/")
         self._forget(tx, now)
-        return Growth(deltas, totals if known else {})
+        return Growth(deltas, totals if tx.on_file else {}, unsure)
 
     def _load(self, tx: Transaction) -> Tuple[Dict[CounterKey, Tuple[float, float]], Totals]:
         previous: Dict[CounterKey, Tuple[float, float]] = {}
@@ -116,20 +125,13 @@ class CounterMemory:
             tx.execute("DELETE FROM counters WHERE source LIKE ? AND at < ?", (pattern, now - kept))
 
 
-def _add(
-    totals: Totals,
-    current: Mapping[CounterKey, Tuple[float, float]],
-    deltas: Mapping[CounterKey, Delta],
-    known: Iterable[str],
-) -> None:
-    """Add this cycle's increases. A source never seen before brings all that it has counted; an
-    instance whose beginning we did not see (the next behind a load balancer) brings nothing."""
-    known = set(known)
-    for key, (value, _) in current.items():
+def _add(totals: Totals, deltas: Mapping[CounterKey, Delta]) -> Set[CounterKey]:
+    """Add this cycle's increases; the totals that they belong to. An instance whose beginning we
+    did not see (the next behind a load balancer) has none."""
+    for key, delta in deltas.items():
         whole = _whole(key)
-        delta = deltas.get(key)
-        grown = delta.increase if delta else 0.0 if key.source in known else value
-        totals[whole] = totals.get(whole, 0.0) + grown
+        totals[whole] = totals.get(whole, 0.0) + delta.increase
+    return {_whole(key) for key in deltas}
 
 
 def _whole(key: CounterKey) -> CounterKey:
@@ -146,21 +148,25 @@ def _labels(text: str) -> Labels:
 
 @dataclass(frozen=True)
 class Window:
-    """What was counted in the last `window` seconds, of which `seconds` were counted at all."""
+    """What was counted in the last `window` seconds, of which `seconds` were counted at all, and
+    what is left open of it."""
 
     seconds: float = 0.0
     sums: Mapping[str, float] = field(default_factory=dict)
+    unsure: Tuple[Unsure, ...] = ()
 
 
 def together(windows: Iterable[Window]) -> Window:
     """What several sources counted in the same window."""
     seconds = 0.0
     sums: Dict[str, float] = {}
+    unsure: Dict[Unsure, None] = {}
     for window in windows:
         seconds = max(seconds, window.seconds)
+        unsure.update(dict.fromkeys(window.unsure))
         for name, count in window.sums.items():
             sums[name] = sums.get(name, 0.0) + count
-    return Window(seconds, sums)
+    return Window(seconds, sums, tuple(unsure))
 
 
 class Recent:
@@ -169,12 +175,19 @@ class Recent:
     def __init__(self, state: State, script: str, key: str, *, window: float) -> None:
         self._state, self._script, self._key, self._window = state, script, f"recent/{key}", window
 
-    def add(self, now: float, seconds: float, increases: Mapping[str, float]) -> Window:
-        """Take in what was counted in the `seconds` up to `now` (0: nothing was), and sum up. Of
-        a count that reaches back before the window (the monitor stood still) its share counts."""
+    def add(
+        self,
+        now: float,
+        seconds: float,
+        increases: Mapping[str, float],
+        unsure: Iterable[Unsure] = (),
+    ) -> Window:
+        """Take in what was counted in the `seconds` up to `now` (0: nothing was) and what that
+        leaves open, and sum up. Of a count that reaches back before the window (the monitor stood
+        still) its share counts."""
         entries = self._entries(now)
         if seconds > 0:
-            entries.append([now, seconds, dict(increases)])
+            entries.append([now, seconds, dict(increases), as_rows(unsure)])
         self._state.put(self._script, self._key, json.dumps(entries, separators=(",", ":")))
         return _sum(entries, now - self._window)
 
@@ -190,10 +203,11 @@ class Recent:
 
 def _sum(entries: Sequence[Any], start: float) -> Window:
     sums: Dict[str, float] = {}
-    watched = 0.0
-    for at, seconds, increases in entries:
+    watched, unsure = 0.0, []
+    for at, seconds, increases, *rest in entries:
         inside = min(seconds, at - start)
         watched += inside
+        unsure += from_rows(rest[0] if rest else ())
         for name, increase in increases.items():
             sums[name] = sums.get(name, 0.0) + increase * inside / seconds
-    return Window(watched, sums)
+    return Window(watched, sums, tuple(dict.fromkeys(unsure)))

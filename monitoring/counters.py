@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Dict, Hashable, Iterable, Mapping, NamedTuple, Optional, Tuple
 
-from monitoring.service_counters import CounterSample, Labels
+from monitoring.service_counters import READ, CounterSample, Labels
 
 #: A process whose start was within this many seconds before our last look was seen by it.
 START_TOLERANCE = 5.0
+_START = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 
 
 class CounterKey(NamedTuple):
@@ -47,15 +49,23 @@ def keyed(
     return {CounterKey(source, s.name, s.labels, s.instance): (s.value, at) for s in samples}
 
 
+def whole(page: Seen) -> Dict[CounterKey, Delta]:
+    """All that the series of a page have ever counted, as if it had grown now."""
+    return {key: Delta(value, 0.0) for key, (value, _) in page.items()}
+
+
 def deltas(previous: Seen, current: Seen) -> Dict[CounterKey, Delta]:
     """What each counter of `current` grew by since `previous`; counters without a beginning to
     count from are absent.
 
     - known before: the difference; if it fell, the process restarted, and all of it is new;
-    - a new series of an instance known before: it began at nought meanwhile;
+    - a new series of an instance known before: it began at 0 meanwhile;
     - a new instance that started after our last look at its source: the same, as a reset;
-    - any other new instance (first look ever, another one behind a load balancer): absent.
+    - any other new instance (first look ever, another one behind a load balancer, or pages are read
+      in another way since): absent.
     """
+    anew = {(k.source, k.instance) for k in current if k.name == READ and k not in previous}
+    previous = {k: seen for k, seen in previous.items() if (k.source, k.instance) not in anew}
     looked = _last_looks(previous)
     found: Dict[CounterKey, Delta] = {}
     for key, (value, at) in current.items():
@@ -99,15 +109,7 @@ def _delta(
 def _started(instance: str) -> Optional[float]:
     """Epoch seconds of the process's start, where the instance names it."""
     _, at, start = instance.rpartition("@")
-    return float(start) if at and start.isdigit() else None
-
-
-def total(found: Mapping[CounterKey, Delta], name: str, **labels: str) -> Optional[float]:
-    """The increase of `name` over all instances and series that carry `labels`; None: none was
-    there to count."""
-    wanted = set(labels.items())
-    fit = [d.increase for k, d in found.items() if k.name == name and wanted <= set(k.labels)]
-    return sum(fit) if fit else None
+    return float(start) if at and _START.fullmatch(start) else None
 
 
 def by_label(

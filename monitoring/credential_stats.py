@@ -14,7 +14,7 @@ from typing import (
     Tuple,
 )
 
-from monitoring.anomaly.types import REASONS, Anomaly, Usage
+from monitoring.anomaly.types import REASONS, Anomaly
 from monitoring.catalog import METRICS
 from monitoring.client_bound import OTHER, series_of
 from monitoring.credentials.facts import VERDICTS
@@ -23,6 +23,7 @@ from monitoring.credentials.rotation_states import state_of
 from monitoring.credentials.rotations import SEVERITIES
 from monitoring.credentials.usage_counters import UNKNOWN_CLIENT
 from monitoring.credentials.usage_history import Totals, Window
+from monitoring.families import CLIENTS, FAILURES, MORE, USES, Unsure, doubts_of, leaves_open
 from monitoring.model import Measurement, Severity, Verdict
 
 ALL = "all"
@@ -38,7 +39,8 @@ class Figures:
     """What the figures are made from, beside the judged clients. `known` None: it is not known who
     is registered. `counted`: every client id that the services count. `anomalies` None: no bucket
     was judged in this cycle; `recent` those of the window (None: logins were never counted).
-    `shown`: the clients with counters of their own."""
+    `shown`: the clients with counters of their own. `countable`: some service was read, now or
+    before. `unsure`: what the newest page leaves open."""
 
     window: Window
     totals: Mapping[str, Totals]
@@ -47,6 +49,8 @@ class Figures:
     anomalies: Optional[Sequence[Anomaly]] = None
     recent: Optional[int] = None
     shown: Collection[str] = ()
+    countable: bool = False
+    unsure: Tuple[Unsure, ...] = ()
 
 
 def measurements(judged: Sequence[Judged], figures: Figures, now: float) -> List[Measurement]:
@@ -82,28 +86,45 @@ def _of_client(each: Judged, now: float) -> Iterator[Measurement]:
 
 
 def _logins(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:
-    window = figures.window
-    for each in judged:
-        if window.seconds is not None:
-            failed = window.clients.get(each.client, Usage(0.0, 0.0)).failed
-            yield _gauge("authentication_failures_recent", failed, client_id=series_of(each.client))
-    rest = [total for client, total in figures.totals.items() if client not in figures.shown]
-    own = [client for client in sorted(figures.shown) if client in figures.totals]
-    counted = {series_of(client): figures.totals[client] for client in own}
-    if rest:  # strangers among them, and clients that are gone: a count never falls
-        counted[OTHER] = Totals(sum(t.attempts for t in rest), sum(t.failures for t in rest))
-    for client, total in counted.items():
-        yield _gauge("authentication_attempts_total", total.attempts, client_id=client)
-        yield _gauge("authentication_failures_total", total.failures, client_id=client)
+    window, name = figures.window, "payment_api_authentication_failures_recent"
+    doubts = doubts_of(figures.window.unsure, MORE)
+    for each in judged if window.seconds is not None else ():
+        labels, least = {"client_id": series_of(each.client)}, window.failed_at_least(each.client)
+        yield Measurement(name, window.failures(each.client), labels, doubts, least)
+    for client, total in _counted(figures).items():
+        if not leaves_open(figures.unsure, USES):
+            yield _gauge("authentication_attempts_total", total.attempts, client_id=client)
+        # A count that leaves out more than it holds is not given.
+        if not leaves_open(figures.unsure, FAILURES) and total.unknown <= total.failures:
+            yield _gauge("authentication_failures_total", total.failures, client_id=client)
+
+
+def _counted(figures: Figures) -> Dict[str, Totals]:
+    """What was counted of each client that has counters of its own, and of all others together:
+    strangers among them, and clients that are gone, since a count never falls. Known clients stand
+    at 0 before their first login, so that increase() sees it. Empty where no service could ever be
+    read; of single clients only where services say whose logins they are."""
+    if not figures.countable and not figures.totals:
+        return {}
+    known = () if leaves_open(figures.unsure, CLIENTS) else sorted(figures.shown)
+    rest = [total for client, total in figures.totals.items() if client not in known]
+    others = Totals(
+        sum(total.attempts for total in rest),
+        sum(total.failures for total in rest),
+        unknown=sum(total.unknown for total in rest),
+    )
+    own = {series_of(client): figures.totals.get(client, Totals()) for client in known}
+    return {**own, OTHER: others}
 
 
 def _whole_figures(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:
-    usages, watched = figures.window.clients.values(), figures.window.seconds is not None
-    ok, failed = sum(u.ok for u in usages), sum(u.failed for u in usages)
-    share = failed / (ok + failed) if watched and ok + failed else None
-    yield _gauge("authentication_failures_recent", failed if watched else None, client_id=ALL)
+    window, share = figures.window, figures.window.failure_share
+    least = None if window.seconds is None else window.all.failed
+    name = "payment_api_authentication_failures_recent"
+    doubts = doubts_of(window.unsure, MORE)
+    yield Measurement(name, window.all_failures, {"client_id": ALL}, doubts, least)
     yield _gauge("authentication_failure_ratio", share)
-    yield _gauge("authentication_success_ratio", None if share is None else 1.0 - share)
+    yield _gauge("authentication_success_ratio", window.success_share)
     yield _gauge("unknown_client_ids", _unknown_ids(figures))
     yield _gauge("unauthorized_access_attempts", _unauthorized(judged, figures))
     yield _gauge(
@@ -116,28 +137,30 @@ def _whole_figures(judged: Sequence[Judged], figures: Figures) -> Iterator[Measu
 
 
 def _unknown_ids(figures: Figures) -> Optional[float]:
-    """None where nobody knows who is registered, or no service was read."""
-    if figures.known is None or not figures.counted:
+    """None where nobody knows who is registered, or no service was read that says whose logins it
+    counts."""
+    if figures.known is None or not figures.counted or leaves_open(figures.unsure, CLIENTS):
         return None
     return float(len(set(figures.counted) - set(figures.known) - {""}))
 
 
 def _unauthorized(judged: Sequence[Judged], figures: Figures) -> Optional[float]:
-    if figures.known is None or figures.window.seconds is None:
+    if figures.known is None or not figures.window.by_client:
         return None
     names = [each.client for each in judged if state_of(each.facts) == "disabled"]
     usages = (figures.window.clients.get(name) for name in (UNKNOWN_CLIENT, *names))
-    return sum(usage.ok + usage.failed for usage in usages if usage is not None)
+    return sum(usage.attempts for usage in usages if usage is not None)
 
 
 # -- limits, and how much is shown
 
 
-def to_judge(judged: Sequence[Judged], figures: Sequence[Measurement]) -> List[Measurement]:
+def to_judge(
+    judged: Sequence[Judged], figures: Sequence[Measurement], logins: float
+) -> List[Measurement]:
     """The figures that thresholds may judge: not the age of a client with a policy of its own, and
-    no share of too few logins. A client's own policy speaks through its verdict."""
+    no share of too few `logins`. A client's own policy speaks through its verdict."""
     apart = {series_of(each.client) for each in judged if each.own_policy or each.by_rotator}
-    logins = sum(each.facts.use.uses or 0.0 for each in judged)
     return [m for m in figures if _fit(m, apart, logins)]
 
 
@@ -163,14 +186,19 @@ def bounded(
     busy = sorted((j.client for j in judged), key=lambda c: (-_attempts(totals, c), c))
     shown = {*map(series_of, (*busy[:top], *_troubled(judged, verdicts)[:top])), ALL}
     kept: List[Measurement] = []
-    rest: Dict[str, float] = {}
+    rest: Dict[str, Optional[float]] = {}
     for figure in figures:
         client = figure.labels.get("client_id")
         if client is None or client in shown or METRICS[figure.name].kind == "counter":
             kept.append(figure)
         elif METRICS[figure.name].summable and "state" not in figure.labels:
-            rest[figure.name] = rest.get(figure.name, 0.0) + (figure.value or 0.0)
+            rest[figure.name] = _sum(rest.get(figure.name, 0.0), figure.value)
     return [*kept, *(Measurement(n, value, {"client_id": OTHER}) for n, value in rest.items())]
+
+
+def _sum(one: Optional[float], other: Optional[float]) -> Optional[float]:
+    """A sum of which a part is not known is not known."""
+    return None if one is None or other is None else one + other
 
 
 def _attempts(totals: Mapping[str, Totals], client: str) -> float:

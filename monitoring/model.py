@@ -71,13 +71,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One figure of a catalogued metric. `value` None: we looked and could not tell. `doubts`: why
-    it may be other than it reads; it is then never called within its limits."""
+    """One figure of a catalogued metric. `value` None: we looked and could not tell; then
+    `at_least` may say what is known of it: a limit that this crosses is crossed. `doubts`: why it
+    may be other than it reads; it is then never called within its limits."""
 
     name: str
     value: Optional[float]
     labels: Mapping[str, str] = field(default_factory=dict)
     doubts: Tuple[Doubt, ...] = ()
+    at_least: Optional[float] = None
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,17 @@ _FIRST = (
         updated REAL NOT NULL)""",
 )
 
+#: Attempts of unknown end; what a span leaves open, as JSON. Earlier looks at counters cannot be
+#: compared with later ones: their keys say less.
+_UNKNOWN_ENDS = (
+    "ALTER TABLE buckets ADD COLUMN unknown REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE uses ADD COLUMN unknown REAL NOT NULL DEFAULT 0",
+    "ALTER TABLE bucket_hours ADD COLUMN unsure TEXT NOT NULL DEFAULT '[]'",
+    "DELETE FROM counters WHERE source NOT LIKE 'total/%'",
+)
+
 #: One tuple of SQL statements per version step.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _UNKNOWN_ENDS)
 
 #: The version this program writes.
 VERSION = len(MIGRATIONS)

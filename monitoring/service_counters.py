@@ -1,48 +1,48 @@
-"""Decision: what the services' counters mean, whichever of the known families they are named in.
+"""Decision: what the series of a service's metrics page count, whatever their names and labels.
 
 Micrometer turns `payment.token.generation.count` into `payment_token_generation_count_total`, and
-since 1.13 may leave a suffix out or double it (FACTS.md section 6): names are compared without
-`_total`. Where a family counts the same thing twice, one series is taken, never their sum.
+since 1.13 may leave a suffix out or double it: names are compared without `_total`, and dots of
+quoted names become underscores. Every family that counts logins or validations is read;
+`counters.settled` decides which of them to believe, so that nothing is counted twice.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import (
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-)
+from functools import lru_cache
+from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 from zlib import crc32
 
+from monitoring import outcomes
+from monitoring.outcomes import ATTEMPTS, BAD, BAD_NAME, GOOD_NAME, Tables
 from monitoring.prometheus_text import Sample
-from monitoring.redact import safe_id
 from monitoring.settings import ServiceMetricsSettings
 
 Labels = Tuple[Tuple[str, str], ...]
 
-#: Value of `success` or `valid` where a family counts attempts without saying how they ended:
-#: attempts = that series; successes = it less the "false" one.
-TOTAL = "total"
 MAX_CLIENTS = 20_000
+#: Changes with each version of this program that reads pages in another way.
+READ_VERSION = 2
+#: Families from here on (`CounterSample.labels`) are the counts of timers and histograms.
+TIMED, _COUNTS = "500", ("seconds_count", "count")
 
 
 class CounterSample(NamedTuple):
-    """A counter under its canonical name. `labels` sorted; `instance` identifies one life of one
-    process where its start time is known (host:port@start), so that it never goes backwards."""
+    """A counter under its canonical name. `labels` sorted: `family` (three digits of preference and
+    the name on the page), `client` where a label says it, and for what ends well or badly `end`,
+    `reason` and `word` (what was not understood). `instance` is the configured URL of the page,
+    with the start of the process where it is known, so that a series never goes backwards."""
 
     name: str
     labels: Labels
     instance: str
     value: float
+
+
+#: Stands among the samples of every page that was read, so that a series which is not there yet is
+#: known to begin at 0; its label changes with the way in which pages are read.
+READ = "read"
 
 
 class GaugeSample(NamedTuple):
@@ -53,68 +53,89 @@ class GaugeSample(NamedTuple):
     value: float
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A count of attempts that end well or badly: one series with the label `label`, or one series
-    for each end, or a bare count of attempts."""
+class _Role(NamedTuple):
+    """What a family counts, and how it ended where its name says so ("": a label may say it)."""
 
-    label: str
-    success: str
-    failures: str
-    attempts: str
+    name: str
+    end: str
+    rank: int
 
 
+_AUTHENTICATION, _VALIDATION = "payment_authentication", "payment_token_validation"
 _BASES = {  # in order of preference
-    "authentication_attempts": ("payment_authentication_attempts",),
+    "authentication_attempts": (f"{_AUTHENTICATION}_attempts", _AUTHENTICATION),
     "token_generation": ("payment_token_generation_count", "payment_token_generation"),
-    "token_validation": ("payment_token_validation_count", "payment_token_validation"),
+    "token_validation": (f"{_VALIDATION}_count", _VALIDATION, f"{_VALIDATION}_attempts"),
     "credential_access": ("payment_credential_access",),
     "http_requests": ("http_server_requests_seconds_count", "payment_api_requests"),
 }
-_ENDED = {
-    "authentication_attempts": Ended(
-        "success",
-        "payment_authentication_success",
-        "payment_authentication_failures",
-        "payment_authentication_attempts",
-    ),
-    "token_validation": Ended(
-        "valid",
-        "payment_token_validation_success",
-        "payment_token_validation_failures",
-        "payment_token_validation_attempts",
-    ),
+#: What ends well or badly: how the names begin of families that count one end alone.
+ENDED = {
+    "authentication_attempts": ("authentication", (_AUTHENTICATION, f"{_AUTHENTICATION}_attempts")),
+    "token_validation": ("token_validation", (_VALIDATION, f"{_VALIDATION}_attempts")),
 }
-_REASON = ("failure_type", "failureType", "reason", "error")
-_STATUS = ("status", "code")
+_ENDINGS = {
+    GOOD_NAME: ("success", "successes", "successful", "succeeded"),
+    BAD_NAME: ("failures", "failure", "failed", "errors", "error"),
+}
 _GAUGES = {
     "process_cpu_usage": "cpu_ratio",
     "process_uptime_seconds": "uptime_seconds",
     "process_start_time_seconds": "start_time_seconds",
 }
 _HEAP_USED, _HEAP_MAX = "jvm_memory_used_bytes", "jvm_memory_max_bytes"
-CANONICAL = tuple(_BASES)
-
-ByBase = Mapping[str, Sequence[Sample]]
+#: The names that `SERVICE_METRICS['names']` may give further spellings of.
+CANONICAL = (
+    *_BASES,
+    *(f"{stem}_{end}" for stem, _ in ENDED.values() for end in ("success", "failures")),
+)
 
 
 def base_of(name: str) -> str:
     """A sample's name without its `_total`, however often it stands there."""
     while name.endswith("_total"):
         name = name[: -len("_total")]
-    return name
+    return re.sub(r"[^a-zA-Z0-9_:]", "_", name)
 
 
 def wanted(mapping: ServiceMetricsSettings) -> Callable[[str], bool]:
     """Tells the sample names that are worth reading."""
-    ended = [b for e in _ENDED.values() for b in (e.success, e.failures, e.attempts)]
-    known = {*_GAUGES, _HEAP_USED, _HEAP_MAX, *ended}
-    known.update(base for name in CANONICAL for base in _bases(name, mapping))
+    known = {*_GAUGES, _HEAP_USED, _HEAP_MAX, *_roles(_frozen(mapping))}
     return lambda name: base_of(name) in known
 
 
-def _bases(name: str, mapping: ServiceMetricsSettings) -> Tuple[str, ...]:
-    return (*(base_of(n) for n in mapping.names.get(name, ())), *_BASES[name])
+def read_at(instance: str, mapping: ServiceMetricsSettings) -> CounterSample:
+    """The sample READ of `instance`. What was counted while pages were read in another way cannot
+    be compared: the look is then a first one."""
+    text = repr((READ_VERSION, _frozen(mapping), outcomes.tables(mapping)))
+    return CounterSample(READ, (("as", f"{crc32(text.encode()):08x}"),), instance, 1.0)
+
+
+def _frozen(mapping: ServiceMetricsSettings) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
+    return tuple((name, tuple(names)) for name, names in sorted(mapping.names.items()))
+
+
+@lru_cache(maxsize=8)
+def _roles(names: Tuple[Tuple[str, Tuple[str, ...]], ...]) -> Mapping[str, _Role]:
+    """Family -> what it counts. The first that claims a family has it; timers come last."""
+    own = dict(names)
+    found: Dict[str, _Role] = {}
+    for name, bases in _BASES.items():
+        rows = [(base_of(base), "") for base in (*own.get(name, ()), *bases)]
+        if name in ENDED:
+            stem, begins = ENDED[name]
+            rows += [(base_of(n), GOOD_NAME) for n in own.get(f"{stem}_success", ())]
+            rows += [(base_of(n), BAD_NAME) for n in own.get(f"{stem}_failures", ())]
+            rows += [
+                (f"{begin}_{word}", end)
+                for begin in begins
+                for end, words in _ENDINGS.items()
+                for word in words
+            ]
+        timed = [(f"{base}_{unit}", end) for base, end in rows for unit in _COUNTS]
+        for rank, (base, end) in [*enumerate(rows), *enumerate(timed, int(TIMED))]:
+            found.setdefault(base, _Role(name, end, rank))
+    return found
 
 
 def counters(
@@ -122,69 +143,49 @@ def counters(
 ) -> Tuple[List[CounterSample], int]:
     """The canonical counters of one instance, series that differ only in labels of no interest
     summed; and the number of clients left out above MAX_CLIENTS."""
-    by_base = _by_base(samples)
+    roles, tables = _roles(_frozen(mapping)), outcomes.tables(mapping)
     totals: Dict[Tuple[str, Labels], float] = defaultdict(float)
-    for name in CANONICAL:
-        for sample, fixed in _series(name, by_base, mapping):
-            labels = {**_labels(name, sample, mapping), **fixed}
-            totals[name, tuple(sorted(labels.items()))] += sample.value
+    for base, found in _by_base(samples).items():
+        role = roles.get(base)
+        if role is None:
+            continue
+        for sample in found:
+            labels = _labels(role, base, sample, tables)
+            totals[role.name, tuple(sorted(labels.items()))] += sample.value
     kept, left_out = _bounded(totals)
     return [CounterSample(n, labels, instance, value) for (n, labels), value in kept], left_out
 
 
-def _by_base(samples: Iterable[Sample]) -> ByBase:
-    """By base name. Where a suffix is doubled both spellings may stand there: the first wins."""
-    found: Dict[str, List[Sample]] = defaultdict(list)
-    spelt: Dict[str, str] = {}
+def _by_base(samples: Iterable[Sample]) -> Mapping[str, List[Sample]]:
+    """By family. Where a suffix is doubled or left out several spellings may stand there: the
+    usual one, with one `_total`, is taken."""
+    found: Dict[str, Dict[str, List[Sample]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
-        base = base_of(sample.name)
-        if spelt.setdefault(base, sample.name) == sample.name:
-            found[base].append(sample)
-    return found
+        found[base_of(sample.name)][sample.name].append(sample)
+    return {
+        base: spelt[min(spelt, key=lambda name: (name.count("_total") != 1, name))]
+        for base, spelt in found.items()
+    }
 
 
-def _series(
-    name: str, by_base: ByBase, mapping: ServiceMetricsSettings
-) -> Iterator[Tuple[Sample, Dict[str, str]]]:
-    """The samples that count `name`, each with the labels its series stands for."""
-    ended = _ENDED.get(name)
-    label = ended.label if ended else ""
-    for base in _bases(name, mapping):
-        fit = [s for s in by_base.get(base, ()) if label in s.labels or not label]
-        if fit:
-            yield from ((sample, {}) for sample in fit)
-            return
-    if ended is not None:
-        yield from _halves(ended, by_base, _bases(name, mapping))
-
-
-def _halves(
-    ended: Ended, by_base: ByBase, bases: Sequence[str]
-) -> Iterator[Tuple[Sample, Dict[str, str]]]:
-    good = by_base.get(ended.success, ())
-    yield from ((sample, {ended.label: "true"}) for sample in good)
-    yield from ((sample, {ended.label: "false"}) for sample in by_base.get(ended.failures, ()))
-    attempts = next((by_base[b] for b in (ended.attempts, *bases) if b in by_base), ())
-    if not good:
-        yield from ((sample, {ended.label: TOTAL}) for sample in attempts)
-
-
-def _labels(name: str, sample: Sample, mapping: ServiceMetricsSettings) -> Dict[str, str]:
+def _labels(role: _Role, base: str, sample: Sample, tables: Tables) -> Dict[str, str]:
     """The labels of `sample` that matter, under our names, fit to be kept and shown."""
-    if name == "http_requests":
-        status = _first(sample, _STATUS)
-        return {"status": status if status.isdecimal() and len(status) == 3 else "other"}
-    labels = {"client": safe_id(_first(sample, mapping.client_labels))}
-    ended = _ENDED.get(name)
-    if ended is not None and ended.label in sample.labels:
-        labels[ended.label] = "true" if sample.labels[ended.label].lower() == "true" else "false"
-    if name == "token_validation":
-        labels["reason"] = safe_id(_first(sample, _REASON), 40)
+    given = outcomes.given(sample.labels)
+    labels = {"family": f"{role.rank:03d} {base}"}
+    if role.name == "http_requests":
+        return {**labels, "status": outcomes.status(given)}
+    client = outcomes.client(given, tables)
+    if client:
+        labels["client"] = client
+    if role.name in ENDED:
+        labels["end"], word = (role.end, "") if role.end else outcomes.end(given, tables)
+        if not word and (not client or labels["end"] == ATTEMPTS):
+            word = outcomes.hint(given, tables)
+        if word:
+            labels["word"] = word
+        if role.name == "token_validation" and labels["end"] in (BAD, BAD_NAME):
+            labels["reason"] = outcomes.reason(given, tables)
     return labels
-
-
-def _first(sample: Sample, names: Sequence[str]) -> str:
-    return next((sample.labels[name] for name in names if name in sample.labels), "")
 
 
 def _bounded(
@@ -216,9 +217,9 @@ def gauges(samples: Iterable[Sample], instance: str) -> List[GaugeSample]:
     return found
 
 
-def instance_of(origin: str, samples: Iterable[Sample]) -> str:
-    """`origin`, with the start of the process where it is told: a restart, or the next instance
-    behind a load balancer, is another instance."""
+def instance_of(place: str, samples: Iterable[Sample]) -> str:
+    """`place` (the configured URL), with the start of the process where it is told: a restart, or
+    the next instance behind a load balancer, is another instance."""
     starts = (s.value for s in samples if s.name == "process_start_time_seconds")
     start: Optional[float] = next(starts, None)
-    return origin if start is None else f"{origin}@{start:.0f}"
+    return place if start is None else f"{place}@{start:.3f}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import List, Mapping, NamedTuple, Optional, Tuple
+from urllib.parse import quote
 
 from monitoring import prometheus_text, service_counters
 from monitoring.http import urls as http_urls
@@ -22,7 +24,7 @@ ACCEPT = "text/plain;version=0.0.4"
 
 
 class InstanceFault(NamedTuple):
-    """Why one instance could not be read; `instance` is its scheme://host:port."""
+    """Why one instance could not be read; `instance` as `place_of` says it."""
 
     instance: str
     fault: Fault
@@ -30,9 +32,10 @@ class InstanceFault(NamedTuple):
 
 @dataclass(frozen=True)
 class ServiceMetrics:
-    """What the instances of one service count. `samples` are canonical (service_counters);
-    `instances` those that were read; `clients_left_out` above the bound. Nothing configured:
-    everything empty and `configured` False."""
+    """What the instances of one service count. `samples` are canonical (service_counters), with one
+    READ for each instance; `instances` those that were read, by the configured URL and the start of
+    the process; `clients_left_out` above the bound. Nothing configured: everything empty and
+    `configured` False."""
 
     service: str
     samples: Tuple[CounterSample, ...] = ()
@@ -45,7 +48,7 @@ class ServiceMetrics:
 
 
 class _One(NamedTuple):
-    origin: str
+    place: str
     instance: str = ""
     samples: Tuple[CounterSample, ...] = ()
     gauges: Tuple[GaugeSample, ...] = ()
@@ -78,7 +81,7 @@ def read(
         samples=tuple(sample for f in good for sample in f.samples),
         gauges=tuple(gauge for f in good for gauge in f.gauges),
         instances=tuple(f.instance for f in good),
-        faults=tuple(InstanceFault(f.origin, f.fault) for f in found if f.fault is not None),
+        faults=tuple(InstanceFault(f.place, f.fault) for f in found if f.fault is not None),
         clients_left_out=max((f.left_out for f in good), default=0),
         seconds=max((f.seconds for f in good), default=0.0),
     )
@@ -99,29 +102,36 @@ def _read_one(
     *,
     headers: Mapping[str, str],
 ) -> _One:
-    origin = _origin(url)
+    place = place_of(url)
     try:
         reply = http.get(url, headers=headers, timeout=timeout, max_bytes=MAX_BYTES)
     except HttpFault as error:
-        return _One(origin, fault=error.fault)
+        return _One(place, fault=error.fault)
     if reply.status != 200:
-        return _One(origin, fault=_refused(reply))
+        return _One(place, fault=_refused(reply))
     try:
         text = reply.body.decode("utf-8", "replace")
         samples = prometheus_text.read(text, service_counters.wanted(mapping)).samples
     except ValueError as error:
-        return _One(origin, fault=Fault("body", f"{origin}: {error}"))
-    instance = service_counters.instance_of(origin, samples)
+        return _One(place, fault=Fault("body", f"{place}: {error}"))
+    instance = service_counters.instance_of(place, samples)
     counted, left_out = service_counters.counters(samples, instance, mapping)
     told = service_counters.gauges(samples, instance)
-    return _One(origin, instance, tuple(counted), tuple(told), left_out, reply.seconds)
+    counted.append(service_counters.read_at(instance, mapping))
+    return _One(place, instance, tuple(counted), tuple(told), left_out, reply.seconds)
 
 
-def _origin(url: str) -> str:
+def place_of(url: str) -> str:
+    """The identity of an instance: its configured URL. What may be secret of it (user, password,
+    query) stands there as a number, so that two that differ in it are two."""
     try:
-        return http_urls.origin(http_urls.parse(url))
+        parts = http_urls.parse(url)
     except ValueError:
         return "a metrics URL that cannot be used"
+    place = http_urls.origin(parts) + quote(parts.path, safe="/~:;,=+$!*'().-_%")
+    secret = f"{parts.username}:{parts.password}?{parts.query}"
+    apart = parts.username is not None or bool(parts.query)
+    return f"{place}~{sha256(secret.encode()).hexdigest()[:8]}" if apart else place
 
 
 def _refused(reply: Reply) -> Fault:

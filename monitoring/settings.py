@@ -194,10 +194,21 @@ class CredentialSettings:
 
 @dataclass(frozen=True)
 class ServiceMetricsSettings:
-    """How counters of the services are named; lists because two families exist (FACTS.md)."""
+    """How the counters of the services are named and labelled. `success_words` and
+    `failure_words` are values of the `outcome_labels`; `validation_reasons` are counted apart."""
 
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    client_labels: tuple[str, ...] = ("clientId", "client_id")
+    client_labels: tuple[str, ...] = ("clientId", "client_id", "client")
+    outcome_labels: tuple[str, ...] = ("success", "valid", "outcome", "result", "status", "code")
+    success_words: tuple[str, ...] = (
+        *("true", "yes", "success", "successful", "succeeded", "ok", "valid", "accepted"),
+        *("granted", "allowed", "passed", "authenticated"),
+    )
+    failure_words: tuple[str, ...] = (
+        *("false", "no", "failure", "failed", "fail", "error", "ko", "invalid", "rejected"),
+        *("refused", "denied", "unauthorized", "forbidden", "client_error", "server_error"),
+    )
+    validation_reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ their numbers from the settings.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Iterable, Iterator, Mapping, Optional, Tuple
 
 from monitoring.alerting.amounts import amount
@@ -24,7 +25,8 @@ def judge(measurements: Iterable[Measurement], limits: Mapping[str, Limit]) -> T
     unit (None: none was crossed). A limit is crossed when it is reached. `why` is one of
     `above_critical`, `above_warning`, `below_critical`, `below_warning`, `within_limits`,
     `in_doubt` (no limit is crossed, by a figure that may be another: severity UNKNOWN) and
-    `not_measured` (value None or NaN: severity UNKNOWN).
+    `not_measured` (value None or NaN: severity UNKNOWN). Of a figure that is only known to be
+    `at_least` something, the verdict is on that when it crosses a limit, else `not_measured`.
     """
     return tuple(verdict for figure in measurements for verdict in _verdicts(figure, limits))
 
@@ -63,6 +65,11 @@ def _verdicts(figure: Measurement, limits: Mapping[str, Limit]) -> Iterator[Verd
 
 
 def _verdict(figure: Measurement, threshold: Threshold, limit: Limit) -> Verdict:
+    least = figure.at_least
+    if figure.value is None and least is not None and threshold.worse == "higher":
+        verdict = _verdict(replace(figure, value=least), threshold, limit)
+        if verdict.severity > Severity.UNKNOWN:
+            return verdict
     if figure.value is None or math.isnan(figure.value):
         return Verdict(figure, Severity.UNKNOWN, None, "not_measured", threshold.name)
     side = "above" if threshold.worse == "higher" else "below"

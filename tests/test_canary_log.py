@@ -10,7 +10,7 @@ from monitoring.canary_log import CanaryLog, refused
 from monitoring.counter_memory import Growth
 from monitoring.counters import CounterKey, Delta
 from monitoring.state import State
-from monitoring.tokens.forgeries import without
+from monitoring.tokens.services import without
 
 
 def key(client: str, valid: str = "false", name: str = "token_validation") -> CounterKey:

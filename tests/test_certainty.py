@@ -140,6 +140,7 @@ OTHERS_WORDS = {
     "monitoring/config/kinds.py": "what a user writes for true",
     "monitoring/config/schema.py": "what a user says a health word means",
     "monitoring/judging/words.py": "status words of the services",
+    "monitoring/settings.py": "words of the services' own counters",
 }
 #: Who may set Severity.OK by itself: nothing is called good there, something is over or a remark.
 NO_VERDICT = {
@@ -152,6 +153,7 @@ NO_VERDICT = {
     "monitoring/judging/words.py": "a table: what a status word means, if nothing is in doubt",
     "monitoring/model.py": "a source that was read; exit statuses",
     "monitoring/service_levels.py": "a table: how bad each verdict is",
+    "monitoring/families.py": "findings that are remarks",
     "monitoring/tokens/findings.py": "findings that are remarks",
 }
 

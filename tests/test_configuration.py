@@ -162,7 +162,14 @@ _EVERYTHING: dict[str, Any] = {
         "false_alerts_per_client_month": 2,
         "per_client_sensitivity": {"c": 3},
     },
-    "SERVICE_METRICS": {"names": {"token_generation": ["n"]}, "client_labels": ["c"]},
+    "SERVICE_METRICS": {
+        "names": {"token_generation": ["n"]},
+        "client_labels": ["c"],
+        "outcome_labels": ["o"],
+        "success_words": ["s"],
+        "failure_words": ["f"],
+        "validation_reasons": ["v"],
+    },
     "ALERTS": {
         "failure_threshold": 3,
         "recovery_threshold": 3,

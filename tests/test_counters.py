@@ -113,13 +113,6 @@ def _found() -> dict[CounterKey, Delta]:
     }
 
 
-def test_totals_over_instances() -> None:
-    assert counters.total(_found(), "logins", success="false") == 7
-    assert counters.total(_found(), "logins", client="a") == 13
-    assert counters.total(_found(), "logins", client="nobody") is None
-    assert counters.total(_found(), "unknown") is None, "not measured is not nought"
-
-
 def test_totals_by_label() -> None:
     assert counters.by_label(_found(), "logins", "client", success="false") == {"a": 3, "b": 4}
     assert counters.by_label(_found(), "unknown", "client") == {}

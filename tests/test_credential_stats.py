@@ -496,10 +496,10 @@ def test_a_row_is_as_the_design_says() -> None:
         vault=VaultFacts(6),
         rotation=ENDED,
         tokens=TokenFacts(9, 2, NOW + 60),
-        use=UseFacts(10.0, 1.0, NOW - 60),
+        use=UseFacts(10.0, 1.0, last_used=NOW - 60),
     )
     told = row(judged(facts), NOW)
-    assert {name: told[name] for name in list(told)[:14] if name != "why"} == {
+    assert {name: told[name] for name in list(told)[:17] if name != "why"} == {
         "verdict": "ok",
         "state": "active",
         "version": 6,
@@ -509,7 +509,10 @@ def test_a_row_is_as_the_design_says() -> None:
         "rotated_at": "2026-11-22T22:00:00Z",
         "due_in_days": 89.79,
         "last_used": "2026-11-22T23:59:00Z",
+        "last_used_at_most": False,
         "uses": 10,
+        "uses_are": "attempts",
+        "uses_at_least": False,
         "failures": 1,
         "failure_rate": 0.1,
         "live_tokens": 9,

@@ -59,7 +59,7 @@ def test_what_is_put_is_got_also_after_reopening(tmp_path: Path) -> None:
     first.close()
     again = State.open(tmp_path / "deep" / "state")
     assert (again.get("scope", "key"), again.get("other", "key")) == ("two", "three")
-    assert again.read("SELECT count(*) FROM kv") == [(2,)]
+    assert again.read("SELECT count(*) FROM kv") == [(schema.VERSION,)]
     again.close()
 
 
@@ -107,11 +107,11 @@ def test_a_folder_is_tightened_only_when_it_is_ours(
 def test_a_transaction_is_all_or_nothing(tmp_path: Path) -> None:
     kept = State.open(tmp_path)
     with pytest.raises(ValueError, match="stop"), kept.transaction() as tx:  # noqa: PT012
-        tx.execute("INSERT INTO bucket_hours VALUES (1, 60)")
+        tx.execute("INSERT INTO bucket_hours (at, seconds) VALUES (1, 60)")
         raise ValueError("stop")
     assert kept.read("SELECT * FROM bucket_hours") == []
     with kept.transaction() as tx:
-        tx.executemany("INSERT INTO bucket_hours VALUES (?, 60)", [(1,), (2,)])
+        tx.executemany("INSERT INTO bucket_hours (at, seconds) VALUES (?, 60)", [(1,), (2,)])
         assert tx.execute("SELECT count(*) FROM bucket_hours") == [(2,)]
     assert kept.read("SELECT at FROM bucket_hours") == [(1.0,), (2.0,)]
     kept.close()
@@ -133,7 +133,7 @@ def test_a_wrong_statement_gives_nothing_and_harms_nothing(
     kept = State.open(tmp_path)
     assert kept.read("SELECT * FROM nowhere") == []
     with kept.transaction() as tx:
-        tx.executemany("INSERT INTO bucket_hours VALUES (?, 60)", [(1,), (1,)])
+        tx.executemany("INSERT INTO bucket_hours (at, seconds) VALUES (?, 60)", [(1,), (1,)])
     assert not tx.kept
     kept.retry()
     kept.put("a", "b", "c")
@@ -172,7 +172,9 @@ def test_threads_share_one_connection(tmp_path: Path) -> None:
         for turn in range(40):
             with kept.transaction() as tx:
                 (row,) = tx.execute("SELECT coalesce(max(at), 0) FROM bucket_hours")
-                tx.execute("INSERT INTO bucket_hours VALUES (?, ?)", (row[0] + 1, name))
+                tx.execute(
+                    "INSERT INTO bucket_hours (at, seconds) VALUES (?, ?)", (row[0] + 1, name)
+                )
             kept.read("SELECT count(*) FROM bucket_hours")
             kept.put("thread", str(name), str(turn))
 
@@ -187,7 +189,7 @@ def _add(folder: str, turns: int) -> None:
     for _ in range(turns):
         with kept.transaction() as tx:
             (row,) = tx.execute("SELECT coalesce(max(at), 0) FROM bucket_hours")
-            tx.execute("INSERT INTO bucket_hours VALUES (?, 1)", (row[0] + 1,))
+            tx.execute("INSERT INTO bucket_hours (at, seconds) VALUES (?, 1)", (row[0] + 1,))
     kept.close()
 
 
@@ -297,7 +299,7 @@ def test_kill_9_while_the_file_is_made(tmp_path: Path, statement: int) -> None:
     kept = State.open(tmp_path)
     kept.put("a", "b", "c")
     assert kept.read("PRAGMA user_version") == [(schema.VERSION,)]
-    assert kept.read("PRAGMA auto_vacuum") == [(2,)]
+    assert kept.read("PRAGMA auto_vacuum") == [(schema.VERSION,)]
     kept.close()
     assert list(tmp_path.glob("*.corrupt-*")) == []
 
@@ -486,10 +488,10 @@ def test_an_older_file_is_brought_forward_with_its_content(
     fill(tmp_path, rows=5)
     more = (*schema.MIGRATIONS, ("ALTER TABLE kv ADD COLUMN note TEXT NOT NULL DEFAULT 'old'",))
     monkeypatch.setattr(schema, "MIGRATIONS", more)
-    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setattr(schema, "VERSION", len(schema.MIGRATIONS))
     kept = State.open(tmp_path)
     assert kept.read("SELECT DISTINCT note, count(*) FROM kv") == [("old", 5)]
-    assert kept.read("PRAGMA user_version") == [(2,)]
+    assert kept.read("PRAGMA user_version") == [(schema.VERSION,)]
     kept.close()
 
 
@@ -499,7 +501,7 @@ def test_a_migration_that_fails_changes_nothing(
     fill(tmp_path, rows=5)
     broken = (*schema.MIGRATIONS, ("CREATE TABLE extra (a)", "INSERT INTO nowhere VALUES (1)"))
     monkeypatch.setattr(schema, "MIGRATIONS", broken)
-    monkeypatch.setattr(schema, "VERSION", 2)
+    monkeypatch.setattr(schema, "VERSION", len(schema.MIGRATIONS))
     broken_one = State.open(tmp_path)
     assert "nowhere" in broken_one.trouble
     broken_one.close()

@@ -11,9 +11,11 @@ from monitoring.anomaly.types import Usage
 from monitoring.credentials.facts import EAPI, SAPI
 from monitoring.credentials.usage_counters import KEPT_FOR, LOGINS, RAW_FOR, UsageBook
 from monitoring.credentials.usage_history import Totals, UsageHistory
+from monitoring.outcomes import ATTEMPTS, BAD_NAME
 from monitoring.redact import safe_id
-from monitoring.service_counters import TOTAL, CounterSample
+from monitoring.service_counters import CounterSample, read_at
 from monitoring.service_metrics import ServiceMetrics
+from monitoring.settings import ServiceMetricsSettings
 from monitoring.state import State
 
 NOW = 1_795_392_000.0  # a whole hour
@@ -30,10 +32,14 @@ def state(tmp_path: Path) -> Iterator[State]:
 def samples(instance: str = "eapi:8080@100", **clients: tuple[float, float]) -> list[CounterSample]:
     """(ok, failed) totals by client, as one instance counts them."""
     return [
-        CounterSample(LOGINS, (("client", name), ("success", end)), instance, value)
+        CounterSample(LOGINS, labels(client=name, end=end), instance, value)
         for name, (ok, failed) in clients.items()
         for end, value in (("true", ok), ("false", failed))
     ]
+
+
+def labels(**more: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted({"family": "000 payment_authentication_attempts", **more}.items()))
 
 
 def book(state: State) -> UsageBook:
@@ -42,7 +48,8 @@ def book(state: State) -> UsageBook:
 
 def metrics(found: list[CounterSample], *instances: str) -> ServiceMetrics:
     every = instances or tuple(dict.fromkeys(sample.instance for sample in found))
-    return ServiceMetrics("any", samples=tuple(found), instances=every)
+    marks = [read_at(instance, ServiceMetricsSettings()) for instance in every]
+    return ServiceMetrics("any", samples=(*marks, *found), instances=every)
 
 
 def grown(
@@ -110,8 +117,8 @@ def test_a_deployment_that_counts_logins_at_sapi(state: State) -> None:
 def test_attempts_without_their_end_are_successes_less_the_failures(state: State) -> None:
     def counted(attempts: float, failed: float) -> list[CounterSample]:
         return [
-            CounterSample(LOGINS, (("client", "c1"), ("success", end)), "i", value)
-            for end, value in ((TOTAL, attempts), ("false", failed))
+            CounterSample(LOGINS, labels(client="c1", end=end), "i", value)
+            for end, value in ((ATTEMPTS, attempts), (BAD_NAME, failed))
         ]
 
     grown(state, NOW, counted(10, 1))

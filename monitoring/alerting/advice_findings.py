@@ -139,8 +139,15 @@ _ROTATION = (
     "rotation-overdue",
 )
 
+_COUNTERS = (
+    "What the services count of it is not understood whole: an attack may not be seen.",
+    "Name the label, word or family of the sentence in SERVICE_METRICS.",
+    "monitoring-blind",
+)
+
 #: Patterns of reasons that share a text; the first that fits, after FINDINGS.
 FAMILIES: Tuple[Tuple[str, Tuple[str, str, str]], ...] = (
+    *((f"*_{kind}", _COUNTERS) for kind in ("not_understood", "without_clients", "lower_bound")),
     ("accepts_*", _ACCEPTED),
     ("rotation_*", _ROTATION),
     ("rotator_*", _ROTATION),

@@ -19,11 +19,17 @@ REASONS = (
 
 @dataclass(frozen=True)
 class Usage:
-    """Calls of one client in one bucket; `sources` counts them by address (None: not known)."""
+    """Calls of one client in one bucket; `sources` counts them by address (None: not known).
+    `unknown`: calls of which nothing says how they ended; the detector is not given any."""
 
     ok: float
     failed: float
     sources: Optional[Mapping[str, float]] = None
+    unknown: float = 0.0
+
+    @property
+    def attempts(self) -> float:
+        return self.ok + self.failed + self.unknown
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ ENVIRONMENTS = ("dev", "test", "staging", "prod")
 #: The counters of service_counters.CANONICAL.
 COUNTERS = (
     *("authentication_attempts", "token_generation", "token_validation"),
-    *("credential_access", "http_requests"),
+    *("credential_access", "http_requests", "authentication_success", "authentication_failures"),
+    *("token_validation_success", "token_validation_failures"),
 )
 SERVICES = ("payment-eapi", "payment-sapi")
 TARGETS = (*SERVICES, "conjur-vault", "redis-cache", "rotation-service")
@@ -215,6 +216,15 @@ _FIGURES: dict[str, Node] = {
             ),
             "client_labels": leaf(
                 k.items(k.text(empty=False), least=1), "Labels that name the client"
+            ),
+            "outcome_labels": leaf(
+                k.items(k.text(empty=False)), "Labels that say how a login or validation ended"
+            ),
+            "success_words": leaf(k.items(k.text(empty=False)), "Their words for a good end"),
+            "failure_words": leaf(k.items(k.text(empty=False)), "Their words for a bad end"),
+            "validation_reasons": leaf(
+                k.items(k.text(empty=False, longest=40)),
+                "Further reasons of failed validations to count apart",
             ),
         }
     ),

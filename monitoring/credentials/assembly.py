@@ -246,13 +246,14 @@ def _ended_since(rotation: RotationFacts, cached: CachedFacts) -> Optional[float
 
 def _use(looked: Looked, facts: CredentialFacts) -> UseFacts:
     totals = looked.totals.get(facts.client, Totals())
-    watched = looked.window.seconds is not None
-    usage = looked.window.clients.get(facts.client)
-    ok, failed = (usage.ok, usage.failed) if usage else (0.0, 0.0)
+    last_used = _last_used(looked, facts, totals)
     return UseFacts(
-        uses=ok + failed if watched else None,
-        failures=failed if watched else None,
-        last_used=_last_used(looked, facts, totals),
+        uses=looked.window.uses(facts.client),
+        failures=looked.window.failures(facts.client),
+        at_least=looked.window.at_least,
+        last_used=last_used,
+        ends_open=bool(totals.unknown),
+        last_used_at_most=last_used is not None and last_used == totals.last_ok,
         last_failed=totals.last_failed,
         old_version_seen=_old_seen(facts, totals.old_seen),
     )

@@ -149,13 +149,19 @@ class LedgerFacts:
 
 @dataclass(frozen=True)
 class UseFacts:
-    """Logins in the window, from the services' counters; `last_used` is the last that succeeded,
-    `last_failed` the last that did not, `old_version_seen` the last time the replaced version was
-    seen in use."""
+    """Logins in the window, from the services' counters: `uses` counts attempts, refused ones
+    included; `at_least`: a service restarted meanwhile, so that there were more. `last_used` is the
+    last that succeeded; with `last_used_at_most` it was then or earlier, since counters say only
+    that it was before they were read. `last_failed` is the last that did not succeed,
+    `old_version_seen` the last time the replaced version was seen in use. None: not known.
+    `ends_open`: of some logins nothing says whether they succeeded."""
 
     uses: Optional[float] = None
     failures: Optional[float] = None
+    at_least: bool = False
     last_used: Optional[float] = None
+    last_used_at_most: bool = False
+    ends_open: bool = False
     last_failed: Optional[float] = None
     old_version_seen: Optional[float] = None
 

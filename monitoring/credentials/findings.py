@@ -190,9 +190,11 @@ def _disabled(each: Judged, _now: float) -> Iterator[Finding]:
         sentence = f"{client} is disabled and has {counted(tokens.live, 'live token')}"
         yield _finding("tokens_outlive_credential", _WARN, sentence, CACHE, client=each.client)
     if use.uses:
-        ok = round(use.uses - (use.failures or 0.0))
+        ok = None if use.failures is None else round(use.uses - use.failures)
         sentence = f"{client} is disabled and tried {counted(round(use.uses), 'login')}"
         sentence += f", of which {ok} succeeded" if ok else ", all refused"
+        if ok is None:
+            sentence = sentence.replace(", all refused", "; how they ended is not known")
         severity = Severity.CRITICAL if ok else Severity.WARNING
         yield _finding("disabled_credential_used", severity, sentence, EAPI, client=each.client)
 

@@ -82,7 +82,10 @@ def _attention(each: Judged) -> Tuple[int, float, bool, float, str]:
 
 
 def row(each: Judged, now: float) -> Dict[str, Any]:
-    """`credentials[client]` of DESIGN.md section 4, with why and what to do."""
+    """A client's row in the result, with why and what to do. `uses` counts attempts,
+    refused ones included (`uses_are`). `uses_at_least`: a service restarted in the window, so that
+    `uses` and `failures` are lower bounds. `last_used_at_most`: it was then or earlier. What is not
+    known is None."""
     facts, verdict, use = each.facts, each.verdict, each.facts.use
     age, tokens = verdict.age.seconds(now), each.facts.tokens
     return {
@@ -95,7 +98,10 @@ def row(each: Judged, now: float) -> Dict[str, Any]:
         "rotated_at": _moment(_rotated_at(each)),
         "due_in_days": None if verdict.age.at_least else _days(verdict.due_in),
         "last_used": _moment(use.last_used),
+        "last_used_at_most": use.last_used_at_most,
         "uses": _whole(use.uses),
+        "uses_are": None if use.uses is None else "attempts",
+        "uses_at_least": use.at_least,
         "failures": _whole(use.failures),
         "failure_rate": _share(use.failures, use.uses),
         "live_tokens": tokens.known(tokens.live) if tokens else None,

@@ -270,7 +270,7 @@ def _never_adopted(case: _Case) -> _Said:
         why = f"the old version was seen in use {say(case.now - seen)} ago, "
         why += f"{say(seen - since)} after the new one took over"
         return "unused", why, "give the client its new secret before the old one is revoked"
-    if use.last_used is None or use.last_used >= since:
+    if use.last_used is None or use.last_used >= since or use.ends_open:
         return None
     if use.last_failed is not None and use.last_failed > since and waited > case.allowed:
         why = f"logins fail, none succeeded since the new version took over {say(waited)} ago"

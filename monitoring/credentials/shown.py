@@ -21,10 +21,13 @@ class ShownClients:
     def choose(
         self, clients: Collection[str], totals: Mapping[str, Totals], top: int
     ) -> FrozenSet[str]:
-        """At most `top`: those shown before, then of `clients` those that log in most."""
+        """At most `top`: those shown before, then of `clients` those that log in most. One that
+        never logged in is among them only where all have room: who does must find a place."""
         kept = self._kept()
-        new = {c for c in clients if c in totals} - {*kept}
-        ranked = sorted(new, key=lambda c: (-totals[c].attempts, c))
+        new = set(clients) - {*kept}
+        if len(new) + len(kept) > top:
+            new = {client for client in new if client in totals}
+        ranked = sorted(new, key=lambda c: (-totals.get(c, Totals()).attempts, c))
         chosen = [*kept, *ranked[: max(0, top - len(kept))]]
         if len(chosen) > len(kept):
             self._state.put(_SCOPE, _KEY, json.dumps(chosen))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from monitoring import service_metrics
 from monitoring.credentials.facts import EAPI, SAPI
 from monitoring.credentials.source_kit import Answer, Asked, absent, dark
+from monitoring.families import LOGINS as LOGINS_NOUN
+from monitoring.families import none_counted
 from monitoring.http_client import HttpClient, HttpFault
 from monitoring.model import Source
 from monitoring.probing.kit import bearer
@@ -45,4 +47,5 @@ def _answer(name: str, found: ServiceMetrics) -> Answer:
     seen = sum(sample.name == LOGINS for sample in found.samples)
     left = found.clients_left_out
     why = f"{left} clients above the bound are not counted" if left else ""
+    why = why or none_counted(LOGINS_NOUN, found.samples)
     return Answer(Source(name, True, seen, found.seconds, why), data)

@@ -8,27 +8,30 @@ that nobody registered are pooled under '' and never kept one by one.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Collection, Dict, Iterable, List, Mapping, Optional, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Collection, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
 
-from monitoring import counters
+from monitoring import counters, families
 from monitoring.anomaly.types import Bucket, Usage
-from monitoring.counters import CounterKey, Delta
+from monitoring.counters import CounterKey, Delta, Seen
 from monitoring.credentials.facts import EAPI, SAPI
+from monitoring.families import CLIENTS, USES, Settled, Unsure, leaves_open
+from monitoring.outcomes import BAD, GOOD, UNKNOWN_END
 from monitoring.redact import safe_id
-from monitoring.service_counters import TOTAL, CounterSample
+from monitoring.service_counters import READ, CounterSample
 from monitoring.service_metrics import ServiceMetrics
 from monitoring.state import State, Transaction
 
 LOGINS = "authentication_attempts"
 SERVICES = (EAPI, SAPI)
+_TAKEN = (LOGINS, READ)
 UNKNOWN_CLIENT = ""
 #: A bucket longer than this says too little of when its calls were made to be learnt from.
 LONGEST = 3600.0 + 60.0
 #: Buckets are kept as they come for so long, then folded into hours, then dropped (seconds).
 RAW_FOR = 6 * 3600.0
 KEPT_FOR = 35 * 86400.0
-_SCOPE = "logins"
+_SCOPE, _UNSURE = "logins", "unsure"
 _PREFIX = "credential_usage_metrics/"
 _COUNTERS_FOR = 7 * 86400.0
 #: A look that is older than the last by less than this came late; by more, the clock was wrong.
@@ -39,18 +42,51 @@ _LATE = 900.0
 class Look:
     """What one look added. `bucket` None: there was no earlier look to count from. `clients` holds
     every client id that the services count, registered or not; `succeeded` those of them that are
-    not registered and logged in."""
+    not registered and logged in. `unsure`: what the counts of the bucket leave open; without one,
+    those of the newest page. `read`: a page was read at some time."""
 
     bucket: Optional[Bucket] = None
     clients: Collection[str] = field(default_factory=tuple)
     succeeded: Collection[str] = ()
+    unsure: Tuple[Unsure, ...] = ()
+    read: bool = False
+
+    @property
+    def to_learn(self) -> Optional[Bucket]:
+        """The bucket for the detector, which counts an attempt of unknown end as a call that went
+        well. None where it is not known whose calls they were, or how many."""
+        if self.bucket is None or leaves_open(self.unsure, CLIENTS, USES):
+            return None
+        return replace(self.bucket, clients=plainly(self.bucket.clients))
+
+
+def plainly(clients: Mapping[str, Usage]) -> Dict[str, Usage]:
+    """Without unknown ends: those calls as good ones."""
+    return {name: Usage(u.ok + u.unknown, u.failed) for name, u in clients.items()}
+
+
+class _Page(NamedTuple):
+    """The page of the service whose logins are counted, and the one before it."""
+
+    now: Seen
+    before: Seen
+
+    @property
+    def comparable(self) -> bool:
+        return bool(counters.deltas(self.before, self.now))
+
+    def settled(self) -> Settled:
+        """What grew; at a first look, what was ever counted."""
+        found = counters.deltas(self.before, self.now) or counters.whole(self.now)
+        return families.settled(found, self.now)
 
 
 class UsageBook:
     """The tables `counters`, `buckets`, `bucket_hours` and `uses`."""
 
     def __init__(self, state: State, *, ignored: Collection[str] = ()) -> None:
-        self._state, self._ignored = state, frozenset(ignored)
+        self._state = state
+        self._ignored = frozenset(safe_id(client) for client in ignored if client)
 
     def look(
         self,
@@ -60,42 +96,30 @@ class UsageBook:
     ) -> Look:
         """Take in the counters of the services that were read, by EAPI, SAPI. `registered` None:
         it is not known who is, so everybody counts under the own name."""
-        rows = {n: [s for s in m.samples if s.name == LOGINS] for n, m in services.items()}
+        rows = {n: [s for s in m.samples if s.name in _TAKEN] for n, m in services.items()}
         # as service_counters makes them fit to print -> as the vault has them
         names = None if registered is None else {safe_id(client): client for client in registered}
-        seen = {_client(s) for found in rows.values() for s in found} - self._ignored
+        seen = {_client(s) for found in rows.values() for s in found} - self._ignored - {""}
         clients = {(names or {}).get(client, client) for client in seen}
         with self._state.transaction() as tx:
             name = _counting(tx, rows)
+            pages = {n: _take(tx, _PREFIX + n, found, now) for n, found in rows.items()}
             if not name:
-                _begin(tx, services, now)
-            if name not in rows:
-                return Look(None, clients)  # what it counts meanwhile comes with the next look
-            grown = self._grown(tx, name, rows[name], now)
+                _looked(tx, now)  # nobody has logged in yet: from here on the first login counts
+            page = pages.get(name)
+            if page is None or not page.now:  # what it counts meanwhile comes with the next look
+                known = bool(pages) or bool(tx.execute("SELECT 1 FROM uses LIMIT 1"))
+                return Look(None, clients, unsure=_remembered(tx), read=known)
+            done = page.settled()
+            unsure = _remember(tx, done.unsure, now)
             looked = _looked(tx, now)
-            if looked is None or now <= looked:
-                return Look(None, clients)
-            bucket = self._bucket(grown, names, (looked, now - looked))
-            _keep(tx, bucket)
-        ok = {client for client, usage in _usage(grown).items() if client and usage.ok > 0}
-        return Look(bucket, clients, ok - set(ok if names is None else names) - self._ignored)
-
-    def _grown(
-        self, tx: Transaction, name: str, samples: List[CounterSample], now: float
-    ) -> Dict[CounterKey, Delta]:
-        source = _PREFIX + name
-        before = _read(tx, source)
-        newest = max((at for _, at in before.values()), default=now)
-        if now < newest < now + _LATE:
-            return {}  # another monitor looked meanwhile and has counted all of this
-        current = counters.keyed(source, samples, now)
-        tx.executemany(
-            "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?)",
-            [(k.source, k.name, json.dumps(k.labels), k.instance, *v) for k, v in current.items()],
-        )
-        old = (source, now - _COUNTERS_FOR)
-        tx.execute("DELETE FROM counters WHERE source = ? AND at < ?", old)
-        return counters.deltas(before, current)
+            if looked is None or now <= looked or not page.comparable:
+                return Look(None, clients, unsure=unsure, read=True)
+            bucket = self._bucket(done.deltas, names, (looked, now - looked))
+            _keep(tx, bucket, unsure)
+        ok = {client for client, usage in _usage(done.deltas).items() if client and usage.ok > 0}
+        strangers = ok - set(ok if names is None else names) - self._ignored
+        return Look(bucket, clients, strangers, unsure, True)
 
     def _bucket(
         self,
@@ -105,15 +129,14 @@ class UsageBook:
     ) -> Bucket:
         rows: Dict[str, Usage] = {}
         for client, usage in _usage(grown).items():
-            if client not in self._ignored and (usage.ok or usage.failed):
+            if client not in self._ignored and usage.attempts:
                 name = client if names is None else names.get(client, UNKNOWN_CLIENT)
-                before = rows.get(name, Usage(0.0, 0.0))
-                rows[name] = Usage(before.ok + usage.ok, before.failed + usage.failed)
+                rows[name] = added(rows.get(name, Usage(0.0, 0.0)), usage)
         return Bucket(span[0], span[1], rows)
 
     def sighted(self, clients: Iterable[str], now: float) -> None:
         """The replaced version of these clients' secrets was seen in use now."""
-        sql = """INSERT INTO uses VALUES (?, 0, 0, NULL, NULL, ?)
+        sql = """INSERT INTO uses VALUES (?, 0, 0, NULL, NULL, ?, 0)
             ON CONFLICT (client) DO UPDATE SET old_seen = excluded.old_seen"""
         with self._state.transaction() as tx:
             tx.executemany(sql, [(client, now) for client in clients])
@@ -133,6 +156,15 @@ class UsageBook:
             tx.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", row)
 
 
+def added(one: Usage, other: Usage, share: float = 1.0) -> Usage:
+    """Both together, of the other its share."""
+    return Usage(
+        one.ok + other.ok * share,
+        one.failed + other.failed * share,
+        unknown=one.unknown + other.unknown * share,
+    )
+
+
 def _client(sample: CounterSample) -> str:
     return dict(sample.labels).get("client", "")
 
@@ -141,29 +173,62 @@ def _counting(tx: Transaction, rows: Mapping[str, List[CounterSample]]) -> str:
     """The service whose count of logins is taken: the first that ever counted any; "" for none."""
     for name in SERVICES:
         known = "SELECT 1 FROM counters WHERE source = ? AND name = ? AND value > 0 LIMIT 1"
-        if rows.get(name) or tx.execute(known, (_PREFIX + name, LOGINS)):
+        counts = any(sample.name == LOGINS for sample in rows.get(name, ()))
+        if counts or tx.execute(known, (_PREFIX + name, LOGINS)):
             return name
     return ""
 
 
-def _begin(tx: Transaction, services: Mapping[str, ServiceMetrics], now: float) -> None:
-    """Nobody has logged in yet anywhere: from here on the first login will count."""
-    labels = json.dumps((("client", UNKNOWN_CLIENT), ("success", "true")))
-    rows = {(_PREFIX + name, i) for name, found in services.items() for i in found.instances}
+def _take(tx: Transaction, source: str, samples: List[CounterSample], now: float) -> _Page:
+    """Keep the page and return it with the one before. Empty where another monitor looked
+    meanwhile and has counted all of this."""
+    before = _read(tx, source)
+    newest = max((at for _, at in before.values()), default=now)
+    if now < newest < now + _LATE:
+        return _Page({}, before)
+    current = counters.keyed(source, samples, now)
     tx.executemany(
-        "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, 0, ?)",
-        [(source, LOGINS, labels, instance, now) for source, instance in sorted(rows)],
+        "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?, ?, ?)",
+        [(k.source, k.name, json.dumps(k.labels), k.instance, *v) for k, v in current.items()],
     )
-    _looked(tx, now)
+    old = (source, now - _COUNTERS_FOR)
+    tx.execute("DELETE FROM counters WHERE source = ? AND at < ?", old)
+    return _Page(current, before)
 
 
 def _usage(grown: Mapping[CounterKey, Delta]) -> Dict[str, Usage]:
-    """By client; where only attempts are counted, successes are what is left of them."""
-    failed = counters.by_label(grown, LOGINS, "client", success="false")
-    ok = counters.by_label(grown, LOGINS, "client", success="true")
-    for client, attempts in counters.by_label(grown, LOGINS, "client", success=TOTAL).items():
-        ok[client] = ok.get(client, 0.0) + max(0.0, attempts - failed.get(client, 0.0))
-    return {name: Usage(ok.get(name, 0.0), failed.get(name, 0.0)) for name in {*ok, *failed}}
+    """By client, over all instances."""
+    rows: Dict[str, Usage] = {}
+    for key, delta in grown.items():
+        labels = dict(key.labels)
+        end, client = labels["success"], labels["client"]
+        one = Usage(
+            delta.increase if end == GOOD else 0.0,
+            delta.increase if end == BAD else 0.0,
+            unknown=delta.increase if end == UNKNOWN_END else 0.0,
+        )
+        rows[client] = added(rows.get(client, Usage(0.0, 0.0)), one)
+    return rows
+
+
+def unsure_of(text: str) -> List[Unsure]:
+    """What the state keeps of it; nothing where that cannot be read."""
+    try:
+        return families.from_rows(json.loads(text))
+    except (ValueError, TypeError):
+        return []
+
+
+def _remember(tx: Transaction, unsure: Iterable[Unsure], now: float) -> Tuple[Unsure, ...]:
+    kept = families.about(families.LOGINS, unsure)
+    row = (_SCOPE, _UNSURE, json.dumps(families.as_rows(kept)), now)
+    tx.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", row)
+    return kept
+
+
+def _remembered(tx: Transaction) -> Tuple[Unsure, ...]:
+    rows = tx.execute("SELECT value FROM kv WHERE scope = ? AND key = ?", (_SCOPE, _UNSURE))
+    return tuple(unsure_of(str(rows[0][0]))) if rows else ()
 
 
 def _read(tx: Transaction, source: str) -> Dict[CounterKey, Tuple[float, float]]:
@@ -185,21 +250,27 @@ def _looked(tx: Transaction, now: float) -> Optional[float]:
     return before
 
 
-def _keep(tx: Transaction, bucket: Bucket) -> None:
-    tx.execute("INSERT OR REPLACE INTO bucket_hours VALUES (?, ?)", (bucket.at, bucket.seconds))
+def _keep(tx: Transaction, bucket: Bucket, unsure: Iterable[Unsure]) -> None:
+    said = json.dumps(families.as_rows(unsure))
+    hour = (bucket.at, bucket.seconds, said)
+    tx.execute("INSERT OR REPLACE INTO bucket_hours VALUES (?, ?, ?)", hour)
     end = bucket.at + bucket.seconds
     rows = [
-        (bucket.at, bucket.seconds, client, usage.ok, usage.failed, "")
+        (bucket.at, bucket.seconds, client, usage.ok, usage.failed, "", usage.unknown)
         for client, usage in bucket.clients.items()
     ]
-    tx.executemany("INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?)", rows)
+    tx.executemany("INSERT OR REPLACE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
     uses = [
-        (client, u.ok + u.failed, u.failed, end if u.ok else None, end if u.failed else None)
+        (
+            *(client, u.attempts, u.failed),
+            *(end if u.ok else None, end if u.failed else None, u.unknown),
+        )
         for client, u in bucket.clients.items()
     ]
     tx.executemany(
-        """INSERT INTO uses VALUES (?, ?, ?, ?, ?, NULL) ON CONFLICT (client) DO UPDATE SET
+        """INSERT INTO uses VALUES (?, ?, ?, ?, ?, NULL, ?) ON CONFLICT (client) DO UPDATE SET
         attempts = attempts + excluded.attempts, failures = failures + excluded.failures,
+        unknown = unknown + excluded.unknown,
         last_ok = coalesce(excluded.last_ok, last_ok),
         last_failed = coalesce(excluded.last_failed, last_failed)""",
         uses,
@@ -211,16 +282,18 @@ def _fold(tx: Transaction, since: float, until: float) -> None:
     long to belong to one hour stay as they are."""
     span = (since, until, LONGEST)
     hours = tx.execute(
-        "SELECT CAST(at / 3600 AS INTEGER) * 3600.0, min(3600.0, sum(seconds)) FROM bucket_hours "
+        "SELECT CAST(at / 3600 AS INTEGER) * 3600.0, min(3600.0, sum(seconds)), max(unsure) "
+        "FROM bucket_hours "
         "WHERE at >= ? AND at < ? AND seconds <= ? GROUP BY 1", span,
     )  # fmt: skip
     rows = tx.execute(
-        "SELECT CAST(at / 3600 AS INTEGER) * 3600.0, 0, client, sum(ok), sum(failed), '' "
-        "FROM buckets WHERE at >= ? AND at < ? AND seconds <= ? GROUP BY 1, client", span,
+        "SELECT CAST(at / 3600 AS INTEGER) * 3600.0, 0, client, sum(ok), sum(failed), '', "
+        "sum(unknown) FROM buckets WHERE at >= ? AND at < ? AND seconds <= ? GROUP BY 1, client",
+        span,
     )  # fmt: skip
-    watched: Dict[float, float] = dict(hours)
+    watched: Dict[float, float] = {at: seconds for at, seconds, _ in hours}
     tx.execute("DELETE FROM buckets WHERE at >= ? AND at < ? AND seconds <= ?", span)
     tx.execute("DELETE FROM bucket_hours WHERE at >= ? AND at < ? AND seconds <= ?", span)
-    tx.executemany("INSERT OR IGNORE INTO bucket_hours VALUES (?, ?)", hours)
+    tx.executemany("INSERT OR IGNORE INTO bucket_hours VALUES (?, ?, ?)", hours)
     folded = [(row[0], watched.get(row[0], 0.0), *row[2:]) for row in rows]
-    tx.executemany("INSERT OR IGNORE INTO buckets VALUES (?, ?, ?, ?, ?, ?)", folded)
+    tx.executemany("INSERT OR IGNORE INTO buckets VALUES (?, ?, ?, ?, ?, ?, ?)", folded)

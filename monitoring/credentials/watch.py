@@ -11,6 +11,7 @@ from typing import (
     Collection,
     Dict,
     FrozenSet,
+    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -59,6 +60,8 @@ from monitoring.credentials.source_vault import VaultSeen, ask_rights
 from monitoring.credentials.sources import Sources
 from monitoring.credentials.usage_counters import Look, UsageBook
 from monitoring.credentials.usage_history import UsageHistory, Window
+from monitoring.families import LOGINS
+from monitoring.families import findings as of_counters
 from monitoring.model import Finding, Source
 from monitoring.state import State
 
@@ -66,6 +69,8 @@ from monitoring.state import State
 ASKED_AGAIN = 20
 #: The threshold on the age of secrets.
 AGE = "security.credential_age_days"
+#: Where logins are counted.
+_COUNTED_AT = "payment-eapi"
 #: Failed logins in a row after which a success is worth a word.
 GUESSES = 10.0
 
@@ -144,7 +149,7 @@ class CredentialWatch:
         looked = replace(looked, window=self._window(now), totals=totals, counted=counted.clients)
         judged = judge_all(self._facts(looked, now), self._settings.credentials, now)
         doubts = doubts_of(judged, answers[VAULT].why_dark, answers[ROTATIONS].why_dark)
-        told = self._anomalies.feed(counted.bucket, now, self._settings.credentials.failure_window)
+        told = self._learn(counted, now)
         return Picture(
             now,
             judged,
@@ -153,8 +158,8 @@ class CredentialWatch:
                 *findings(judged, looked.window, now, ages=self._age_limit),
                 *of_vault(noted.held, noted.gained),
                 *of_clients(self._unseen(looked, noted, counted, now)),
-                *of_anomalies([each.anomaly for each in told]),
                 *of_beginnings(judged, known, looked.rotated_at, doubts),
+                *_of_logins(told, looked.window, counted),
             ],
             _rows(answers, next(iter(unheard.values()), ""), noted.remark),
             dark,
@@ -223,6 +228,10 @@ class CredentialWatch:
         self._usage.fold(now)
         return look
 
+    def _learn(self, counted: Look, now: float) -> Sequence[Told]:
+        window = self._settings.credentials.failure_window
+        return self._anomalies.feed(counted.to_learn, now, window)
+
     def _choose(self, judged: Sequence[Judged], looked: Looked) -> FrozenSet[str]:
         top = self._settings.credentials.top_clients
         return self._shown.choose([each.client for each in judged], looked.totals, top)
@@ -257,6 +266,14 @@ def _clock(rotations: Optional[RotationsSeen]) -> Optional[float]:
     return rotations.clock if rotations else None
 
 
+def _of_logins(told: Sequence[Told], window: Window, look: Look) -> Iterator[Finding]:
+    """What is strange about logins, and what their counts leave open in the window; before there is
+    one, on the page."""
+    yield from of_anomalies([each.anomaly for each in told])
+    unsure = window.unsure if window.seconds is not None else look.unsure
+    yield from of_counters(LOGINS, unsure, _COUNTED_AT)
+
+
 def _cached(answer: Answer) -> Collection[str]:
     return answer.data.credentials if answer.data is not None else ()
 
@@ -264,7 +281,7 @@ def _cached(answer: Answer) -> Collection[str]:
 def _figures(
     looked: Looked, known: Optional[Collection[str]], counted: Look, told: Sequence[Told]
 ) -> Figures:
-    watched, bucket = looked.window.seconds is not None, counted.bucket
+    watched, bucket = looked.window.seconds is not None, counted.to_learn
     new = [each.anomaly for each in told if bucket and each.at >= bucket.at + bucket.seconds]
     return Figures(
         window=looked.window,
@@ -273,6 +290,8 @@ def _figures(
         counted=counted.clients,
         anomalies=new if bucket is not None else None,
         recent=len(told) if watched else None,
+        countable=counted.read,
+        unsure=counted.unsure,
     )
 
 

@@ -12,19 +12,22 @@ from monitoring.canary_log import CanaryLog
 from monitoring.counter_memory import CounterMemory, Recent, together
 from monitoring.credentials.ledger import Ledger
 from monitoring.model import Outcome
+from monitoring.outcomes import REASONS
+from monitoring.service_counters import READ
 from monitoring.settings import Settings
 from monitoring.state import State, StateError
 from monitoring.tokens.document import document
 from monitoring.tokens.findings import findings
-from monitoring.tokens.forgeries import without
 from monitoring.tokens.habits import Habits
 from monitoring.tokens.measurements import Looked, measurements
 from monitoring.tokens.renewal_memory import RenewalMemory
-from monitoring.tokens.services import ServiceFigures, figures, increases
+from monitoring.tokens.services import ServiceFigures, figures, increases, without
 from monitoring.tokens.sources import Census, ServiceLook, Services, take_census
 from monitoring.tokens.verdict_memory import VerdictMemory
 
 SCRIPT = "token_usage_metrics"
+#: The counters that this script looks at.
+COUNTED = ("token_generation", "token_validation", READ)
 
 _log = logging.getLogger("monitoring.tokens.cycle")
 
@@ -45,6 +48,7 @@ class TokenUsage:
         self._habits = Habits(state)
         self._ledger = Ledger(state)
         self._canary = settings.canary.clients
+        self._reasons = (*REASONS, *settings.service_metrics.validation_reasons)
         self._canary_log = CanaryLog(state, settings.environment)
 
     def cycle(self, now: float, progress: Optional[Progress] = None) -> Outcome:
@@ -123,19 +127,29 @@ class TokenUsage:
             census.result,
             layout_known=census.layout_known,
             cached_failures=cached,
+            reasons=self._reasons,
         )
 
     def _counted(self, now: float, looks: Sequence[ServiceLook]) -> ServiceFigures:
-        samples = {look.service: look.samples for look in looks if look.samples is not None}
+        samples = {
+            look.service: [sample for sample in look.samples if sample.name in COUNTED]
+            for look in looks
+            if look.samples is not None
+        }
         growth = self._counters.advance(now, samples)
         since = self._canary_log.since_last_look(SCRIPT)
         ever = self._canary_log.total()
         growth = without(growth, ever=ever, since=since, canary=self._canary)
         windows = [
-            recent.add(now, growth.of(name).seconds, increases(growth.of(name), self._canary))
+            recent.add(
+                now,
+                growth.of(name).seconds,
+                increases(growth.of(name), self._canary, self._reasons),
+                growth.unsure.get(name, ()),
+            )
             for name, recent in self._recent.items()
         ]
-        return figures(growth, together(windows), self._canary)
+        return figures(growth, together(windows), self._canary, self._reasons)
 
 
 def with_progress(

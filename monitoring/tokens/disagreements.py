@@ -53,7 +53,7 @@ def _validations(looked: Looked) -> Iterator[Finding]:
     ours, theirs = cached.success_rate, counted.success_rate
     if ours is None or theirs is None or abs(ours - theirs) < _SHARE_GAP:
         return
-    both = (cached.success + counted.success) / (cached.total + counted.total)
+    both = (cached.good + counted.good) / (cached.total + counted.total)
     noise = math.sqrt(both * (1 - both) * (1 / cached.total + 1 / counted.total))
     if abs(ours - theirs) > _DISAGREE * noise:
         yield Finding(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, Mapping, Optional
 
 from monitoring.cache.scan import ScanReport
+from monitoring.families import MORE, TOKENS, about, leaves_open
 from monitoring.redact import safe_id
 from monitoring.tokens.measurements import (
     Looked,
@@ -18,7 +19,9 @@ from monitoring.tokens.services import Validations
 
 def document(looked: Looked) -> Dict[str, Any]:
     """Fields that the cache tells are None when it could not be read. Counts are those seen,
-    which of a truncated scan is not all (`scan.share_seen`)."""
+    which of a truncated scan is not all (`scan.share_seen`). `validations.at_least` and
+    `generation.services_at_least`: a service restarted, or is new, in the window, so that its
+    counts and rates are lower bounds. What of validations is not known is None."""
     found = tokens_json(looked.result) if looked.result else dict(_UNKNOWN)
     rate = generation(looked)
     if not looked.layout_known:
@@ -28,6 +31,7 @@ def document(looked: Looked) -> Dict[str, Any]:
         "source": rate.source,
         "cache_per_minute": _rounded(rate.cache),
         "services_per_minute": _rounded(rate.services),
+        "services_at_least": leaves_open(about(TOKENS, looked.services.unsure), MORE),
         "generated_total": looked.services.generated,
     }
     found["validations"] = _validations(looked)
@@ -58,14 +62,21 @@ def _validations(looked: Looked) -> Dict[str, Any]:
     return found
 
 
+def _whole(number: Optional[float]) -> Optional[int]:
+    return None if number is None else round(number)
+
+
 def _account(counted: Validations) -> Dict[str, Any]:
+    known = counted.failure is not None
+    reasons = {reason: round(n) for reason, n in sorted(counted.by_reason.items())}
     return {
-        "success": round(counted.success),
-        "failure": round(counted.failure),
-        "by_reason": {reason: round(n) for reason, n in sorted(counted.by_reason.items())},
+        "success": _whole(counted.success),
+        "failure": _whole(counted.failure),
+        "by_reason": reasons if known else None,
         "success_rate": _rounded(counted.success_rate, 6),
         "source": counted.source,
         "seconds": _rounded(counted.seconds, 1),
+        "at_least": counted.at_least,
     }
 
 

@@ -11,11 +11,13 @@ from typing import Iterator, Mapping, Optional, Sequence, Tuple
 from monitoring.alerting.amounts import counted
 from monitoring.cache.profiles import Rule
 from monitoring.durations import say
+from monitoring.families import CLIENTS, TOKENS, VALIDATIONS
+from monitoring.families import findings as of_counters
 from monitoring.model import Finding, Severity, Verdict, worst
 from monitoring.redact import printable, safe_id
 from monitoring.settings import TokenSettings
 from monitoring.timestamps import iso_seconds
-from monitoring.tokens.disagreements import disagreements
+from monitoring.tokens.disagreements import EAPI, SAPI, disagreements
 from monitoring.tokens.hygiene import HygieneFinding
 from monitoring.tokens.measurements import CLIFF_LEAST, Looked
 from monitoring.tokens.results import ClientTokens, TokenResult
@@ -48,8 +50,16 @@ def findings(
         *_cliff(looked.result, verdicts, now),
         *_clients(looked.result, now),
         *disagreements(looked),
+        *_of_counters(looked),
         *_truncated(looked),
     )
+
+
+def _of_counters(looked: Looked) -> Iterator[Finding]:
+    """What the services' counters leave open. Whose validations they are is told nowhere."""
+    unsure = [each for each in looked.services.unsure if each.figures != (CLIENTS,)]
+    yield from of_counters(VALIDATIONS, unsure, SAPI)
+    yield from of_counters(TOKENS, unsure, EAPI)
 
 
 def severity_of(threshold: str, verdicts: Sequence[Verdict]) -> Severity:

@@ -13,7 +13,9 @@ from typing import Dict, Iterator, Mapping, Optional, Tuple, get_args
 from monitoring.cache.scan import ScanReport
 from monitoring.client_bound import NAMELESS, OTHER, series_of
 from monitoring.codecs.facts import Reason
+from monitoring.families import FAILURES, MORE, USES, doubts_of, leaves_open
 from monitoring.model import Measurement
+from monitoring.outcomes import OTHER_REASON, REASONS, UNSPECIFIED
 from monitoring.tokens.hygiene import RULES
 from monitoring.tokens.results import ClientTokens, TokenResult
 from monitoring.tokens.services import ServiceFigures, Validations
@@ -25,7 +27,6 @@ RATIO_LEAST = 20  # validations; a share of fewer says nothing
 SHARE_LEAST = 0.001
 _UNDATED = ("missing_iat", "token_time_without_zone")
 _STATS = ("min", "mean", "p50", "p95", "p99", "max")
-_FAILURES = ("expired", "invalid_signature", "invalid_claims", "revoked", "parse_error")
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,14 @@ class Looked:
     """What a cycle looked at. `report` and `result` None: the cache could not be read.
     `layout_known` False: no token was recognised, though there are keys that no pattern knows.
     `cached_failures`: failures by reason that were ever seen in the cache, at least; None: not
-    kept."""
+    kept. `reasons`: those of failed validations that are counted apart."""
 
     services: ServiceFigures
     report: Optional[ScanReport] = None
     result: Optional[TokenResult] = None
     layout_known: bool = True
     cached_failures: Optional[Mapping[str, float]] = None
+    reasons: Tuple[str, ...] = REASONS
 
     @property
     def scale(self) -> Optional[float]:
@@ -93,7 +95,7 @@ def cached_validations(looked: Looked) -> Optional[Validations]:
     found = looked.report.counted.validations
     if not found.success + found.failure:
         return None
-    return Validations(found.success, dict(found.by_reason), "cache", None)
+    return Validations(found.success, dict(found.by_reason), "cache")
 
 
 def recent_validations(looked: Looked) -> Optional[Validations]:
@@ -176,20 +178,35 @@ def _spreads(result: Optional[TokenResult]) -> Iterator[Measurement]:
 
 
 def _validations(looked: Looked) -> Iterator[Measurement]:
-    counted = looked.services.validations
-    if counted is not None:
-        yield _of("token_validations_total", counted.success, result="success")
-        yield _of("token_validations_total", counted.failure, result="failure")
-    reasons = counted.by_reason if counted else looked.cached_failures
-    if reasons is not None:
-        for reason in sorted({*_FAILURES, *reasons}):
-            count = reasons.get(reason, 0.0)
-            yield _of("token_validation_failures_total", count, reason=reason)
+    yield from _validation_counters(looked)
     recent = recent_validations(looked)
-    yield _of("token_validation_failures_recent", recent.failure if recent else None)
+    failures, known = (recent.failure, recent.bad) if recent else (None, None)
+    name = "payment_api_token_validation_failures_recent"
+    doubts = doubts_of(recent.unsure, MORE) if recent else ()
+    yield Measurement(name, failures, doubts=doubts, at_least=known)
     enough = recent is not None and recent.total >= RATIO_LEAST
     ratio = recent.success_rate if recent is not None and enough else None
     yield _of("token_validation_success_ratio", ratio)
+
+
+def _validation_counters(looked: Looked) -> Iterator[Measurement]:
+    """Every reason stands at 0 before its first event, where that event would be seen. A count
+    that leaves out more than it holds is not given."""
+    counted, reasons = looked.services.validations, looked.cached_failures
+    if counted is not None:
+        if not leaves_open(counted.unsure, USES) and counted.unknown <= counted.good:
+            yield _of("token_validations_total", counted.good, result="success")
+        if leaves_open(counted.unsure, FAILURES) or counted.unknown > counted.bad:
+            return
+        yield _of("token_validations_total", counted.bad, result="failure")
+        reasons = counted.by_reason
+    if reasons is None and not looked.services.read:
+        return
+    found = dict.fromkeys((*looked.reasons, UNSPECIFIED, OTHER_REASON), 0.0)
+    for word, count in (reasons or {}).items():
+        found[word if word in found else OTHER_REASON] += count
+    for reason, count in sorted(found.items()):
+        yield _of("token_validation_failures_total", count, reason=reason)
 
 
 def _renewals(result: Optional[TokenResult]) -> Iterator[Measurement]:

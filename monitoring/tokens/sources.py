@@ -13,6 +13,7 @@ from monitoring import redis_client, service_metrics
 from monitoring.cache.faults import RedisFault
 from monitoring.cache.profiles import TOKEN, Rule, profile_of
 from monitoring.cache.scan import Budget, Door, Progress, ScanReport, census
+from monitoring.families import VALIDATIONS, none_counted
 from monitoring.http import wire
 from monitoring.http.reply import HttpFault
 from monitoring.model import Fault, Source
@@ -185,13 +186,19 @@ class Services:
         source = Source(
             _row(name),
             ok=not found.faults,
-            seen=len(found.samples) if found.instances else None,
+            seen=len(found.samples) - len(found.instances) if found.instances else None,
             seconds=found.seconds if found.instances else None,
-            why="; ".join(whys) if found.configured else "no metrics page is configured",
+            why="; ".join(whys) or _remark(found),
             error=found.faults[0].fault.kind if found.faults else None,
             configured=found.configured,
         )
         return ServiceLook(name, source, found.samples if found.instances else None)
+
+
+def _remark(found: service_metrics.ServiceMetrics) -> str:
+    if not found.configured:
+        return "no metrics page is configured"
+    return none_counted(VALIDATIONS, found.samples)
 
 
 def _row(name: str) -> str:
