@@ -171,7 +171,9 @@ class TokenSettings:
     clock_skew: float = 30.0
     ttl_tolerance: float = 60.0
     accepted_findings: tuple[str, ...] = ()  # hygiene findings that are reported, not warned of
-    client_claims: tuple[str, ...] = ("azp", "client_id", "clientId", "appid", "cid", "sub")
+    client_claims: tuple[str, ...] = (
+        *("azp", "client_id", "clientId", "appid", "cid", "sub", "client"),
+    )  # fmt: skip
     permission_claims: tuple[str, ...] = (
         *("permissions", "scope", "scp", "scopes", "roles", "realm_access.roles", "authorities"),
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, List, Literal, Optional, Tuple, Type, Union
 
 import msgspec
@@ -58,7 +59,7 @@ ValidationReason = Literal[
     "unknown",
 ]
 
-CLIENT_CLAIMS = ("azp", "client_id", "clientId", "appid", "cid", "sub")
+CLIENT_CLAIMS = ("azp", "client_id", "clientId", "appid", "cid", "sub", "client")
 PERMISSION_CLAIMS = (
     *("permissions", "scope", "scp", "scopes", "roles", "realm_access.roles", "authorities"),
 )  # fmt: skip
@@ -76,16 +77,15 @@ class ClaimNames:
     permissions: Tuple[str, ...] = PERMISSION_CLAIMS
 
     @property
-    def owners(self) -> Tuple[str, ...]:
-        """Where a client may stand: what is configured, then where clients were seen to stand."""
-        further = (*CLIENT_CLAIMS, "client", "subject")
-        return (*self.client, *(name for name in further if name not in self.client))
+    def quick(self) -> str:
+        """The claim that names the client where no other of them is there."""
+        return "sub" if "sub" in self.client else self.client[0]
 
-    @property
+    @cached_property
     def unusual(self) -> Tuple[str, ...]:
         """Claims that make a token one for the long road, by their first names."""
-        known = {"sub", "permissions", "scope", "credential_version"}
-        names = (*self.owners, *self.permissions, *VERSION_CLAIMS)
+        known = {self.quick, "permissions", "scope", "credential_version"}
+        names = (*self.client, *self.permissions, *VERSION_CLAIMS)
         first = (part for name in names for part in (name, name.partition(".")[0]))
         return tuple(dict.fromkeys(name for name in first if name not in known))
 
@@ -212,22 +212,21 @@ class Expectation:
 
 def _kind(name: str, fields: List[Any], names: ClaimNames) -> Type[Decoded]:
     """A subtype of Decoded with ``fields``, of which no token is that has an unusual claim."""
-    left_out = [
-        (field, None, msgspec.field(default=None, name=claim))
-        for field, claim, wanted in (
-            ("client", "sub", names.client),
-            ("permissions", "permissions", names.permissions),
-            ("scope", "scope", names.permissions),
-        )
-        if claim not in wanted
-    ]
-    fields = [each for each in fields if each[0] not in [field for field, *_ in left_out]]
+    named: Any = fields[0][1] if fields else Optional[_Text]
+    quick, kind = ("sub", None) if "." in names.quick else (names.quick, named)
+    changed: List[Any] = [("client", kind, msgspec.field(default=None, name=quick))]
+    for claim in ("permissions", "scope"):
+        if claim not in names.permissions:
+            changed.append((claim, None, None))
+    if fields and kind is not None:
+        changed[0] = ("client", kind, msgspec.field(name=quick))
+    fields = [each for each in fields if each[0] not in [field for field, *_ in changed]]
     unusual = [
         (f"unusual_{number}", None, msgspec.field(default=None, name=claim))
         for number, claim in enumerate(names.unusual)
     ]
     return msgspec.defstruct(  # type: ignore[return-value]
-        name, [*fields, *left_out, *unusual], bases=(Decoded,), frozen=True, gc=False, kw_only=True
+        name, [*changed, *fields, *unusual], bases=(Decoded,), frozen=True, gc=False, kw_only=True
     )
 
 

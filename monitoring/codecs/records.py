@@ -17,10 +17,11 @@ from monitoring.codecs.times import Moment, read_time
 JTI = ("jti", "tokenId", "token_id", "id")
 ISSUED = ("iat", "issuedAt", "issued_at", "createdAt", "created_at")
 EXPIRES = ("exp", "expirationTime", "expiresAt", "expires_at", "expiration", "expiry")
-CLIENT = ("clientId", "client_id", "sub", "azp", "subject", "client")
+CLIENT = ("clientId", "client_id", "azp", "sub", "subject", "client")
 JWT_TEXT = ("tokenString", "token", "jwt", "access_token", "accessToken")
 TEXT_LIMIT = 256
 LIST_LIMIT = 256
+_WORDS_LIMIT = 16 * 1024
 #: Auth0 writes a client's own token as of `client@clients`.
 _SUFFIX = "@clients"
 _OWNERS_LIMIT = 8
@@ -56,7 +57,7 @@ def _token(
     iat, exp, nbf = times
     if (iat is None and found[0] is not None) or (exp is None and found[1] is not None):
         return undecodable("bad_time", encoding)
-    owners = owners_of(places, names)
+    owners = owners_of(places, names.client if jwt else (*names.client, *CLIENT))
     client, jti = owners[0][1] if owners else None, text(_first(places, JTI[:1] if jwt else JTI))
     if client is None and jti is None and exp is None:
         return undecodable("bad_claims", encoding)
@@ -98,14 +99,16 @@ def _unsure(
 
 
 def owners_of(
-    places: Sequence[Mapping[str, Any]], names: ClaimNames
+    places: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> Tuple[Tuple[str, str], ...]:
     """(claim, client) of each client that is named, once, in the order of ``names``."""
     found: dict[str, Tuple[str, str]] = {}
-    for name in names.owners:
-        for place in places:
-            for client in _clients(at_path(place, name)):
-                found.setdefault(bare_client(client), (name, client))
+    for name in names:
+        for value in _at(places, name):
+            for client in [value] if type(value) is str else _clients(value):
+                client = client[:TEXT_LIMIT]  # noqa: PLW2901
+                if client:
+                    found.setdefault(bare_client(client), (name, client))
     return tuple(found.values())[:_OWNERS_LIMIT]
 
 
@@ -113,7 +116,7 @@ def _clients(value: object) -> List[str]:
     """A text, a list of some, or an object with one of the usual names."""
     if isinstance(value, (list, tuple)):
         named = [text(each) for each in value[:_OWNERS_LIMIT]]
-    elif isinstance(value, Mapping):
+    elif isinstance(value, dict):
         named = [text(first(value, _WITHIN))]
     else:
         named = [text(value)]
@@ -129,24 +132,24 @@ def grants_of(places: Sequence[Mapping[str, Any]], names: ClaimNames) -> Optiona
     """Every permission that any of the claims grants; None when none of them is there."""
     found: Optional[dict[str, None]] = None
     for name in names.permissions:
-        granted = next(
-            (v for v in (at_path(place, name) for place in places) if v is not None), None
-        )
-        granted = texts(granted)
+        granted = next((texts(value) for value in _at(places, name)), None)
         if granted is not None:
             found = {**(found or {}), **dict.fromkeys(granted)}
     return None if found is None else tuple(found)
 
 
-def at_path(record: Mapping[str, Any], name: str) -> Any:
-    """The value under a name, or where its dots lead, unwrapped; None where nothing is."""
-    value: Any = unwrap(record.get(name))
-    if value is not None or "." not in name:
-        return value
-    value = record
-    for part in name.split("."):
-        value = unwrap(value.get(part)) if isinstance(value, Mapping) else None
-    return value
+def _at(places: Sequence[Mapping[str, Any]], name: str) -> List[Any]:
+    """What stands in each place under a name, or where its dots lead, unwrapped."""
+    found: List[Any] = []
+    for place in places:
+        value: Any = place.get(name)
+        if value is None and "." in name:
+            value = place
+            for part in name.split("."):
+                value = unwrap(value.get(part)) if isinstance(value, dict) else None
+        if value is not None:
+            found.append(value if type(value) is str else unwrap(value))
+    return found
 
 
 def unwrap(value: Any) -> Any:
@@ -167,6 +170,8 @@ def first(record: Mapping[str, Any], names: Sequence[str]) -> Any:
 
 def text(value: object) -> Optional[str]:
     """A short text, from text, bytes or a number; None for anything else and for no text."""
+    if type(value) is str:
+        return value[:TEXT_LIMIT] or None
     if isinstance(value, bytes):
         value = value[: TEXT_LIMIT * 4].decode("utf-8", "replace")
     if isinstance(value, int) and not isinstance(value, bool):
@@ -177,8 +182,8 @@ def text(value: object) -> Optional[str]:
 def texts(value: object) -> Optional[Tuple[str, ...]]:
     """A list of texts, or one text of words (OAuth's scope); None when it is neither."""
     if isinstance(value, (str, bytes)):
-        joined = text(value) or ""
-        return tuple(joined.replace(",", " ").split()[:LIST_LIMIT])
+        joined = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        return tuple(joined[:_WORDS_LIMIT].replace(",", " ").split()[:LIST_LIMIT])
     if isinstance(value, (list, tuple)):
         return tuple(item for item in map(text, value[:LIST_LIMIT]) if item is not None)
     return None

@@ -138,7 +138,7 @@ def _addressees(token: _Token, facts: Mapping[str, Any], context: Context) -> It
     if context.tokens.issuer and claims.get("iss") not in (None, context.tokens.issuer):
         yield "token_issuer", WARNING, f"the token was not issued by {context.tokens.issuer} (iss)"
     names = ClaimNames(context.tokens.client_claims, context.tokens.permission_claims)
-    owners = owners_of((claims,), names)
+    owners = owners_of((claims,), names.client)
     if owners and facts.get("client") not in [bare_client(client) for _claim, client in owners]:
         named = owners[0][0]
         yield "token_of_another", CRITICAL, f"the canary was given another client's token ({named})"
