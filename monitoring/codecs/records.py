@@ -104,16 +104,15 @@ def owners_of(
     """(claim, client) of each client that is named, once, in the order of ``names``."""
     found: dict[str, Tuple[str, str]] = {}
     for name in names:
-        for value in _at(places, name):
-            for client in [value] if type(value) is str else _clients(value):
-                client = client[:TEXT_LIMIT]  # noqa: PLW2901
-                if client:
-                    found.setdefault(bare_client(client), (name, client))
+        for client in (each for value in _at(places, name) for each in _clients(value)):
+            found.setdefault(bare_client(client), (name, client))
     return tuple(found.values())[:_OWNERS_LIMIT]
 
 
 def _clients(value: object) -> List[str]:
     """A text, a list of some, or an object with one of the usual names."""
+    if type(value) is str:
+        return [value[:TEXT_LIMIT]] if value else []
     if isinstance(value, (list, tuple)):
         named = [text(each) for each in value[:_OWNERS_LIMIT]]
     elif isinstance(value, dict):
@@ -140,16 +139,19 @@ def grants_of(places: Sequence[Mapping[str, Any]], names: ClaimNames) -> Optiona
 
 def _at(places: Sequence[Mapping[str, Any]], name: str) -> List[Any]:
     """What stands in each place under a name, or where its dots lead, unwrapped."""
-    found: List[Any] = []
-    for place in places:
-        value: Any = place.get(name)
-        if value is None and "." in name:
-            value = place
-            for part in name.split("."):
-                value = unwrap(value.get(part)) if isinstance(value, dict) else None
-        if value is not None:
-            found.append(value if type(value) is str else unwrap(value))
-    return found
+    found = [place.get(name) for place in places]
+    if "." in name:
+        found = [
+            _nested(place, name) if value is None else value for place, value in zip(places, found)
+        ]
+    return [unwrap(value) for value in found if value is not None]
+
+
+def _nested(place: Mapping[str, Any], name: str) -> Any:
+    value: Any = place
+    for part in name.split("."):
+        value = unwrap(value.get(part)) if isinstance(value, dict) else None
+    return value
 
 
 def unwrap(value: Any) -> Any:
