@@ -118,6 +118,8 @@ def test_each_case_is_told_as_it_must(case: Mapping[str, Any], eapi: Eapi) -> No
         ("more than anybody reads", http(b" " * (1 << 21))),
         ("a body that breaks off", http(b'{"status"', Content_Length="500")),
         ("bytes", http(b"\xff\xfe\x00")),
+        ("a page after many line ends", http(b"\n" * 400 + PAGE.encode())),
+        ("a word and much else behind it", http(b"OK" + b" " * 300 + b"but this is a page")),
     ],
 )
 def test_what_stands_in_for_a_dead_service_is_an_outage(

@@ -250,3 +250,14 @@ def test_details_show_the_slowest_commands_by_name():
     shown = details["nodes"]["cache:6379"]
     assert shown["slowest_commands"] == ["GET 12.3 ms", "SC\\x1bAN 3.0 ms"]
     assert (shown["role"], shown["ping_ms"]) == ("primary", 2.0)
+
+
+def test_no_good_word_without_a_primary_or_figures():
+    replicas = read(node("b:1", "replica", info=REPLICA), mode="sentinel")
+    component = judge(replicas, Context()).component
+    assert (component.status, component.up) == (UNKNOWN, None)
+    assert "no primary" in component.message
+    empty = read(node(info={}))
+    assert [row.ok for row in sources_of(empty, judge(empty, Context()))] == [True, False]
+    silent = read(node("a:1"), node("b:1", "replica", info={"role": "slave"}), mode="sentinel")
+    assert judge(silent, Context()).component.status is WARNING

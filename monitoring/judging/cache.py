@@ -84,8 +84,10 @@ def _call(reading: Reading) -> Call:
     if not nodes:
         return _fault_call(reading.fault or Fault("internal", "the probe brought no answer"))
     calls = [_node_calls(node, reading.facts.get("mode", "single")) for node in nodes]
-    deciding = [c for c, n in zip(calls, nodes) if n["role"] in _PRIMARY] or calls
-    primaries = [call for each in deciding for call in each]
+    deciding = [c for c, n in zip(calls, nodes) if n["role"] in _PRIMARY]
+    if not deciding:
+        calls.append([Call(UNKNOWN, None, "no primary is among the nodes that are known")])
+    primaries = [call for each in deciding or calls for call in each]
     everything = [call for each in calls for call in each]
     everything += _topology_calls(reading.facts, primaries)
     return _combined(everything, _up(reading.facts, primaries))
@@ -168,8 +170,8 @@ def _replica_calls(info: Mapping[str, Any], node: Mapping[str, Any], mode: str) 
     name, role, link = node["name"], _field(info, "role"), _field(info, "master_link_status")
     if link == "down":
         yield Call(WARNING, True, f"{name} has lost its primary and serves old data", "masterdown")
-    elif role == _ACTIVE and link != "up":
-        sentence = f"{name} is an active replica and does not say whether its link is up"
+    elif role in (*_REPLICA, _ACTIVE) and link != "up":
+        sentence = f"{name} is a replica and does not say whether its link is up"
         yield Call(WARNING, True, sentence, "masterdown")
     if role in _REPLICA and (mode == "single" or node["role"] in _PRIMARY):
         sentence = f"{name} is a replica, so tokens cannot be cached there: was there a failover?"
@@ -297,6 +299,8 @@ def _blind(reading: Reading) -> Iterator[Fault]:
     yield from reading.facts.get("blind", ())
     for node in reading.facts.get("nodes", ()):
         fault = node.get("info_fault")
+        if node.get("info") == {}:
+            fault = Fault("body", "INFO is empty, so nothing but PING is known")
         if fault is not None and node.get("fault") is None:
             yield Fault(fault.kind, _placed(node, fault.message))
 

@@ -120,7 +120,7 @@ def _validate_call(answer: Mapping[str, Any]) -> Call:
     call = _common_call(answer, "SAPI", "validate path")
     if call is not None:
         return call
-    if answer.get("valid") is True:
+    if answer.get("valid") is True and not answer.get("forbidden") and answer["status"] < 300:
         return good(Coverage("steps", 2, 2), "a login works from end to end")
     if answer.get("forbidden") or answer["status"] == 403:
         sentence = "SAPI says the canary may not do what it asked: check the canary's permission"

@@ -141,4 +141,6 @@ def transport_of(reply: Reply, answered_at: float) -> Dict[str, Any]:
 
 
 def _text(body: bytes) -> str:
-    return printable(body[:_EXCERPT].decode("utf-8", "replace").strip())
+    # Runs of white space shrink first: a page after two hundred line ends is no empty body, and
+    # a word followed by as many blanks is not alone.
+    return printable(b" ".join(body.split())[:_EXCERPT].decode("utf-8", "replace"))
