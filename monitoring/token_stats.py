@@ -257,6 +257,24 @@ class TokenStats:
             strange = self._before(some, moment, slack)
         return strange.plus(self._before(others, moment, slack))
 
+    def last_ends(self) -> Dict[str, int]:
+        """When the last token of each client dies, of tokens whose times are not in doubt."""
+        ends: Dict[str, int] = {}
+        for owner, readings in self._shares().of.items():
+            last = [
+                ledger.kept[-1]
+                for ledger in map(self._clients.__getitem__, readings)
+                if ledger.kept
+            ]
+            if isinstance(owner, str) and last:
+                ends[owner] = max(last) >> LIFE_BITS
+        return ends
+
+    def holds(self, client: str, expiry: int) -> bool:
+        """Whether a token of the client was seen that dies in this second."""
+        ledgers = (self._clients[reading] for reading in self._shares().of.get(client, ()))
+        return any(ledger.dying_between(expiry, expiry + 1) for ledger in ledgers)
+
     def _shares(self) -> Shares:
         """Whose every reading is; made again once there are more of them."""
         if self._unsettled:

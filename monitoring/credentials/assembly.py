@@ -21,14 +21,12 @@ from monitoring.credentials.facts import (
     CACHE,
     ROTATIONS,
     VAULT,
-    CachedFacts,
     CredentialFacts,
     LedgerFacts,
     LegacyFacts,
     RotationFacts,
     UseFacts,
     VaultFacts,
-    version_number,
 )
 from monitoring.credentials.old_tokens import tokens_of
 from monitoring.credentials.usage_history import Totals, Window
@@ -139,7 +137,7 @@ def _facts(looked: Looked, client: str) -> CredentialFacts:
         client,
         vault=_vault(variable, client in looked.moving) if variable else None,
         cached=cached,
-        rotation=_rotation(looked, client, cached),
+        rotation=_rotation(looked, client),
         legacy=_legacy(looked, variable, client),
         dark=_dark(looked, client),
         clock=looked.clock,
@@ -215,33 +213,14 @@ def rotator_reads(text: str) -> bool:
     return bool(some) and all(part.is_integer() for part in some[:-1])
 
 
-def _rotation(
-    looked: Looked, client: str, cached: Optional[CachedFacts]
-) -> Optional[RotationFacts]:
-    """As last heard; one that ran then and cannot be asked for now may be in any state. EAPI's
-    cached credential may say since when the old secret has been refused: we may have looked long
-    after. It never says how long a state has lasted, for any write moves its time."""
+def _rotation(looked: Looked, client: str) -> Optional[RotationFacts]:
+    """As last heard; one that ran then and cannot be asked for now may be in any state."""
     heard = looked.heard.get(client)
     rotation = heard.rotation if heard and ROTATIONS not in looked.dark else None
     variable = looked.vault.variables.get(client) if looked.vault else None
     rotation = _of_it(rotation, rotation.started_at if rotation else None, _made(looked, variable))
-    if rotation is None or (rotation.running and client in looked.unheard):
-        return None
-    ended = rotation.deprecated_by
-    since = _ended_since(rotation, cached) if cached is not None else None
-    if since is None or ended is None:
-        return rotation
-    return replace(rotation, deprecated_by=min(ended, max(since, rotation.entered_at or 0.0)))
-
-
-def _ended_since(rotation: RotationFacts, cached: CachedFacts) -> Optional[float]:
-    """When the cached credential was last written, where it speaks of the same state of the same
-    version and that was not before the transition was over: earlier it tells of another change."""
-    began, since, lasts = rotation.started_at, cached.updated_at, rotation.transition
-    if since is None or began is None or lasts is None or since < began + lasts:
-        return None
-    same = version_number(cached.version) == version_number(rotation.new_version)
-    return since if same and cached.rotation_state == rotation.state else None
+    ran = rotation is not None and rotation.running
+    return None if ran and client in looked.unheard else rotation
 
 
 def _use(looked: Looked, facts: CredentialFacts) -> UseFacts:

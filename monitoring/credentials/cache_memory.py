@@ -58,7 +58,7 @@ class Looks:
     broken: str
     last: float
     losses: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    witnesses: Mapping[str, float] = field(default_factory=dict)
+    witnesses: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -170,9 +170,8 @@ def _broken(
     ]
     if moved:
         return f"its counters of losses moved ({', '.join(moved[:3])})"
-    gone = sum(
-        not _there(cache, *each) for each in before.witnesses.items() if each[1] > now + EARLY
-    )
+    due = [each for each in before.witnesses.items() if each[1] > now + EARLY]
+    gone = sum(not cache.stats.holds(*each) for each in due)
     return f"tokens of {gone} clients that were counted are gone before their time" if gone else ""
 
 
@@ -184,17 +183,10 @@ def _other_servers(primaries: Sequence[NodeFacts], before: Looks, now: float) ->
     return "other servers answer than at the look before, as after a restart or a fail-over"
 
 
-def _witnesses(cache: CacheSeen, now: float) -> Dict[str, float]:
+def _witnesses(cache: CacheSeen, now: float) -> Dict[str, int]:
     """Those whose last token lives longest, so that most of them still live at the next look."""
-    rows = cache.result.by_client.items()
-    ends = [(share.last_expiry, name) for name, share in rows if share.last_expiry is not None]
-    alive = sorted((row for row in ends if row[0] > now + EARLY), reverse=True)
-    return {name: end for end, name in alive[:WITNESSES]}
-
-
-def _there(cache: CacheSeen, client: str, end: float) -> bool:
-    share = cache.result.by_client.get(client)
-    return share is not None and share.last_expiry is not None and share.last_expiry >= end
+    ends = ((end, name) for name, end in cache.stats.last_ends().items() if end > now + EARLY)
+    return {name: end for end, name in sorted(ends, reverse=True)[:WITNESSES]}
 
 
 # -- what is remembered of a client's tokens

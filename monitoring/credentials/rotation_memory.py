@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
-from monitoring.credentials.facts import RotationFacts
+from monitoring.credentials.facts import CachedFacts, RotationFacts, version_number
 from monitoring.credentials.rotation_states import planned_entry
 from monitoring.state import State
 
@@ -83,9 +83,17 @@ def _stale(heard: Heard, version: Optional[int]) -> bool:
     return running or (version is not None and version != heard.version)
 
 
-def remembered(told: Optional[RotationFacts], heard: Optional[Heard], now: float) -> Heard:
+def remembered(
+    told: Optional[RotationFacts],
+    heard: Optional[Heard],
+    now: float,
+    *,
+    cached: Optional[CachedFacts] = None,
+) -> Heard:
     """What the service tells now, with what we saw before: the moment its state changed, and since
-    when at the latest the old secret logs nobody in."""
+    when at the latest the old secret logs nobody in. EAPI's cached credential may say that better:
+    we may have looked long after. It never says how long a state has lasted, for any write moves
+    its time."""
     if told is None:
         return Heard(None, now)
     before = heard.rotation if heard is not None else None
@@ -101,7 +109,9 @@ def remembered(told: Optional[RotationFacts], heard: Optional[Heard], now: float
     if told.state not in _OLD_ENDED:
         ended = None
     elif ended is None:
-        ended = max(_ended_at(told, now), min(still, now))  # it logged in still when last heard of
+        since = _written(told, cached) if cached is not None else None
+        ended = _ended_at(told, now) if since is None else min(since, now)
+        ended = max(ended, min(still, now))  # it logged in still when last heard of
     since = told.old_since if told.old_since is not None else _old_since(told, before)
     return Heard(replace(told, entered_at=entered, deprecated_by=ended, old_since=since), now)
 
@@ -122,6 +132,16 @@ def _changed_at(told: RotationFacts, looked: float, now: float) -> float:
         return now
     planned = planned_entry(told, told.transition)
     return now if planned is None else min(max(planned, looked), now)
+
+
+def _written(told: RotationFacts, cached: CachedFacts) -> Optional[float]:
+    """When the cached credential was last written, where it speaks of the same state of the same
+    version and that was not before the transition was over: earlier it tells of another change."""
+    began, since, lasts = told.started_at, cached.updated_at, told.transition
+    if since is None or began is None or lasts is None or since < began + lasts:
+        return None
+    same = version_number(cached.version) == version_number(told.new_version)
+    return since if same and cached.rotation_state == told.state else None
 
 
 def _ended_at(told: RotationFacts, now: float) -> float:

@@ -39,6 +39,7 @@ from monitoring.credentials.facts import (
     ROTATIONS,
     SAPI,
     VAULT,
+    CachedFacts,
     CredentialFacts,
 )
 from monitoring.credentials.findings import (
@@ -204,7 +205,8 @@ class CredentialWatch:
             return before, {}
         active = {c: r for c, r in data.active.items() if c not in data.unreadable}
         variables: Mapping[str, Variable] = vault.variables if vault else {}
-        names = {*variables, *before, *_cached(answers[CACHE])}
+        cached = _cached(answers[CACHE])
+        names = {*variables, *before, *cached}
         versions = {client: variable.version for client, variable in variables.items()}
         again = len(names) if wanted.everybody else ASKED_AGAIN
         some = to_ask(sorted(names), before, active, versions=versions, again=again)
@@ -215,7 +217,7 @@ class CredentialWatch:
         after = dict(before)
         heard_of = {**told, **active}.items()
         for client, rotation in ((c, r) for c, r in heard_of if r or c in names):
-            heard = remembered(rotation, before.get(client), now)
+            heard = remembered(rotation, before.get(client), now, cached=cached.get(client))
             after[client] = Heard(heard.rotation, now, versions.get(client))
         self._rotations.save(before, after, now)
         return after, {**unheard, **{c: UNREADABLE for c in data.unreadable if c not in told}}
@@ -274,8 +276,8 @@ def _of_logins(told: Sequence[Told], window: Window, look: Look) -> Iterator[Fin
     yield from of_counters(LOGINS, unsure, _COUNTED_AT)
 
 
-def _cached(answer: Answer) -> Collection[str]:
-    return answer.data.credentials if answer.data is not None else ()
+def _cached(answer: Answer) -> Mapping[str, CachedFacts]:
+    return answer.data.credentials if answer.data is not None else {}
 
 
 def _figures(
