@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import random
+import secrets
 from dataclasses import asdict, dataclass, replace
 from typing import (
     Any,
@@ -275,7 +275,7 @@ class Outbox:
     def _number(self) -> int:
         """Higher than any that this process knows of. A random step, since another process may
         number a row at the same time without the file."""
-        return max((self._top, *self._rows)) + random.randint(1, 1 << 20)
+        return max((self._top, *self._rows)) + 1 + secrets.randbelow(1 << 20)
 
     # -- out
 

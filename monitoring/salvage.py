@@ -100,6 +100,7 @@ class Table:
     @property
     def insert(self) -> str:
         places = ", ".join("?" * len(self.columns))
+        # The names are the schema's own.
         return f"INSERT OR IGNORE INTO {self.name} ({self._names}) VALUES ({places})"  # noqa: S608
 
     @property

@@ -54,7 +54,7 @@ def test_any_setting(tmp_path: Path, value: Any) -> None:
         assert layer.entries or layer.problems or value == {}, path
         assert all("\n" not in p.sentence and len(p.sentence) < 400 for p in layer.problems)
         values = laid(layer)
-        assert isinstance(list(config_rules.problems(values)), list)
+        assert isinstance(list(config_rules.problems(values, 1_790_000_000.0)), list)
 
 
 @hostile

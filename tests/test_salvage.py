@@ -169,8 +169,8 @@ def test_each_sound_row_of_each_table_is_carried_over(tmp_path: Path) -> None:
             tx.execute("INSERT INTO kv VALUES ('a', 'bad', '{', 0)")
             tx.execute("INSERT INTO kv VALUES ('a', 'huge', '[1e400]', 0)")
             tx.execute("INSERT INTO kv VALUES ('a', 'good', '[1]', 0)")
-            tx.execute("INSERT INTO buckets VALUES ('x', 60, 'c', 1, 1, '')")
-            tx.execute("INSERT INTO uses VALUES ('c', 1e300, 0, NULL, NULL, NULL)")
+            tx.execute("INSERT INTO buckets VALUES ('x', 60, 'c', 1, 1, '', 0)")
+            tx.execute("INSERT INTO uses VALUES ('c', 1e300, 0, NULL, NULL, NULL, 0)")
         state.mend(ValueError("a cycle has failed"))
         assert state.mended
         assert state.read("SELECT count(*), min(first_seen) FROM ledger") == [(200, T0)]
