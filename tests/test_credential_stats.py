@@ -639,11 +639,14 @@ def test_reports_in_every_format(shared: Stack, tmp_path: Path) -> None:
     assert len(cells) == 1 + len(picture.judged)
     assert {len(line) for line in cells} == {13}
     markdown = credential_report.rotations(seen(picture), "markdown").splitlines()
-    assert markdown[2].startswith("| client |")
-    text = credential_report.rotations(seen(picture), "text").splitlines()
-    assert [line.split()[0] for line in text[3 : 3 + len(picture.judged)]] == [
-        each.client for each in picture.judged
-    ]
+    # What needs a row has one below the head; day one is one sentence that names its clients instead.
+    assert sum(line.startswith("| client |") for line in markdown) <= 1
+    text = credential_report.rotations(seen(picture), "text")
+    rows = [line.split()[0] for line in text.splitlines() if line.startswith("client-")]
+    clients = [each.client for each in picture.judged]
+    assert rows == [client for client in clients if client in rows]
+    assert all(client in text for client in clients)
+    assert [line.split()[1] for line in markdown if line.startswith("| client-")] == rows
     assert reasons(picture) == []
 
 
