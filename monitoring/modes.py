@@ -94,6 +94,7 @@ def _exporter(kit: Any, stack: ExitStack, attempts: Sequence[Tuple[str, str]]) -
 
 
 def _loop(kit: Any, cycle: Callable[[float], Outcome]) -> int:
+    reread_on_hangup()  # before all else: ended by SIGHUP, a loop would end well and stay down
     manager = env.current().get("NOTIFY_SOCKET", "")
 
     def idle() -> bool:
@@ -105,7 +106,6 @@ def _loop(kit: Any, cycle: Callable[[float], Outcome]) -> int:
         with ExitStack() as stack:
             runner = _runner(kit, cycle, stack)
             LOGGER.info("%s every %g s; Ctrl-C or SIGTERM ends it", kit.script, kit.interval)
-            reread_on_hangup()
             notify_service_manager(manager, "READY=1")
             runner.loop(kit.interval, idle)
             LOGGER.info("SIGHUP: reading the settings again")

@@ -76,6 +76,43 @@ def signalled(sent: signal.Signals, words: Tuple[str, ...], allowed: Tuple[int, 
     return play
 
 
+def hung_up(ground: Ground) -> str:
+    """SIGHUP at random moments of a loop without a terminal: one that it does not end (it came
+    before the first cycle) reads its settings again and goes on, until SIGTERM."""
+    dice, ends = random.Random(signal.SIGHUP), []
+    for number in range(4):
+        target = ground.folder / f"r{number}.jsonl"
+        process = ground.start(SCRIPT, *LOOP, "--output", str(target), preexec_fn=_fresh)
+        _listening(process)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(dice.uniform(0, 0.6))
+        process.send_signal(signal.SIGHUP)
+        ends.append(_goes_on(process, target))
+    assert 0 in ends, f"every loop was ended by it: {ends}"
+    _still_sound(ground)
+    return f"exits {ends}, state sound"
+
+
+def _goes_on(process: subprocess.Popen[str], target: Path) -> int:
+    """The exit status of a loop after SIGHUP: ended at once, or by SIGTERM two cycles later."""
+
+    def cycles() -> int:
+        return len(target.read_text().splitlines()) if target.exists() else 0
+
+    enough, until = cycles() + 2, time.monotonic() + PATIENCE
+    while process.poll() is None and cycles() < enough:
+        assert time.monotonic() < until, "no cycle after SIGHUP"
+        time.sleep(0.02)
+    early = process.poll() is not None
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=PATIENCE)
+    run = Run(SCRIPT, process.returncode, out, err, None)
+    run.check_form()
+    assert run.status == (3 if early else 0), run.said()
+    assert early or "reading the settings again" in run.said()
+    return run.status
+
+
 def under_nohup(ground: Ground) -> str:
     """The terminal goes, the loop stays: `nohup health_check.py &`."""
 
@@ -286,7 +323,7 @@ _ROWS = (
     Row("process: Ctrl-C in a single run", play=signalled(signal.SIGINT, ONCE, (0, 3))),
     Row("process: SIGTERM in a loop", play=signalled(signal.SIGTERM, LOOP, (0, 3))),
     Row("process: Ctrl-C in a loop", play=signalled(signal.SIGINT, LOOP, (0, 3))),
-    Row("process: SIGHUP in a loop", play=signalled(signal.SIGHUP, LOOP, (0, 3))),
+    Row("process: SIGHUP in a loop", play=hung_up),
     Row("process: SIGHUP under nohup", play=under_nohup),
     Row("process: SIGKILL while telling", play=killed),
     Row("process: two runs overlap", play=overlapping),
