@@ -282,7 +282,13 @@ def overall(outcome: Outcome) -> Severity:
     found = [*asked, *outcome.subjects, *crossed, *(f.severity for f in outcome.findings)]
     if outcome.doubts:
         return severity((s for s in found if s > Severity.UNKNOWN), Basis(doubts=outcome.doubts))
-    return combined(found)
+    cut = tuple(cut_short(source) for source in outcome.sources if source.truncated)
+    return severity([combined(found)], Basis(doubts=cut)) if cut else combined(found)
+
+
+def cut_short(source: Source) -> Doubt:
+    """What was not looked at of a source may be bad."""
+    return Doubt("not_read", f"{source.name}: the look ended before its end")
 
 
 def worst(severities: Iterable[Severity]) -> Severity:

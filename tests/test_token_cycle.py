@@ -99,6 +99,7 @@ def test_a_budget_ends_the_scan_and_the_share_is_told(
     assert (outcome.tokens or {})["renewals"]["count"] is None
     assert (outcome.tokens or {})["going_dark"] == []
     assert outcome.sources[0].ok
+    assert outcome.exit_status is ExitStatus.UNKNOWN  # what was not looked at is not called good
 
 
 def test_a_server_killed_amid_the_scan_leaves_a_partial_result(tmp_path: Path) -> None:

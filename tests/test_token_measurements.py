@@ -66,6 +66,17 @@ def test_counts_of_a_scan_that_a_budget_ended_are_scaled_to_the_whole() -> None:
     assert value(found, "scan_keys") == 30
 
 
+def test_of_a_part_none_seen_is_not_none_and_those_seen_are_the_least_there_are() -> None:
+    report = report_of(30, expected=120, share_seen=0.25, truncated="max_keys")
+    found = looked([*TOKENS, token("b", 0, left=-5)], report=report)
+    rules = [m for m in measurements(found) if m.name == "payment_api_token_hygiene"]
+    told = {m.labels["finding"]: m for m in rules}
+    one, none = told["expired_served"], told["alg_none"]
+    assert (one.value, one.at_least) == (4.0, 1.0)
+    assert (none.value, none.at_least) == (None, 0.0)
+    assert value(found, "tokens_undecodable", reason="not_a_token") is None
+
+
 @pytest.mark.parametrize(
     "report",
     [

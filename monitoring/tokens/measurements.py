@@ -136,6 +136,15 @@ def _scaled(value: Optional[float], scale: Optional[float]) -> Optional[float]:
     return float(value) if scale == 1.0 else float(round(value * scale))
 
 
+def _rare(name: str, count: Optional[int], looked: Looked, **labels: str) -> Measurement:
+    """What one token can show and many may not: where the census is not whole, none seen is not
+    none, and those seen are the least there are."""
+    if count is None or looked.scale == 1.0:
+        return _of(name, count, **labels)
+    value = _scaled(count, looked.scale) if count else None
+    return Measurement(f"payment_api_{name}", value, labels, at_least=float(count))
+
+
 def _counts(looked: Looked) -> Iterator[Measurement]:
     result, scale = looked.result, looked.scale
     totals: Dict[str, Optional[float]] = {
@@ -147,7 +156,7 @@ def _counts(looked: Looked) -> Iterator[Measurement]:
         yield _of(name, _scaled(count, scale))
     for reason in get_args(Reason):
         count = result.undecodable.get(reason, 0) if result else None
-        yield _of("tokens_undecodable", _scaled(count, scale), reason=reason)
+        yield _rare("tokens_undecodable", count, looked, reason=reason)
     for within in ("5m", "15m", "1h"):
         count = result.expiring.get(within, 0) if result else None
         yield _of("tokens_expiring", _scaled(count, scale), within=within)
@@ -226,7 +235,7 @@ def _hygiene(looked: Looked) -> Iterator[Measurement]:
         return
     counts = {finding.name: finding.count for finding in looked.result.hygiene}
     for name in RULES:
-        yield _of("token_hygiene", _scaled(counts.get(name, 0), looked.scale), finding=name)
+        yield _rare("token_hygiene", counts.get(name, 0), looked, finding=name)
 
 
 def _clients(looked: Looked) -> Iterator[Measurement]:
