@@ -109,9 +109,9 @@ def _state_word(component: Component, severity: Severity) -> str:
 def _availability_severity(component: Component, outcome: Outcome) -> Severity:
     if component.up is False:
         return Severity.CRITICAL
-    if component.up is None:
-        return Severity.UNKNOWN
-    if component.status <= Severity.UNKNOWN or component.status <= _said(component.name, outcome):
+    if component.up is None or component.status is Severity.UNKNOWN:
+        return Severity.UNKNOWN  # up, but not known how well: that ends nothing
+    if component.status <= _said(component.name, outcome):
         return Severity.OK
     return component.status
 

@@ -75,9 +75,9 @@ def test_what_is_no_longer_found_says_so() -> None:
         ("degraded is a warning", component(WARNING), WARNING, OK),
         ("cannot tell: the monitor is blind", component(UNKNOWN, error="http"), UNKNOWN, WARNING),
         (
-            "up, but we are not let in: blind, and not down",
+            "up, but we are not let in: blind, not down, and nothing earlier is over",
             component(UNKNOWN, up=True, error="auth"),
-            OK,
+            UNKNOWN,
             WARNING,
         ),
     ],

@@ -152,6 +152,10 @@ def test_a_vault_without_credentials_is_judged_by_its_own_word(settings):
         ("canary", {"client_id": ""}, LOGIN),
         ("canary", {"client_secret": Secret()}, LOGIN),
         ("eapi", {"paths": {}}, EAPI),
+        ("eapi", {"url": ""}, EAPI),
+        ("sapi", {"url": ""}, SAPI),
+        ("eapi", {"url": ""}, LOGIN),
+        ("sapi", {"url": ""}, LOGIN),
     ],
 )
 def test_what_is_not_configured_is_unknown_with_the_cure(settings, part, change, name):

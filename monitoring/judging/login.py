@@ -60,7 +60,8 @@ def judge_login(reading: Reading, context: Context) -> Judged:
     without jti; None: not a JWT), `received_at`, `steps` (name -> seconds), `proofs` (name ->
     {"accepted": True, False or None, "why"})."""
     if not reading.configured:
-        component = Component(reading.source, UNKNOWN, None, message=NO_CANARY, configured=False)
+        said = reading.fault.message if reading.fault else NO_CANARY
+        component = Component(reading.source, UNKNOWN, None, message=said, configured=False)
         return Judged(component)
     step, call = _positive(reading)
     known = context.known(reading.source, reading.facts.get("target"))

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple
 
 from monitoring import counters
+from monitoring.certainty import Doubt
 from monitoring.judging.common import (
     CHANGED,
     OK,
@@ -257,7 +258,15 @@ def _figures(
         seconds = context.seconds(reading.at)
         rate = None if total is None or seconds is None else total / seconds
         yield Measurement("payment_api_service_request_rate", rate, labels)
-        yield Measurement("payment_api_service_error_ratio", _ratio(failed, total), labels)
+        ratio = _ratio(failed, total)
+        doubts = () if ratio is None else tuple(_unread_statuses(metrics))
+        yield Measurement("payment_api_service_error_ratio", ratio, labels, doubts)
+
+
+def _unread_statuses(metrics: Mapping[str, Any]) -> Iterator[Doubt]:
+    """Requests whose status no label says, or says in an unknown word, may have failed."""
+    if any(total > 0 for (_, status), total in metrics["requests"].items() if status == "other"):
+        yield Doubt("unknown_word", "some requests are counted without an HTTP status")
 
 
 def _ratio(failed: Optional[float], total: Optional[float]) -> Optional[float]:

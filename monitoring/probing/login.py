@@ -72,6 +72,9 @@ def probe_login(live: Live) -> Reading:
     if not canary.client_id or not canary.client_secret:
         return Reading(NAME, at, configured=False)
     for service, path in ((live.settings.eapi, "token"), (live.settings.sapi, "validate")):
+        if not service.url:
+            sentence = f"no endpoint of {service.name} is configured: no login can be tried"
+            return Reading(NAME, at, fault=Fault("config", sentence), configured=False)
         if not service.paths.get(path):
             sentence = f"no {path} path of {service.name} is configured"
             return Reading(NAME, at, fault=Fault("config", sentence))

@@ -21,8 +21,9 @@ def probe_service(name: str, live: Live) -> Reading:
     service = live.settings.eapi if eapi else live.settings.sapi
     http = live.eapi if eapi else live.sapi
     at, left = live.clock(), TimeLeft(service.timeout)
-    if not service.paths.get("health"):
-        sentence = f"no health path of {name} is configured"
+    if not service.url or not service.paths.get("health"):
+        missing = "health path" if service.url else "endpoint"
+        sentence = f"no {missing} of {name} is configured: it is not watched"
         return Reading(name, at, fault=Fault("config", sentence), configured=False)
     paths = {part: service.paths.get(part) for part in ("health", "detailed")}
     urls = {part: place(service, path) for part, path in paths.items() if path}
