@@ -201,7 +201,8 @@ def revocation(kit: utils.Kit, client: str, form: str) -> int:
 
 
 def back_test(kit: utils.Kit, file: str, lookback: float) -> int:
-    """`--replay`: 0, or 3 when something is not a recording of buckets."""
+    """`--replay`: 0, or 3 when something is not a recording of buckets, or there was none: of
+    nothing it cannot be said that nothing was found."""
     sensitivity = sensitivity_of(kit.settings.credentials)
     try:
         done = replay.replay(_recorded(kit, file, lookback), sensitivity, sys.stdout.write)
@@ -213,9 +214,10 @@ def back_test(kit: utils.Kit, file: str, lookback: float) -> int:
     sys.stdout.flush()
     for told in done.left_out:
         LOGGER.warning("--replay %s: %s", file, told)
-    if not done.read and file == HISTORY:
-        LOGGER.warning("--replay history: nothing was recorded in that time")
-    return int(ExitStatus.OK)
+    if not done.read:
+        said = "was recorded in that time" if file == HISTORY else "stands there: no bucket at all"
+        LOGGER.error("--replay %s: nothing %s", file, said)
+    return int(ExitStatus.OK if done.read else ExitStatus.UNKNOWN)
 
 
 def _recorded(kit: utils.Kit, file: str, lookback: float) -> Iterator[Bucket]:

@@ -37,7 +37,13 @@ from monitoring.probing.kit import Keepsake, Live
 from monitoring.service_levels import BURN_WINDOWS, OVERALL
 from monitoring.service_levels import report as sla_of
 from monitoring.sla import report as sla_report
-from monitoring.sla.history import SlaGauges, availability, targets_of, unconfigured
+from monitoring.sla.history import (
+    SlaGauges,
+    availability,
+    overdue_after,
+    targets_of,
+    unconfigured,
+)
 
 SCRIPT = "health_check"
 MONTH = 30 * 86400.0
@@ -102,7 +108,7 @@ class HealthCheck:
         self._team, self._keepsake = Team(), Keepsake()
         self._eapi, self._sapi = kit.http(kit.settings.eapi), kit.http(kit.settings.sapi)
         self._conjur = kit.conjur()
-        self._levels = SlaGauges(kit.recorder(), kit.settings.sla)
+        self._levels = SlaGauges(kit.recorder(), kit.settings.sla, overdue_after(kit.settings.run))
 
     def cycle(self, now: float) -> Outcome:
         """Ask, judge, compare with the limits, remember."""
@@ -190,7 +196,11 @@ def show_levels(kit: utils.Kit, lookback: float, form: str) -> int:
     longest = max(lookback, *BURN_WINDOWS.values())
     try:
         history, targets = kit.history(), targets_of(kit.settings.sla)
-        points = {name: availability(history, name, now=now, lookback=longest) for name in targets}
+        overdue = overdue_after(kit.settings.run)
+        points = {
+            name: availability(history, name, now=now, lookback=longest, overdue=overdue)
+            for name in targets
+        }
     except HistoryError as error:
         LOGGER.error("service levels are not known: %s", error)
         return int(ExitStatus.UNKNOWN)

@@ -12,8 +12,8 @@ from monitoring.judging.common import Proof
 from monitoring.judging.memory import Memory
 from monitoring.model import Fault
 from monitoring.service_levels import OVERALL
-from monitoring.settings import SlaSettings
-from monitoring.sla.history import SlaGauges, availability, targets_of
+from monitoring.settings import RunSettings, SlaSettings
+from monitoring.sla.history import SlaGauges, availability, overdue_after, targets_of
 from monitoring.state import State
 from tests.health_kit import ROOT
 
@@ -143,6 +143,28 @@ def test_of_two_monitors_the_one_that_looked_most_is_believed():
     rows = [up(60, count=2, component="a", instance="1"), up(60, count=9, component="a")]
     history = _History(payment_api_health_status=rows)
     assert len(availability(history, "a", now=NOW, lookback=HOUR)) == 9
+
+
+def test_what_a_hung_exporter_shows_is_not_watched():
+    """The page of its last cycle is served for ever: its newest cycle says how old it is."""
+    ended = NOW - 300  # the last cycle; the points of the five minutes after it repeat it
+    cycles = tuple(
+        Point(NOW - 60 * i, 60, ended, ended, min(ended, NOW - 60 * i), 1)
+        for i in reversed(range(10))
+    )
+    history = _History(
+        payment_api_health_status=[up(60, component="a")],
+        payment_api_last_cycle_timestamp_seconds=[Series({"script": "health_check"}, cycles)],
+    )
+
+    def watched(overdue):
+        found = availability(history, "a", now=NOW, lookback=HOUR, overdue=overdue)
+        return [NOW - point.at for point in found]
+
+    assert watched(300) == [540, 480, 420, 360, 300, 240, 180, 120, 60, 0]  # equal is not overdue
+    assert watched(299) == [540, 480, 420, 360, 300, 240, 180, 120, 60]
+    assert watched(60) == [540, 480, 420, 360, 300, 240]
+    assert overdue_after(RunSettings({"health_check": 600}, 300, 30)) == 1830
 
 
 def test_gauges_are_read_once_a_minute():

@@ -133,8 +133,12 @@ def test_a_missing_file_and_an_empty_history(tmp_path: Path) -> None:
     assert missing.returncode == 3
     assert "No such file" in missing.stderr
     empty = run(SCRIPT, "--replay", "history", "--lookback", "7d", env={}, cwd=tmp_path)
-    assert (empty.returncode, empty.stdout) == (0, "")
+    assert (empty.returncode, empty.stdout) == (3, "")
     assert "nothing was recorded" in empty.stderr
+    (tmp_path / "empty.jsonl").write_text("\n")
+    none = run(SCRIPT, "--replay", "empty.jsonl", env={}, cwd=tmp_path)
+    assert (none.returncode, none.stdout) == (3, "")
+    assert "no bucket at all" in none.stderr
 
 
 def test_lookback_without_history_is_wrong_usage(tmp_path: Path) -> None:

@@ -4,16 +4,18 @@ minute: they move slowly and a month of samples is many rows."""
 from __future__ import annotations
 
 import logging
-from typing import Any, Iterator, List, Mapping, Sequence, Tuple
+import math
+from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from monitoring.certainty import watched_seconds
 from monitoring.history import HistoryError, Point, Series
 from monitoring.model import Measurement
 from monitoring.probing import cache, login, vault
 from monitoring.service_levels import GAUGE_WINDOWS, OVERALL, gauges
-from monitoring.settings import Settings, SlaSettings
+from monitoring.settings import RunSettings, Settings, SlaSettings
 
 _FRESH = 60.0
+_SCRIPT, _LAST_CYCLE = "health_check", "payment_api_last_cycle_timestamp_seconds"
 
 _log = logging.getLogger("monitoring.sla.history")
 
@@ -26,35 +28,59 @@ def targets_of(sla: SlaSettings) -> Mapping[str, float]:
 def unconfigured(settings: Settings) -> List[str]:
     """The components that nobody asks, as their probes decide it."""
     canary = settings.canary
+    eapi, sapi = settings.eapi, settings.sapi
     asked = {
-        settings.eapi.name: settings.eapi.paths.get("health"),
-        settings.sapi.name: settings.sapi.paths.get("health"),
+        eapi.name: eapi.url and eapi.paths.get("health"),
+        sapi.name: sapi.url and sapi.paths.get("health"),
         vault.NAME: settings.conjur.url,
         cache.NAME: settings.redis.host,
-        login.NAME: canary.client_id and canary.client_secret,
+        login.NAME: canary.client_id and canary.client_secret and eapi.url and sapi.url,
     }
     return [name for name, there in asked.items() if not there]
 
 
-def availability(history: Any, name: str, *, now: float, lookback: float) -> Sequence[Point]:
+def overdue_after(run: RunSettings) -> float:
+    """Seconds after which the last finished cycle of health_check is no news any more."""
+    return 3 * max(run.intervals.get(_SCRIPT, 0.0), run.cron_interval) + run.cycle_deadline
+
+
+def availability(
+    history: Any, name: str, *, now: float, lookback: float, overdue: float = math.inf
+) -> Sequence[Point]:
     """Points of a component (or of `overall`) over the last `lookback` seconds, oldest first; of
-    several monitors that watched it the one that looked most is believed. Raises HistoryError."""
+    several monitors that watched it the one that looked most is believed. An exporter that hangs
+    shows its last cycle for ever: a point whose newest cycle was over more than `overdue` seconds
+    before it was not watched. Raises HistoryError."""
     metric, labels = "payment_api_health_status", {"component": name}
     if name == OVERALL:
         metric, labels = "payment_api_system_up", {}
     found: List[Series] = history.series(metric, labels, now - lookback, now)
     start = now - lookback
-    return max(
+    points = max(
         (series.points for series in found),
         key=lambda points: watched_seconds(points, start, now),
         default=(),
     )
+    if math.isinf(overdue) or not points:
+        return points
+    cycles = _last_cycles(history, now - lookback, now)
+    return [p for p in points if p.at - cycles.get(p.at, p.at) <= overdue]
+
+
+def _last_cycles(history: Any, start: float, end: float) -> Mapping[float, float]:
+    """When the newest cycle was over that was shown at each time; only where it is recorded."""
+    newest: Dict[float, float] = {}
+    for series in history.series(_LAST_CYCLE, {"script": _SCRIPT}, start, end):
+        for point in series.points:
+            newest[point.at] = max(point.high, newest.get(point.at, 0.0))
+    return newest
 
 
 class SlaGauges:
     """The figures of `service_levels.gauges`, read anew at most once a minute."""
 
-    def __init__(self, history: Any, sla: SlaSettings) -> None:
+    def __init__(self, history: Any, sla: SlaSettings, overdue: float = math.inf) -> None:
+        self._overdue = overdue
         self._history, self._targets = history, targets_of(sla)
         self._least = sla.minimum_watched
         self._read_at = float("-inf")
@@ -76,5 +102,7 @@ class SlaGauges:
         """One component after the other: a month of all of them at once is megabytes."""
         longest = max(GAUGE_WINDOWS.values())
         for name, target in self._targets.items():
-            points = availability(self._history, name, now=now, lookback=longest)
+            points = availability(
+                self._history, name, now=now, lookback=longest, overdue=self._overdue
+            )
             yield from gauges(name, points, target, now=now, least=self._least)
