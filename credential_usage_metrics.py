@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import Iterator, Optional, Sequence
 
 import utils
-from monitoring import __version__, cli, thresholds
+from monitoring import __version__, cli, redact, thresholds
 from monitoring.anomaly.store import sensitivity_of
 from monitoring.anomaly.types import Bucket
 from monitoring.credential_stats import bounded, measurements, to_judge
@@ -193,6 +193,7 @@ def _show(kit: utils.Kit, picture: Picture, render: credential_report.Render, fo
 def revocation(kit: utils.Kit, client: str, form: str) -> int:
     """`--can-revoke CLIENT`."""
     now = kit.clock()
+    client = redact.identity_of(client)
     picture = watch_of(kit).look(now, about=client)
     facts = next((each.facts for each in picture.judged if each.client == client), None)
     answer = unheard_of(client, picture.dark) if facts is None else can_revoke(facts, now)

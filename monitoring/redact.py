@@ -198,6 +198,14 @@ def safe_id(client_id: str, limit: int = 64) -> str:
     return f"{shown[: limit - _HASH - 1]}~{told_apart}"
 
 
+@functools.lru_cache(maxsize=65536)
+def identity_of(client_id: str) -> str:
+    """What a client is called everywhere inside, from the door on: its id; where that is, or holds,
+    a secret or something that looks like one, its `safe_id`, so that no secret stands in the
+    state. Texts that differ stay different, but for secrets that are known."""
+    return client_id if redact(client_id) == client_id else safe_id(client_id)
+
+
 class UnboundedNumberError(ValueError):
     """A number that no float holds."""
 

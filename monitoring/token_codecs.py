@@ -44,6 +44,7 @@ from monitoring.codecs.jwt_text import (
 from monitoring.codecs.records import CLIENT, USUAL, first, text
 from monitoring.codecs.times import epoch_seconds
 from monitoring.codecs.verdicts import flag, verdict_of, verdict_of_word
+from monitoring.redact import identity_of
 
 __all__ = [
     "CREDENTIAL_FIELDS",
@@ -173,7 +174,7 @@ def decode_credential(
         return Undecodable("bad_claims")
     state = text(first(record, ("rotationState", "rotation_state")))
     return CredentialFact(
-        client=client,
+        client=None if client is None else identity_of(client),
         active=active,
         version=text(first(record, ("version", "secretVersion", "secret_version"))),
         rotation_state=state.lower() if state else None,

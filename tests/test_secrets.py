@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
 
 import pytest
 
+from sandbox import jwt_codec
 from sandbox.options import CANARY, Options
 from sandbox.stack import Stack
 from tests import scripts
@@ -181,6 +183,39 @@ def test_every_mode(script: str, ground: Ground, house: House) -> None:
     assert lines.seen, "no command line was seen"
     (ground.folder / "cmdlines").write_text("\n".join(lines.seen))
     searched(ground, house, runs)
+
+
+def test_a_token_or_a_password_where_an_id_is_meant(ground: Ground, house: House) -> None:
+    """Keys, subjects and cached credentials that name a whole token, and a subject that is the
+    password of the cache: what all three scripts keep, tell and print of it in two rounds."""
+    now = int(time.time())
+    claims = {"iat": now, "exp": now + 900, "iss": "payment-eapi"}
+    whole = jwt_codec.sign(b"k" * 32, {**claims, "sub": "client-001", "jti": plain("whole")})
+    planted = {
+        f"token:{whole}": jwt_codec.sign(b"k" * 32, {**claims, "sub": whole, "jti": "a"}),
+        "token:planted": jwt_codec.sign(
+            b"k" * 32, {**claims, "sub": house.stack.options.redis_password, "jti": "b"}
+        ),
+        f"validation:{whole}:none": '{"valid":true}',
+        f"client:tokens:{whole}": whole,
+    }
+    runs = []
+    with house.stack.redis_client() as client:
+        for key, value in planted.items():
+            client.set(key, value, ex=900)
+        client.hset(f"credential:{whole}", mapping={"clientId": whole, "version": "1"})
+        for _round in range(2):
+            runs += [ground.run(s, "--single-run", *LOUD, "--output", f"{s}.json") for s in SCRIPTS]
+        runs.append(ground.run("credential_usage_metrics", "--can-revoke", whole))
+        client.delete(*planted, f"credential:{whole}")
+    assert "[redacted]~" in (ground.folder / "token_usage_metrics.json").read_text()
+    search = Search()
+    for run in runs:
+        search.add(run.script, run.out + run.err)
+    (ground.folder / "overlay.yaml").unlink(missing_ok=True)
+    search.add_folder(ground.folder)
+    signature = whole.split(".")[2]
+    assert search.hits({**house.secrets, "a token": whole, "its signature": signature}) == []
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -13,6 +13,7 @@ from monitoring.codecs.facts import (
     undecodable,
 )
 from monitoring.codecs.times import Moment, read_time
+from monitoring.redact import identity_of
 
 JTI = ("jti", "tokenId", "token_id", "id")
 ISSUED = ("iat", "issuedAt", "issued_at", "createdAt", "created_at")
@@ -123,8 +124,9 @@ def _clients(value: object) -> List[str]:
 
 
 def bare_client(client: str) -> str:
-    """Without the ending that Auth0 puts behind a client's id."""
-    return (client[: -len(_SUFFIX)] or client) if client.endswith(_SUFFIX) else client
+    """Whom an id means: without the ending that Auth0 puts behind it, and never a secret."""
+    bare = (client[: -len(_SUFFIX)] or client) if client.endswith(_SUFFIX) else client
+    return identity_of(bare)
 
 
 def grants_of(places: Sequence[Mapping[str, Any]], names: ClaimNames) -> Optional[Tuple[str, ...]]:

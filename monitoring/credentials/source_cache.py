@@ -18,7 +18,7 @@ from monitoring.codecs.times import epoch_seconds
 from monitoring.credentials.facts import CACHE, CachedFacts, LegacyFacts, NodeFacts
 from monitoring.credentials.source_kit import Answer, Asked, dark
 from monitoring.model import Fault, Source
-from monitoring.redact import printable
+from monitoring.redact import identity_of, printable
 from monitoring.settings import Settings
 from monitoring.token_codecs import clean_key
 from monitoring.token_stats import CLIENTS_TRACKED, TokenStats
@@ -250,6 +250,7 @@ def _note_access(key: bytes, access: Dict[str, float]) -> None:
     client, _, stamp = printable(name[len(_ACCESS) :].decode("utf-8", "replace")).rpartition(":")
     at = epoch_seconds(stamp)
     if client and at is not None:
+        client = identity_of(client)
         access[client] = max(at, access.get(client, at))
 
 
@@ -265,7 +266,7 @@ def _rotations(client: Any, keys: Sequence[bytes]) -> Dict[str, Mapping[bytes, A
                 raise RedisFault(values.fault)
             if not isinstance(values, Refusal):  # else of another type, so not of this layout
                 owner = _name(key)[len(_ROTATION) :].decode("utf-8", "replace")
-                found[printable(owner)] = dict(zip(_FIELDS, values))
+                found[identity_of(printable(owner))] = dict(zip(_FIELDS, values))
     wire.close()
     return found
 

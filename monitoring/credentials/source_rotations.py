@@ -15,6 +15,7 @@ from monitoring.http.reply import date_of
 from monitoring.http_client import HttpFault, Reply
 from monitoring.model import Fault, Source
 from monitoring.probing.kit import bearer
+from monitoring.redact import identity_of
 from monitoring.timestamps import parse_iso
 
 MAX_BYTES = 16 << 20
@@ -149,7 +150,7 @@ def _is_rotation(row: Any) -> bool:
 
 def _client(row: Any) -> str:
     client = row.get("client_id") if isinstance(row, dict) else None
-    return client if isinstance(client, str) else ""
+    return identity_of(client) if isinstance(client, str) else ""
 
 
 def _newness(rotation: RotationFacts) -> Tuple[bool, float]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, List, Mapping, Optional, Tuple
 
+from monitoring.redact import identity_of
 from monitoring.timestamps import parse_iso
 from monitoring.vault.health import items, word
 
@@ -75,4 +76,4 @@ def client_of(name: str, template: str) -> str:
     if not mark:
         return ""
     found = re.fullmatch(re.escape(before) + r"([^/]+)" + re.escape(after), name)
-    return found.group(1) if found else ""
+    return identity_of(found.group(1)) if found else ""
