@@ -82,16 +82,17 @@ def _counter(name: str, text: str, *labels: str) -> Metric:
 
 
 _COMMON = (
-    _gauge("up", "bool", "1 if the source could be read in the last cycle.", "source"),
+    _gauge("up", "bool", "1 if the source could be read in the last cycle.", "script", "source"),
     _gauge("status", "", "Last cycle: 0 ok, 1 unknown, 2 warning, 3 critical.", "script"),
     _gauge("last_cycle_timestamp_seconds", "s", "End of the last finished cycle.", "script"),
     _gauge("cycle_duration_seconds", "s", "Duration of the last finished cycle.", "script"),
     _counter("cycles", "Cycles finished by this process, by status.", "script", "status"),
     _gauge("findings", "", "Findings of the last cycle.", "script", "reason", "severity"),
-    _gauge("alerts", "", "Alerts by severity and state.", "severity", "state"),
-    _counter("notifications", "Deliveries tried, by outcome.", "channel", "outcome"),
-    _gauge("outbox_waiting", "", "Notices waiting to be delivered.", "channel"),
-    _gauge("build_info", "", "Version of the monitor; always 1.", "version"),
+    _gauge("alerts", "", "Alerts by severity and state.", "script", "severity", "state"),
+    _counter("notifications", "Deliveries tried, by outcome.", "script", "channel", "outcome"),
+    _gauge("outbox_waiting", "", "Notices waiting to be delivered.", "script", "channel"),
+    _gauge("figures_stale", "bool", "1 if the script's figures here are old news.", "script"),
+    _gauge("build_info", "", "Version of the monitor; always 1.", "script", "version"),
 )
 _HEALTH = (
     _gauge("health_status", "bool", "Health status of each component (0=down, 1=up).", "component"),

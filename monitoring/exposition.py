@@ -7,12 +7,11 @@ are the exception.
 
 from __future__ import annotations
 
-import functools
 import gzip
 import math
 import time
 from collections import Counter
-from typing import Callable, Iterable, Iterator, Mapping, Protocol, Tuple
+from typing import Callable, Iterable, Iterator, Mapping, Optional, Protocol, Tuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -20,14 +19,12 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 
 from monitoring.catalog import METRICS, Metric
-from monitoring.client_bound import CLIENT, SUMS, bounded
+from monitoring.figures import Labels, Table, clients_of, table_of
 from monitoring.metrics_server import DEFAULT_ADDRESS, Answer, MetricsServer
 from monitoring.model import Measurement, Outcome, Severity
-from monitoring.redact import safe_id
 
 #: Spelt out: the library's constant says 1.0.0 since 0.23, which older scrapers refuse.
 CONTENT_TYPE_TEXT = "text/plain; version=0.0.4; charset=utf-8"
-_ALERT_STATES = ("firing", "pending", "suppressed", "silenced", "resolved")
 _RESPONSE_MS = "payment_api_response_time_ms"
 _RESPONSE_SECONDS = "payment_api_response_time_seconds"
 _CYCLES = "payment_api_cycles_total"
@@ -35,9 +32,6 @@ _NOTIFICATIONS = "payment_api_notifications_total"
 
 #: Upper bounds in seconds; 0.3 and 0.5 are the brief's warning and critical.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, math.inf)
-
-Labels = Tuple[str, ...]
-Table = dict[str, dict[Labels, float]]  # metric -> label values in the metric's order -> value
 
 
 class Delivery(Protocol):
@@ -54,7 +48,7 @@ def render(outcome: Outcome) -> bytes:
     """The Outcome as Prometheus text 0.0.4, sorted; the same Outcome gives the same bytes.
     Unknown values are left out. Raises ValueError naming a measurement that the catalogue does
     not have, or whose labels are not those of the catalogue."""
-    return _text(_families(_table(outcome, {})))
+    return _text(_families(table_of(outcome, {})))
 
 
 class Exporter:
@@ -72,22 +66,33 @@ class Exporter:
         attempts: Iterable[Tuple[str, str]] = (),
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._script = script
         self._patience = 3 * interval + deadline
         self._ticks = ticks
         self._last = ticks()
         self._cycles: Counter[Labels] = Counter({(script, s.word): 0 for s in Severity})
-        self._notifications: Counter[Labels] = Counter(dict.fromkeys(attempts, 0))
+        self._notifications: Counter[Labels] = Counter(
+            {(script, channel, outcome): 0 for channel, outcome in attempts}
+        )
         self._times: dict[str, _Times] = {}
         self._shown: dict[str, frozenset[str]] = {}
         self._page = _page(_text(self._own_families()))
 
-    def publish(self, outcome: Outcome, notifications: Iterable[Delivery] = ()) -> None:
-        """Replace the page by that of `outcome`. Raises as `render` does; the cycle is counted
-        all the same and the old page stays."""
+    def publish(
+        self,
+        outcome: Outcome,
+        notifications: Iterable[Delivery] = (),
+        others: Optional[Table] = None,
+    ) -> None:
+        """Replace the page by that of `outcome`, with `others` beside it: figures that other
+        scripts found. Raises as `render` does; the cycle is counted all the same and the old page
+        stays."""
         self._last = self._ticks()
         self._count(outcome, notifications)
-        table = _table(outcome, self._shown)
-        self._shown = {name: _clients(name, found) for name, found in table.items()}
+        table = table_of(outcome, self._shown)
+        self._shown = {name: clients_of(name, found) for name, found in table.items()}
+        for name, samples in (others or {}).items():
+            table[name] = {**samples, **table.get(name, {})}
         families = {family.name: family for family in self._own_families()}
         families.update((family.name, family) for family in _families(table))
         self._page = _page(_text(families[name] for name in sorted(families)))
@@ -112,7 +117,7 @@ class Exporter:
 
     def _count(self, outcome: Outcome, notifications: Iterable[Delivery]) -> None:
         self._cycles[outcome.script, outcome.status.word] += 1
-        self._notifications.update((n.channel, n.outcome) for n in notifications)
+        self._notifications.update((self._script, n.channel, n.outcome) for n in notifications)
         for measurement in outcome.measurements:
             if measurement.name == _RESPONSE_MS and _measured(measurement):
                 component = measurement.labels.get("component", "")
@@ -171,82 +176,8 @@ def _page(text: bytes) -> Tuple[Answer, Answer]:
     )
 
 
-# -- from an Outcome to a table
-
-
-def _table(outcome: Outcome, shown: Mapping[str, frozenset[str]]) -> Table:
-    """Every sample of the page, clients bounded, empty metrics left out."""
-    table: Table = {}
-    clean = functools.lru_cache(maxsize=None)(safe_id)  # a client has several metrics
-    for measurement in (*_derived(outcome), *outcome.measurements):
-        labels = _checked(measurement, clean)
-        if measurement.value is not None and not math.isnan(measurement.value):
-            table.setdefault(measurement.name, {})[labels] = float(measurement.value)
-    known = frozenset(map(safe_id, outcome.credentials or ()))
-    return {
-        name: bounded(
-            METRICS[name],
-            table[name],
-            top=outcome.top_clients,
-            known=known,
-            kept=shown.get(name, frozenset()) if METRICS[name].kind == "counter" else frozenset(),
-        )
-        for name in sorted(table)
-    }
-
-
-def _clients(name: str, samples: Mapping[Labels, float]) -> frozenset[str]:
-    """The clients that have a series of their own."""
-    names = METRICS[name].labels
-    if CLIENT not in names:
-        return frozenset()
-    place = names.index(CLIENT)
-    return frozenset(labels[place] for labels in samples) - set(SUMS)
-
-
-def _checked(measurement: Measurement, clean: Callable[[str, int], str]) -> Labels:
-    """Label values in the catalogue's order, fit to print. Raises ValueError."""
-    metric = METRICS.get(measurement.name)
-    if metric is None or metric.kind == "histogram":
-        raise ValueError(f"measurement {measurement.name!r}: no gauge or counter of the catalogue")
-    if set(measurement.labels) != set(metric.labels):
-        raise ValueError(
-            f"measurement {measurement.name!r} has labels {sorted(measurement.labels)}, "
-            f"the catalogue says {sorted(metric.labels)}"
-        )
-    return tuple(
-        clean(str(measurement.labels[label]), 64 if label == CLIENT else 128)
-        for label in metric.labels
-    )
-
-
 def _measured(measurement: Measurement) -> bool:
     return measurement.value is not None and math.isfinite(measurement.value)
-
-
-def _derived(outcome: Outcome) -> Iterator[Measurement]:
-    """What the Outcome says about itself; a measurement of the same name and labels wins."""
-    script = {"script": outcome.script}
-    yield Measurement("payment_api_build_info", 1.0, {"version": outcome.version})
-    yield Measurement("payment_api_status", float(outcome.status), script)
-    yield Measurement(
-        "payment_api_last_cycle_timestamp_seconds", outcome.at + outcome.seconds, script
-    )
-    yield Measurement("payment_api_cycle_duration_seconds", outcome.seconds, script)
-    for source in outcome.sources:
-        if source.configured:
-            yield Measurement("payment_api_up", float(source.ok), {"source": source.name})
-    found = Counter((finding.reason, finding.severity.word) for finding in outcome.findings)
-    for (reason, severity), count in found.items():
-        labels = {**script, "reason": reason, "severity": severity}
-        yield Measurement("payment_api_findings", float(count), labels)
-    rows: Counter[Labels] = Counter(
-        {(word, state): 0 for word in ("warning", "critical") for state in _ALERT_STATES}
-    )
-    rows.update((row.alert.severity.word, row.state) for row in outcome.alerts)
-    for (severity, state), count in rows.items():
-        labels = {"severity": severity, "state": state}
-        yield Measurement("payment_api_alerts", float(count), labels)
 
 
 # -- from a table to families

@@ -45,6 +45,7 @@ def _runner(kit: Any, cycle: Callable[[float], Outcome], stack: ExitStack) -> Ru
     notifier = None if args.no_alerts else kit.notifier()
     pipeline = Pipeline(
         interval=kit.interval,
+        state=kit.state,
         history=kit.recorder(),
         notifier=notifier,
         exporter=_exporter(kit, stack, notifier.attempts() if notifier else ()),
@@ -73,7 +74,11 @@ def _runner(kit: Any, cycle: Callable[[float], Outcome], stack: ExitStack) -> Ru
 
 def _remembering(step: Step, state: Any) -> Step:
     """The step, done again without memory where that is to blame for its failure."""
-    return replace(step, run=cured(step.run, state)) if step.name in ("record", "tell") else step
+    return (
+        replace(step, run=cured(step.run, state))
+        if step.name in ("record", "tell", "share")
+        else step
+    )
 
 
 def _exporter(kit: Any, stack: ExitStack, attempts: Sequence[Tuple[str, str]]) -> Any:

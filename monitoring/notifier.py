@@ -173,10 +173,11 @@ class Notifier:
         names = (name for name in self._table if name != routing.MIRROR)
         return tuple((name, outcome) for name in names for outcome in OUTCOMES)
 
-    def measurements(self) -> Tuple[Measurement, ...]:
-        """`payment_api_outbox_waiting` by channel, for the exposition."""
-        name = "payment_api_outbox_waiting"
-        return tuple(Measurement(name, n, {"channel": c}) for c, n in self.waiting().items())
+    def measurements(self, script: str) -> Tuple[Measurement, ...]:
+        """`payment_api_outbox_waiting` by channel, for the exposition of `script`."""
+        name, waiting = "payment_api_outbox_waiting", self.waiting()
+        labels = ({"script": script, "channel": channel} for channel in waiting)
+        return tuple(Measurement(name, waiting[each["channel"]], each) for each in labels)
 
     def _pauses(self) -> dict[str, Pause]:
         names = [target(name, each) for name, who in self._recipients.items() for each in who]

@@ -6,10 +6,12 @@ import sys
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional, Sequence
 
-from monitoring import logs, outputs, report
+from monitoring import figures, logs, outputs, report
 from monitoring.model import AlertRow, Outcome, Severity
 from monitoring.redact import redacted
 from monitoring.runner import Step, level_of
+
+_SERVES_ALL = "health_check"
 
 
 @dataclass
@@ -21,6 +23,7 @@ class Pipeline:
     """
 
     interval: float
+    state: Any = None
     history: Any = None
     notifier: Any = None
     exporter: Any = None
@@ -29,12 +32,14 @@ class Pipeline:
     verbose: bool = False
     send_budget: float = 10.0
     _deliveries: Sequence[Any] = field(default=(), repr=False)
+    _others: Optional[figures.Table] = field(default=None, repr=False)
 
     def steps(self) -> list[Step]:
         """In the order in which they matter when the power fails between two of them."""
         wanted = [
             (self.history, Step("record", self._record)),
             (self.notifier, Step("tell", self._tell)),
+            (self.state, Step("share", self._share)),
             (self.exporter, Step("expose", self._expose)),
             (self.output, Step("output", self._write)),
             (True, Step("show", self._show)),
@@ -49,11 +54,17 @@ class Pipeline:
     def _tell(self, outcome: Outcome) -> Outcome:
         rows: tuple[AlertRow, ...] = self.notifier.process(outcome)
         self._deliveries = self.notifier.deliver(self.send_budget)
-        waiting = tuple(self.notifier.measurements())
+        waiting = tuple(self.notifier.measurements(outcome.script))
         return replace(outcome, alerts=rows, measurements=(*outcome.measurements, *waiting))
 
+    def _share(self, outcome: Outcome) -> None:
+        """On one port health_check serves what the other scripts found as well."""
+        figures.keep(self.state, outcome, self.interval)
+        if self.exporter and outcome.script == _SERVES_ALL:
+            self._others = figures.of_others(self.state, outcome)
+
     def _expose(self, outcome: Outcome) -> None:
-        self.exporter.publish(outcome, self._deliveries)
+        self.exporter.publish(outcome, self._deliveries, self._others)
 
     def _write(self, outcome: Outcome) -> None:
         outputs.write(self.output, outcome)

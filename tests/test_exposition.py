@@ -96,13 +96,13 @@ def test_the_whole_page_of_a_small_cycle() -> None:
         "# HELP payment_api_alerts Alerts by severity and state.\n"
         "# TYPE payment_api_alerts gauge\n"
         + "".join(
-            f'payment_api_alerts{{severity="{severity}",state="{state}"}} 0.0\n'
+            f'payment_api_alerts{{script="health_check",severity="{severity}",state="{state}"}} 0.0\n'
             for severity in ("critical", "warning")
             for state in ("firing", "pending", "resolved", "silenced", "suppressed")
         )
         + "# HELP payment_api_build_info Version of the monitor; always 1.\n"
         "# TYPE payment_api_build_info gauge\n"
-        'payment_api_build_info{version="1.0.0"} 1.0\n'
+        'payment_api_build_info{script="health_check",version="1.0.0"} 1.0\n'
         "# HELP payment_api_cycle_duration_seconds Duration of the last finished cycle.\n"
         "# TYPE payment_api_cycle_duration_seconds gauge\n"
         'payment_api_cycle_duration_seconds{script="health_check"} 0.5\n'
@@ -137,9 +137,9 @@ def test_what_the_outcome_says_about_itself() -> None:
     labels = (("reason", "no_ttl"), ("script", "health_check"), ("severity", "warning"))
     assert samples(page)["payment_api_findings"] == {labels: 2.0}
     assert by("payment_api_status", "script", page) == {"health_check": 2.0}
-    alerts = samples(page)["payment_api_alerts"]
-    assert alerts[("severity", "critical"), ("state", "firing")] == 1.0
-    assert alerts[("severity", "warning"), ("state", "firing")] == 0.0
+    alerts, ours = samples(page)["payment_api_alerts"], ("script", "health_check")
+    assert alerts[ours, ("severity", "critical"), ("state", "firing")] == 1.0
+    assert alerts[ours, ("severity", "warning"), ("state", "firing")] == 0.0
 
 
 @pytest.mark.parametrize("value", [None, math.nan])
@@ -187,7 +187,7 @@ def test_every_metric_of_the_catalogue_renders() -> None:
 
 @pytest.mark.parametrize(
     "evil",
-    ['a"b\\c\nd', "\x1b[31mred\x00", "\ud800", "e" * 5000, 'x"} 1\npayment_api_up{source="y', "ü☃"],
+    ['a"b\\c\nd', "\x1b[31mred\x00", "\ud800", "e" * 5000, 'x"} 1\npayment_api_up{script="health_check",source="y', "ü☃"],
 )
 def test_hostile_label_values_stay_values(evil: str) -> None:
     page = render(outcome(of_client(RATE, evil, 4.0)))
@@ -288,8 +288,8 @@ def test_deliveries_are_counted_from_nought_so_that_increase_sees_the_first() ->
     exporter = Exporter("health_check", attempts=[("slack", "sent"), ("slack", "failed")])
     name = "payment_api_notifications_total"
     first = exporter.answer("/metrics", False).body.decode()
-    assert f'{name}{{channel="slack",outcome="failed"}} 0.0' in first
-    assert f'{name}{{channel="slack",outcome="sent"}} 0.0' in first
+    assert f'{name}{{channel="slack",outcome="failed",script="health_check"}} 0.0' in first
+    assert f'{name}{{channel="slack",outcome="sent",script="health_check"}} 0.0' in first
 
 
 def test_healthy_until_a_cycle_is_overdue() -> None:

@@ -1,0 +1,239 @@
+"""Mutation tests: a small mistake is put into a decision, and one of its tests must turn red.
+
+`python -m tests.mutation [MODULE ...] [--sample N] [--seed S]` tries every mistake (or N of them)
+and prints those that no test finds. Each mistake is tried in a forked process, in which the module
+is loaded from its changed source; the file itself is not touched. Exit status: 0 when every
+survivor is listed in SURVIVORS with its reason, else 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+ROOT = Path(__file__).resolve().parent.parent
+SURVIVORS = ROOT / "tests" / "data" / "mutation-survivors.txt"
+PATIENCE = 60  # seconds; a mistake that makes a test hang is found as well
+#: The decisions -> the tests that hold them, those that need no server.
+TARGETS: Mapping[str, Tuple[str, ...]] = {
+    "monitoring.credentials.revocation": ("revocation", "credential_stats"),
+    "monitoring.credentials.rotation_states": ("rotations", "revocation"),
+    "monitoring.thresholds": ("thresholds",),
+    "monitoring.certainty": ("certainty", "service_levels"),
+    "monitoring.alerting.hysteresis": ("alerts", "alerts_properties", "maintenance"),
+    "monitoring.alerting.flapping": ("alerts", "alerts_properties"),
+    "monitoring.alerting.grouping": ("alerts", "messages", "notifier"),
+    "monitoring.tokens.hygiene": ("token_findings", "token_stats", "token_measurements"),
+    "monitoring.outbox": ("outbox",),
+}
+
+_NOWHERE = -1
+
+_COMPARED: Mapping[type, Tuple[type, ...]] = {
+    ast.Lt: (ast.LtE, ast.GtE),
+    ast.LtE: (ast.Lt, ast.Gt),
+    ast.Gt: (ast.GtE, ast.LtE),
+    ast.GtE: (ast.Gt, ast.Lt),
+    ast.Eq: (ast.NotEq,),
+    ast.NotEq: (ast.Eq,),
+    ast.Is: (ast.IsNot,),
+    ast.IsNot: (ast.Is,),
+    ast.In: (ast.NotIn,),
+    ast.NotIn: (ast.In,),
+}
+_SUMS: Mapping[type, type] = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add}
+
+
+class Mutant(NamedTuple):
+    """One mistake: `line` of the module's file, what stood there and what stands there now."""
+
+    module: str
+    function: str
+    line: int
+    was: str
+    becomes: str
+    place: int  # number of the node in `ast.walk`'s order
+    variant: int
+
+    @property
+    def name(self) -> str:
+        """As SURVIVORS lists it; without the line, which moves."""
+        return f"{self.module} {self.function}: {self.was} -> {self.becomes}"
+
+
+def changed(node: ast.AST) -> List[ast.AST]:
+    """What may stand in the place of `node` by mistake."""
+    found: List[ast.AST] = []
+    if isinstance(node, ast.Compare):
+        for at, operator in enumerate(node.ops):
+            for other in _COMPARED[type(operator)]:
+                new = copy.deepcopy(node)
+                new.ops[at] = other()
+                found.append(new)
+    elif isinstance(node, ast.BoolOp):
+        new_op = copy.deepcopy(node)
+        new_op.op = ast.And() if isinstance(node.op, ast.Or) else ast.Or()
+        found.append(new_op)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        found.append(copy.deepcopy(node.operand))
+    elif isinstance(node, ast.BinOp) and type(node.op) in _SUMS:
+        new_sum = copy.deepcopy(node)
+        new_sum.op = _SUMS[type(node.op)]()
+        found.append(new_sum)
+    elif isinstance(node, ast.IfExp):
+        new_if = copy.deepcopy(node)
+        new_if.body, new_if.orelse = new_if.orelse, new_if.body
+        found.append(new_if)
+    elif isinstance(node, ast.Constant) and type(node.value) in (int, float, bool):
+        other = not node.value if isinstance(node.value, bool) else node.value + 1
+        found.append(ast.Constant(other))
+    return found
+
+
+def mutants(module: str) -> Iterator[Mutant]:
+    """Every mistake inside the module's functions; annotations, decorators and texts left alone."""
+    tree = ast.parse(_path(module).read_text())
+    places = {id(node): at for at, node in enumerate(ast.walk(tree))}
+    for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
+        for part in function.body:
+            for node in ast.walk(part):
+                for variant, other in enumerate(changed(node)):
+                    yield Mutant(
+                        module,
+                        function.name,
+                        getattr(node, "lineno", 0),
+                        _said(node),
+                        _said(other),
+                        places[id(node)],
+                        variant,
+                    )
+
+
+def _said(node: ast.AST) -> str:
+    return " ".join(ast.unparse(node).split())[:120]
+
+
+def _path(module: str) -> Path:
+    return ROOT.joinpath(*module.split(".")).with_suffix(".py")
+
+
+def mutated(mutant: Mutant) -> ast.Module:
+    """The module's tree with the mistake in it."""
+    tree = ast.parse(_path(mutant.module).read_text())
+    if mutant.place == _NOWHERE:
+        return tree
+    wanted = next(n for at, n in enumerate(ast.walk(tree)) if at == mutant.place)
+    instead = changed(wanted)[mutant.variant]
+
+    class Change(ast.NodeTransformer):
+        def visit(self, node: ast.AST) -> Any:
+            return instead if node is wanted else self.generic_visit(node)
+
+    return ast.fix_missing_locations(Change().visit(tree))
+
+
+class _Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Loads one module from a tree instead of its file."""
+
+    def __init__(self, module: str, tree: ast.Module) -> None:
+        self._module, self._tree = module, tree
+
+    def find_spec(
+        self, name: str, path: Any = None, target: Any = None
+    ) -> Optional[importlib.machinery.ModuleSpec]:
+        if name != self._module:
+            return None
+        return importlib.util.spec_from_file_location(name, _path(name), loader=self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: Any) -> None:
+        exec(compile(self._tree, module.__file__, "exec"), module.__dict__)
+
+
+def dies(mutant: Mutant) -> bool:
+    """Whether a test of the module turns red (or hangs) with the mistake in it."""
+    child = os.fork()
+    if not child:
+        _become(mutant)
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status) != 0
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
+
+
+def _become(mutant: Mutant) -> None:
+    """In the forked process: run the tests with the mistake, and end."""
+    import pytest
+
+    status = 3
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        for name in [n for n in sys.modules if n.split(".")[0] in ("monitoring", "tests", "utils")]:
+            if name != __name__:
+                del sys.modules[name]
+        sys.meta_path.insert(0, _Loader(mutant.module, mutated(mutant)))
+        tests = [str(ROOT / "tests" / f"test_{name}.py") for name in TARGETS[mutant.module]]
+        words = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header"]
+        status = int(pytest.main([*words, *tests]))
+    finally:
+        os._exit(status)
+
+
+def survivors_known() -> Dict[str, str]:
+    """Mistakes that no test can find -> why that is no fault."""
+    rows = (line.partition("  # ") for line in SURVIVORS.read_text().splitlines())
+    return {name.strip(): why.strip() for name, _, why in rows if name.strip() and why.strip()}
+
+
+def survivors(tried: Sequence[Mutant]) -> List[Mutant]:
+    """Those that no test finds. Raises RuntimeError when the tests of a module fail without any
+    mistake: then they find nothing."""
+    import pytest  # noqa: F401 - once, for all forked processes
+
+    for module in dict.fromkeys(mutant.module for mutant in tried):
+        if dies(Mutant(module, "", 0, "", "", _NOWHERE, 0)):
+            raise RuntimeError(f"the tests of {module} fail as it is")
+    return [mutant for mutant in tried if not dies(mutant)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("modules", nargs="*", metavar="MODULE", help="of these only")
+    parser.add_argument("--sample", type=int, help="so many, chosen by chance")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    found = [mutant for module in args.modules or TARGETS for mutant in mutants(module)]
+    if args.sample:
+        found = random.Random(args.seed).sample(found, min(args.sample, len(found)))
+    alive = survivors(found)
+    known = survivors_known()
+    for mutant in alive:
+        mark = "known" if mutant.name in known else "NEW"
+        print(f"{mark}  line {mutant.line}: {mutant.name}")
+    died = len(found) - len(alive)
+    print(f"{died} of {len(found)} die ({died / max(1, len(found)):.1%})")
+    return int(any(mutant.name not in known for mutant in alive))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
