@@ -98,6 +98,12 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _flag(run, "--prometheus-port", "loop and serve /metrics", type=port, metavar="PORT")
     _flag(run, "--prometheus-address", "address to serve on", metavar="ADDR")
+    run.add_argument(
+        "--web-config",
+        "--web.config.file",
+        metavar="FILE",
+        help="TLS and users of that port, in the format of Prometheus' exporter toolkit",
+    )
     _add_results(parser.add_argument_group("results and alerts"))
     _add_logging(parser.add_argument_group("logging"))
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
@@ -151,6 +157,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--single-run runs once, so --interval has no meaning; leave one out")
     if args.prometheus_address and args.prometheus_port is None:
         parser.error("--prometheus-address needs --prometheus-port")
+    if args.web_config and args.prometheus_port is None:
+        parser.error("--web-config needs --prometheus-port")
 
 
 def effective_level(args: argparse.Namespace) -> str:

@@ -7,7 +7,9 @@ are the exception.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import html
 import math
 import time
 from collections import Counter
@@ -16,15 +18,28 @@ from typing import Callable, Iterable, Iterator, Mapping, Optional, Protocol, Tu
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from monitoring.catalog import METRICS, Metric
 from monitoring.figures import Labels, Table, clients_of, table_of
-from monitoring.metrics_server import DEFAULT_ADDRESS, Answer, MetricsServer
+from monitoring.metrics_server import DEFAULT_ADDRESS, Answer, MetricsServer, accepts_gzip
 from monitoring.model import Measurement, Outcome, Severity
+from monitoring.web_config import NO_RULES, RulesOf
 
 #: Spelt out: the library's constant says 1.0.0 since 0.23, which older scrapers refuse.
 CONTENT_TYPE_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+CONTENT_TYPE_OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+#: Nothing is fetched, run or framed.
+_STRICT = (("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),)
+_LANDING = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{script}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 sans-serif;margin:2rem}}</style>
+</head><body><h1>{script}</h1><p>The last cycle ended {ago} s ago.{late}</p>
+<p><a href="/metrics">Metrics</a> &middot; <a href="/-/healthy">Health of this exporter</a></p>
+</body></html>
+"""
 _RESPONSE_MS = "payment_api_response_time_ms"
 _RESPONSE_SECONDS = "payment_api_response_time_seconds"
 _CYCLES = "payment_api_cycles_total"
@@ -76,7 +91,7 @@ class Exporter:
         )
         self._times: dict[str, _Times] = {}
         self._shown: dict[str, frozenset[str]] = {}
-        self._page = _page(_text(self._own_families()))
+        self._page = _Page(self._own_families())
 
     def publish(
         self,
@@ -95,19 +110,36 @@ class Exporter:
             table[name] = {**samples, **table.get(name, {})}
         families = {family.name: family for family in self._own_families()}
         families.update((family.name, family) for family in _families(table))
-        self._page = _page(_text(families[name] for name in sorted(families)))
+        self._page = _Page(families[name] for name in sorted(families))
 
-    def serve(self, address: str = DEFAULT_ADDRESS, port: int = 0) -> MetricsServer:
-        """Serve `/metrics` and `/-/healthy` until the server is closed. Raises ServeError."""
-        return MetricsServer(address, port, self.answer)
+    def serve(
+        self, address: str = DEFAULT_ADDRESS, port: int = 0, rules: RulesOf = lambda: NO_RULES
+    ) -> MetricsServer:
+        """Serve `/`, `/metrics` and `/-/healthy` until the server is closed; `rules` say what a
+        connection needs. Raises ServeError."""
+        return MetricsServer(address, port, self.answer, rules)
 
-    def answer(self, path: str, gzip_accepted: bool) -> Answer:
-        """What a request for `path` gets."""
+    def answer(self, path: str, headers: Mapping[str, str]) -> Answer:
+        """What a request for `path` gets; `headers` say which forms it accepts."""
         if path == "/metrics":
-            return self._page[1 if gzip_accepted else 0]
+            page = self._page
+            packed = accepts_gzip(headers.get("Accept-Encoding", ""))
+            return page.answer(open_metrics=_wants_open_metrics(headers), packed=packed)
         if path == "/-/healthy":
             return self._health()
+        if path == "/":
+            return self._landing()
         return Answer(404, "text/plain; charset=utf-8", b"Not here; see /metrics\n")
+
+    def _landing(self) -> Answer:
+        """A page for whoever opens the port in a browser."""
+        late = "" if self._health().status == 200 else " It is overdue."
+        body = _LANDING.format(
+            script=html.escape(self._script),
+            ago=f"{self._ticks() - self._last:.0f}",
+            late=late,
+        )
+        return Answer(200, "text/html; charset=utf-8", body.encode(), headers=_STRICT)
 
     def _health(self) -> Answer:
         ago = self._ticks() - self._last
@@ -161,19 +193,50 @@ class _Ready(Collector):
         return self._families
 
 
-def _text(families: Iterable[Family]) -> bytes:
+def _registry(families: Iterable[Family]) -> CollectorRegistry:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Ready(families))
-    return bytes(generate_latest(registry))
+    return registry
 
 
-def _page(text: bytes) -> Tuple[Answer, Answer]:
-    """Plain and packed."""
-    packed = gzip.compress(text, 6, mtime=0)
-    return (
-        Answer(200, CONTENT_TYPE_TEXT, text),
-        Answer(200, CONTENT_TYPE_TEXT, packed, gzipped=True),
-    )
+def _text(families: Iterable[Family]) -> bytes:
+    return bytes(generate_latest(_registry(families)))
+
+
+class _Page:
+    """The figures of a cycle in the forms that are asked for; OpenMetrics is made when it is."""
+
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = list(families)
+        text = _text(self._families)
+        self._text = self._forms(CONTENT_TYPE_TEXT, text)
+        self._open: Optional[Tuple[Answer, Answer]] = None
+
+    def answer(self, *, open_metrics: bool, packed: bool) -> Answer:
+        if open_metrics and self._open is None:
+            text: bytes = openmetrics.generate_latest(  # type: ignore[no-untyped-call]
+                _registry(self._families)
+            )
+            self._open = self._forms(CONTENT_TYPE_OPEN_METRICS, text)
+        forms = self._open if open_metrics and self._open is not None else self._text
+        return forms[packed]
+
+    @staticmethod
+    def _forms(kind: str, text: bytes) -> Tuple[Answer, Answer]:
+        packed = gzip.compress(text, 6, mtime=0)
+        return Answer(200, kind, text), Answer(200, kind, packed, gzipped=True)
+
+
+def _wants_open_metrics(headers: Mapping[str, str]) -> bool:
+    """Whether OpenMetrics 1.0 is liked at least as well as the older text (RFC 9110, 12.5.1)."""
+    weights = {"application/openmetrics-text": 0.0, "text/plain": 0.0}
+    for part in headers.get("Accept", "").lower().split(","):
+        kind, *params = (piece.strip().replace(" ", "") for piece in part.split(";"))
+        said = dict(param.partition("=")[::2] for param in params)
+        if kind in weights and said.get("version", "1.0.0") in ("1.0.0", "0.0.4"):
+            with contextlib.suppress(ValueError):
+                weights[kind] = max(weights[kind], float(said.get("q", 1)))
+    return 0 < weights["application/openmetrics-text"] >= weights["text/plain"]
 
 
 def _measured(measurement: Measurement) -> bool:

@@ -12,11 +12,12 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler
 from socket import AF_INET, AF_INET6, SHUT_RDWR, socket
-from typing import Any, Callable, Dict, NamedTuple, final
+from typing import Any, Callable, Dict, NamedTuple, Tuple, final
 from urllib.parse import urlsplit
 
 from monitoring.http import wire
 from monitoring.model import OperatorError
+from monitoring.web_config import NO_RULES, RulesOf, admits
 
 #: All interfaces, as `prometheus_client.start_http_server` of the brief does: the scraper is
 #: rarely on this machine, and the page holds nothing secret.
@@ -39,14 +40,21 @@ class Answer(NamedTuple):
     content_type: str
     body: bytes
     gzipped: bool = False
+    headers: Tuple[Tuple[str, str], ...] = ()
+
+
+Asked = Callable[[str, Any], Answer]
 
 
 @final
 class MetricsServer:
-    """Serves `answer(path, gzip_accepted)` in threads until `close`. Port 0 picks a free one."""
+    """Serves `answer(path, headers)` in threads until `close`; `headers` are the request's, which
+    have `get(name, default)`. Port 0 picks a free one. `rules` says what a connection needs."""
 
-    def __init__(self, address: str, port: int, answer: Callable[[str, bool], Answer]) -> None:
-        self._server = _listen(address, port, answer)
+    def __init__(
+        self, address: str, port: int, answer: Asked, rules: RulesOf = lambda: NO_RULES
+    ) -> None:
+        self._server = _listen(address, port, answer, rules)
         self.port = int(self._server.server_address[1])
         self._thread = threading.Thread(
             target=self._server.serve_forever,
@@ -69,8 +77,9 @@ class MetricsServer:
         self.close()
 
 
-def _listen(address: str, port: int, answer: Callable[[str, bool], Answer]) -> _Server:
-    handler = type("_Bound", (_Handler,), {"answer": staticmethod(answer)})
+def _listen(address: str, port: int, answer: Asked, rules: RulesOf) -> _Server:
+    parts = {"answer": staticmethod(answer), "rules": staticmethod(rules)}
+    handler = type("_Bound", (_Handler,), parts)
     server = _Server6 if ":" in address else _Server
     try:
         return server((address, port), handler)
@@ -89,7 +98,8 @@ class _Server(socketserver.ThreadingTCPServer):
     request_queue_size = 1024
 
     def __init__(self, *args: Any) -> None:
-        self._held: Dict[Any, float] = {}  # open connections, the oldest first
+        # open connections, the oldest first: since when, and what to hang up on (of TLS another)
+        self._held: Dict[Any, Tuple[float, Any]] = {}
         self._lock = threading.Lock()
         super().__init__(*args)
 
@@ -97,11 +107,16 @@ class _Server(socketserver.ThreadingTCPServer):
         """Serve it in a thread of its own. Whoever is slow costs the place of the oldest alone."""
         with self._lock:
             if len(self._held) >= _CONNECTIONS:
-                oldest = next(iter(self._held))
-                del self._held[oldest]
-                _hang_up(oldest)
-            self._held[request] = time.monotonic()
+                _hang_up(self._held.pop(next(iter(self._held)))[1])
+            self._held[request] = time.monotonic(), request
         super().process_request(request, client_address)
+
+    def renew(self, request: Any, spoken: Any) -> None:
+        """Another request begins on a kept connection: its time starts anew. `spoken`: the socket
+        that is spoken through, of TLS another than `request`."""
+        with self._lock:
+            if self._held.pop(request, None) is not None:
+                self._held[request] = time.monotonic(), spoken
 
     def shutdown_request(self, request: Any) -> None:
         with self._lock:  # so that nobody hangs up on the next to get the number of this socket
@@ -112,9 +127,8 @@ class _Server(socketserver.ThreadingTCPServer):
         """Called several times a second: hang up on those whose time is over, whatever they do."""
         with self._lock:
             late = time.monotonic() - _WHOLE
-            for request in [each for each, since in self._held.items() if since < late]:
-                del self._held[request]
-                _hang_up(request)
+            for request in [each for each, (since, _) in self._held.items() if since < late]:
+                _hang_up(self._held.pop(request)[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A client went away in the middle; socketserver would print a traceback."""
@@ -132,7 +146,9 @@ class _Server6(_Server):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    answer: Callable[[str, bool], Answer]
+    answer: Asked
+    rules: RulesOf
+    protocol_version = "HTTP/1.1"  # scrapers keep the connection
     server_version = "payment-api-monitoring"
     sys_version = ""
     timeout = _WHOLE
@@ -140,9 +156,37 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def setup(self) -> None:
+        self._given, self._needs = self.request, self.rules()
+        if self._needs.tls is not None:  # here, in the connection's own thread
+            self.request = self._needs.tls.wrap_socket(
+                self._given, server_side=True, do_handshake_on_connect=False
+            )
+            self.request.settimeout(_WHOLE)
+            self._begin()
+            try:
+                self.request.do_handshake()
+            except BaseException:
+                self.request.close()
+                raise
         super().setup()
-        whole = wire.TimedSocket(self.connection, wire.Deadline(_WHOLE), most=_MOST)
-        self.rfile = whole.makefile("rb")
+        self._time = wire.Deadline(_WHOLE)
+        self._whole = wire.TimedSocket(self.connection, self._time, renewing=True, most=_MOST)
+        self.rfile = self._whole.makefile("rb")
+
+    def handle_one_request(self) -> None:
+        self._time.renew()
+        self._whole.restart()
+        self._begin()
+        super().handle_one_request()
+
+    def _begin(self) -> None:
+        if isinstance(self.server, _Server):
+            self.server.renew(self._given, self.request)
+
+    def finish(self) -> None:
+        super().finish()
+        if self._needs.tls is not None:
+            self.request.close()  # its own; the server closes the one it gave
 
     def do_GET(self) -> None:
         self._reply(with_body=True)
@@ -151,12 +195,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(with_body=False)
 
     def _reply(self, *, with_body: bool) -> None:
-        accepted = accepts_gzip(self.headers.get("Accept-Encoding", ""))
-        found = self.answer(urlsplit(self.path).path, accepted)
+        if admits(self._needs.users, self.headers.get("Authorization", "")):
+            found = self.answer(urlsplit(self.path).path, self.headers)
+        else:
+            found = Answer(401, "text/plain; charset=utf-8", b"A user and a password are needed\n")
         self.send_response(found.status)
+        for name, value in found.headers:
+            self.send_header(name, value)
+        if found.status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="metrics", charset="UTF-8"')
         self.send_header("Content-Type", found.content_type)
         self.send_header("Content-Length", str(len(found.body)))
-        self.send_header("Vary", "Accept-Encoding")
+        self.send_header("Vary", "Accept, Accept-Encoding")
         if found.gzipped:
             self.send_header("Content-Encoding", "gzip")
         self.end_headers()

@@ -87,14 +87,17 @@ def _exporter(kit: Any, stack: ExitStack, attempts: Sequence[Tuple[str, str]]) -
     if kit.args.prometheus_port is None:
         return None
     from monitoring.exposition import Exporter
+    from monitoring.web_config import rules_of
 
     deadline = kit.settings.run.cycle_deadline
     interval = kit.interval
     exporter = Exporter(kit.script, interval=interval, deadline=deadline, attempts=attempts)
     address = kit.args.prometheus_address or "0.0.0.0"  # noqa: S104 - a scraper is elsewhere
-    server = exporter.serve(address, kit.args.prometheus_port)
+    rules, tls = rules_of(kit.args.web_config)
+    server = exporter.serve(address, kit.args.prometheus_port, rules)
     stack.callback(server.close)
-    LOGGER.info("serving metrics on http://%s:%d/metrics", address, server.port)
+    scheme = "https" if tls else "http"
+    LOGGER.info("serving metrics on %s://%s:%d/metrics", scheme, address, server.port)
     return exporter
 
 

@@ -85,7 +85,7 @@ def by(name: str, label: str, page: bytes) -> dict[str, float]:
 
 
 def page_of(exporter: Exporter) -> bytes:
-    return exporter.answer("/metrics", False).body
+    return exporter.answer("/metrics", {}).body
 
 
 # -- render
@@ -96,7 +96,8 @@ def test_the_whole_page_of_a_small_cycle() -> None:
         "# HELP payment_api_alerts Alerts by severity and state.\n"
         "# TYPE payment_api_alerts gauge\n"
         + "".join(
-            f'payment_api_alerts{{script="health_check",severity="{severity}",state="{state}"}} 0.0\n'
+            'payment_api_alerts{script="health_check",'
+            f'severity="{severity}",state="{state}"}} 0.0\n'
             for severity in ("critical", "warning")
             for state in ("firing", "pending", "resolved", "silenced", "suppressed")
         )
@@ -187,7 +188,7 @@ def test_every_metric_of_the_catalogue_renders() -> None:
 
 @pytest.mark.parametrize(
     "evil",
-    ['a"b\\c\nd', "\x1b[31mred\x00", "\ud800", "e" * 5000, 'x"} 1\npayment_api_up{script="health_check",source="y', "ü☃"],
+    ['a"b\\c\nd', "\x1b[31mred\x00", "\ud800", "e" * 5000, 'x"} 1\npayment_api_up{source="y', "ü☃"],
 )
 def test_hostile_label_values_stay_values(evil: str) -> None:
     page = render(outcome(of_client(RATE, evil, 4.0)))
@@ -287,7 +288,7 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one() -> None:
 def test_deliveries_are_counted_from_nought_so_that_increase_sees_the_first() -> None:
     exporter = Exporter("health_check", attempts=[("slack", "sent"), ("slack", "failed")])
     name = "payment_api_notifications_total"
-    first = exporter.answer("/metrics", False).body.decode()
+    first = exporter.answer("/metrics", {}).body.decode()
     assert f'{name}{{channel="slack",outcome="failed",script="health_check"}} 0.0' in first
     assert f'{name}{{channel="slack",outcome="sent",script="health_check"}} 0.0' in first
 
@@ -298,11 +299,11 @@ def test_healthy_until_a_cycle_is_overdue() -> None:
     steps = [(210.0, 200), (210.1, 503)]  # three intervals and the deadline, also for the first
     for at, status in steps:
         now[0] = at
-        assert exporter.answer("/-/healthy", False).status == status
+        assert exporter.answer("/-/healthy", {}).status == status
     exporter.publish(outcome())
-    assert exporter.answer("/-/healthy", False).status == 200
+    assert exporter.answer("/-/healthy", {}).status == 200
     now[0] = 500.0
-    late = exporter.answer("/-/healthy", False)
+    late = exporter.answer("/-/healthy", {})
     assert (late.status, late.body) == (503, b"last cycle ended 290 s ago, overdue after 210 s\n")
 
 
@@ -346,7 +347,7 @@ def ask(server: MetricsServer, path: str, method: str = "GET", **headers: str) -
         ("/metrics", 200, b"# HELP"),
         ("/metrics?name[]=up", 200, b"# HELP"),
         ("/-/healthy", 200, b"last cycle ended"),
-        ("/", 404, b"Not here"),
+        ("/", 200, b"<!doctype html>"),
         ("/metrics/", 404, b"Not here"),
         ("/../etc/passwd", 404, b"Not here"),
     ],

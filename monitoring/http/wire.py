@@ -84,7 +84,8 @@ class TimedSocket:
         self.restart()
 
     def restart(self) -> None:
-        """Forget the times: another exchange begins."""
+        """Forget the times and what was counted: another exchange begins."""
+        self._count = self._lines = 0
         self.sent_at: Optional[float] = None
         self.first_at: Optional[float] = None
         self.last_at: Optional[float] = None
