@@ -163,11 +163,10 @@ class _Handler(BaseHTTPRequestHandler):
             )
             self.request.settimeout(_WHOLE)
             self._begin()
-            try:
+            with contextlib.ExitStack() as failed:
+                failed.callback(self.request.close)
                 self.request.do_handshake()
-            except BaseException:
-                self.request.close()
-                raise
+                failed.pop_all()
         super().setup()
         self._time = wire.Deadline(_WHOLE)
         self._whole = wire.TimedSocket(self.connection, self._time, renewing=True, most=_MOST)

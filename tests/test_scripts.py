@@ -172,7 +172,7 @@ def test_the_exporter_serves_the_last_cycle(
             if message.startswith(f"{script} "):
                 break
         page = _get_until(url, "payment_api_last_cycle_timestamp_seconds")
-        assert 'payment_api_up{source="' in page
+        assert f'payment_api_up{{script="{script}",source="' in page
         assert urllib.request.urlopen(url.replace("/metrics", "/-/healthy")).status == 200
         with pytest.raises(urllib.error.HTTPError):
             urllib.request.urlopen(url.replace("/metrics", "/elsewhere"))
