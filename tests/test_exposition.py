@@ -459,7 +459,7 @@ def test_a_flood_of_connections_is_bounded(server: MetricsServer) -> None:
     while time.monotonic() < deadline:
         served = [t for t in threading.enumerate() if "process_request_thread" in t.name]
         refused = [link for link in flood if _is_closed(link)]
-        if len(refused) >= 80:
+        if len(refused) >= 80 and len(served) <= 64 + 2:  # threads end a moment after a hang-up
             break
     assert len(refused) >= 80
     assert len(served) <= 64 + 2
