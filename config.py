@@ -48,6 +48,12 @@ SERVICE_PATHS = {
 # ...): ok, warning, critical or unknown, as in {'FATAL': 'critical', 'RESTRICTED': 'warning'}.
 STATUS_WORDS = {}
 
+# Further components to watch: probed, judged, alerted and counted like the five. A name of yours,
+# its kind (http, tcp, tls or redis) and where it is, as in
+# {'ledger-database': {'kind': 'tcp', 'host': 'ledger.internal', 'port': 5432}}. There are also
+# url and status (http), ssl and password_file (redis), verify, ca_file, timeout, target (percent).
+COMPONENTS = {}
+
 # Several instances behind one endpoint: list the metrics URL of each, or their counters cannot be
 # told apart. Empty: the endpoint with the metrics path above.
 METRICS_URLS = {

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 import argparse
 import difflib
 import time
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, Optional, Sequence, Tuple
 
 import utils
 from monitoring import __version__, canary_log, cli, health, thresholds
@@ -32,10 +32,11 @@ from monitoring.judging.common import Judged
 from monitoring.judging.memory import Memory, Remembered
 from monitoring.logs import LOGGER
 from monitoring.model import ExitStatus, Measurement, Outcome, Reading
-from monitoring.probes import Team
+from monitoring.probes import Team, probes_of
 from monitoring.probing.kit import Keepsake, Live
 from monitoring.service_levels import BURN_WINDOWS, OVERALL
 from monitoring.service_levels import report as sla_of
+from monitoring.settings import Settings
 from monitoring.sla import report as sla_report
 from monitoring.sla.history import (
     SlaGauges,
@@ -57,13 +58,18 @@ EXAMPLES = """\
   python health_check.py --sla --lookback 30d --format markdown"""
 
 
-def component(text: str) -> str:
-    """argparse type: a component's name."""
-    if text in COMPONENTS:
-        return text
-    near = difflib.get_close_matches(text, COMPONENTS, n=1, cutoff=0.3)
+def all_components(settings: Settings) -> Tuple[str, ...]:
+    """The five, and those that the configuration adds."""
+    return (*COMPONENTS, *(row.name for row in settings.components))
+
+
+def check_component(parser: argparse.ArgumentParser, text: str, there: Sequence[str]) -> None:
+    """`--component` names one that is watched."""
+    if text in there:
+        return
+    near = difflib.get_close_matches(text, there, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise argparse.ArgumentTypeError(f"{text!r}: {hint}Components are {', '.join(COMPONENTS)}")
+    parser.error(f"argument --component: {text!r}: {hint}Components are {', '.join(there)}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -72,7 +78,6 @@ def build_parser() -> argparse.ArgumentParser:
     own.add_argument(
         "--component",
         action="append",
-        type=component,
         metavar="NAME",
         help=f"check this one only; repeatable: {', '.join(COMPONENTS)}",
     )
@@ -103,9 +108,11 @@ class HealthCheck:
 
     def __init__(self, kit: utils.Kit, asked: Optional[Sequence[str]]) -> None:
         self._kit, self._settings = kit, kit.settings
-        self._asked = tuple(dict.fromkeys(asked or COMPONENTS))
+        self._all = all_components(kit.settings)
+        self._asked = tuple(dict.fromkeys(asked or self._all))
         self._memory = Memory(kit.state, kit.settings)
-        self._team, self._keepsake = Team(), Keepsake()
+        self._team, self._keepsake = Team(probes_of(kit.settings)), Keepsake()
+        self._further = {row.name: kit.http(row) for row in kit.settings.components if row.url}
         self._eapi, self._sapi = kit.http(kit.settings.eapi), kit.http(kit.settings.sapi)
         self._conjur = kit.conjur()
         self._levels = SlaGauges(kit.recorder(), kit.settings.sla, overdue_after(kit.settings.run))
@@ -152,20 +159,21 @@ class HealthCheck:
             # a new one each time: who is primary is looked up again, and the probe closes it
             cache=lambda: redis_client.Cache(settings.redis),
             conjur=lambda: self._conjur,
+            further=self._further,
             prove=prove,
             keepsake=self._keepsake,
         )
 
     def _whole(self, judged: Sequence[Judged]) -> list[Measurement]:
         """Whether all was up; said only by a cycle that asked all."""
-        if set(self._asked) != set(COMPONENTS):
+        if set(self._asked) != set(self._all):
             return []
         up = health.system_up(each.component for each in judged)
         return [Measurement("payment_api_system_up", up)]
 
     def _service_levels(self, now: float) -> Iterator[Measurement]:
         """Of the components that were asked: no others are this run's business."""
-        known = {*self._asked, *([OVERALL] if set(self._asked) == set(COMPONENTS) else [])}
+        known = {*self._asked, *([OVERALL] if set(self._asked) == set(self._all) else [])}
         for figure in self._levels.measurements(now):
             if figure.labels["component"] in known:
                 yield figure
@@ -221,6 +229,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = build_parser()
     args, settings = utils.load(parser, SCRIPT, argv)
     check_usage(parser, args)
+    for name in args.component or ():
+        check_component(parser, name, all_components(settings))
 
     def do(kit: utils.Kit) -> int:
         if args.sla:

@@ -15,12 +15,12 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional, Sequence
+from typing import Any, Callable, Iterator, Optional, Sequence, Union
 
 from monitoring import cli, configuration, env, logs, redact, stopping, streams
 from monitoring.config.secrets import secrets_of
 from monitoring.model import ExitStatus, OperatorError, Outcome
-from monitoring.settings import ServiceSettings, Settings, TlsSettings
+from monitoring.settings import ComponentSettings, ServiceSettings, Settings, TlsSettings
 from monitoring.state import State, StateError
 
 ROOT = Path(__file__).resolve().parent
@@ -60,7 +60,7 @@ class Kit:
             raise StateError(self.state.trouble)
         return self.state
 
-    def http(self, service: Optional[ServiceSettings] = None) -> Any:
+    def http(self, service: Union[ServiceSettings, ComponentSettings, None] = None) -> Any:
         """An HttpClient with the service's TLS and deadline, else with ours for third parties."""
         from monitoring.http_client import HttpClient
 

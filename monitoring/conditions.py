@@ -72,8 +72,9 @@ def _all(outcome: Outcome) -> Iterator[Alert]:
         if component.configured:
             yield _availability(component, outcome)
             yield _blind_component(component, outcome)
+    shown = {*COMPONENTS, *(component.name for component in outcome.components)}
     for source in outcome.sources:
-        if source.configured and source.name not in COMPONENTS:
+        if source.configured and source.name not in shown:
             yield _blind_source(source, outcome)
     for verdict in outcome.verdicts:
         yield _from_verdict(verdict, outcome)
@@ -244,6 +245,6 @@ def _parent(component: str, category: str, outcome: Outcome) -> str:
         return ""
     if component == _LOGIN:  # each step waits for what is behind it
         return f"{_LOGIN} {_PARENTS_OF_DEGRADED[_LOGIN]}"
-    if component in COMPONENTS and outcome.script:
+    if outcome.script and component in (*COMPONENTS, *(c.name for c in outcome.components)):
         return component
     return _home(component, _SOURCES, "")

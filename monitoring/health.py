@@ -12,6 +12,7 @@ from typing import Callable, Iterable, Mapping, Optional, Tuple
 from monitoring.catalog import METRICS
 from monitoring.judging.cache import judge_cache
 from monitoring.judging.common import Context, Judged, keepable
+from monitoring.judging.further import judge_further
 from monitoring.judging.login import judge_login
 from monitoring.judging.service import judge_service
 from monitoring.judging.vault import judge_vault
@@ -38,9 +39,9 @@ _HOMES = (
 
 def judge(reading: Reading, context: Context) -> Judged:
     """The component's row, its figures and findings, and what to remember of it. Pure; raises
-    KeyError for a component that is not in `JUDGES`, and ValueError for what could be neither kept
-    nor shown: called where that spoils the component alone (see `probes.Team`)."""
-    return keepable(JUDGES[reading.source](reading, context))
+    ValueError for what could be neither kept nor shown: called where that spoils the component
+    alone (see `probes.Team`)."""
+    return keepable(JUDGES.get(reading.source, judge_further)(reading, context))
 
 
 def sources_of(reading: Reading, judged: Judged) -> Tuple[Source, ...]:

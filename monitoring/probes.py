@@ -17,6 +17,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from monitoring.catalog import COMPONENTS
 from monitoring.model import Fault, Reading
 from monitoring.probing.cache import probe_cache
+from monitoring.probing.further import probe_further
 from monitoring.probing.kit import Live
 from monitoring.probing.login import probe_login
 from monitoring.probing.service import probe_service
@@ -51,7 +52,14 @@ def patience(settings: Settings) -> Mapping[str, float]:
         "conjur-vault": 2 * settings.conjur.timeout + _GRACE,
         "redis-cache": 2 * settings.redis.timeout + _GRACE,
         "authentication-flow": services + _GRACE,
+        **{row.name: row.timeout + _GRACE for row in settings.components},
     }
+
+
+def probes_of(settings: Settings) -> Mapping[str, Probe]:
+    """The five, and those that the user added."""
+    further = {row.name: functools.partial(probe_further, row) for row in settings.components}
+    return {**PROBES, **further}
 
 
 def _unjudged(reading: Reading) -> Reading:

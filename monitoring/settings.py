@@ -86,6 +86,25 @@ class ServiceSettings:
 
 
 @dataclass(frozen=True)
+class ComponentSettings:
+    """A component that the user added. `kind`: http (`url`, `status`: the codes that are good;
+    empty: 2xx), tcp or tls (`host`, `port`), redis (also `password`, `ssl`). `target`: its service
+    level, 0..1."""
+
+    name: str
+    kind: str
+    host: str = ""
+    port: int = 0
+    url: str = ""
+    status: tuple[int, ...] = ()
+    password: Secret = Secret()
+    ssl: bool = False
+    timeout: float = 5.0
+    target: float = 0.999
+    tls: TlsSettings = TlsSettings()
+
+
+@dataclass(frozen=True)
 class RedisSettings:
     host: str = "localhost"
     port: int = 6379
@@ -322,6 +341,7 @@ class Settings:
     rotation_url: str
     rotation_tls: TlsSettings
     auth_token: Secret
+    components: tuple[ComponentSettings, ...]  # beside the five
     status_words: Mapping[str, str]  # word -> ok, warning, critical or unknown
     redis: RedisSettings
     conjur: ConjurSettings

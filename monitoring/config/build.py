@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timezone
 from pathlib import Path
-from typing import List
+from typing import List, Tuple
 
 from monitoring.catalog import COMPONENTS, THRESHOLDS
 from monitoring.config import notify as config_notify
@@ -15,6 +16,7 @@ from monitoring.config.nodes import Path as Keys
 from monitoring.config.problems import Problem, shown, spell
 from monitoring.settings import (
     CanarySettings,
+    ComponentSettings,
     ConjurSettings,
     CredentialSettings,
     HistorySettings,
@@ -40,6 +42,7 @@ def build(values: Values, state_dir: Path, problems: List[Problem]) -> Settings:
         rotation_url=values["ROTATION_ENDPOINT"],
         rotation_tls=_tls(values, "rotation-service"),
         auth_token=values["MONITORING_AUTH_TOKEN"],
+        components=_components(values),
         status_words=values.table("STATUS_WORDS"),
         redis=_redis(values),
         conjur=_conjur(values),
@@ -54,6 +57,15 @@ def build(values: Values, state_dir: Path, problems: List[Problem]) -> Settings:
         history=_history(values),
         run=_run(values),
         state_dir=state_dir,
+    )
+
+
+def _components(values: Values) -> Tuple[ComponentSettings, ...]:
+    found = values.table("COMPONENTS")
+    otherwise = values["MONITORING_CA_FILE"]
+    return tuple(
+        replace(row, name=name, tls=replace(row.tls, ca_file=row.tls.ca_file or otherwise))
+        for name, row in found.items()
     )
 
 
@@ -125,8 +137,9 @@ def _thresholds(values: Values) -> dict[str, Limit]:
 
 def _sla(values: Values) -> SlaSettings:
     targets = values.table("SLA_TARGETS")
+    further = {row.name: row.target for row in _components(values)}
     return SlaSettings(
-        availability={name: targets[name] for name in COMPONENTS},
+        availability={**{name: targets[name] for name in COMPONENTS}, **further},
         overall=targets["overall"],
         authentication_success=targets["authentication_success"],
         minimum_watched=values["SLA_MINIMUM_WATCHED"],

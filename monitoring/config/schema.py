@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from monitoring.catalog import COMPONENTS, HYGIENE, SCRIPTS, THRESHOLDS, Threshold
+from monitoring.config import further
 from monitoring.config import kinds as k
 from monitoring.config.moments import moment
 from monitoring.config.nodes import Free, Leaf, Node, Table, each, leaf, secret
@@ -66,6 +67,10 @@ _SERVICE: dict[str, Node] = {
     "STATUS_WORDS": Free(
         leaf(k.choice("ok", "warning", "critical", "unknown"), "What a health word means"),
         k.text(empty=False, longest=64),
+    ),
+    "COMPONENTS": Free(
+        Leaf(further.component, "A further component to watch: its kind, and where it is"),
+        further.name,
     ),
     "METRICS_URLS": each(
         SERVICES,

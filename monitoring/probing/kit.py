@@ -51,6 +51,7 @@ class Live:
     sapi: Any
     cache: Callable[[], Any]
     conjur: Callable[[], Any]
+    further: Mapping[str, Any] = field(default_factory=dict)  # name -> HttpClient
     prove: bool = False
     keepsake: Keepsake = field(default_factory=Keepsake)
 
