@@ -88,6 +88,7 @@ _EVERYTHING: dict[str, Any] = {
         "payment-sapi": {"health": ""},
     },
     "STATUS_WORDS": {"FATAL": "critical"},
+    "COMPONENTS": {"ledger-database": {"kind": "tcp", "host": "ledger", "port": 5432}},
     "METRICS_URLS": {
         "payment-eapi": ["http://e1/m"],
         "payment-sapi": ["http://s1/m"],
