@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCRIPTS := health_check.py token_usage_metrics.py credential_usage_metrics.py
 WORKERS ?= 2
 
-.PHONY: demo demo-web test lint format bench fuzz matrix audit dev clean
+.PHONY: demo demo-web test lint format bench fuzz matrix audit lock sbom dev clean
 
 demo: $(VENV)/.runtime  ## start the sandbox, run the scripts against it, keep the results
 	@$(BIN)/python -m sandbox.demo
@@ -38,6 +38,18 @@ audit:  ## known holes in the libraries we need (asks pypi.org; kept apart, sinc
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/pip install -q --disable-pip-version-check pip-audit
 	.venv-audit/bin/pip-audit -r requirements.txt
+
+lock:  ## deploy/requirements.lock anew: every library with the hashes of its files
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install -q --disable-pip-version-check pip-tools
+	.venv-audit/bin/pip-compile -q --upgrade --generate-hashes --no-emit-index-url --no-emit-trusted-host \
+	  --no-emit-find-links --strip-extras --no-header --no-annotate --allow-unsafe \
+	  -o deploy/requirements.lock requirements.txt
+
+sbom:  ## sbom.json: what the lock file installs, in CycloneDX
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip install -q --disable-pip-version-check cyclonedx-bom
+	.venv-audit/bin/cyclonedx-py requirements deploy/requirements.lock -o sbom.json
 
 dev: $(VENV)/.dev
 

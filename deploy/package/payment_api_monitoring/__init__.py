@@ -1,0 +1,1 @@
+"""The installed form of the monitoring scripts: three commands, everything else inside `app`."""
