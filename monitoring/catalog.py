@@ -96,6 +96,13 @@ _COMMON = (
 )
 _HEALTH = (
     _gauge("health_status", "bool", "Health status of each component (0=down, 1=up).", "component"),
+    _gauge(
+        "component_error",
+        "bool",
+        "1 for the kind of error for which the component is not well.",
+        "component",
+        "error",
+    ),
     _gauge("system_up", "bool", "1 if every component was up (unknown counts as not measured)."),
     _gauge("response_time_ms", "ms", "Response time in milliseconds.", "component"),
     Metric(

@@ -164,6 +164,19 @@ def describe(settings: Settings) -> List[Origin]:
     return rows + [Origin("warning", sentence, "configuration") for sentence in found]
 
 
+def verdict(settings: Settings) -> str:
+    """What `--check-config` ends with: that all is valid, how much it warns of, and which channels
+    are on and off."""
+    notify = settings.notifications
+    on, off = ", ".join(dict.fromkeys(notify.channels)), ", ".join(notify.off)
+    warned = len(settings.warnings)
+    warnings = f", with {warned} warning{'s' if warned > 1 else ''}" if warned else ""
+    return (
+        f"The configuration is valid{warnings}. Channels that are on: {on or 'none'}; "
+        f"off: {off or 'none'}."
+    )
+
+
 def connections(settings: Settings) -> List[Origin]:
     """Of the rows of `describe`, what `--debug` shows: where everything is, and how it is asked."""
     kept = [row for row in settings.origins if row.name.partition("[")[0] in CONNECTIONS]

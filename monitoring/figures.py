@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 
 from monitoring.catalog import METRICS
 from monitoring.client_bound import CLIENT, SUMS, bounded
-from monitoring.model import Measurement, Outcome
+from monitoring.model import FAULT_KINDS, Measurement, Outcome
 from monitoring.redact import safe_id
 
 _ALERT_STATES = ("firing", "pending", "suppressed", "silenced", "resolved")
@@ -83,6 +83,10 @@ def _derived(outcome: Outcome) -> Iterator[Measurement]:
         "payment_api_last_cycle_timestamp_seconds", outcome.at + outcome.seconds, script
     )
     yield Measurement("payment_api_cycle_duration_seconds", outcome.seconds, script)
+    for component in outcome.components:
+        if component.error in FAULT_KINDS and component.configured:
+            labels = {"component": component.name, "error": str(component.error)}
+            yield Measurement("payment_api_component_error", 1.0, labels)
     for source in outcome.sources:
         if source.configured:
             yield Measurement("payment_api_up", float(source.ok), {**script, "source": source.name})

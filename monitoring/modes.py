@@ -153,17 +153,19 @@ def _show_alerts(kit: Any) -> int:
 
 def show_settings(settings: Settings, log_format: str) -> None:
     """`--check-config`: every effective setting, and where it came from."""
-    rows = configuration.describe(settings)
+    rows, verdict = configuration.describe(settings), configuration.verdict(settings)
     if not logs.json_wanted(log_format, sys.stdout):
-        from monitoring import terminal
+        from monitoring import streams, terminal
 
         terminal.print_table(
             ["setting", "value", "from"], [[r.name, r.shown, r.where] for r in rows]
         )
+        streams.say(f"{verdict}\n")
         return
     for row in rows:
         fields = {"payment_api.setting": row.name, "payment_api.origin": row.where}
         logs.result("info", f"{row.name} = {row.shown} (from {row.where})", fields)
+    logs.result("info", verdict, {})
 
 
 def _say(kit: Any, level: str, message: str, fields: dict[str, str]) -> None:

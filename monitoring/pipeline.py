@@ -91,7 +91,9 @@ def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:
         "event.kind": "metric",
         "event.outcome": _event_outcome(outcome),
         "event.duration": int(outcome.seconds * 1e9),
+        "event.id": f"{outcome.script}-{outcome.at:.3f}",
         "payment_api.status": outcome.status.word,
+        **report.figures(outcome),
     }
     logs.result(level_of(outcome), report.sentence(outcome), event, to_stdout=to_stdout)
     for component in outcome.components:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Dict, Mapping, Optional, Sequence, Union
 
 from monitoring import thresholds
 from monitoring.alerting.amounts import counted
@@ -154,6 +154,37 @@ def sentence(outcome: Outcome) -> str:
     parts += [f"{s.name}: {s.why}" for s in outcome.sources if s.configured and not s.ok]
     said = ", ".join(part for part in parts if part) or "nothing was measured"
     return f"{outcome.script} {outcome.status.word}: {said} ({outcome.seconds * 1000:.0f} ms)"
+
+
+def figures(outcome: Outcome) -> Dict[str, Union[int, float]]:
+    """The cycle's main figures as numbers, by the names of their fields in a log line. What is not
+    known is left out. Response times in ms, ages in days."""
+    found: Dict[str, Optional[float]] = {
+        f"components.{c.name}.response_time_ms": c.response_time_ms for c in outcome.components
+    }
+    if outcome.tokens is not None:
+        tokens = outcome.tokens
+        found.update(
+            {f"tokens.{name}": tokens.get(name) for name in ("total", "active", "expired")}
+        )
+        found["tokens.generation_rate_per_minute"] = tokens.get("generation_rate_per_minute")
+        validations = tokens.get("validations") or {}
+        found["validations.success"] = validations.get("success")
+        found["validations.failures"] = validations.get("failure")
+    if outcome.credentials is not None:
+        rows = outcome.credentials.values()
+        ages = [row["age_days"] for row in rows if row.get("age_days") is not None]
+        failures = [row["failures"] for row in rows if row.get("failures") is not None]
+        found["credentials.count"] = len(outcome.credentials)
+        found["credentials.failures"] = sum(failures) if failures else None
+        found["credentials.oldest_age_days"] = max(ages, default=None)
+    found["findings"] = len(outcome.findings)
+    found["alerts_firing"] = sum(row.state == "firing" for row in outcome.alerts)
+    return {
+        f"payment_api.{name}": round(value, 3) if isinstance(value, float) else value
+        for name, value in found.items()
+        if value is not None
+    }
 
 
 def crossings(outcome: Outcome) -> list[str]:

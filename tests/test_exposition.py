@@ -586,3 +586,14 @@ def test_a_request_without_end_is_cut_off() -> None:
             wire.sendall(b"X-Long: " + b"x" * 60_000 + b"\r\n\r\n")
             assert b"200" not in wire.recv(4096)
         assert _status(one.port, "/metrics") == 200
+
+
+def test_why_a_component_is_not_well_is_one_of_the_known_kinds() -> None:
+    rows = (
+        Component("redis-cache", Severity.CRITICAL, False, error="timeout"),
+        Component("payment-eapi", Severity.OK, True),
+        Component("payment-sapi", Severity.UNKNOWN, None, error="config", configured=False),
+        Component("conjur-vault", Severity.WARNING, True, error="whatever a stranger says"),
+    )
+    found = samples(render(outcome(components=rows)))["payment_api_component_error"]
+    assert found == {(("component", "redis-cache"), ("error", "timeout")): 1.0}

@@ -148,3 +148,28 @@ def test_a_spreadsheet_cannot_be_made_to_run_a_client_id() -> None:
     header, rows = report.table(made)
     assert header == ["client", "state", "age_days", "more"]
     assert rows == [["c1", "'=HYPERLINK(1)", 3, None]]
+
+
+def test_the_figures_of_a_line_are_numbers_and_what_is_not_known_is_left_out() -> None:
+    rows = {"a": {"age_days": 41.0, "failures": 1}, "b": {"age_days": None, "failures": None}}
+    found = report.figures(
+        outcome(
+            components=(Component("redis-cache", Severity.OK, True, 1.23456),
+                        Component("payment-eapi", Severity.UNKNOWN, None)),
+            tokens={"total": 16, "active": 15, "validations": {"success": None, "failure": 2}},
+            credentials=rows,
+        )
+    )  # fmt: skip
+    assert found == {
+        "payment_api.components.redis-cache.response_time_ms": 1.235,
+        "payment_api.tokens.total": 16,
+        "payment_api.tokens.active": 15,
+        "payment_api.validations.failures": 2,
+        "payment_api.credentials.count": 2,
+        "payment_api.credentials.failures": 1,
+        "payment_api.credentials.oldest_age_days": 41.0,
+        "payment_api.findings": 0,
+        "payment_api.alerts_firing": 0,
+    }
+    unread = report.figures(outcome(credentials={"b": rows["b"]}, tokens={"validations": None}))
+    assert not [name for name in unread if "failures" in name or "age" in name]

@@ -103,7 +103,9 @@ def test_check_config_shows_settings_and_no_secret(
 ) -> None:
     done = run(script, "--check-config", env=env, cwd=tmp_path)
     assert done.returncode == 0
-    shown = check_lines(done.stdout)
+    *shown, verdict = check_lines(done.stdout)
+    assert str(verdict["message"]).startswith("The configuration is valid")
+    assert "Channels that are on: " in str(verdict["message"])
     origins = {str(line["payment_api.setting"]): line["payment_api.origin"] for line in shown}
     assert "EAPI_ENDPOINT" in origins["EAPI_ENDPOINT"]
     for name in ("CONJUR_AUTHN_API_KEY", "MONITORING_CLIENT_SECRET", "PAGERDUTY_SERVICE_KEY"):

@@ -84,6 +84,13 @@ def _burn_proof(window: str) -> Proof:
     )
 
 
+#: Why: refused, timeout, http, ...; nothing where it is not known.
+_WHY = (
+    "{{ range printf `payment_api_component_error{component=%q,environment=%q}`"
+    " $labels.component $labels.environment | query }}: {{ .Labels.error }}{{ end }}"
+)
+
+
 def _down(component: str) -> Rule:
     texts = advice.for_component(component)
     series = f'payment_api_health_status{{component="{component}"}}'
@@ -93,14 +100,21 @@ def _down(component: str) -> Rule:
         severity="critical",
         category="availability",
         component=component,
-        summary=f"{component} is down",
+        summary=f"{component} is down{_WHY}",
         meaning=texts.meaning,
         action=texts.action,
         runbook=texts.runbook,
         dashboard=texts.dashboard,
         hold=_SECOND_CYCLE,
-        proof=Proof((Series(series, "1", "0"),), f"{component} is down"),
+        proof=Proof(
+            (Series(series, "1", "0"), _refused(component)), f"{component} is down: refused"
+        ),
     )
+
+
+def _refused(component: str) -> Series:
+    labels = {"component": component, "error": "refused"}
+    return Series(_series("component_error", labels), "_", "1")
 
 
 def _dependency() -> Rule:
