@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCRIPTS := health_check.py token_usage_metrics.py credential_usage_metrics.py
 WORKERS ?= 2
 
-.PHONY: demo demo-web test lint format bench fuzz matrix audit lock sbom dev clean
+.PHONY: demo demo-web test lint format bench fuzz mutants matrix audit lock sbom dev clean
 
 demo: $(VENV)/.runtime  ## start the sandbox, run the scripts against it, keep the results
 	@$(BIN)/python -m sandbox.demo
@@ -30,6 +30,9 @@ bench: $(VENV)/.dev  ## one table of ratios
 
 fuzz: $(VENV)/.dev  ## the decoders and parsers, for longer than the tests do
 	FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest -q -k "fuzz or hostile" --timeout 3600
+
+mutants: $(VENV)/.dev  ## put small mistakes into the decisions: which does no test find? (20 min)
+	$(BIN)/python -m tests.mutation
 
 matrix: $(VENV)/.dev  ## oldest and newest libraries on every Python found
 	$(BIN)/python -m tests.matrix $(MATRIX_CELLS) $(MATRIX_ARGS)

@@ -34,12 +34,15 @@ SLOWER: Mapping[str, Tuple[str, ...]] = {
 }
 #: The decisions -> the tests that hold them, those that need no server.
 TARGETS: Mapping[str, Tuple[str, ...]] = {
-    "monitoring.credentials.revocation": ("revocation", "credential_stats"),
-    "monitoring.credentials.rotation_states": ("rotations", "revocation"),
-    "monitoring.thresholds": ("thresholds",),
-    "monitoring.certainty": ("certainty", "service_levels"),
-    "monitoring.alerting.hysteresis": ("alerts", "alerts_properties", "maintenance"),
-    "monitoring.alerting.flapping": ("alerts", "alerts_properties"),
+    "monitoring.credentials.revocation": ("boundaries", "revocation", "credential_stats"),
+    "monitoring.credentials.rotation_states": ("boundaries", "rotations", "revocation"),
+    "monitoring.thresholds": (
+        "boundaries",
+        "thresholds",
+    ),
+    "monitoring.certainty": ("boundaries", "certainty", "service_levels"),
+    "monitoring.alerting.hysteresis": ("boundaries", "alerts", "alerts_properties", "maintenance"),
+    "monitoring.alerting.flapping": ("boundaries", "alerts", "alerts_properties"),
     "monitoring.alerting.grouping": ("alerts", "messages", "notifier"),
     "monitoring.tokens.hygiene": ("token_findings", "token_stats", "token_measurements"),
     "monitoring.outbox": ("outbox",),
