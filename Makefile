@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCRIPTS := health_check.py token_usage_metrics.py credential_usage_metrics.py
 WORKERS ?= 2
 
-.PHONY: demo demo-web test lint format bench fuzz mutants matrix audit lock sbom dev clean
+.PHONY: demo demo-web test lint format bench fuzz mutants matrix audit generate lock sbom dev clean
 
 demo: $(VENV)/.runtime  ## start the sandbox, run the scripts against it, keep the results
 	@$(BIN)/python -m sandbox.demo
@@ -41,6 +41,12 @@ audit:  ## known holes in the libraries we need (asks pypi.org; kept apart, sinc
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/pip install -q --disable-pip-version-check pip-audit
 	.venv-audit/bin/pip-audit -r requirements.txt
+
+generate: $(VENV)/.dev  ## everything that is made from the code: tables, runbooks, rules, dashboards
+	$(BIN)/python -m tests.readme_tables --write
+	$(BIN)/python -m docs.build
+	$(BIN)/python -m deploy.prometheus.build
+	$(BIN)/python -m deploy.grafana.build
 
 lock:  ## deploy/requirements.lock anew: every library with the hashes of its files
 	$(PYTHON) -m venv .venv-audit

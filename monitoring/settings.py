@@ -341,7 +341,6 @@ class Settings:
     rotation_url: str
     rotation_tls: TlsSettings
     auth_token: Secret
-    components: tuple[ComponentSettings, ...]  # beside the five
     status_words: Mapping[str, str]  # word -> ok, warning, critical or unknown
     redis: RedisSettings
     conjur: ConjurSettings
@@ -356,5 +355,6 @@ class Settings:
     history: HistorySettings
     run: RunSettings
     state_dir: Path
+    components: tuple[ComponentSettings, ...] = ()  # beside the five
     origins: tuple[Origin, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -1,6 +1,7 @@
-"""The tables of README.md that are made from the code: `python -m tests.readme_tables --write`.
+"""The tables of docs/reference are made from the code.
 
-Without `--write` it says whether README.md is up to date (a test does the same).
+`python -m tests.readme_tables --write` writes them (`make generate`); without `--write` it says
+whether they are up to date, as a test does.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def thresholds() -> str:
     for limit in catalog.THRESHOLDS.values():
         name = f"ALERT_THRESHOLDS['{limit.category}']['{limit.key}']"
         levels = [defaults[f"{name}['{level}']"] for level in ("warning", "critical")]
-        runbook = f"[{limit.runbook}](docs/runbooks/{limit.runbook}.md)" if limit.runbook else ""
+        runbook = f"[{limit.runbook}](../runbooks/{limit.runbook}.md)" if limit.runbook else ""
         name = f"`{limit.category}` / `{limit.key}`"
         rows.append((name, *levels, limit.unit, limit.help, runbook))
     return _table(("threshold", "warning", "critical", "unit", "what it judges", "runbook"), rows)
@@ -59,26 +60,30 @@ TABLES: Mapping[str, Callable[[], str]] = {
 }
 
 
-def filled(text: str) -> str:
-    """`text` with what stands between `<!-- table NAME -->` and `<!-- end -->` made anew."""
-    for name, make in TABLES.items():
-        pattern = rf"(<!-- table {name} -->\n).*?(<!-- end -->)"
-        table = make()
-        text, found = re.subn(
-            pattern, lambda m, table=table: f"{m[1]}\n{table}\n\n{m[2]}", text, flags=re.DOTALL
-        )
-        if found != 1:
-            raise ValueError(f"README.md: {found} places for the table {name}, one is needed")
-    return text
+def page(name: str) -> Path:
+    """The page that holds the table."""
+    return ROOT / "docs" / "reference" / f"{name}.md"
+
+
+def filled(name: str, text: str) -> str:
+    """`text` of a page with what stands between `<!-- table NAME -->` and `<!-- end -->` anew."""
+    pattern, table = rf"(<!-- table {name} -->\n).*?(<!-- end -->)", TABLES[name]()
+    fresh, found = re.subn(pattern, lambda m: f"{m[1]}\n{table}\n\n{m[2]}", text, flags=re.DOTALL)
+    if found != 1:
+        raise ValueError(f"{page(name)}: {found} places for the table {name}, one is needed")
+    return fresh
 
 
 def main() -> int:
-    text = README.read_text(encoding="utf-8")
-    fresh = filled(text)
-    if "--write" in sys.argv:
-        README.write_text(fresh, encoding="utf-8")
-        return 0
-    return int(text != fresh)
+    stale = []
+    for name in TABLES:
+        text = page(name).read_text(encoding="utf-8")
+        fresh = filled(name, text)
+        if fresh != text:
+            stale.append(name)
+        if "--write" in sys.argv:
+            page(name).write_text(fresh, encoding="utf-8")
+    return int(bool(stale) and "--write" not in sys.argv)
 
 
 if __name__ == "__main__":

@@ -246,7 +246,7 @@ def test_a_fault_is_told_and_its_end_too(world: World) -> None:
         item for item in messages[0]["alerts"] if component.items() <= item["labels"].items()
     )
     assert messages[0]["receiver"] == "page"
-    assert alert["annotations"]["summary"] == "payment-sapi is down"
+    assert alert["annotations"]["summary"] == "payment-sapi is down: http"
     assert alert["annotations"]["runbook_url"].endswith("/payment-sapi-down.md")
     assert alert["labels"]["severity"] == "critical"
     eventually(
