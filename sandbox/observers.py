@@ -103,7 +103,8 @@ class Exporter(Program):
         """As it says itself, once it serves."""
         deadline = time.monotonic() + STARTED
         while time.monotonic() < deadline and self._process.poll() is None:
-            found = re.search(r"serving metrics on http://([\d.:]+)/metrics", self.tail())
+            said = self.log.read_text(encoding="utf-8", errors="replace")  # the first lines too
+            found = re.search(r"serving metrics on http://([\d.:]+)/metrics", said)
             if found:
                 return found.group(1)
             time.sleep(0.05)
