@@ -17,6 +17,7 @@ import re
 import sqlite3
 import threading
 import time
+import weakref
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -93,6 +94,7 @@ class State:
         self._inside: Optional[Transaction] = None
         self._file: Optional[sqlite3.Connection] = None
         self._spare: Optional[sqlite3.Connection] = None
+        self._end_spare: Callable[[], object] = lambda: None  # closes it; with this object at last
         self._identity = (0, 0)
         self._doubt: Optional[Exception] = None  # why the content is to be examined
         self._lost_by: Optional[Exception] = None  # a failure that nobody was told of yet
@@ -260,7 +262,8 @@ class State:
         """Until the next cycle nothing that earlier cycles kept is known."""
         with self._guard:
             self._leave()
-            self._spare, self._tries = None, 0
+            self._drop_spare()
+            self._tries = 0
 
     def give_up(self, why: Exception) -> None:
         """The cycle failed with what the file holds and does not without it: set the file aside,
@@ -304,7 +307,8 @@ class State:
         if self._lost_by is not None and self.generation == before:
             self._say(self._lost_by)
         self._lost_by = None
-        self._file, self._spare, self._doubt, self.trouble = connection, None, None, ""
+        self._drop_spare()
+        self._file, self._doubt, self.trouble = connection, None, ""
 
     def _opened(self) -> sqlite3.Connection:
         files.prepare_folder(self.folder)
@@ -365,6 +369,11 @@ class State:
         if file is not None:
             files.attempt(file.close)
 
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            self._spare = None
+            files.attempt(self._end_spare)
+
     def _lost(self, exc: Exception) -> None:
         self._leave()
         if files.is_surroundings(exc):
@@ -385,6 +394,7 @@ class State:
     def _in_memory(self) -> sqlite3.Connection:
         if self._spare is None:
             self._spare = _made(":memory:")
+            self._end_spare = weakref.finalize(self, self._spare.close)
         if self._inside is not None and not self._spare.in_transaction:
             self._spare.execute("BEGIN")
         return self._spare
