@@ -10,14 +10,12 @@ import sys
 from pathlib import Path
 from typing import Iterator
 
-import yaml
-
+from deploy.prometheus import build
 from monitoring.alerting import advice, advice_findings
 from monitoring.catalog import COMPONENTS, THRESHOLDS
 
 HERE = Path(__file__).resolve().parent
 PAGES = HERE / "runbooks"
-RULES = HERE.parent / "deploy" / "prometheus" / "rules"
 _ALERTS = re.compile(r"^Alerts: .*$", re.MULTILINE)
 INDEX_HEAD = """# Runbooks
 
@@ -74,12 +72,9 @@ def leads() -> Iterator[tuple[str, str]]:
     yield advice.for_blindness().runbook, f"`{alert_name('monitoring_blind')}`"
     for reason in advice_findings.FINDINGS:
         yield advice.for_finding(reason).runbook, f"`{alert_name(reason)}`"
-    for path in sorted(RULES.glob("*.yml")):
-        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
-            for rule in group["rules"]:
-                if "alert" in rule:
-                    page = rule["annotations"]["runbook_url"].rpartition("/")[2][: -len(".md")]
-                    yield page, f"`{rule['alert']}`"
+    for _, rules in sorted(build.groups_of_rules(build.defaults({})).items()):
+        for rule in rules:
+            yield rule.runbook, f"`{rule.alert}`"
     for pattern, texts in advice_findings.FAMILIES:
         yield texts[2], f"findings `{pattern}`"
 

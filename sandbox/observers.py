@@ -200,7 +200,8 @@ def _at_once(route: dict[str, Any]) -> None:
 
 class Prometheus(Program):
     """A real one with the rules of deploy/prometheus, scraping `targets` (host:port). What must
-    last a minute must last `minute` seconds here."""
+    last a minute must last `minute` seconds here. `blocks`: a folder of what it shall know already
+    (`promtool tsdb create-blocks-from`)."""
 
     def __init__(
         self,
@@ -211,6 +212,7 @@ class Prometheus(Program):
         environment: str = "demo",
         every: str = "1s",
         minute: float = 1.0,
+        blocks: Optional[Path] = None,
     ) -> None:
         home = folder / "prometheus"
         (home / "rules").mkdir(parents=True)
@@ -221,6 +223,8 @@ class Prometheus(Program):
         config["global"] = {"scrape_interval": every, "evaluation_interval": every}
         config["scrape_configs"][0]["scrape_timeout"] = every
         path.write_text(yaml.safe_dump(config))
+        if blocks is not None:
+            shutil.copytree(blocks, home / "data")
         self.url = f"http://127.0.0.1:{free_port()}"
         program = find("prometheus")
         if program is None:

@@ -13,6 +13,8 @@ from typing import Iterator
 import pytest
 import yaml
 
+from deploy.prometheus import build as prometheus_build
+from deploy.prometheus.rule import Rule
 from monitoring.alerting import advice, advice_findings
 from monitoring.catalog import METRICS, SCRIPTS, THRESHOLDS
 from monitoring.configuration import reference
@@ -42,8 +44,13 @@ def rules() -> Iterator[dict[str, dict[str, str]]]:
             yield from (rule for rule in group["rules"] if "alert" in rule)
 
 
+def made_rules() -> Iterator[Rule]:
+    for made in prometheus_build.groups_of_rules(prometheus_build.defaults({})).values():
+        yield from made
+
+
 def test_every_page_that_an_alert_links_to_exists_and_no_other() -> None:
-    linked = {rule["annotations"]["runbook_url"].rpartition("/")[2][:-3] for rule in rules()}
+    linked = {rule.runbook for rule in made_rules()}
     assert set(PAGES) == set(advice.runbooks()) | linked
 
 
@@ -66,9 +73,8 @@ def test_the_page_of_a_family_of_findings_names_it(pattern: str) -> None:
 
 
 def test_the_page_of_a_rule_names_its_alert() -> None:
-    for rule in rules():
-        page = rule["annotations"]["runbook_url"].rpartition("/")[2][:-3]
-        assert f"`{rule['alert']}`" in alerts_of(page), rule["alert"]
+    for rule in made_rules():
+        assert f"`{rule.alert}`" in alerts_of(rule.runbook), rule.alert
 
 
 def test_every_alert_that_a_page_names_exists() -> None:

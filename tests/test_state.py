@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import multiprocessing
@@ -469,7 +470,7 @@ def test_a_deleted_folder_does_not_swallow_the_records_of_a_running_loop(tmp_pat
 
 def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
     path = fill(tmp_path, rows=1)
-    with sqlite3.connect(path) as plain:
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
         plain.execute("PRAGMA user_version = 99")
     plain.close()
     kept = State.open(tmp_path)
@@ -477,7 +478,7 @@ def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
     kept.put("a", "b", "c")
     kept.close()
     assert list(tmp_path.glob("*.corrupt-*")) == []
-    with sqlite3.connect(path) as plain:
+    with contextlib.closing(sqlite3.connect(path)) as plain, plain:
         assert plain.execute("SELECT count(*) FROM kv").fetchone() == (1,)
     plain.close()
 

@@ -19,7 +19,6 @@ from grafana_foundation_sdk.models import dashboard as models
 from deploy.grafana import authentication, health, security
 from deploy.grafana.kit import ENVIRONMENT, SOURCE, Board, built
 from deploy.prometheus.build import defaults
-from deploy.prometheus.rule import RUNBOOKS
 from monitoring.settings import Limit, Settings
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +28,7 @@ TAG = "payment-api"
 
 def files(settings: Settings, runbooks: str = "") -> dict[str, str]:
     """Path below deploy/grafana -> content."""
-    pages = (runbooks or settings.alerts.runbooks or RUNBOOKS).rstrip("/")
+    pages = (runbooks or settings.alerts.runbooks).rstrip("/")
     return {
         f"dashboards/{board.uid}.json": _json(board, settings.thresholds, pages) for board in BOARDS
     }
@@ -67,15 +66,17 @@ def _variable(name: str, label: str, query: str) -> builders.QueryVariable:
 
 
 def _links(board: Board, runbooks: str) -> list[builders.DashboardLink]:
-    """To the other two dashboards, keeping time and variables, and to the runbooks."""
+    """To the other two dashboards, keeping time and variables, and to the runbooks if it is known
+    where they can be read."""
     made = []
     for other in BOARDS:
         if other.uid != board.uid:
             link = builders.DashboardLink(other.title.partition(": ")[2])
             link.type(models.DashboardLinkType.LINK).url(f"/d/{other.uid}").icon("dashboard")
             made.append(link.keep_time(True).include_vars(True))
-    pages = builders.DashboardLink("Runbooks").type(models.DashboardLinkType.LINK)
-    made.append(pages.url(runbooks).icon("doc").target_blank(True))
+    if runbooks:
+        pages = builders.DashboardLink("Runbooks").type(models.DashboardLinkType.LINK)
+        made.append(pages.url(runbooks).icon("doc").target_blank(True))
     return made
 
 

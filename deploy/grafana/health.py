@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.grafana.health_below import MONITOR, RESOURCES
-from deploy.grafana.kit import AMBER, GREEN, RED, UP_DOWN, Board, Panel, Row, series
+from deploy.grafana.kit import AMBER, GREEN, RED, UP_DOWN, WINDOW, Board, Panel, Row, series
 
 _UP = "health_status"
 _MS = "response_time_ms"
@@ -17,7 +17,7 @@ STATUS = {
 _P95 = (
     "histogram_quantile(0.95, sum by (le, component) (rate("
     + series("response_time_seconds", "_bucket")
-    + "[$__rate_interval])))"
+    + f"[{WINDOW}])))"
 )
 
 GLANCE = Row(

@@ -47,11 +47,16 @@ def _matcher(label: str, text: str) -> str:
     return f'{label}=~"{text[1:]}"' if text.startswith("~") else f'{label}="{text}"'
 
 
+#: What a rate looks back on: four cycles at the default intervals. A script's counters move once a
+#: cycle, so over less they read 0 most of the time and too much in the rest.
+WINDOW = "20m"
+
+
 def per_second(name: str, *by: str, **matchers: str) -> str:
     """The rate of a counter, summed by labels; raises ValueError for what is no counter."""
     if METRICS[f"payment_api_{name}"].kind != "counter":
         raise ValueError(f"{name} is no counter")
-    rate = f"rate({series(name, **matchers)}[$__rate_interval])"
+    rate = f"rate({series(name, **matchers)}[{WINDOW}])"
     return f"sum by ({', '.join(by)}) ({rate})" if by else f"sum({rate})"
 
 
@@ -122,7 +127,9 @@ def built(panel: Panel, limits: Mapping[str, Limit], runbooks: str) -> Any:
 
 
 def _description(panel: Panel, runbooks: str) -> str:
-    page = f"\n\n[What to do]({runbooks}/{panel.runbook}.md)" if panel.runbook else ""
+    """What is seen, and where to read on if it is known where docs/runbooks can be read."""
+    known = runbooks and panel.runbook
+    page = f"\n\n[What to do]({runbooks}/{panel.runbook}.md)" if known else ""
     return panel.why + page
 
 

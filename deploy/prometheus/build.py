@@ -2,7 +2,8 @@
 
 The same rules go to ../kubernetes/prometheusrule.yml, for the Prometheus Operator. Thresholds and
 intervals are those of your configuration (config.py and the rest), so build anew after changing
-them; `--runbooks URL` says where docs/runbooks can be read.
+them; `--runbooks URL` (else ALERTS["runbooks"]) says where docs/runbooks can be read, and without
+it no alert has a link to a page.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import yaml
 
 from deploy.prometheus import availability, monitor, recording, security, thresholds
 from deploy.prometheus.proofs import promtool_tests
-from deploy.prometheus.rule import RUNBOOKS, Rule
+from deploy.prometheus.rule import Rule
 from monitoring import configuration
 from monitoring.settings import Settings
 
@@ -57,10 +58,16 @@ def groups_of_rules(settings: Settings) -> Mapping[str, Sequence[Rule]]:
 
 
 def as_dict(rule: Rule, runbooks: str, dashboards: str) -> dict[str, Any]:
-    """The rule as Prometheus reads it."""
+    """The rule as Prometheus reads it. `runbooks` and `dashboards` are base URLs; an empty one: no
+    link, since a path alone leads nowhere from a message."""
     whole = rule.hold == int(rule.hold)
     held = f"{rule.hold:.0f}m" if whole else f"{rule.hold * 60:.0f}s"
     hold = {"for": held} if rule.hold else {}
+    links = {}
+    if runbooks:
+        links["runbook_url"] = f"{runbooks.rstrip('/')}/{rule.runbook}.md"
+    if dashboards:
+        links["dashboard"] = f"{dashboards.rstrip('/')}/{rule.dashboard}"
     return {
         "alert": rule.alert,
         "expr": rule.expr,
@@ -69,15 +76,14 @@ def as_dict(rule: Rule, runbooks: str, dashboards: str) -> dict[str, Any]:
         "annotations": {
             "summary": rule.summary,
             "description": f"{rule.meaning} First: {rule.action}",
-            "runbook_url": f"{runbooks.rstrip('/')}/{rule.runbook}.md",
-            "dashboard": f"{dashboards.rstrip('/')}/{rule.dashboard}",
+            **links,
         },
     }
 
 
 def files(settings: Settings, runbooks: str = "") -> dict[str, str]:
     """Path below deploy/prometheus -> content."""
-    runbooks = runbooks or settings.alerts.runbooks or RUNBOOKS
+    runbooks = runbooks or settings.alerts.runbooks
     made: dict[str, Any] = {"rules/recording.yml": {"groups": recording.groups()}}
     for name, rules in groups_of_rules(settings).items():
         dicts = [as_dict(rule, runbooks, settings.alerts.dashboards) for rule in rules]

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Mapping, Tuple
 
-RUNBOOKS = "https://github.com/OWNER/payment-api-monitoring/blob/main/docs/runbooks"
 SECURITY, HEALTH, AUTHENTICATION = (
     "payment-api-security",
     "payment-api-health",

@@ -63,7 +63,7 @@ def render(notice: Notice, rules: AlertSettings) -> Message:
         over=notice.over,
         title=f"{_heading(notice)}: {sentence}",
         sentence=sentence,
-        lines=tuple(_lines(notice, linked=bool(rules.runbooks))),
+        lines=tuple(_lines(notice)),
         fields=tuple(_fields(notice)),
         links=tuple(_links(notice, rules)),
         members=tuple(_members(notice)),
@@ -90,8 +90,7 @@ def _heading(notice: Notice) -> str:
     return headings.get(notice.reason, f"{notice.reason.upper()} {bad}")
 
 
-def _lines(notice: Notice, *, linked: bool) -> Iterator[Tuple[str, str]]:
-    """`linked`: the runbook's page is linked, so it need not be named."""
+def _lines(notice: Notice) -> Iterator[Tuple[str, str]]:
     alert = notice.alert
     if alert.evidence.get("flapping"):
         yield "Flapping", _FLAPPING
@@ -105,8 +104,6 @@ def _lines(notice: Notice, *, linked: bool) -> Iterator[Tuple[str, str]]:
         yield "What it means", clean(alert.meaning)
     if alert.action:
         yield "First thing to do", clean(alert.action)
-    if alert.runbook and not linked:
-        yield "Then", f"docs/runbooks/{alert.runbook}.md"
 
 
 def _fields(notice: Notice) -> Iterator[Tuple[str, str]]:

@@ -1,0 +1,108 @@
+"""What the panels draw of a counter that moves once in a cycle, asked of a real Prometheus.
+
+Each panel with a rate is drawn twice: of counters that move with each scrape (the truth), and of
+the same ones as a script exports them, at the default intervals."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from typing import Any, Iterator, List, Mapping, Set, Tuple
+
+import pytest
+
+from monitoring.catalog import METRICS
+from sandbox import observers
+from tests.deploying import DEPLOY
+
+CYCLE, SCRAPE, SPAN, PER_SECOND = 300, 30, 180 * 60, 0.4
+SHOWN = 120 * 60  # seconds that are drawn, the newest
+_SERIES = re.compile(r"(payment_api_\w+)\{([^}]*)\}\[")
+_MATCHER = re.compile(r'(\w+)(=~|=)"([^"]*)"')
+
+pytestmark = [
+    pytest.mark.prometheus,
+    pytest.mark.skipif(
+        not observers.find("prometheus") or not observers.find("promtool"),
+        reason="prometheus is not installed (apt: prometheus)",
+    ),
+]
+
+
+def drawn() -> Mapping[str, List[str]]:
+    """Panel -> its queries that look at a rate. Of a histogram the shares matter, not the time."""
+    found = {}
+    for path in (DEPLOY / "grafana" / "dashboards").glob("*.json"):
+        for panel in json.loads(path.read_text())["panels"]:
+            asked = [target["expr"] for target in panel.get("targets", [])]
+            rates = [expr for expr in asked if "rate(" in expr and "_bucket" not in expr]
+            if rates:
+                found[panel["title"]] = rates
+    return found
+
+
+def labels_of(name: str, matchers: str) -> Tuple[Tuple[str, str], ...]:
+    """A series that the selector finds, its environment apart."""
+    made = dict.fromkeys(METRICS[name].labels, "x")
+    for label, how, text in _MATCHER.findall(matchers):
+        if not text.startswith("$") and text != ".*":
+            made[label] = text.split("|")[0] if how == "=~" else text
+    made.pop("environment", None)
+    return tuple(sorted(made.items()))
+
+
+def exported(end: int) -> Iterator[str]:
+    """Every counter that a panel asks for, as OpenMetrics with times."""
+    wanted: Mapping[str, Set[Any]] = {}
+    for exprs in drawn().values():
+        for name, matchers in _SERIES.findall(" ".join(exprs)):
+            wanted = {**wanted, name: {*wanted.get(name, ()), labels_of(name, matchers)}}
+    for name, series in sorted(wanted.items()):
+        yield f"# TYPE {name[: -len('_total')]} counter"
+        for labels in sorted(series):
+            for environment, step in (("true", SCRAPE), ("real", CYCLE)):
+                text = ",".join(f'{k}="{v}"' for k, v in (("environment", environment), *labels))
+                for at in range(0, SPAN + 1, SCRAPE):
+                    yield f"{name}{{{text}}} {at // step * step * PER_SECOND} {end - SPAN + at}"
+    yield "# EOF"
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuple[Any, int]]:
+    folder, end = tmp_path_factory.mktemp("rates"), int(time.time()) // 60 * 60 - 3600
+    (folder / "counters.om").write_text("\n".join(exported(end)) + "\n")
+    tool = shutil.which("promtool") or observers.find("promtool")
+    words = [str(tool), "tsdb", "create-blocks-from", "openmetrics", "counters.om", "blocks"]
+    subprocess.run(words, cwd=folder, check=True, capture_output=True)
+    server = observers.Prometheus(folder / "run", [], blocks=folder / "blocks")
+    try:
+        yield server, end
+    finally:
+        server.stop()
+
+
+def values(server: Any, expr: str, environment: str, end: int) -> List[float]:
+    for variable, text in (("$environment", environment), ("$client", ".*")):
+        expr = expr.replace(variable, text)
+    found = server.ask("query_range", query=expr, start=str(end - SHOWN), end=str(end), step="30")
+    return [float(value) for series in found["result"] for _, value in series["values"]]
+
+
+@pytest.mark.parametrize("title", sorted(drawn()))
+def test_a_rate_is_right_between_two_cycles(title: str, prometheus: Tuple[Any, int]) -> None:
+    server, end = prometheus
+    for expr in drawn()[title]:
+        truth, shown = (values(server, expr, name, end) for name in ("true", "real"))
+        assert truth, expr
+        assert len(truth) == len(shown), expr
+        near = [abs(a - b) <= 0.25 * abs(a) for a, b in zip(truth, shown)]
+        assert sum(near) >= 0.9 * len(near), (expr, truth[:3], shown[:20])
+
+
+def test_the_panels_of_counters_are_held() -> None:
+    names = {"Minted and validated", "Logins by client", "Logins per second",
+             "Failure rate by client", "Failures by reason"}  # fmt: skip
+    assert names <= set(drawn())
