@@ -247,7 +247,7 @@ def test_a_fault_is_told_and_its_end_too(world: World) -> None:
     )
     assert messages[0]["receiver"] == "page"
     assert alert["annotations"]["summary"] == "payment-sapi is down: http"
-    assert alert["annotations"]["runbook_url"].endswith("/payment-sapi-down.md")
+    assert "First: " in alert["annotations"]["description"]
     assert alert["labels"]["severity"] == "critical"
     eventually(
         lambda: world.told("PaymentApiHealthStatus", "resolved", **component),

@@ -63,7 +63,8 @@ def test_a_signal_at_any_moment_leaves_no_trace_of_ours(
     process.send_signal(signal.Signals[name])
     _, err = process.communicate(timeout=30)
     # it may have been done before the signal came: then the world's own status
-    within_python = "init_import_site" in err  # before a first line of ours
+    # before a first line of ours: Python names its own start, or (3.13) no place at all
+    within_python = "init_import_site" in err or err.strip() == "KeyboardInterrupt"
     assert within_python or process.returncode in (3, 2, -signal.Signals[name]), err
     ours = [line for line in err.splitlines() if str(ROOT) in line and "Traceback" not in line]
     assert not [line for line in ours if line.lstrip().startswith("File")], err
