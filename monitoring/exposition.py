@@ -25,6 +25,7 @@ from monitoring.catalog import METRICS, Metric
 from monitoring.figures import Labels, Table, clients_of, table_of
 from monitoring.metrics_server import DEFAULT_ADDRESS, Answer, MetricsServer, accepts_gzip
 from monitoring.model import Measurement, Outcome, Severity
+from monitoring.reports.status import SERVED
 from monitoring.web_config import NO_RULES, RulesOf
 
 #: Spelt out: the library's constant says 1.0.0 since 0.23, which older scrapers refuse.
@@ -36,10 +37,12 @@ _LANDING = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{script}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 sans-serif;margin:2rem}}</style>
-</head><body><h1>{script}</h1><p>The last cycle ended {ago} s ago.{late}</p>
-<p><a href="/metrics">Metrics</a> &middot; <a href="/-/healthy">Health of this exporter</a></p>
-</body></html>
+</head><body><h1>{script}</h1>{served}</body></html>
 """
+_SERVED = """<p>The last cycle of this exporter ended {ago} s ago.{late}</p>
+<p><a href="/metrics">Metrics</a> &middot; <a href="/-/healthy">Health of this exporter</a></p>
+"""
+_LATE = " It is overdue: what this page says may be over."
 _RESPONSE_MS = "payment_api_response_time_ms"
 _RESPONSE_SECONDS = "payment_api_response_time_seconds"
 _CYCLES = "payment_api_cycles_total"
@@ -92,6 +95,11 @@ class Exporter:
         self._times: dict[str, _Times] = {}
         self._shown: dict[str, frozenset[str]] = {}
         self._page = _Page(self._own_families())
+        self._status = ""
+
+    def show(self, status: str) -> None:
+        """The page at `/`, as `monitoring.reports.status` makes it."""
+        self._status = status
 
     def publish(
         self,
@@ -133,11 +141,11 @@ class Exporter:
 
     def _landing(self) -> Answer:
         """A page for whoever opens the port in a browser."""
-        late = "" if self._health().status == 200 else " It is overdue."
-        body = _LANDING.format(
-            script=html.escape(self._script),
-            ago=f"{self._ticks() - self._last:.0f}",
-            late=late,
+        late = "" if self._health().status == 200 else _LATE
+        ago = f"{self._ticks() - self._last:.0f}"
+        served = _SERVED.format(ago=ago, late=late)
+        body = self._status.replace(SERVED, served, 1) or _LANDING.format(
+            script=html.escape(self._script), served=served
         )
         return Answer(200, "text/html; charset=utf-8", body.encode(), headers=_STRICT)
 

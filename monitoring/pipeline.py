@@ -9,6 +9,7 @@ from typing import Any, Optional, Sequence
 from monitoring import figures, logs, outputs, report
 from monitoring.model import AlertRow, Outcome, Severity
 from monitoring.redact import redacted
+from monitoring.reports import status
 from monitoring.runner import Step, level_of
 
 _SERVES_ALL = "health_check"
@@ -41,6 +42,7 @@ class Pipeline:
             (self.notifier, Step("tell", self._tell)),
             (self.state, Step("share", self._share)),
             (self.exporter, Step("expose", self._expose)),
+            (self.exporter, Step("page", self._show_page)),
             (self.output, Step("output", self._write)),
             (True, Step("show", self._show)),
             (self.notifier, Step("heartbeat", self._beat)),
@@ -60,14 +62,26 @@ class Pipeline:
     def _share(self, outcome: Outcome) -> None:
         """On one port health_check serves what the other scripts found as well."""
         figures.keep(self.state, outcome, self.interval)
+        status.keep(self.state, outcome, self.interval)
         if self.exporter and outcome.script == _SERVES_ALL:
             self._others = figures.of_others(self.state, outcome)
 
     def _expose(self, outcome: Outcome) -> None:
         self.exporter.publish(outcome, self._deliveries, self._others)
 
+    def _show_page(self, outcome: Outcome) -> None:
+        self.exporter.show(self._page(outcome))
+
+    def _page(self, outcome: Outcome) -> str:
+        """The status page: what all scripts saw, and who was told of what fires."""
+        alerts = self.notifier.report().alerts if self.notifier else ()
+        told = {alert.key: alert.told for alert in alerts}
+        seen = status.documents(self.state, outcome, self.interval)
+        return status.render(seen, told, outcome.at + outcome.seconds)
+
     def _write(self, outcome: Outcome) -> None:
-        outputs.write(self.output, outcome)
+        page = self._page(outcome) if self.output.endswith(".html") else ""
+        outputs.write(self.output, outcome, page)
 
     def _show(self, outcome: Outcome) -> None:
         if logs.json_wanted(self.log_format, sys.stdout):

@@ -46,7 +46,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         document["credentials"] = outcome.credentials
     document["findings"] = [finding_json(f) for f in outcome.findings]
     document["sources"] = {s.name: source_json(s) for s in outcome.sources}
-    document["alerts"] = [_alert_json(row) for row in outcome.alerts]
+    document["alerts"] = [alert_json(row) for row in outcome.alerts]
     document.update(outcome.notes)
     plain: dict[str, Any] = plain_json(document)
     return plain
@@ -100,9 +100,10 @@ def _measurement_json(measurement: Measurement) -> dict[str, Any]:
     return {"name": measurement.name, "labels": labels, "value": measurement.value}
 
 
-def _alert_json(row: AlertRow) -> dict[str, Any]:
+def alert_json(row: AlertRow) -> dict[str, Any]:
     alert = row.alert
     document = {
+        "key": alert.key.text,
         "severity": alert.severity.word,
         "component": alert.key.component,
         "metric": alert.key.metric,

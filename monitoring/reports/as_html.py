@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Sequence
 
 from monitoring.analysis import Analysis, Figure
 from monitoring.redact import redact
@@ -40,9 +41,13 @@ svg { width: 100%; height: auto; display: block; } .grid { stroke: var(--line); 
 .hit:hover { fill: var(--hue); opacity: .15; }
 section > p { margin: .3rem 0; } .verdict { font-size: 1.1rem; font-weight: 600; }
 .good { color: var(--good); } .bad { color: var(--bad); }
+.wide { overflow-x: auto; } .wide th { white-space: nowrap; } .wide td { overflow-wrap: break-word; vertical-align: top; }
 td.when { min-width: 5.5rem; } td.word { white-space: nowrap; }
 @media (max-width: 40rem) { .axis { font-size: 19px; } .axis.even { display: none; }
-  .share { display: none; } }
+  .share { display: none; } .wide th { display: none; }
+  .wide tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  .wide td { display: block; border: 0; padding: 0; overflow-wrap: anywhere; }
+  .wide td::before { content: attr(data-of) " "; color: var(--soft); font-size: .85rem; } }
 @media print { body { background: #fff; } section { border-color: #bbb; } main { padding: 0; } }
 """
 
@@ -56,7 +61,12 @@ def render(analysis: Analysis) -> str:
         _clients(analysis),
         _anomalies(analysis),
     ]
-    page = (
+    return redact(page(head, body))
+
+
+def page(head: str, body: Sequence[str]) -> str:
+    """A whole page of escaped parts; `head` is its title. It fetches nothing from anywhere."""
+    return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
@@ -64,7 +74,6 @@ def render(analysis: Analysis) -> str:
         f"<title>{head}</title><style>{_STYLE}</style></head>"
         f"<body><main>{''.join(body)}</main></body></html>\n"
     )
-    return redact(page)
 
 
 def _summary(analysis: Analysis) -> str:

@@ -1,0 +1,139 @@
+"""The page about one's own system: what it may call well, what it shows, and that it is sealed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+from monitoring import outputs
+from monitoring.catalog import SCRIPTS
+from monitoring.exposition import Exporter
+from monitoring.model import Alert, AlertKey, AlertRow, Finding, Severity, Source
+from monitoring.reports import status
+from monitoring.state import State
+from tests import alerting_kit as have
+from tests.alerting_kit import CRITICAL, OK, T0, WARNING, component, outcome
+
+NOW = T0 + 1.0  # the end of a cycle that began at T0 and took a second
+HOSTILE = "<script>alert(1)</script>\" onload=x 'a' &amp; \x1b[31m http://evil.test/x"
+
+
+def looked(script: str = "health_check", word: str = "ok", **more: Any) -> Dict[str, Any]:
+    made = status.document(outcome(component(OK), script=script), 60.0)
+    return {**made, "status": word, **more}
+
+
+def all_three(**words: str) -> List[Dict[str, Any]]:
+    return [looked(script, words.get(script, "ok")) for script in SCRIPTS]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ({}, "ok"),
+        ({"health_check": "unknown"}, "unknown"),
+        ({"token_usage_metrics": "warning", "health_check": "unknown"}, "warning"),
+        ({"credential_usage_metrics": "critical", "health_check": "warning"}, "critical"),
+    ],
+)
+def test_the_verdict_is_the_worst_that_a_script_says(words: Dict[str, str], said: str) -> None:
+    assert status.verdict(all_three(**words), NOW) == said
+
+
+@pytest.mark.parametrize("missing", SCRIPTS)
+def test_what_nobody_looked_at_is_never_well(missing: str) -> None:
+    rest = [each for each in all_three() if each["script"] != missing]
+    assert status.verdict(rest, NOW) == "unknown"
+    page = status.render(rest, {}, NOW)
+    assert f">{missing}</td>" in page
+    assert "has not looked" in page
+
+
+@pytest.mark.parametrize(("after", "said"), [(120.0, "ok"), (120.1, "unknown")])
+def test_what_a_script_saw_is_news_for_two_of_its_intervals(after: float, said: str) -> None:
+    seen = [*all_three()[:2], looked(SCRIPTS[2], at=NOW - after)]
+    assert status.verdict(seen, NOW) == said
+    assert ("overdue" in status.render(seen, {}, NOW)) == (said == "unknown")
+
+
+def alert(summary: str, severity: Severity = CRITICAL, state: str = "firing") -> AlertRow:
+    key = AlertKey("test", "health_check", "redis-cache", summary[:9])
+    return AlertRow(Alert(key, severity, summary), state, T0)
+
+
+def test_what_fires_stands_first_and_says_who_was_told() -> None:
+    rows = (
+        alert("held back", state="suppressed"),
+        alert("slow", WARNING),
+        alert("down"),
+        alert("over", state="resolved"),
+    )
+    seen = status.document(outcome(component(CRITICAL), alerts=rows), 60.0)
+    page = status.render([seen], {rows[2].alert.key.text: ("pagerduty", "log")}, NOW)
+    assert re.search(r"<h1[^>]*>test: something is broken</h1><p class=.verdict.>down</p>", page)
+    assert page.index(">down</td>") < page.index(">slow</td>") < page.index(">held back</td>")
+    assert "pagerduty, log" in page
+    assert ">over</td>" not in page
+
+
+def test_a_page_is_sealed_whatever_strangers_say(tmp_path: Path) -> None:
+    found = Finding("alg_none", CRITICAL, HOSTILE, "redis-cache", client=HOSTILE, action=HOSTILE)
+    row = {"verdict": "stuck", "state": HOSTILE, "why": HOSTILE}
+    seen = outcome(
+        component(CRITICAL, HOSTILE, message=HOSTILE),
+        findings=(found,),
+        alerts=(alert(HOSTILE),),
+        sources=(Source(HOSTILE, ok=False, why=HOSTILE),),
+        credentials={HOSTILE: row},
+        tokens={"total": 1},
+    )
+    target = tmp_path / "status.html"
+    outputs.write(outputs.check_target(str(target)), seen)
+    page = target.read_text()
+    assert "<script" not in page
+    assert "\x1b" not in page
+    assert page.count("<html") == 1
+    assert "default-src 'none'" in page
+    assert not re.search(r"<[^>]*\s(src|href|onload|srcset)=", page)
+    assert "url(" not in page
+    assert "@import" not in page
+
+
+def test_any_script_shows_the_whole(tmp_path: Path) -> None:
+    with State.open(tmp_path) as state:
+        for script in SCRIPTS[1:]:
+            status.keep(state, outcome(script=script, at=T0 - 5), 300.0)
+        elsewhere = replace(outcome(script="health_check"), environment="prod")
+        status.keep(state, elsewhere, 300.0)
+        state.put("status", "damaged", "{")
+        found = status.documents(state, outcome(component(OK)), 60.0)
+        assert [each["script"] for each in found] == ["health_check", *sorted(SCRIPTS[1:])]
+        seen = status.documents(state, outcome(script="token_usage_metrics"), 60.0)
+        assert {each["environment"] for each in seen} == {"test"}
+    assert len(status.documents(None, outcome(), 60.0)) == 1
+
+
+def test_the_exporter_serves_it_with_links_and_says_when_it_is_old() -> None:
+    clock = have.Clock()
+    exporter = Exporter("health_check", interval=60.0, deadline=30.0, ticks=lambda: clock.at)
+    before = exporter.answer("/", {}).body.decode()
+    assert 'href="/metrics"' in before
+    exporter.show(status.render(all_three(), {}, NOW))
+    shown = exporter.answer("/", {}).body.decode()
+    assert "all is well" in shown
+    assert 'href="/metrics"' in shown
+    assert "overdue" not in shown
+    clock.at += 211
+    assert "overdue" in exporter.answer("/", {}).body.decode()
+
+
+def test_ten_thousand_credentials_keep_the_page_short() -> None:
+    rows = {f"client-{n:05}": {"verdict": "stuck", "state": "x", "why": "y"} for n in range(10_000)}
+    page = status.render([status.document(outcome(credentials=rows), 60.0)], {}, NOW)
+    assert "10000 stuck" in page
+    assert "and 9950 more" in page
+    assert len(page) < 50_000
