@@ -186,7 +186,8 @@ def _show(kit: utils.Kit, picture: Picture, render: credential_report.Render, fo
         if source.configured and not source.ok:
             LOGGER.warning("source %s: %s", source.name, source.why)
     outcome = outcome_of(picture, kit.settings)
-    kit.show(render(credential_report.Seen(picture, outcome), form, columns()))
+    said = render(credential_report.Seen(picture, outcome), form, columns())
+    kit.show(said, prose=form == "text")
     return int(outcome.exit_status)
 
 
@@ -197,7 +198,7 @@ def revocation(kit: utils.Kit, client: str, form: str) -> int:
     picture = watch_of(kit).look(now, about=client)
     facts = next((each.facts for each in picture.judged if each.client == client), None)
     answer = unheard_of(client, picture.dark) if facts is None else can_revoke(facts, now)
-    kit.show(credential_report.revocation(answer, form))
+    kit.show(credential_report.revocation(answer, form), prose=form == "text")
     return int(answer.exit_status)
 
 

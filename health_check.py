@@ -220,7 +220,7 @@ def show_levels(kit: utils.Kit, lookback: float, form: str) -> int:
         least=kit.settings.sla.minimum_watched,
         unconfigured=unconfigured(kit.settings),
     )
-    kit.show(sla_report.FORMATS[form](levels))
+    kit.show(sla_report.FORMATS[form](levels), prose=form == "text")
     return int(levels.exit_status)
 
 

@@ -124,7 +124,7 @@ def analyze(kit: utils.Kit, lookback: float, form: str, top: int) -> int:
     if found is None:
         LOGGER.error("%s", nothing_recorded(kit.settings, lookback))
         return int(ExitStatus.UNKNOWN)
-    kit.show(REPORTS[form](found))
+    kit.show(REPORTS[form](found), prose=form == "text")
     return int(_EXITS[found.meets_target])
 
 

@@ -109,8 +109,9 @@ class Kit:
 
         return Notifier(self.settings, self.state, self.clock, interval=self.interval)
 
-    def show(self, text: str) -> None:
-        show_report(text)
+    def show(self, text: str, *, prose: bool = False) -> None:
+        """Print a report. `prose`: it is for a person to read, so a terminal gets it in colour."""
+        show_report(text, prose=prose)
 
     def close(self) -> None:
         self._closing.close()
@@ -199,9 +200,12 @@ def run(made: Kit, cycle: Callable[[float], Outcome]) -> int:
     return modes.run(made, cycle)
 
 
-def show_report(text: str) -> None:
+def show_report(text: str, *, prose: bool = False) -> None:
     """A report that was asked for by name goes to standard output as it is, secrets masked."""
-    streams.say(redact.redact(text if text.endswith("\n") else text + "\n"))
+    from monitoring import terminal
+
+    whole = redact.redact(text if text.endswith("\n") else text + "\n")
+    streams.say(whole, terminal.painted if prose else str)
 
 
 def guarded(main: Callable[..., int]) -> Callable[..., int]:

@@ -147,7 +147,8 @@ def _show_alerts(kit: Any) -> int:
 
     rows = kit.notifier().report()
     as_json = logs.json_wanted(kit.args.log_format, sys.stdout)
-    kit.show(alert_report.as_json(rows) if as_json else alert_report.as_text(rows))
+    said = alert_report.as_json(rows) if as_json else alert_report.as_text(rows)
+    kit.show(said, prose=not as_json)
     return int(ExitStatus.OK)
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import sys
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from monitoring.model import OperatorError
 from monitoring.redact import safe_lines
@@ -44,11 +44,12 @@ def _nowhere(number: int) -> Any:
     return os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8")
 
 
-def say(text: str) -> None:
-    """Write to standard output at once; nothing in it commands a terminal. A reader that has gone
-    (`| head`) is no error, the rest goes nowhere. Raises StreamError where it cannot be written."""
+def say(text: str, paint: Callable[[str], str] = str) -> None:
+    """Write to standard output at once; nothing in it commands a terminal but what `paint` adds
+    there. A reader that has gone (`| head`) is no error, the rest goes nowhere. Raises StreamError
+    where it cannot be written."""
     try:
-        sys.stdout.write(safe_lines(text) if sys.stdout.isatty() else text)
+        sys.stdout.write(paint(safe_lines(text)) if sys.stdout.isatty() else text)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

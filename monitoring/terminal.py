@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any, Iterator, Mapping, Sequence
 
-from monitoring import report
-from monitoring.model import Component, Outcome
+from monitoring import env, report
+from monitoring.model import Component, Outcome, Severity
 from monitoring.redact import redact, safe_id, safe_lines
 from monitoring.timestamps import iso_seconds
 
@@ -15,6 +16,13 @@ _FIRM = ("status", "up", "response", "verdict", "state", "age days", "failures",
 #: A terminal narrower than this has no room for prose in a column.
 _NARROW = 72
 _COLOUR = {"ok": "green", "warning": "yellow", "critical": "bold red", "unknown": "magenta"}
+#: The same as SGR codes, for the reports whose lines are laid out already.
+_ANSI = {
+    **dict.fromkeys(("ok", "met", "yes"), "32"),
+    **dict.fromkeys(("warning", "PENDING"), "33"),
+    **dict.fromkeys(("critical", "missed", "no", "FIRING"), "1;31"),
+    "unknown": "35",
+}
 
 
 def console() -> Any:
@@ -29,7 +37,10 @@ def show(outcome: Outcome, *, verbose: bool = False) -> None:
     screen = console()
     screen.print(_headline(outcome))
     if outcome.components:
-        screen.print(_components(outcome.components, screen.width))
+        components = sorted(outcome.components, key=_cause_first)
+        for sentence in _unwell(components):
+            screen.print(_text(sentence, "bold"))
+        screen.print(_components(components, screen.width))
     if outcome.tokens is not None:
         screen.print(_figures(outcome.tokens))
     if outcome.credentials is not None or outcome.tokens is not None:
@@ -47,6 +58,25 @@ def show(outcome: Outcome, *, verbose: bool = False) -> None:
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
     """A table on standard output, for the reports that are asked for by name."""
     console().print(_table(header, rows, title))
+
+
+#: A word that is a cell of a report in text, or its verdict; not the same word in a sentence.
+_CELL = re.compile(rf"(^|  |: |\d )({'|'.join(_ANSI)})(?=  | \(|[,)]|$)", re.MULTILINE)
+
+
+def painted(text: str) -> str:
+    """A report in text with the colours of a terminal: its headline and its verdicts. As it was
+    where standard output is no terminal, or NO_COLOR is set (https://no-color.org)."""
+    asked = env.current()
+    if not sys.stdout.isatty() or asked.get("NO_COLOR") or asked.get("TERM") == "dumb":
+        return text
+    head, line, rest = text.partition("\n")
+    shown = _coloured(head)
+    return (f"\033[1m{head}\033[0m" if shown == head else shown) + line + _coloured(rest)
+
+
+def _coloured(text: str) -> str:
+    return _CELL.sub(lambda cell: f"{cell[1]}\033[{_ANSI[cell[2]]}m{cell[2]}\033[0m", text)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> Any:
@@ -96,6 +126,21 @@ def _headline(outcome: Outcome) -> Any:
     return line
 
 
+def _cause_first(component: Component) -> tuple[bool, int]:
+    """What is down explains the rest; then the worst."""
+    return component.up is not False, -component.status
+
+
+def _unwell(components: Sequence[Component]) -> Iterator[str]:
+    down = [c.name for c in components if c.up is False]
+    other = [c.name for c in components if c.up is not False and c.status > Severity.UNKNOWN]
+    if down:
+        verb = "is" if len(down) == 1 else "are"
+        yield f"{len(down)} of {len(components)} {verb} down: {', '.join(down)}"
+    if other:
+        yield f"not as {'it' if len(other) == 1 else 'they'} should be: {', '.join(other)}"
+
+
 def _components(components: Sequence[Component], width: int) -> Any:
     """A table, or where that would be a column of syllables, what we saw below each component."""
     rows = []
@@ -138,6 +183,11 @@ _TOKEN_COLUMNS = ("client", "active", "generation_rate", "last_issued", "renewal
 
 def _print_rows(screen: Any, outcome: Outcome, limit: int | None) -> None:
     header, rows = report.table(outcome)
+    folded = ""
+    if limit is not None and outcome.credentials is not None:
+        well = {safe_id(name) for name, row in outcome.credentials.items() if _is_well(row)}
+        rows = [row for row in rows if row[0] not in well]
+        folded = _folded(outcome.credentials)
     columns = _TOKEN_COLUMNS if outcome.credentials is None else _CREDENTIAL_COLUMNS
     chosen = [header.index(name) for name in columns if name in header]
     least = header.index("age_at_least") if "age_at_least" in header else None
@@ -150,6 +200,25 @@ def _print_rows(screen: Any, outcome: Outcome, limit: int | None) -> None:
         screen.print(_table([name.replace("_", " ") for name in header], rows[:limit]))
     if limit is not None and len(rows) > limit:
         screen.print(_text(f"  and {len(rows) - limit} more; --verbose shows all", "dim"))
+    if folded:
+        screen.print(_text(folded))
+
+
+def _is_well(row: Mapping[str, Any]) -> bool:
+    """Nothing about this credential needs to be read."""
+    return row.get("verdict") == "ok" and row.get("state") == "active" and not row.get("failures")
+
+
+def _folded(credentials: Mapping[str, Mapping[str, Any]]) -> str:
+    """The rows that say nothing but ok, as a sentence; empty: there are none."""
+    well = {name: row for name, row in credentials.items() if _is_well(row)}
+    if not well:
+        return ""
+    due = [(row["due_in_days"], name) for name, row in well.items()
+           if isinstance(row.get("due_in_days"), (int, float))]  # fmt: skip
+    count = "1 credential" if len(well) == 1 else f"{len(well):,} credentials"
+    soon = f"; next due {safe_id(min(due)[1])} in {min(due)[0]:.0f} d" if due else ""
+    return f"{count} ok{soon}; --verbose shows all"
 
 
 def _print_findings(screen: Any, outcome: Outcome, verbose: bool) -> None:

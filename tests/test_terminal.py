@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import re
+import sys
 import typing
 import unicodedata
 from typing import Any
@@ -143,3 +146,81 @@ def test_nor_does_a_log_line(capsys: Any) -> None:
 )
 def test_what_is_only_text_stays(plain: str) -> None:
     assert safe_lines(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("line", "coloured"),
+    [
+        ("Rotations at 2026: ok (2 ok)", ["ok", "ok"]),
+        ("client-1  warning  stuck       why it is critical to look", ["warning"]),
+        ("FIRING   critical  redis-cache is down: no answer", ["FIRING", "critical"]),
+        ("payment-eapi  99.9 %  -  99.9 %   unknown", ["unknown"]),
+        ("the answer is ok or unknown to us", []),
+        ("ok-client  okay", []),
+    ],
+)
+def test_verdicts_of_a_report_have_colour_and_words_of_a_sentence_have_none(
+    line: str, coloured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stdout", Screen())
+    shown = terminal.painted(f"Headline\n{line}\n")
+    head, body, _ = shown.split("\n")
+    assert head == "\x1b[1mHeadline\x1b[0m"
+    assert re.findall("\x1b\\[[\\d;]+m(\\w+)\x1b\\[0m", body) == coloured
+    assert re.sub("\x1b\\[[\\d;]*m", "", shown) == f"Headline\n{line}\n"
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, value)
+            assert terminal.painted(line) == line
+
+
+def test_a_pipe_gets_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert terminal.painted("all: ok\n") == "all: ok\n"
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def credential(**more: Any) -> dict[str, Any]:
+    return {"verdict": "ok", "state": "active", "failures": 0, "due_in_days": 30.0, **more}
+
+
+def test_healthy_credentials_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {f"client-{n:03}": credential(due_in_days=90.0 - n) for n in range(30)}
+    seen = dataclasses.replace(outcome(), credentials=rows)
+    terminal.show(seen)
+    said = capsys.readouterr().out
+    assert "30 credentials ok; next due client-029 in 61 d; --verbose shows all" in said
+    assert sum("client-" in line for line in said.splitlines()) == 1
+    terminal.show(seen, verbose=True)
+    assert "client-000" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "unwell", [{"verdict": "unknown"}, {"state": "rotating"}, {"failures": 1}, {"verdict": "stuck"}]
+)
+def test_what_is_not_plainly_well_keeps_its_row(
+    unwell: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {"client-a": credential(), "client-b": credential(**unwell)}
+    terminal.show(dataclasses.replace(outcome(), credentials=rows))
+    said = capsys.readouterr().out
+    assert "1 credential ok; next due client-a in 30 d" in said
+    assert "client-b" in said
+
+
+def test_what_is_down_stands_above_what_suffers_from_it(capsys: pytest.CaptureFixture[str]) -> None:
+    slow = Component("payment-eapi", Severity.WARNING, True, 900.0, None, "reports itself degraded")
+    flow = Component("authentication-flow", Severity.CRITICAL, True, 2000.0, None, "slow")
+    down = Component("redis-cache", Severity.CRITICAL, False, None, "timeout", "no answer")
+    terminal.show(outcome(slow, flow, down))
+    said = capsys.readouterr().out
+    assert "1 of 3 is down: redis-cache" in said
+    assert "not as they should be: authentication-flow, payment-eapi" in said
+    rows = [line.split()[0] for line in said.splitlines() if line.startswith("  ")]
+    assert rows == ["component", "redis-cache", "authentication-flow", "payment-eapi"]

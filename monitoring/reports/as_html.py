@@ -41,7 +41,8 @@ svg { width: 100%; height: auto; display: block; } .grid { stroke: var(--line); 
 .hit:hover { fill: var(--hue); opacity: .15; }
 section > p { margin: .3rem 0; } .verdict { font-size: 1.1rem; font-weight: 600; }
 .good { color: var(--good); } .bad { color: var(--bad); }
-.wide { overflow-x: auto; } .wide th { white-space: nowrap; } .wide td { overflow-wrap: break-word; vertical-align: top; }
+.wide { overflow-x: auto; } .wide th { white-space: nowrap; }
+.wide td { overflow-wrap: break-word; vertical-align: top; }
 td.when { min-width: 5.5rem; } td.word { white-space: nowrap; }
 @media (max-width: 40rem) { .axis { font-size: 19px; } .axis.even { display: none; }
   .share { display: none; } .wide th { display: none; }
