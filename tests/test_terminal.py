@@ -222,5 +222,5 @@ def test_what_is_down_stands_above_what_suffers_from_it(capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert "1 of 3 is down: redis-cache" in said
     assert "not as they should be: authentication-flow, payment-eapi" in said
-    rows = [line.split()[0] for line in said.splitlines() if line.startswith("  ")]
+    rows = [line.split()[0] for line in said.splitlines() if line.startswith("  ") and line.strip()]
     assert rows == ["component", "redis-cache", "authentication-flow", "payment-eapi"]
