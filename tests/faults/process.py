@@ -84,11 +84,13 @@ def hung_up(ground: Ground) -> str:
         target = ground.folder / f"r{number}.jsonl"
         process = ground.start(SCRIPT, *LOOP, "--output", str(target), preexec_fn=_fresh)
         _listening(process)
+        if number == 3:  # on a busy machine the other three may all come before the loop
+            _until(target.exists, process)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(dice.uniform(0, 0.6))
         process.send_signal(signal.SIGHUP)
         ends.append(_goes_on(process, target))
-    assert 0 in ends, f"every loop was ended by it: {ends}"
+    assert ends[-1] == 0, f"a loop at work was ended by it: {ends}"
     _still_sound(ground)
     return f"exits {ends}, state sound"
 
