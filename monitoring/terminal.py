@@ -18,10 +18,8 @@ _NARROW = 72
 _COLOUR = {"ok": "green", "warning": "yellow", "critical": "bold red", "unknown": "magenta"}
 #: The same as SGR codes, for the reports whose lines are laid out already.
 _ANSI = {
-    **dict.fromkeys(("ok", "met", "yes"), "32"),
-    **dict.fromkeys(("warning", "PENDING"), "33"),
-    **dict.fromkeys(("critical", "missed", "no", "FIRING"), "1;31"),
-    "unknown": "35",
+    **{"ok": "32", "met": "32", "yes": "32", "warning": "33", "PENDING": "33"},
+    **{"critical": "1;31", "missed": "1;31", "no": "1;31", "FIRING": "1;31", "unknown": "35"},
 }
 
 
@@ -218,7 +216,8 @@ def _folded(credentials: Mapping[str, Mapping[str, Any]]) -> str:
            if isinstance(row.get("due_in_days"), (int, float))]  # fmt: skip
     count = "1 credential" if len(well) == 1 else f"{len(well):,} credentials"
     soon = f"; next due {safe_id(min(due)[1])} in {min(due)[0]:.0f} d" if due else ""
-    return f"{count} ok{soon}; --verbose shows all"
+    word = next(iter(well.values()))["verdict"]
+    return f"{count} {word}{soon}; --verbose shows all"
 
 
 def _print_findings(screen: Any, outcome: Outcome, verbose: bool) -> None:
