@@ -18,8 +18,16 @@ _NARROW = 72
 _COLOUR = {"ok": "green", "warning": "yellow", "critical": "bold red", "unknown": "magenta"}
 #: The same as SGR codes, for the reports whose lines are laid out already.
 _ANSI = {
-    **{"ok": "32", "met": "32", "yes": "32", "warning": "33", "PENDING": "33"},
-    **{"critical": "1;31", "missed": "1;31", "no": "1;31", "FIRING": "1;31", "unknown": "35"},
+    "ok": "32",
+    "met": "32",
+    "yes": "32",
+    "warning": "33",
+    "PENDING": "33",
+    "critical": "1;31",
+    "missed": "1;31",
+    "no": "1;31",
+    "FIRING": "1;31",
+    "unknown": "35",
 }
 
 
