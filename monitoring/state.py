@@ -324,7 +324,10 @@ class State:
                 self._examine(exc or self._doubt)
                 connection = _made(str(self.path), patience)
             if self.trouble or self._doubt:
-                _probe(connection)
+                _, refused = files.attempt(partial(_probe, connection))
+                if refused is not None:
+                    files.attempt(connection.close)
+                    raise refused
             identity = files.identity(self.path)
             self.generation += identity != self._identity
             self._identity = identity
