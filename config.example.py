@@ -341,7 +341,7 @@ ALERTS = {
     "flap_changes": 6,  # changes within `flap_window` that count as flapping
     "flap_window": "1h",
     "runbooks": "",  # where docs/runbooks can be read, for the links in alerts
-    "dashboards": "",
+    "dashboards": "",  # where Grafana has the dashboards, e.g. http://grafana:3000/d; the same
 }
 
 # Planned work: measured and shown, but nobody is told. A row has a `name`, a `timezone` (IANA),

@@ -202,10 +202,13 @@ def run(made: Kit, cycle: Callable[[float], Outcome]) -> int:
 
 def show_report(text: str, *, prose: bool = False) -> None:
     """A report that was asked for by name goes to standard output as it is, secrets masked."""
+    whole = redact.redact(text if text.endswith("\n") else text + "\n")
+    if not prose:
+        streams.say(whole)
+        return
     from monitoring import terminal
 
-    whole = redact.redact(text if text.endswith("\n") else text + "\n")
-    streams.say(whole, terminal.painted if prose else str)
+    streams.say(whole, terminal.painted)
 
 
 def guarded(main: Callable[..., int]) -> Callable[..., int]:

@@ -19,7 +19,8 @@ PAGES = HERE / "runbooks"
 _ALERTS = re.compile(r"^Alerts: .*$", re.MULTILINE)
 INDEX_HEAD = """# Runbooks
 
-One page per kind of alert. Every alert links to its page; search here by its name.
+One page per kind of alert. Where `ALERTS["runbooks"]` says where these pages can be read, every
+alert links to its own; search here by its name.
 
 ## Where to run the commands
 

@@ -10,7 +10,8 @@
         codecs/  token_stats tokens/  credential_stats credentials/
         anomalies anomaly/  conditions alerts alerting/                evaluate, pure
       state history/  outbox notifier channels/                        keep and tell
-      runner stopping pipeline modes  exposition report outputs terminal logs   run and present
+      runner stopping pipeline modes  exposition report reports/ pages/
+        outputs terminal logs                                          run and present
 
 Data flows one way: acquire -> evaluate -> present.
 """

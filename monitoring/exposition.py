@@ -25,7 +25,6 @@ from monitoring.catalog import METRICS, Metric
 from monitoring.figures import Labels, Table, clients_of, table_of
 from monitoring.metrics_server import DEFAULT_ADDRESS, Answer, MetricsServer, accepts_gzip
 from monitoring.model import Measurement, Outcome, Severity
-from monitoring.reports.status import SERVED
 from monitoring.web_config import NO_RULES, RulesOf
 
 #: Spelt out: the library's constant says 1.0.0 since 0.23, which older scrapers refuse.
@@ -95,10 +94,11 @@ class Exporter:
         self._times: dict[str, _Times] = {}
         self._shown: dict[str, frozenset[str]] = {}
         self._page = _Page(self._own_families())
-        self._status = ""
+        self._status: Optional[Callable[[float, str], str]] = None
 
-    def show(self, status: str) -> None:
-        """The page at `/`, as `monitoring.reports.status` makes it."""
+    def show(self, status: Callable[[float, str], str]) -> None:
+        """The page at `/`: `status(ago, note)` makes it as it reads `ago` seconds after the cycle,
+        with `note` (HTML) in its head. Made anew for each request, so that it grows old."""
         self._status = status
 
     def publish(
@@ -142,11 +142,12 @@ class Exporter:
     def _landing(self) -> Answer:
         """A page for whoever opens the port in a browser."""
         late = "" if self._health().status == 200 else _LATE
-        ago = f"{self._ticks() - self._last:.0f}"
-        served = _SERVED.format(ago=ago, late=late)
-        body = self._status.replace(SERVED, served, 1) or _LANDING.format(
-            script=html.escape(self._script), served=served
-        )
+        ago = self._ticks() - self._last
+        served = _SERVED.format(ago=f"{ago:.0f}", late=late)
+        if self._status is None:
+            body = _LANDING.format(script=html.escape(self._script), served=served)
+        else:
+            body = self._status(ago, served)
         return Answer(200, "text/html; charset=utf-8", body.encode(), headers=_STRICT)
 
     def _health(self) -> Answer:

@@ -36,20 +36,14 @@ def _prom_text(outcome: Outcome) -> str:
     return exposition.render(outcome).decode()
 
 
-def _html_text(outcome: Outcome) -> str:
-    from monitoring.reports import status  # only this ending pays for it
-
-    return status.render([status.document(outcome, 0.0)], {}, outcome.at)
-
-
+_PAGE = ".html"  # of more than the outcome: see monitoring.pages.status
 #: suffix -> how the whole file reads after a cycle
 WRITERS: Mapping[str, Callable[[Outcome], str]] = {
     ".json": _json_text,
     ".csv": _csv_text,
     ".prom": _prom_text,
-    ".html": _html_text,
 }
-SUFFIXES = (*WRITERS, ".jsonl")
+SUFFIXES = (*WRITERS, _PAGE, ".jsonl")
 
 
 def check_target(target: str) -> str:
@@ -74,8 +68,7 @@ def check_target(target: str) -> str:
 
 def write(target: str, outcome: Outcome, page: str = "") -> None:
     """Write one cycle to `target`: `-` prints a JSON line, `.jsonl` appends one, any other ending
-    replaces the file atomically. `page`: what a file of HTML says, where it is made already.
-    Raises OutputError."""
+    replaces the file atomically. `page` is what a file of HTML says. Raises OutputError."""
     if target == "-":
         streams.say(_json_text(outcome))
         return
@@ -84,7 +77,7 @@ def write(target: str, outcome: Outcome, page: str = "") -> None:
         if path.suffix == ".jsonl":
             _append(path, _json_text(outcome))
         else:
-            replace(path, page or WRITERS[path.suffix](outcome))
+            replace(path, page if path.suffix == _PAGE else WRITERS[path.suffix](outcome))
     except OSError as error:
         raise OutputError(
             f"cannot write --output {target}: {error.strerror}; check the folder and its space"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field, replace
-from typing import Any, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
 
 from monitoring import figures, logs, outputs, report
 from monitoring.model import AlertRow, Outcome, Severity
+from monitoring.pages import status
 from monitoring.redact import redacted
-from monitoring.reports import status
 from monitoring.runner import Step, level_of
+from monitoring.state import StateError
 
 _SERVES_ALL = "health_check"
 
@@ -34,6 +35,7 @@ class Pipeline:
     send_budget: float = 10.0
     _deliveries: Sequence[Any] = field(default=(), repr=False)
     _others: Optional[figures.Table] = field(default=None, repr=False)
+    _seen: Tuple[Optional[Outcome], status.Document] = field(default=(None, {}), repr=False)
 
     def steps(self) -> list[Step]:
         """In the order in which they matter when the power fails between two of them."""
@@ -60,11 +62,12 @@ class Pipeline:
         return replace(outcome, alerts=rows, measurements=(*outcome.measurements, *waiting))
 
     def _share(self, outcome: Outcome) -> None:
-        """On one port health_check serves what the other scripts found as well."""
+        """On one port health_check serves what the other scripts found as well. The status
+        page is less than that, so it comes last."""
         figures.keep(self.state, outcome, self.interval)
-        status.keep(self.state, outcome, self.interval)
         if self.exporter and outcome.script == _SERVES_ALL:
             self._others = figures.of_others(self.state, outcome)
+        status.keep(self.state, self._document(outcome))
 
     def _expose(self, outcome: Outcome) -> None:
         self.exporter.publish(outcome, self._deliveries, self._others)
@@ -72,15 +75,30 @@ class Pipeline:
     def _show_page(self, outcome: Outcome) -> None:
         self.exporter.show(self._page(outcome))
 
-    def _page(self, outcome: Outcome) -> str:
-        """The status page: what all scripts saw, and who was told of what fires."""
-        alerts = self.notifier.report().alerts if self.notifier else ()
-        told = {alert.key: alert.told for alert in alerts}
-        seen = status.documents(self.state, outcome, self.interval)
-        return status.render(seen, told, outcome.at + outcome.seconds)
+    def _document(self, outcome: Outcome) -> status.Document:
+        """What the status page shows of this cycle, made once for all who need it."""
+        if self._seen[0] is not outcome:
+            self._seen = outcome, status.document(outcome, self.interval)
+        return self._seen[1]
+
+    def _page(self, outcome: Outcome) -> Callable[[float, str], str]:
+        """The status page, so many seconds after the cycle and with a note in its head."""
+        seen, told = status.with_others(self.state, self._document(outcome)), self._told()
+        ended = outcome.at + outcome.seconds
+        return lambda ago, note: status.render(seen, told, ended + ago, note)
+
+    def _told(self) -> Optional[Mapping[str, Sequence[str]]]:
+        """Key of an alert -> who was told of it; None where that is not known: no page is worth
+        an old one that still says well."""
+        if self.notifier is None:
+            return None
+        try:
+            return {alert.key: alert.told for alert in self.notifier.report().alerts}
+        except StateError:
+            return None
 
     def _write(self, outcome: Outcome) -> None:
-        page = self._page(outcome) if self.output.endswith(".html") else ""
+        page = self._page(outcome)(0.0, "") if self.output.endswith(".html") else ""
         outputs.write(self.output, outcome, page)
 
     def _show(self, outcome: Outcome) -> None:

@@ -94,7 +94,7 @@ class State:
         self._inside: Optional[Transaction] = None
         self._file: Optional[sqlite3.Connection] = None
         self._spare: Optional[sqlite3.Connection] = None
-        self._end_spare: Callable[[], object] = lambda: None  # closes it; with this object at last
+        self._end_spare: Callable[[], object] = lambda: None  # closes it, at our end at last
         self._identity = (0, 0)
         self._doubt: Optional[Exception] = None  # why the content is to be examined
         self._lost_by: Optional[Exception] = None  # a failure that nobody was told of yet
@@ -324,10 +324,7 @@ class State:
                 self._examine(exc or self._doubt)
                 connection = _made(str(self.path), patience)
             if self.trouble or self._doubt:
-                _, refused = files.attempt(partial(_probe, connection))
-                if refused is not None:
-                    files.attempt(connection.close)
-                    raise refused
+                _do_or_close(_probe, connection)
             identity = files.identity(self.path)
             self.generation += identity != self._identity
             self._identity = identity
@@ -421,11 +418,19 @@ def _made(address: str, patience: float = 0.0) -> sqlite3.Connection:
         isolation_level=None,  # transactions are begun by hand: BEGIN IMMEDIATE
         check_same_thread=False,  # `State._guard` keeps threads apart
     )
-    _, exc = files.attempt(partial(_migrate, connection))
+    _do_or_close(_migrate, connection)
+    return connection
+
+
+def _do_or_close(
+    work: Callable[[sqlite3.Connection], None], connection: sqlite3.Connection
+) -> None:
+    """`work` with a connection that nobody else has yet: where it fails, the connection is closed.
+    Raises what `work` does."""
+    _, exc = files.attempt(partial(work, connection))
     if exc is not None:
         files.attempt(connection.close)
         raise exc
-    return connection
 
 
 def _probe(connection: sqlite3.Connection) -> None:

@@ -49,7 +49,7 @@ def say(text: str, paint: Callable[[str], str] = str) -> None:
     there. A reader that has gone (`| head`) is no error, the rest goes nowhere. Raises StreamError
     where it cannot be written."""
     try:
-        sys.stdout.write(paint(safe_lines(text)) if sys.stdout.isatty() else text)
+        sys.stdout.write(paint(safe_lines(text) if sys.stdout.isatty() else text))
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Any, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Iterator, Mapping, Match, Sequence
 
 from monitoring import env, report
+from monitoring.alerting.amounts import counted
 from monitoring.model import Component, Outcome, Severity
 from monitoring.redact import redact, safe_id, safe_lines
 from monitoring.timestamps import iso_seconds
@@ -16,18 +18,13 @@ _FIRM = ("status", "up", "response", "verdict", "state", "age days", "failures",
 #: A terminal narrower than this has no room for prose in a column.
 _NARROW = 72
 _COLOUR = {"ok": "green", "warning": "yellow", "critical": "bold red", "unknown": "magenta"}
-#: The same as SGR codes, for the reports whose lines are laid out already.
-_ANSI = {
-    "ok": "32",
-    "met": "32",
-    "yes": "32",
-    "warning": "33",
-    "PENDING": "33",
-    "critical": "1;31",
-    "missed": "1;31",
-    "no": "1;31",
-    "FIRING": "1;31",
-    "unknown": "35",
+#: The same for the reports whose lines are laid out already, which have words of their own.
+_CELL_COLOUR = {
+    **_COLOUR,
+    "met": _COLOUR["ok"],
+    "yes": _COLOUR["ok"],
+    "PENDING": _COLOUR["warning"],
+    **dict.fromkeys(("missed", "no", "FIRING"), _COLOUR["critical"]),
 }
 
 
@@ -43,7 +40,7 @@ def show(outcome: Outcome, *, verbose: bool = False) -> None:
     screen = console()
     screen.print(_headline(outcome))
     if outcome.components:
-        components = sorted(outcome.components, key=_cause_first)
+        components = sorted(outcome.components, key=report.cause_first)
         for sentence in _unwell(components):
             screen.print(_text(sentence, "bold"))
         screen.print(_components(components, screen.width))
@@ -67,7 +64,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str
 
 
 #: A word that is a cell of a report in text, or its verdict; not the same word in a sentence.
-_CELL = re.compile(rf"(^|  |: |\d )({'|'.join(_ANSI)})(?=  | \(|[,)]|$)", re.MULTILINE)
+_CELL = re.compile(rf"(^|  |: |\d )({'|'.join(_CELL_COLOUR)})(?=  | \(|[,)]|$)", re.MULTILINE)
 
 
 def painted(text: str) -> str:
@@ -82,7 +79,12 @@ def painted(text: str) -> str:
 
 
 def _coloured(text: str) -> str:
-    return _CELL.sub(lambda cell: f"{cell[1]}\033[{_ANSI[cell[2]]}m{cell[2]}\033[0m", text)
+    from rich.style import Style
+
+    def colour(cell: Match[str]) -> str:
+        return cell[1] + Style.parse(_CELL_COLOUR[cell[2]]).render(cell[2])
+
+    return _CELL.sub(colour, text)
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> Any:
@@ -132,19 +134,19 @@ def _headline(outcome: Outcome) -> Any:
     return line
 
 
-def _cause_first(component: Component) -> tuple[bool, int]:
-    """What is down explains the rest; then the worst."""
-    return component.up is not False, -component.status
-
-
 def _unwell(components: Sequence[Component]) -> Iterator[str]:
-    down = [c.name for c in components if c.up is False]
-    other = [c.name for c in components if c.up is not False and c.status > Severity.UNKNOWN]
+    """What is down, what is not as it should be, and of what neither is known."""
+    asked = [c for c in components if c.configured]
+    down = [c.name for c in asked if c.up is False]
+    bad = [c.name for c in asked if c.up is not False and c.status > Severity.UNKNOWN]
+    unknown = [c.name for c in asked if c.status is Severity.UNKNOWN and c.up is not False]
     if down:
         verb = "is" if len(down) == 1 else "are"
-        yield f"{len(down)} of {len(components)} {verb} down: {', '.join(down)}"
-    if other:
-        yield f"not as {'it' if len(other) == 1 else 'they'} should be: {', '.join(other)}"
+        yield f"{len(down)} of {len(asked)} {verb} down: {', '.join(down)}"
+    if bad:
+        yield f"not as {'it' if len(bad) == 1 else 'they'} should be: {', '.join(bad)}"
+    if unknown:
+        yield f"not known: {', '.join(unknown)}"
 
 
 def _components(components: Sequence[Component], width: int) -> Any:
@@ -152,7 +154,7 @@ def _components(components: Sequence[Component], width: int) -> Any:
     rows = []
     for c in components:
         up = {True: "up", False: "down", None: "?"}[c.up]
-        took = _milliseconds(c.response_time_ms)
+        took = report.milliseconds(c.response_time_ms)
         rows.append([c.name, _status(c.status.word), up, took, c.message])
     if width >= _NARROW:
         return _table(["component", "status", "up", "response", "what we saw"], rows)
@@ -168,14 +170,6 @@ def _components(components: Sequence[Component], width: int) -> Any:
     return Group("", *stacked, "")
 
 
-def _milliseconds(value: float | None) -> str:
-    """`1,511 ms`, `51.9 ms`, `0.04 ms`: what a person reads."""
-    if value is None:
-        return "-"
-    digits = 0 if value >= 100 else 1 if value >= 10 else 2
-    return f"{value:,.{digits}f} ms"
-
-
 def _figures(tokens: Mapping[str, Any]) -> Any:
     from monitoring import terminal_tokens
 
@@ -188,12 +182,12 @@ _TOKEN_COLUMNS = ("client", "active", "generation_rate", "last_issued", "renewal
 
 
 def _print_rows(screen: Any, outcome: Outcome, limit: int | None) -> None:
-    header, rows = report.table(outcome)
-    folded = ""
+    well = {}
     if limit is not None and outcome.credentials is not None:
-        well = {safe_id(name) for name, row in outcome.credentials.items() if _is_well(row)}
-        rows = [row for row in rows if row[0] not in well]
-        folded = _folded(outcome.credentials)
+        well = {name: row for name, row in outcome.credentials.items() if report.is_well(row)}
+        rest = {name: row for name, row in outcome.credentials.items() if name not in well}
+        outcome = replace(outcome, credentials=rest)
+    header, rows = report.table(outcome)
     columns = _TOKEN_COLUMNS if outcome.credentials is None else _CREDENTIAL_COLUMNS
     chosen = [header.index(name) for name in columns if name in header]
     least = header.index("age_at_least") if "age_at_least" in header else None
@@ -206,26 +200,19 @@ def _print_rows(screen: Any, outcome: Outcome, limit: int | None) -> None:
         screen.print(_table([name.replace("_", " ") for name in header], rows[:limit]))
     if limit is not None and len(rows) > limit:
         screen.print(_text(f"  and {len(rows) - limit} more; --verbose shows all", "dim"))
-    if folded:
-        screen.print(_text(folded))
+    if well:
+        screen.print(_text(_folded(well)))
 
 
-def _is_well(row: Mapping[str, Any]) -> bool:
-    """Nothing about this credential needs to be read."""
-    return row.get("verdict") == "ok" and row.get("state") == "active" and not row.get("failures")
-
-
-def _folded(credentials: Mapping[str, Mapping[str, Any]]) -> str:
-    """The rows that say nothing but ok, as a sentence; empty: there are none."""
-    well = {name: row for name, row in credentials.items() if _is_well(row)}
-    if not well:
-        return ""
+def _folded(well: Mapping[str, Mapping[str, Any]]) -> str:
+    """What need not be read row by row, as a sentence. Of an age that is only a minimum it is not
+    known when it ends."""
     due = [(row["due_in_days"], name) for name, row in well.items()
            if isinstance(row.get("due_in_days"), (int, float))]  # fmt: skip
-    count = "1 credential" if len(well) == 1 else f"{len(well):,} credentials"
-    soon = f"; next due {safe_id(min(due)[1])} in {min(due)[0]:.0f} d" if due else ""
+    first = "next due" if len(due) == len(well) else "the next known to be due is"
+    soon = f"; {first} {safe_id(min(due)[1])} in {min(due)[0]:.0f} d" if due else ""
     word = next(iter(well.values()))["verdict"]
-    return f"{count} {word}{soon}; --verbose shows all"
+    return f"{counted(len(well), 'credential')} {word}{soon}; --verbose shows all"
 
 
 def _print_findings(screen: Any, outcome: Outcome, verbose: bool) -> None:

@@ -13,7 +13,7 @@ from monitoring import outputs
 from monitoring.catalog import SCRIPTS
 from monitoring.exposition import Exporter
 from monitoring.model import Alert, AlertKey, AlertRow, Finding, Severity, Source
-from monitoring.reports import status
+from monitoring.pages import status
 from monitoring.state import State
 from tests import alerting_kit as have
 from tests.alerting_kit import CRITICAL, OK, T0, WARNING, component, outcome
@@ -92,7 +92,8 @@ def test_a_page_is_sealed_whatever_strangers_say(tmp_path: Path) -> None:
         tokens={"total": 1},
     )
     target = tmp_path / "status.html"
-    outputs.write(outputs.check_target(str(target)), seen)
+    made = status.render([status.document(seen, 60.0)], {}, NOW)
+    outputs.write(outputs.check_target(str(target)), seen, made)
     page = target.read_text()
     assert "<script" not in page
     assert "\x1b" not in page
@@ -106,15 +107,15 @@ def test_a_page_is_sealed_whatever_strangers_say(tmp_path: Path) -> None:
 def test_any_script_shows_the_whole(tmp_path: Path) -> None:
     with State.open(tmp_path) as state:
         for script in SCRIPTS[1:]:
-            status.keep(state, outcome(script=script, at=T0 - 5), 300.0)
+            status.keep(state, status.document(outcome(script=script, at=T0 - 5), 300.0))
         elsewhere = replace(outcome(script="health_check"), environment="prod")
-        status.keep(state, elsewhere, 300.0)
+        status.keep(state, status.document(elsewhere, 300.0))
         state.put("status", "damaged", "{")
-        found = status.documents(state, outcome(component(OK)), 60.0)
+        found = status.with_others(state, looked())
         assert [each["script"] for each in found] == ["health_check", *sorted(SCRIPTS[1:])]
-        seen = status.documents(state, outcome(script="token_usage_metrics"), 60.0)
+        seen = status.with_others(state, looked("token_usage_metrics"))
         assert {each["environment"] for each in seen} == {"test"}
-    assert len(status.documents(None, outcome(), 60.0)) == 1
+    assert len(status.with_others(None, looked())) == 1
 
 
 def test_the_exporter_serves_it_with_links_and_says_when_it_is_old() -> None:
@@ -122,13 +123,41 @@ def test_the_exporter_serves_it_with_links_and_says_when_it_is_old() -> None:
     exporter = Exporter("health_check", interval=60.0, deadline=30.0, ticks=lambda: clock.at)
     before = exporter.answer("/", {}).body.decode()
     assert 'href="/metrics"' in before
-    exporter.show(status.render(all_three(), {}, NOW))
+    exporter.show(lambda ago, note: status.render(all_three(), {}, NOW + ago, note))
     shown = exporter.answer("/", {}).body.decode()
     assert "all is well" in shown
     assert 'href="/metrics"' in shown
     assert "overdue" not in shown
     clock.at += 211
-    assert "overdue" in exporter.answer("/", {}).body.decode()
+    old = exporter.answer("/", {}).body.decode()
+    assert "overdue" in old
+    assert "all is well" not in old
+
+
+def test_a_file_says_that_it_grows_old_and_who_was_told_may_be_unknown() -> None:
+    seen = status.document(outcome(alerts=(alert("down"),)), 60.0)
+    page = status.render([seen], None, NOW)
+    assert "does not change by itself" in page
+    assert ">not known</td>" in page
+    assert ">nobody</td>" in status.render([seen], {}, NOW)
+
+
+def test_the_worst_is_never_cut_off_and_the_rest_is_counted() -> None:
+    mild = [Finding(f"r{n}", WARNING, f"mild {n}", "redis-cache") for n in range(60)]
+    bad = Finding("worst", CRITICAL, "the one that matters", "redis-cache")
+    rows = [alert(f"{n:02} slow", WARNING) for n in range(60)] + [alert("down")]
+    seen = status.document(outcome(findings=(*mild, bad), alerts=tuple(rows)), 60.0)
+    page = status.render([seen], {}, NOW)
+    assert ">the one that matters</td>" in page
+    assert ">down</td>" in page
+    assert page.count("<p>and 11 more</p>") == 2
+
+
+def test_what_was_read_in_part_is_said() -> None:
+    cut = Source("redis-cache", ok=True, truncated=True)
+    page = status.render([status.document(outcome(sources=(cut,)), 60.0)], {}, NOW)
+    assert "the look ended before its end" in page
+    assert "Everything that was asked answered" not in page
 
 
 def test_ten_thousand_credentials_keep_the_page_short() -> None:

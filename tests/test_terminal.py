@@ -224,3 +224,29 @@ def test_what_is_down_stands_above_what_suffers_from_it(capsys: pytest.CaptureFi
     assert "not as they should be: authentication-flow, payment-eapi" in said
     rows = [line.split()[0] for line in said.splitlines() if line.startswith("  ") and line.strip()]
     assert rows == ["component", "redis-cache", "authentication-flow", "payment-eapi"]
+
+
+def test_two_clients_that_are_shown_alike_are_two(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name that is shown is cut; a healthy credential does not hide another of that name."""
+    name = "c" * 80
+    rows = {f"{name}-a": credential(), f"{name}-b": credential(verdict="stuck", why="half done")}
+    terminal.show(dataclasses.replace(outcome(), credentials=rows))
+    assert "half done" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_next_due_is_only_named_so_where_each_is_known(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = {"client-a": credential(), "client-b": credential(due_in_days=None)}
+    terminal.show(dataclasses.replace(outcome(), credentials=rows))
+    assert "the next known to be due is client-a in 30 d" in capsys.readouterr().out
+
+
+def test_what_is_not_known_is_said_beside_what_is_down(capsys: pytest.CaptureFixture[str]) -> None:
+    down = Component("redis-cache", Severity.CRITICAL, False, None, "timeout", "no answer")
+    dark = Component("conjur-vault", Severity.UNKNOWN, None)
+    unasked = Component("authentication-flow", Severity.UNKNOWN, None, configured=False)
+    terminal.show(outcome(down, dark, unasked))
+    said = capsys.readouterr().out
+    assert "1 of 2 is down: redis-cache" in said
+    assert "not known: conjur-vault" in said
