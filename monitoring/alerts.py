@@ -182,7 +182,16 @@ def _told(after: AlertState, reason: str, now: float) -> AlertState:
     severity = after.alert.severity
     if reason == "flapping" and after.told is not None:
         severity = max(severity, after.told)
-    return replace(after, told=severity, told_at=now, step=after.alert.step)
+    before = after.worst if after.told is not None and after.worst else severity
+    grown = after.told is not None and (after.grown or before < severity)
+    return replace(
+        after,
+        told=severity,
+        told_at=now,
+        step=after.alert.step,
+        worst=max(before, severity),
+        grown=grown,
+    )
 
 
 def _due(turn: _Turn, reason: str) -> grouping.Due:

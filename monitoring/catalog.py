@@ -87,7 +87,12 @@ _COMMON = (
     _gauge("last_cycle_timestamp_seconds", "s", "End of the last finished cycle.", "script"),
     _gauge("cycle_duration_seconds", "s", "Duration of the last finished cycle.", "script"),
     _counter("cycles", "Cycles finished by this process, by status.", "script", "status"),
-    _gauge("findings", "", "Findings of the last cycle.", "script", "reason", "severity"),
+    _gauge(
+        "findings",
+        "",
+        "Findings of the last cycle.",
+        *("script", "reason", "severity", "category", "component", "client_id"),
+    ),
     _gauge("alerts", "", "Alerts by severity and state.", "script", "severity", "state"),
     _counter("notifications", "Deliveries tried, by outcome.", "script", "channel", "outcome"),
     _gauge("outbox_waiting", "", "Notices waiting to be delivered.", "script", "channel"),
@@ -103,6 +108,13 @@ _HEALTH = (
         "component",
         "error",
     ),
+    _gauge(
+        "component_degraded",
+        "bool",
+        "1 if the component is up and not well, for a reason that no other figure says.",
+        "component",
+    ),
+    _gauge("component_http_status", "", "HTTP status of a component that is not well.", "component"),
     _gauge("system_up", "bool", "1 if every component was up (unknown counts as not measured)."),
     _gauge("response_time_ms", "ms", "Response time in milliseconds.", "component"),
     Metric(
@@ -240,6 +252,14 @@ HYGIENE = (
 )
 
 METRICS: Mapping[str, Metric] = {m.name: m for m in _COMMON + _HEALTH + _TOKENS + _CREDENTIALS}
+
+
+
+def script_of(metric: str) -> str:
+    """The script that exports it; empty where all do."""
+    owners = zip(SCRIPTS, (_HEALTH, _TOKENS, _CREDENTIALS))
+    return next((script for script, its in owners if metric in {m.name for m in its}), "")
+
 
 _SERVICES = {"component": ("payment-eapi", "payment-sapi")}
 

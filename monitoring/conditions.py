@@ -87,7 +87,7 @@ def _all(outcome: Outcome) -> Iterator[Alert]:
 
 def _availability(component: Component, outcome: Outcome) -> Alert:
     texts = advice.for_component(component.name, component.error or "")
-    severity = _availability_severity(component, outcome)
+    severity = state_of(component, outcome)
     down = component.up is False
     return Alert(
         _key(outcome, component.name, UP),
@@ -107,7 +107,8 @@ def _state_word(component: Component, severity: Severity) -> str:
     return "is up" if severity is Severity.OK else "is degraded"
 
 
-def _availability_severity(component: Component, outcome: Outcome) -> Severity:
+def state_of(component: Component, outcome: Outcome) -> Severity:
+    """Down, degraded for a reason that no verdict or finding names, fine, or unknown."""
     if component.up is False:
         return Severity.CRITICAL
     if component.up is None or component.status is Severity.UNKNOWN:
@@ -138,7 +139,7 @@ def _blind_source(source: Source, outcome: Outcome) -> Alert:
 
 def _blind(outcome: Outcome, component: str, why: str, *, parent: str) -> Alert:
     return Alert(
-        _key(outcome, component, BLIND),
+        _key(outcome, parent or component, BLIND),
         Severity.WARNING if why else Severity.OK,
         f"the monitor {f'cannot judge {component}: {why}' if why else f'sees {component} again'}",
         parent=parent,

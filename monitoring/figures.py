@@ -14,8 +14,9 @@ from collections import Counter
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 
 from monitoring.catalog import METRICS
-from monitoring.client_bound import CLIENT, SUMS, bounded
-from monitoring.model import FAULT_KINDS, Measurement, Outcome
+from monitoring.client_bound import CLIENT, SUMS, bounded, series_of
+from monitoring.conditions import state_of
+from monitoring.model import FAULT_KINDS, Measurement, Outcome, Severity
 from monitoring.redact import safe_id
 
 _ALERT_STATES = ("firing", "pending", "suppressed", "silenced", "resolved")
@@ -87,12 +88,25 @@ def _derived(outcome: Outcome) -> Iterator[Measurement]:
         if component.error in FAULT_KINDS and component.configured:
             labels = {"component": component.name, "error": str(component.error)}
             yield Measurement("payment_api_component_error", 1.0, labels)
+            status = component.details.get("http_status")
+            if isinstance(status, int):
+                where = {"component": component.name}
+                yield Measurement("payment_api_component_http_status", float(status), where)
+        how = state_of(component, outcome)
+        if component.configured and how is not Severity.UNKNOWN:
+            degraded = float(how is Severity.WARNING)
+            where = {"component": component.name}
+            yield Measurement("payment_api_component_degraded", degraded, where)
     for source in outcome.sources:
         if source.configured:
             yield Measurement("payment_api_up", float(source.ok), {**script, "source": source.name})
-    found = Counter((finding.reason, finding.severity.word) for finding in outcome.findings)
-    for (reason, severity), count in found.items():
-        labels = {**script, "reason": reason, "severity": severity}
+    found = Counter(
+        (f.reason, f.severity.word, f.category, f.component, series_of(f.client) if f.client else "")
+        for f in outcome.findings
+    )
+    for values, count in found.items():
+        names = ("reason", "severity", "category", "component", CLIENT)
+        labels = {**script, **dict(zip(names, values))}
         yield Measurement("payment_api_findings", float(count), labels)
     rows: Counter[Labels] = Counter(
         {(word, state): 0 for word in ("warning", "critical") for state in _ALERT_STATES}

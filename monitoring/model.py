@@ -160,13 +160,12 @@ class AlertKey:
         return text[:190] + "#" + hashlib.sha256(text.encode()).hexdigest()
 
     def labels(self) -> dict[str, str]:
-        """The label set that identifies the alert in Alertmanager; empty ones left out."""
+        """The labels that name the thing in Alertmanager, whoever tells of it: the shipped rules
+        of Prometheus give it the same ones. Empty ones are left out."""
         named = {
             "alertname": "PaymentApi" + "".join(w.capitalize() for w in self.metric.split("_")),
             "environment": self.environment,
-            "script": self.script,
             "component": self.component,
-            "metric": self.metric,
             "client": self.client,
         }
         return {name: value for name, value in named.items() if value}

@@ -140,7 +140,7 @@ def hurried(text: str, minute: float) -> str:
         minutes = int(found[2]) / (60 if found[3] == "s" else 1)
         return f"{found[1]}{max(1, round(minutes * minute))}s"
 
-    return re.sub(r"^(\s*for: )(\d+)([ms])$", shorter, text, flags=re.MULTILINE)
+    return re.sub(r"^(\s*(?:keep_firing_)?for: )(\d+)([ms])$", shorter, text, flags=re.MULTILINE)
 
 
 class Alertmanager(Program):

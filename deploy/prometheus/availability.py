@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator
+from typing import Iterator, Tuple
 
 from deploy.prometheus import recording
 from deploy.prometheus.rule import HEALTH, Proof, Rule, Series
@@ -28,9 +28,7 @@ def rules() -> Iterator[Rule]:
     """Every rule of this file, the burn rates apart."""
     for component in COMPONENTS:
         yield _down(component)
-    yield _dependency()
-    yield from _vault()
-    yield from _cache()
+    yield _degraded()
 
 
 _CLOCK = ("0+60", "0+60")  # runs on, whatever is wrong
@@ -42,24 +40,30 @@ def burns() -> Iterator[Rule]:
     A page is for what nobody was told of yet: probes that fail now and then. An outage is told as
     such, and would page a second time when it is over and its budget still burns."""
     texts = advice.for_threshold("availability.error_budget_burn_rate")
-    for severity, long, short, rate in BURNS:
+    for severity in ("critical", "warning"):
+        pairs = [row[1:] for row in BURNS if row[0] == severity]
         yield Rule(
             alert="PaymentApiErrorBudgetBurnRate",
-            expr=f"{recording.burn(long)} > {rate:g} and {recording.burn(short)} > {rate:g}"
-            f" and {recording.down(long)} >= {_TWO_CYCLES}{_untold(short)}",
+            expr=" or ".join(_burning(*pair) for pair in pairs),
             severity=severity,
             category="availability",
             component="",
-            labels={"window": long},
             hold=2,  # so that what is down is told as such first
             summary="{{ $labels.component }}: the error budget of 30 days burns "
-            f"{{{{ $value | humanize }}}} times too fast (over {long})",
+            "{{ $value | humanize }} times too fast",
             meaning=texts.meaning,
             action=texts.action,
             runbook=texts.runbook,
             dashboard=texts.dashboard,
-            proof=_burn_proof(long),
+            proof=_burn_proof(pairs[-1][0]),
         )
+
+
+def _burning(long: str, short: str, rate: float) -> str:
+    return (
+        f"{recording.burn(long)} > {rate:g} and {recording.burn(short)} > {rate:g}"
+        f" and {recording.down(long)} >= {_TWO_CYCLES}{_untold(short)}"
+    )
 
 
 def _untold(short: str) -> str:
@@ -84,10 +88,14 @@ def _burn_proof(window: str) -> Proof:
     )
 
 
-#: Why: refused, timeout, http, ...; nothing where it is not known.
-_WHY = (
-    "{{ range printf `payment_api_component_error{component=%q,environment=%q}`"
-    " $labels.component $labels.environment | query }}: {{ .Labels.error }}{{ end }}"
+#: Why: refused, timeout, http 500, ...; nothing where it is not known.
+_WHY = "".join(
+    f"{{{{ range printf `payment_api_component_{figure}{{component=%q,environment=%q}}`"
+    f" $labels.component $labels.environment | query }}}}{text}{{{{ end }}}}"
+    for figure, text in (
+        ("error", ": {{ .Labels.error }}"),
+        ("http_status", ", HTTP {{ .Value }}"),
+    )
 )
 
 
@@ -96,10 +104,13 @@ def _down(component: str) -> Rule:
     series = f'payment_api_health_status{{component="{component}"}}'
     return Rule(
         alert="PaymentApiHealthStatus",
-        expr=f"{series} == 0",
+        expr=f"min by (environment, component) ({series}) == 0",
         severity="critical",
         category="availability",
         component=component,
+        series=series,
+        by=("component",),
+        script="health_check",
         summary=f"{component} is down{_WHY}",
         meaning=texts.meaning,
         action=texts.action,
@@ -107,35 +118,42 @@ def _down(component: str) -> Rule:
         dashboard=texts.dashboard,
         hold=_SECOND_CYCLE,
         proof=Proof(
-            (Series(series, "1", "0"), _refused(component)), f"{component} is down: refused"
+            (Series(series, "1", "0"), *_http_500(component)),
+            f"{component} is down: http, HTTP 500",
         ),
     )
 
 
-def _refused(component: str) -> Series:
-    labels = {"component": component, "error": "refused"}
-    return Series(_series("component_error", labels), "_", "1")
+def _http_500(component: str) -> Tuple[Series, ...]:
+    error = {"component": component, "error": "http"}
+    return (
+        Series(_series("component_error", error), "_", "1"),
+        Series(_series("component_http_status", {"component": component}), "_", "500"),
+    )
 
 
-def _dependency() -> Rule:
+def _degraded() -> Rule:
+    """Up and not well. The name is that of what is down: the same thing, and less of it."""
     texts = advice.for_component("")
-    labels = {"component": "payment-eapi", "dependency": "paymentSapi"}
+    series, labels = "payment_api_component_degraded", {"component": "payment-eapi"}
     return Rule(
-        alert="PaymentApiDependencyStatus",
-        expr="payment_api_dependency_status == 0",
+        alert="PaymentApiHealthStatus",
+        expr=f"max by (environment, component) ({series}) == 1",
         severity="warning",
         category="availability",
         component="",
-        summary="{{ $labels.component }} says that its {{ $labels.dependency }} is down",
-        meaning="The service itself cannot reach what it needs, whatever our own check of it says.",
-        action="Compare with our own check of that component: if that is fine, the way between "
-        "the two is not.",
+        summary=f"{{{{ $labels.component }}}} is degraded{_WHY}",
+        meaning="It works, but not as it should: the next failure may take it down.",
+        action="Run health_check.py --single-run --verbose: it says what is not well.",
         runbook=texts.runbook,
         dashboard=HEALTH,
-        hold=5,
+        hold=_SECOND_CYCLE,
+        series=series,
+        by=("component",),
+        script="health_check",
         proof=Proof(
-            (Series(_series("dependency_status", labels), "1", "0"),),
-            "payment-eapi says that its paymentSapi is down",
+            (Series(_series("component_degraded", labels), "0", "1"),),
+            "payment-eapi is degraded",
             labels,
         ),
     )
@@ -144,49 +162,3 @@ def _dependency() -> Rule:
 def _series(metric: str, labels: dict[str, str]) -> str:
     inside = ",".join(f'{name}="{value}"' for name, value in labels.items())
     return f"payment_api_{metric}{{{inside}}}"
-
-
-def _vault() -> Iterator[Rule]:
-    texts = advice.for_component("conjur-vault")
-    common = {
-        "category": "availability",
-        "component": "conjur-vault",
-        "runbook": texts.runbook,
-        "dashboard": HEALTH,
-        "severity": "warning",
-        "hold": 5,
-    }
-    yield Rule(
-        alert="PaymentApiConjurDegraded",
-        expr="payment_api_conjur_degraded == 1",
-        summary="the vault calls itself degraded",
-        meaning="It still answers, but a part of it is lost: the next failure may take it down.",
-        action="Read /health of the vault: replication, disk and cluster say what is wrong.",
-        proof=Proof(
-            (Series("payment_api_conjur_degraded", "0", "1"),), "the vault calls itself degraded"
-        ),
-        **common,
-    )
-
-
-def _cache() -> Iterator[Rule]:
-    texts = advice.for_threshold("performance.redis_replication_lag")
-    series = 'payment_api_redis_replication_link_up{node="cache-2:6379"}'
-    yield Rule(
-        alert="PaymentApiRedisReplicationLink",
-        expr="payment_api_redis_replication_link_up == 0",
-        severity="warning",
-        category="availability",
-        component="redis-cache",
-        summary="the replica {{ $labels.node }} has lost its primary",
-        meaning=texts.meaning,
-        action=texts.action,
-        runbook=texts.runbook,
-        dashboard=HEALTH,
-        hold=2,
-        proof=Proof(
-            (Series(series, "1", "0"),),
-            "the replica cache-2:6379 has lost its primary",
-            {"node": "cache-2:6379"},
-        ),
-    )

@@ -17,13 +17,14 @@ import yaml
 
 from deploy.prometheus import availability, monitor, recording, security, thresholds
 from deploy.prometheus.proofs import promtool_tests
-from deploy.prometheus.rule import Rule
+from deploy.prometheus.rule import Rule, held
 from monitoring import configuration
 from monitoring.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 MADE = "# Made by `python -m deploy.prometheus.build` from the metric catalogue and config.py.\n"
+_KEPT = "2m"  # ends within the five minutes that an end may take
 OPERATOR = "../kubernetes/prometheusrule.yml"
 _FOR_OPERATOR = {
     "apiVersion": "monitoring.coreos.com/v1",
@@ -48,21 +49,25 @@ class _Dumper(yaml.SafeDumper):
 def groups_of_rules(settings: Settings) -> Mapping[str, Sequence[Rule]]:
     """File name (without .yml) -> its alert rules."""
     run = settings.run
-    return {
+    watched = {
         "thresholds": tuple(thresholds.rules(settings.thresholds)),
         "availability": tuple(availability.rules()),
         "error-budgets": tuple(availability.burns()),
         "security": tuple(security.rules()),
-        "monitor": tuple(monitor.rules(run.intervals, run.cron_interval, run.cycle_deadline)),
     }
+    unwatched = monitor.unwatched(rule for rules in watched.values() for rule in rules)
+    ours = monitor.rules(run.intervals, run.cron_interval, run.cycle_deadline)
+    return {**watched, "monitor": (*ours, *unwatched)}
 
 
 def as_dict(rule: Rule, runbooks: str, dashboards: str) -> dict[str, Any]:
     """The rule as Prometheus reads it. `runbooks` and `dashboards` are base URLs; an empty one: no
     link, since a path alone leads nowhere from a message."""
     whole = rule.hold == int(rule.hold)
-    held = f"{rule.hold:.0f}m" if whole else f"{rule.hold * 60:.0f}s"
-    hold = {"for": held} if rule.hold else {}
+    minutes = f"{rule.hold:.0f}m" if whole else f"{rule.hold * 60:.0f}s"
+    hold = {"for": minutes} if rule.hold else {}
+    # A page does not end for one good cycle.
+    keep = {"keep_firing_for": _KEPT} if rule.series and rule.severity == "critical" else {}
     links = {}
     if runbooks:
         links["runbook_url"] = f"{runbooks.rstrip('/')}/{rule.runbook}.md"
@@ -70,8 +75,9 @@ def as_dict(rule: Rule, runbooks: str, dashboards: str) -> dict[str, Any]:
         links["dashboard"] = f"{dashboards.rstrip('/')}/{rule.dashboard}"
     return {
         "alert": rule.alert,
-        "expr": rule.expr,
+        "expr": held(rule),
         **hold,
+        **keep,
         "labels": rule.all_labels(),
         "annotations": {
             "summary": rule.summary,

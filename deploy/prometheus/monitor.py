@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping
+from typing import Iterable, Iterator, Mapping
 
-from deploy.prometheus.rule import HEALTH, Proof, Rule, Series
+from deploy.prometheus.rule import HEALTH, LAST_CYCLE, Proof, Rule, Series
 from monitoring.alerting import advice
 from monitoring.catalog import SCRIPTS
 
@@ -70,9 +70,9 @@ def _absent(script: str) -> Rule:
     )
 
 
-def _alive(script: str) -> Series:
+def _alive(script: str, *, gone: bool = False) -> Series:
     series = f'payment_api_last_cycle_timestamp_seconds{{script="{script}"}}'
-    return Series(series, "0+60", "0+60")
+    return Series(series, "0+60", "_" if gone else "0+60")
 
 
 def _stale(script: str, seconds: float) -> Rule:
@@ -107,32 +107,71 @@ def _unreachable() -> Rule:
     )
 
 
-#: So that Alertmanager can hush it while that component is known to be down.
-_COMPONENT_OF_SOURCE = (
-    '{{ if match "^redis" $labels.source }}redis-cache'
-    '{{ else if match "^conjur" $labels.source }}conjur-vault'
-    '{{ else if match "eapi" $labels.source }}payment-eapi'
-    '{{ else if match "sapi" $labels.source }}payment-sapi'
-    "{{ else }}{{ $labels.source }}{{ end }}"
+#: Of which component a source tells, as the scripts' own alerts have it.
+_HOMES = (
+    ("redis", "redis-cache"),
+    ("conjur", "conjur-vault"),
+    ("eapi", "payment-eapi"),
+    ("sapi", "payment-sapi"),
 )
 
 
 def _blind() -> Rule:
     texts = advice.for_blindness()
+    named = 'label_replace(payment_api_up, "component", "$1", "source", "(.+)")'
+    for start, component in _HOMES:
+        named = f'label_replace({named}, "component", "{component}", "source", "{start}.*")'
     return _rule(
         "PaymentApiMonitoringBlind",
-        "payment_api_up == 0",
-        component=_COMPONENT_OF_SOURCE,
-        summary="the monitor cannot read {{ $labels.source }}",
+        f"min by (environment, component) ({named}) == 0",
+        component="",
+        summary="the monitor cannot read {{ $labels.component }}",
         meaning=texts.meaning,
         action=texts.action,
         hold=5,
         proof=Proof(
             (Series('payment_api_up{source="redis"}', "1", "0"),),
-            "the monitor cannot read redis",
-            {"source": "redis", "component": "redis-cache"},
+            "the monitor cannot read redis-cache",
+            {"component": "redis-cache"},
         ),
     )
+
+
+def unwatched(rules: Iterable[Rule]) -> Iterator[Rule]:
+    """Somebody was told of something, and now its monitor is gone: they hear of that as well,
+    since nobody will tell them when it is over. One rule for each script that may be gone."""
+    names: dict[str, set[str]] = {script: set() for script in SCRIPTS}
+    for rule in rules:
+        if rule.script:
+            names[rule.script].add(rule.alert)
+    for script, its in names.items():
+        yield _unwatched(script, sorted(its))
+
+
+def _unwatched(script: str, names: list[str]) -> Rule:
+    labels = 'alertname="PaymentApiHealthStatus",alertstate="firing"'
+    labels = labels.replace("PaymentApiHealthStatus", names[0])
+    its = 'category="security",client="client-004",component="payment-sapi",severity="critical"'
+    return _rule(
+        "PaymentApiIncidentUnwatched",
+        "max by (environment, category, client, component, severity) "
+        f'(ALERTS{{alertname=~"{"|".join(names)}",alertstate="firing"}})'
+        f' unless on (environment) {LAST_CYCLE}{{script="{script}"}}',
+        severity="",
+        category="",
+        component="",
+        labels={"script": script},
+        summary="{{ $labels.component }}: something was told, and nobody watches it any more",
+        meaning=f"{script} is gone: that the trouble is over would be told by nobody.",
+        action=f"Start {script} again; until then look at the component yourself.",
+        hold=5,
+        proof=Proof(
+            (Series(f"ALERTS{{{labels},{its}}}", "_", "1"), _alive(script, gone=True)),
+            "payment-sapi: something was told, and nobody watches it any more",
+            {"client": "client-004", "component": "payment-sapi",
+             "category": "security", "severity": "critical"},
+        ),
+    )  # fmt: skip
 
 
 def _slow(deadline: float) -> Rule:

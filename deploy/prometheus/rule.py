@@ -60,8 +60,39 @@ class Rule:
     proof: Proof
     hold: float = 0
     labels: Mapping[str, str] = field(default_factory=dict)
+    series: str = ""
+    by: Tuple[str, ...] = ()
+    script: str = ""
 
     def all_labels(self) -> dict[str, str]:
         """Labels the rule sets; what the series brings is not among them."""
         own = {"severity": self.severity, "category": self.category, "component": self.component}
         return {name: text for name, text in {**own, **self.labels}.items() if text}
+
+
+#: For so long what an exporter said last keeps an alert alive.
+_REMEMBERED = "1d"
+LAST_CYCLE = "payment_api_last_cycle_timestamp_seconds"
+
+
+def held(rule: Rule) -> str:
+    """The rule's expression. An exporter that is gone has mended nothing, so what fires goes on
+    until it is back and says otherwise; nothing new begins by it."""
+    if not rule.series:
+        return rule.expr
+    alive, same = LAST_CYCLE, "environment, script"
+    if rule.script:
+        alive, same = f'{LAST_CYCLE}{{script="{rule.script}"}}', "environment"
+    last = f"(last_over_time({rule.series}[{_REMEMBERED}]) unless on ({same}) {alive})"
+    labels = {"alertname": rule.alert, "alertstate": "firing", "component": rule.component}
+    if "severity" not in rule.by:
+        labels["severity"] = rule.severity
+    inside = ",".join(f'{name}="{text}"' for name, text in labels.items() if text)
+    by = ", ".join(("environment", *rule.by))
+    return f"{rule.expr} or {rule.expr.replace(rule.series, last)} and on ({by}) ALERTS{{{inside}}}"
+
+
+def by_client(series: str) -> str:
+    """`series` with the label `client` as the scripts' alerts have it: none where all are meant."""
+    named = f'label_replace({series}, "client", "$1", "client_id", "(.+)")'
+    return f'label_replace({named}, "client", "", "client_id", "all")'

@@ -1,157 +1,164 @@
-"""Security beyond thresholds: rotations, proofs of the login, hygiene of tokens, findings."""
+"""Findings: what the scripts have seen that no single figure says.
+
+One rule for each reason, named as the scripts' own alert is, with its component, client and
+severity, so that the two are one alert for Alertmanager.
+"""
 
 from __future__ import annotations
 
-from typing import Iterator, Tuple
+from typing import Iterator, Mapping, Tuple
 
-from deploy.prometheus.rule import AUTHENTICATION, SECURITY, Proof, Rule, Series
+from deploy.prometheus.rule import Proof, Rule, Series, by_client
+from monitoring.alerting import advice
 from monitoring.catalog import HYGIENE
+from monitoring.model import AlertKey
 
-#: Verdict on a credential -> (severity, summary, meaning, action).
-_VERDICTS = {
-    "failed": (
-        "critical",
-        "a rotation has failed",
-        "The client may be left between two secrets, and neither may be the one its owner knows.",
-        "Run credential_usage_metrics.py --check-rotation: it names the client and the next step.",
-    ),
-    "stuck": (
-        "critical",
-        "a rotation is stuck",
-        "Two secrets of a client are valid for longer than planned: the old one should be gone.",
-        "Run --check-rotation, then --can-revoke CLIENT to see who still uses the old secret.",
-    ),
-    "overdue": (
-        "warning",
-        "a secret is overdue for rotation",
-        "The older a secret, the more places may know it; policy wants it replaced.",
-        "Run --check-rotation and start the rotations that it lists as overdue.",
-    ),
+_CACHE, _EAPI, _SAPI = "redis-cache", "payment-eapi", "payment-sapi"
+_LOGIN, _VAULT, _ROTATION = "authentication-flow", "conjur-vault", "rotation-service"
+#: Script -> reason -> (where it is found, what it is in a few words).
+REASONS: Mapping[str, Mapping[str, Tuple[str, str]]] = {
+    "health_check": {
+        "accepts_wrong_secret": (_LOGIN, "EAPI accepts a wrong secret"),
+        "accepts_tampered": (_LOGIN, "SAPI accepts a token whose signature is wrong"),
+        "accepts_expired": (_LOGIN, "SAPI accepts a token that has expired"),
+        "accepts_alg_none": (_LOGIN, "SAPI accepts a token without a signature (alg none)"),
+        "token_unreadable": (_LOGIN, "EAPI gives a token that is no JWT"),
+        "token_unsigned": (_LOGIN, "EAPI gives tokens without a signature"),
+        "token_algorithm": (_LOGIN, "EAPI signs tokens with an algorithm outside the policy"),
+        "token_without_expiry": (_LOGIN, "EAPI gives tokens that never expire"),
+        "token_born_expired": (_LOGIN, "EAPI gives tokens that have already expired"),
+        "token_without_issue_time": (_LOGIN, "EAPI gives tokens without a time of issue"),
+        "token_clock_skew": (_LOGIN, "the clock of EAPI differs from ours"),
+        "token_lifetime": (_LOGIN, "tokens live longer than the policy allows"),
+        "token_of_another": (_LOGIN, "EAPI gave one client the token of another"),
+        "token_permission": (_LOGIN, "the canary's token lacks its permission"),
+    },
+    "token_usage_metrics": {
+        **{name: (_CACHE, f"tokens break the rule {name}") for name in HYGIENE},
+        "out_of_habit": (_CACHE, "tokens are minted, held or refused as never at this hour"),
+        "no_tokens": (_CACHE, "no token was found"),
+        "clients_going_dark": (_CACHE, "clients do not renew and will lose their last token"),
+        "renewing_every_call": (_CACHE, "clients log in for every call"),
+        "generation_sources_disagree": (_CACHE, "cache and services count new tokens differently"),
+        "validation_sources_disagree": (_SAPI, "cache and services count validations differently"),
+        "token_client_claim": (_CACHE, "another claim than the one used seems to name the client"),
+        "tokens_of_no_known_client": (_CACHE, "live tokens belong to no known client"),
+    },
+    "credential_usage_metrics": {
+        "failures_then_success": (_EAPI, "many logins failed, then one succeeded"),
+        "failure_burst": (_EAPI, "many logins fail at once"),
+        "volume_spike": (_EAPI, "many more calls than ever at this hour"),
+        "slow_abuse": (_EAPI, "a little more use than usual, for long"),
+        "off_habit": (_EAPI, "active at hours at which it never was"),
+        "dormant_woken": (_EAPI, "used again after a long silence"),
+        "new_client": (_EAPI, "a client that was never seen logs in"),
+        "source_fanout": (_EAPI, "used from many more addresses than usual"),
+        "silence": (_EAPI, "a client that always calls has stopped"),
+        "disabled_credential_used": (_EAPI, "a credential that was taken out of use is tried"),
+        "rotation_failed": (_ROTATION, "a rotation has failed"),
+        "rotation_stuck": (_ROTATION, "a rotation is stuck: two secrets are valid"),
+        "rotation_unclear": (_ROTATION, "a rotation cannot be followed"),
+        "rotation_never_adopted": (_ROTATION, "the new secret of a rotation is not used"),
+        "rotation_half_done": (_ROTATION, "a rotation is half done"),
+        "rotation_overdue": (_ROTATION, "a secret is overdue for rotation"),
+        "rotation_due_soon": (_ROTATION, "a secret is soon due for rotation"),
+        "rotation_annotation_broken": (_VAULT, "the vault cannot rotate a secret by itself"),
+        "rotation_ttl_malformed": (_VAULT, "a malformed rotation/ttl stops the vault's rotator"),
+        "rotator_stuck": (_VAULT, "the vault's own rotator has stopped"),
+        "tokens_outlive_credential": (_CACHE, "tokens live on after their secret"),
+        "vault_secret_never_set": (_VAULT, "a secret was never set"),
+        "vault_client_vanished": (_VAULT, "a client is gone from the vault's list"),
+        "vault_client_missing": (_VAULT, "a client is not in the vault"),
+        "vault_client_made_again": (_VAULT, "a client was deleted and made again"),
+        "permitted_roles_drift": (_VAULT, "more identities may read a secret"),
+        "identity_holds_execute": (_VAULT, "the monitor's own identity may read secrets"),
+        "identity_holds_update": (_VAULT, "the monitor's own identity may change secrets"),
+    },
 }
-#: Reasons of findings that a rule of their own tells, as severely and with more to say.
-ELSEWHERE = (
-    *HYGIENE,
-    *("tokens_without_ttl", "undecodable_tokens", "expiry_cliff"),  # thresholds of these names
-    *("rotation_failed", "rotation_stuck", "rotator_stuck"),  # PaymentApiRotation...
-    "accepts_.+",  # PaymentApiAuthenticationProof
-)
+#: Reasons that a rule of another file tells: thresholds of these names, and the monitor's own.
+ELSEWHERE = ("tokens_without_ttl", "undecodable_tokens", "expiry_cliff", "scan_truncated")
+NOTHING: Mapping[str, str] = {}
+_BY = ("category", "client", "component", "severity")
 
 
 def rules() -> Iterator[Rule]:
     """Every rule of this file."""
-    for verdict in _VERDICTS:
-        yield _rotation(verdict)
-    yield _refusal()
-    for severity in ("critical", "warning"):
-        yield _hygiene(severity)
-        yield _findings(severity)
+    for script, reasons in REASONS.items():
+        for reason, (where, words) in reasons.items():
+            yield _rule(script, reason, where, words)
+    named = [reason for reasons in REASONS.values() for reason in reasons]
+    yield _others((*named, *ELSEWHERE))
 
 
-def _rule(alert: str, expr: str, texts: Tuple[str, str, str, str], **more: object) -> Rule:
-    severity, summary, meaning, action = texts
+def _rule(script: str, reason: str, component: str, words: str) -> Rule:
+    texts = advice.for_finding(reason)
+    series = f'payment_api_findings{{reason="{reason}",severity=~"warning|critical"}}'
     return Rule(
-        alert=alert,
-        expr=expr,
-        severity=severity,
-        summary=summary,
-        meaning=meaning,
-        action=action,
-        **{"category": "security", "dashboard": SECURITY, **more},  # type: ignore[arg-type]
+        alert=AlertKey("", "", "", reason).labels()["alertname"],
+        expr=f"max by (environment, {', '.join(_BY)}) ({by_client(series)}) > 0",
+        severity="",
+        category="",
+        component="",
+        summary=f"{_WHERE}: {words}",
+        meaning=texts.meaning,
+        action=texts.action,
+        runbook=texts.runbook,
+        dashboard=texts.dashboard,
+        series=series,
+        by=_BY,
+        script=script,
+        proof=_proof(script, reason, component, f"{component}, client client-004: {words}"),
     )
 
 
-def _rotation(verdict: str) -> Rule:
-    severity, summary, meaning, action = _VERDICTS[verdict]
-    labels = {"verdict": verdict}
-    series = f'payment_api_credential_verdicts{{verdict="{verdict}"}}'
-    return _rule(
-        f"PaymentApiRotation{verdict.capitalize()}",
-        f"{series} > 0",
-        (severity, f"{summary} (clients: {{{{ $value }}}})", meaning, action),
-        component="conjur-vault",
-        runbook="rotation-overdue",
-        proof=Proof((Series(series, "0", "2"),), f"{summary} (clients: 2)", labels),
+_WHERE = "{{ $labels.component }}{{ if $labels.client }}, client {{ $labels.client }}{{ end }}"
+
+
+def _others(named: Tuple[str, ...]) -> Rule:
+    """Reasons that have no rule yet are told all the same."""
+    texts = advice.for_finding("")
+    series = (
+        f'payment_api_findings{{reason!~"{"|".join(named)}",severity=~"warning|critical"}}'
     )
-
-
-def _refusal() -> Rule:
-    labels = {"proof": "wrong_secret"}
-    return _rule(
-        "PaymentApiAuthenticationProof",
-        "payment_api_authentication_proof == 0",
-        (
-            "critical",
-            "what must be refused was accepted: {{ $labels.proof }}",
-            "Whoever knows of it can log in or pay without a right.",
-            "Treat it as an incident: find which release changed the check, and roll it back.",
-        ),
-        component="authentication-flow",
-        runbook="proof-accepted",
-        dashboard=AUTHENTICATION,
-        proof=Proof(
-            (Series('payment_api_authentication_proof{proof="wrong_secret"}', "1", "0"),),
-            "what must be refused was accepted: wrong_secret",
-            labels,
-        ),
-    )
-
-
-def _hygiene(severity: str) -> Rule:
-    """The script decides what is severe, accepted by the configuration, or a clock's doing; the
-    other metric has the number of tokens."""
-    labels = {"finding": "alg_none"}
-    judged = f'payment_api_findings{{severity="{severity}"}}'
-    named = f'label_replace({judged} > 0, "finding", "$1", "reason", "(.+)")'
-    return _rule(
-        "PaymentApiTokenHygiene",
-        f"payment_api_token_hygiene > 0 and on (environment, finding) {named}",
-        (
-            severity,
-            "{{ $value }} tokens in the cache have the finding {{ $labels.finding }}",
-            "These tokens break a rule that protects them: some may be usable by strangers.",
-            "Run token_usage_metrics.py --analyze; the finding says what to change in the minter.",
-        ),
-        component="redis-cache",
-        runbook="token-hygiene",
-        proof=Proof(
-            (
-                Series('payment_api_token_hygiene{finding="alg_none"}', "0", "3"),
-                Series(_finding("token_usage_metrics", "alg_none", severity), "0", "1"),
-                # Accepted by the configuration: no severity that anybody is told of.
-                Series('payment_api_token_hygiene{finding="missing_aud"}', "5", "5"),
-                Series(_finding("token_usage_metrics", "missing_aud", "ok"), "1", "1"),
-            ),
-            "3 tokens in the cache have the finding alg_none",
-            labels,
+    return Rule(
+        alert="PaymentApiFinding",
+        expr=f"max by (environment, reason, {', '.join(_BY)}) ({by_client(series)}) > 0",
+        severity="",
+        category="",
+        component="",
+        summary=f"{_WHERE}: {{{{ $labels.reason }}}}",
+        meaning="The script has seen something that no single figure says.",
+        action="Run the script with --single-run --verbose: the sentence says what to do.",
+        runbook=texts.runbook,
+        dashboard=texts.dashboard,
+        series=series,
+        by=("reason", *_BY),
+        script="",
+        proof=_proof(
+            "health_check",
+            "something_new",
+            "payment-sapi",
+            "payment-sapi, client client-004: something_new",
+            {"reason": "something_new"},
         ),
     )
 
 
-def _finding(script: str, reason: str, severity: str) -> str:
-    labels = {"script": script, "reason": reason, "severity": severity}
-    inside = ",".join(f'{name}="{value}"' for name, value in labels.items())
+def _proof(
+    script: str, reason: str, component: str, summary: str, more: Mapping[str, str] = NOTHING
+) -> Proof:
+    """A finding that somebody has to know, beside one that the configuration accepts."""
+    labels = {"component": component, "client": "client-004", "category": "security"}
+    found = {"script": script, "reason": reason, "category": "security", "component": component}
+    accepted = _series({**found, "severity": "ok", "client_id": "client-005"})
+    told = _series({**found, "severity": "critical", "client_id": "client-004"})
+    return Proof(
+        (Series(told, "0", "1"), Series(accepted, "1", "1")),
+        summary,
+        {**labels, "severity": "critical", **more},
+    )
+
+
+def _series(labels: Mapping[str, str]) -> str:
+    inside = ",".join(f'{name}="{text}"' for name, text in labels.items())
     return f"payment_api_findings{{{inside}}}"
-
-
-def _findings(severity: str) -> Rule:
-    script = "credential_usage_metrics"
-    return _rule(
-        "PaymentApiFinding",
-        f'payment_api_findings{{severity="{severity}",reason!~"{"|".join(ELSEWHERE)}"}} > 0',
-        (
-            severity,
-            "{{ $labels.script }} has found {{ $labels.reason }} ({{ $value }})",
-            "The script has seen something that no single figure says.",
-            "Run the script named with --single-run --verbose: the sentences name client and act.",
-        ),
-        component="payment-api",
-        runbook="security-finding",
-        proof=Proof(
-            (
-                Series(_finding(script, "volume_spike", severity), "0", "2"),
-                Series(_finding(script, "rotation_stuck", severity), "1", "1"),
-            ),
-            f"{script} has found volume_spike (2)",
-            {"script": script, "reason": "volume_spike"},
-        ),
-    )

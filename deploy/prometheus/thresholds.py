@@ -6,10 +6,10 @@ them), so that one page and one silence fit both.
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping
+from typing import Iterator, Mapping, Tuple
 
-from deploy.prometheus.rule import Proof, Rule, Series
-from monitoring.catalog import METRICS, THRESHOLDS, Threshold
+from deploy.prometheus.rule import Proof, Rule, Series, by_client
+from monitoring.catalog import METRICS, THRESHOLDS, Threshold, script_of
 from monitoring.conditions import conditions
 from monitoring.model import Alert, Measurement, Outcome, Severity, Verdict
 from monitoring.settings import Limit
@@ -19,6 +19,8 @@ ELSEWHERE = {
     "availability.error_budget_burn_rate": "two windows at once, see availability.py",
 }
 _INTERVAL_OF_SLOW_SCRIPTS = 5
+#: Labels of a metric that tell one alert from another, and what the scripts' alerts call them.
+_OWN = {"component": "component", "client_id": "client"}
 #: Example values of labels.
 _SAMPLE_LABELS = {
     "component": "payment-eapi",
@@ -49,22 +51,51 @@ def _numbers(limit: Limit) -> dict[str, float]:
 def _rule(threshold: Threshold, severity: str, limit: Limit) -> Rule:
     alert = _alert_of_the_scripts(threshold)
     labels = METRICS[threshold.metric].labels
-    named = {label: f"{{{{ $labels.{label} }}}}" for label in labels}
+    by = tuple(_OWN[label] for label in labels if label in _OWN)
     return Rule(
         alert=alert.key.labels()["alertname"],
-        expr=_expression(threshold, _numbers(limit)[severity]),
+        expr=_expression(threshold, _numbers(limit)[severity], by),
+        series=_series(threshold),
+        by=by,
+        script=script_of(threshold.metric),
         severity=severity,
         category=threshold.category,
         component="" if "component" in labels else alert.key.component,
-        summary=_summary(threshold, severity, limit, labels=named, value=_template(threshold)),
+        summary=_summary(
+            threshold, severity, limit, labels=_named(threshold, by), value=_template(threshold)
+        ),
         meaning=alert.meaning,
         action=alert.action,
         runbook=alert.runbook,
         dashboard=alert.dashboard,
         proof=_proof(threshold, severity, limit),
         hold=_hold(threshold),
-        labels={"client": _CLIENT} if "client_id" in labels else {},
     )
+
+
+def _named(threshold: Threshold, by: Tuple[str, ...]) -> dict[str, str]:
+    """What the summary says of each label of the metric. Of several nodes, steps, ... the worst
+    speaks, as in the scripts' alerts; its name is asked for, since the alert is not of it alone."""
+    named = {}
+    for label in METRICS[threshold.metric].labels:
+        if label == "component":
+            named[label] = "{{ $labels.component }}"
+        elif label == "client_id":
+            named[label] = "{{ $labels.client }}"
+        elif len(threshold.where.get(label, ())) == 1:
+            named[label] = threshold.where[label][0]
+        else:
+            named[label] = _worst(threshold, label, by)
+    return named
+
+
+def _worst(threshold: Threshold, label: str, by: Tuple[str, ...]) -> str:
+    most = "bottomk" if threshold.worse == "lower" else "topk"
+    same = ",".join(f"{name}=%q" for name in ("environment", *by))
+    where = ",".join(filter(None, (_matchers(threshold), same)))
+    values = " ".join(f"$labels.{name}" for name in ("environment", *by))
+    asked = f"{most}(1, {threshold.metric}{{{where}}})"
+    return f"{{{{ range printf `{asked}` {values} | query }}}}{{{{ .Labels.{label} }}}}{{{{ end }}}}"
 
 
 def _summary(
@@ -83,16 +114,12 @@ def _summary(
 
 def _of_client(client: str) -> str:
     if client.startswith("{{"):
-        return f'{{{{ if ne $labels.client_id "all" }}}}, client {client}{{{{ end }}}}'
+        return f"{{{{ if $labels.client }}}}, client {client}{{{{ end }}}}"
     return f", client {client}" if client else ""
 
 
 def _unit(threshold: Threshold) -> str:
     return f" {threshold.spoken_unit}" if threshold.spoken_unit else ""
-
-
-#: Named as the scripts' alerts name it; they leave it out where all clients are meant.
-_CLIENT = '{{ if ne $labels.client_id "all" }}{{ $labels.client_id }}{{ end }}'
 
 
 def _alert_of_the_scripts(threshold: Threshold) -> Alert:
@@ -108,16 +135,28 @@ def _labels(threshold: Threshold) -> dict[str, str]:
     return {name: where.get(name, _SAMPLE_LABELS[name]) for name in names}
 
 
-def _expression(threshold: Threshold, number: float) -> str:
-    matchers = ",".join(
+def _matchers(threshold: Threshold) -> str:
+    return ",".join(
         f'{name}=~"{"|".join(among)}"' if len(among) > 1 else f'{name}="{among[0]}"'
         for name, among in sorted(threshold.where.items())
     )
-    series = f"{threshold.metric}{{{matchers}}}" if matchers else threshold.metric
+
+
+def _series(threshold: Threshold) -> str:
+    matchers = _matchers(threshold)
+    return f"{threshold.metric}{{{matchers}}}" if matchers else threshold.metric
+
+
+def _expression(threshold: Threshold, number: float, by: Tuple[str, ...]) -> str:
+    """The worst of what makes one alert of the scripts (instances, nodes, steps) at its limit."""
+    series = _series(threshold)
     if threshold.key == "clock_skew":
         series = f"abs({series})"
-    sign = "<=" if threshold.worse == "lower" else ">="
-    return f"{series} {sign} {number * threshold.scale:.10g}"
+    if "client" in by:
+        series = by_client(series)
+    worst, sign = ("min", "<=") if threshold.worse == "lower" else ("max", ">=")
+    same = ", ".join(("environment", *by))
+    return f"{worst} by ({same}) ({series}) {sign} {number * threshold.scale:.10g}"
 
 
 def _hold(threshold: Threshold) -> int:
@@ -168,6 +207,6 @@ def _proof(threshold: Threshold, severity: str, limit: Limit) -> Proof:
 
     # What is critical is a warning too; Alertmanager hushes that one.
     also = {"warning": summary("warning")} if severity == "critical" and len(numbers) > 1 else {}
-    client = {"client": labels["client_id"]} if "client_id" in labels else {}
+    shown_labels = {_OWN[label]: text for label, text in labels.items() if label in _OWN}
     series = Series(name, f"{good * scale:.10g}", f"{bad * scale:.10g}")
-    return Proof((series,), summary(severity), {**labels, **client}, also=also)
+    return Proof((series,), summary(severity), shown_labels, also=also)

@@ -50,6 +50,8 @@ class AlertState:
     group: str = ""
     judged_at: float = 0.0
     resolved_at: Optional[float] = None
+    worst: Optional[Severity] = None
+    grown: bool = False
 
     @property
     def key(self) -> str:

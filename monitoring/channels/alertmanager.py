@@ -1,8 +1,12 @@
 """Present: the state of alerts, mirrored to every peer of an Alertmanager (API v2).
 
-Not notices: every firing alert is sent in every cycle with an end four cycles ahead, as Prometheus
-does, so that it resolves by itself should the monitor die; a resolved one is sent with its end. A
-failed cycle is mended by the next. Identity is the label set; severity and figures are annotations.
+Not notices: every firing alert is sent in every cycle with an end four cycles and at least five
+minutes ahead, as Prometheus does, so that it resolves by itself should the monitor die; a resolved
+one is sent with its end. A failed cycle is mended by the next.
+
+Identity is the label set, and that is the one which the shipped Prometheus rules give: what both
+tell is one alert. The severity is among them, for trees that route by it. It is the worst that was
+told of the incident; one that grew is another alert, and the milder one is ended with it.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import base64
 import queue
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit, urlunsplit
@@ -17,11 +22,12 @@ from urllib.parse import urlsplit, urlunsplit
 from monitoring.alerting.messages import render
 from monitoring.alerting.state import AlertState
 from monitoring.channels.base import Kit, TransportError, ask
-from monitoring.model import Notice
+from monitoring.model import Notice, Severity
 from monitoring.redact import safe_id
 from monitoring.timestamps import iso
 
 _PATH = "/api/v2/alerts"
+_STANDS = 300.0  # seconds that an alert outlives its monitor's last word, at least
 
 
 def send(notices: Sequence[Notice], kit: Kit) -> None:
@@ -29,7 +35,8 @@ def send(notices: Sequence[Notice], kit: Kit) -> None:
     alerts = []
     for notice in notices:
         over = notice.reason == "resolved"
-        alerts.append(_alert(notice, kit, ends=notice.at if over else notice.at + 300.0))
+        ends = notice.at if over else notice.at + _STANDS
+        alerts.append(_alert(notice, kit, ends=ends, severity=notice.alert.severity))
     post(alerts, kit)
 
 
@@ -42,10 +49,21 @@ def mirror(
     for state in states:
         since = state.since if state.since is not None else now
         notice = Notice(state.alert, "first", now, since)
+        told = state.worst if state.told is not None or not state.firing else None
+        worst = max(told or state.alert.severity, state.alert.severity)
         if state.firing and state.key not in hushed:
-            alerts.append(_alert(notice, kit, ends=now + 4 * interval))
+            ends = now + max(4 * interval, _STANDS)
+            alerts.append(_alert(notice, kit, ends=ends, severity=worst))
         elif not state.firing and state.resolved_at is not None:
-            alerts.append(_alert(notice, kit, ends=max(since, state.resolved_at)))
+            ends = max(since, state.resolved_at)
+            alerts.append(_alert(notice, kit, ends=ends, severity=worst))
+        else:
+            continue
+        if state.grown and worst > Severity.WARNING:
+            milder = replace(state.alert, severity=Severity.WARNING)
+            alerts.append(
+                _alert(replace(notice, alert=milder), kit, ends=now, severity=Severity.WARNING)
+            )
     return alerts
 
 
@@ -98,10 +116,10 @@ def _endpoint(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, path + _PATH, "", ""))
 
 
-def _alert(notice: Notice, kit: Kit, *, ends: float) -> Dict[str, Any]:
+def _alert(notice: Notice, kit: Kit, *, ends: float, severity: Severity) -> Dict[str, Any]:
     message = render(notice, kit.rules)
     alert = notice.alert
-    labels = {**alert.key.labels(), "category": alert.category}
+    labels = {**alert.key.labels(), "category": alert.category, "severity": severity.word}
     if "client" in labels:
         labels["client"] = safe_id(labels["client"])
     annotations = {"summary": message.sentence, "severity": alert.severity.word}
