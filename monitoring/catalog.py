@@ -114,7 +114,9 @@ _HEALTH = (
         "1 if the component is up and not well, for a reason that no other figure says.",
         "component",
     ),
-    _gauge("component_http_status", "", "HTTP status of a component that is not well.", "component"),
+    _gauge(
+        "component_http_status", "", "HTTP status of a component that is not well.", "component"
+    ),
     _gauge("system_up", "bool", "1 if every component was up (unknown counts as not measured)."),
     _gauge("response_time_ms", "ms", "Response time in milliseconds.", "component"),
     Metric(
@@ -252,7 +254,6 @@ HYGIENE = (
 )
 
 METRICS: Mapping[str, Metric] = {m.name: m for m in _COMMON + _HEALTH + _TOKENS + _CREDENTIALS}
-
 
 
 def script_of(metric: str) -> str:

@@ -101,7 +101,13 @@ def _derived(outcome: Outcome) -> Iterator[Measurement]:
         if source.configured:
             yield Measurement("payment_api_up", float(source.ok), {**script, "source": source.name})
     found = Counter(
-        (f.reason, f.severity.word, f.category, f.component, series_of(f.client) if f.client else "")
+        (
+            f.reason,
+            f.severity.word,
+            f.category,
+            f.component,
+            series_of(f.client) if f.client else "",
+        )
         for f in outcome.findings
     )
     for values, count in found.items():

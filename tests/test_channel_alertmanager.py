@@ -63,29 +63,66 @@ def state(phase: str, **more: Any) -> AlertState:
 
 
 def test_a_firing_alert_ends_four_intervals_ahead() -> None:
-    (got,) = alertmanager.mirror([state(FIRING)], [], kit("x"), now=T0, interval=60.0)
+    (got,) = alertmanager.mirror([state(FIRING)], [], kit("x"), now=T0, interval=90.0)
     assert got["startsAt"] == "2026-11-23T02:03:20.000Z"
-    assert got["endsAt"] == "2026-11-23T02:17:20.000Z"
+    assert got["endsAt"] == "2026-11-23T02:19:20.000Z"
     assert got["labels"] == {
         "alertname": "PaymentApiHealthStatus",
         "environment": "test",
-        "script": "health_check",
         "component": "redis-cache",
-        "metric": "health_status",
         "category": "availability",
+        "severity": "critical",
     }
     assert got["annotations"]["severity"] == "critical"
     assert got["annotations"]["runbook_url"] == "https://wiki.example/page.md"
     assert got["generatorURL"].startswith("https://grafana.example/d/board")
 
 
-def test_the_labels_do_not_change_with_severity_value_or_time() -> None:
-    worse = replace(state(FIRING), alert=alert(WARNING, value=7.0, evidence={"x": 1}), since=T0)
+@pytest.mark.parametrize("interval", [0.5, 5.0, 60.0, 75.0])
+def test_it_stands_for_five_minutes_after_the_last_word_however_short_the_interval(
+    interval: float,
+) -> None:
+    (got,) = alertmanager.mirror([state(FIRING)], [], kit("x"), now=T0, interval=interval)
+    assert got["endsAt"] == "2026-11-23T02:18:20.000Z"
+
+
+def test_the_labels_do_not_change_with_value_or_time() -> None:
+    later = replace(state(FIRING), alert=alert(value=7.0, evidence={"x": 1}), since=T0)
     pair = [
         alertmanager.mirror([s], [], kit("x"), now=at, interval=60.0)[0]["labels"]
-        for s, at in ((state(FIRING), T0), (worse, T0 + 999))
+        for s, at in ((state(FIRING), T0), (later, T0 + 999))
     ]
     assert pair[0] == pair[1]
+
+
+def said(state: AlertState, now: float = T0) -> list[tuple[str, str]]:
+    """(severity, end) of what is posted for the state."""
+    posted = alertmanager.mirror([state], [], kit("x"), now=now, interval=60.0)
+    return [(p["labels"]["severity"], p["endsAt"]) for p in posted]
+
+
+def test_one_that_grew_is_another_alert_and_ends_the_milder_one() -> None:
+    told = {"told": CRITICAL, "worst": CRITICAL, "grown": True}
+    grown = state(FIRING, **told)
+    assert said(grown) == [
+        ("critical", "2026-11-23T02:18:20.000Z"),
+        ("warning", "2026-11-23T02:13:20.000Z"),
+    ]
+    over = replace(grown, phase=OK, told=None, resolved_at=T0 - 30)
+    assert said(over) == [
+        ("critical", "2026-11-23T02:12:50.000Z"),
+        ("warning", "2026-11-23T02:13:20.000Z"),
+    ]
+
+
+def test_one_that_is_milder_now_stays_the_alert_that_people_were_told_of() -> None:
+    milder = replace(state(FIRING, told=WARNING, worst=CRITICAL), alert=alert(WARNING))
+    assert [severity for severity, _ in said(milder)] == ["critical"]
+
+
+def test_the_next_incident_does_not_inherit_the_severity_of_the_last() -> None:
+    anew = replace(state(FIRING, worst=CRITICAL), alert=alert(WARNING))  # told: nobody yet
+    assert [severity for severity, _ in said(anew)] == ["warning"]
 
 
 def test_pending_and_quiet_ones_are_not_sent_and_resolved_ones_end() -> None:

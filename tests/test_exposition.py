@@ -135,8 +135,8 @@ def test_what_the_outcome_says_about_itself() -> None:
         )
     )
     assert by("payment_api_up", "source", page) == {"redis": 1.0, "eapi": 0.0}
-    labels = (("reason", "no_ttl"), ("script", "health_check"), ("severity", "warning"))
-    assert samples(page)["payment_api_findings"] == {labels: 2.0}
+    assert by("payment_api_findings", "client_id", page) == {"": 1.0, "c1": 1.0}
+    assert by("payment_api_findings", "component", page) == {"redis-cache": 1.0}
     assert by("payment_api_status", "script", page) == {"health_check": 2.0}
     alerts, ours = samples(page)["payment_api_alerts"], ("script", "health_check")
     assert alerts[ours, ("severity", "critical"), ("state", "firing")] == 1.0

@@ -95,7 +95,9 @@ def _worst(threshold: Threshold, label: str, by: Tuple[str, ...]) -> str:
     where = ",".join(filter(None, (_matchers(threshold), same)))
     values = " ".join(f"$labels.{name}" for name in ("environment", *by))
     asked = f"{most}(1, {threshold.metric}{{{where}}})"
-    return f"{{{{ range printf `{asked}` {values} | query }}}}{{{{ .Labels.{label} }}}}{{{{ end }}}}"
+    return (
+        f"{{{{ range printf `{asked}` {values} | query }}}}{{{{ .Labels.{label} }}}}{{{{ end }}}}"
+    )
 
 
 def _summary(
