@@ -145,7 +145,7 @@ def hurried(text: str, minute: float) -> str:
 
 class Alertmanager(Program):
     """A real one, routing by deploy/alertmanager to one webhook per receiver:
-    `{webhook}?receiver=NAME` gets everything, at once."""
+    `{webhook}?receiver=NAME` gets everything, two seconds after it began."""
 
     def __init__(self, folder: Path, webhook: str) -> None:
         home = folder / "alertmanager"
@@ -176,7 +176,7 @@ class Alertmanager(Program):
             hook = {"url": f"{webhook}?receiver={name}", "send_resolved": True}
             receiver.clear()
             receiver.update(name=name, webhook_configs=[hook])
-        _at_once(config["route"])
+        _soon(config["route"])
         return config
 
     def alerts(self) -> list[dict[str, Any]]:
@@ -192,10 +192,11 @@ class Alertmanager(Program):
         urllib.request.urlopen(request, timeout=5.0).close()
 
 
-def _at_once(route: dict[str, Any]) -> None:
-    route.update(group_wait="0s", group_interval="1s")
+def _soon(route: dict[str, Any]) -> None:
+    """What explains something else may come a moment later, so not at once."""
+    route.update(group_wait="2s", group_interval="2s")
     for child in route.get("routes", []):
-        _at_once(child)
+        _soon(child)
 
 
 class Prometheus(Program):

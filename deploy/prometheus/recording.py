@@ -11,8 +11,8 @@ WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 #: Windows whose bad cycles are counted, so that one failed probe wakes nobody.
 COUNTED = ("1h", "6h", "1d", "3d")
 _CYCLES = 'changes(payment_api_last_cycle_timestamp_seconds{script="health_check"}'
-#: Windows after an outage in which it still burns its budget, short of those of a note by day.
-TOLD = ("5m", "30m")
+#: Windows after an outage in which it still burns its budget.
+TOLD = ("5m", "30m", "2h", "6h")
 _STATUS, _SYSTEM = "payment_api_health_status", "payment_api_system_up"
 _TARGET = "max by (environment, component) (payment_api_sla_target_ratio)"
 
@@ -36,6 +36,14 @@ def down(window: str) -> str:
 def told(window: str) -> str:
     """Name of the record: 1 where the component was told of as down within the window."""
     return f"component:payment_api_told_down:{window}"
+
+
+def watched(window: str) -> str:
+    """Expression: environments that have been watched since half of the window ago, at least. Of
+    a budget that is known for minutes only nothing can be said."""
+    half = {"1h": "30m", "6h": "3h", "1d": "12h", "3d": "36h"}[window]
+    series = 'payment_api_last_cycle_timestamp_seconds{script="health_check"}'
+    return f"last_over_time({series}[{window}] offset {half})"
 
 
 def groups() -> list[dict[str, Any]]:
