@@ -61,9 +61,11 @@ def test_a_panel(panel: dict[str, Any]) -> None:
         expr = target["expr"]
         names = {name if name in METRICS else histogram_base(name) for name in metrics_in(expr)}
         assert names, expr
-        assert names <= set(METRICS), expr
+        assert names <= {*METRICS, "ALERTS"}, expr
         assert expr.count("{") == expr.count('environment=~"$environment"'), expr
         for name in names:
+            if "ALERTS" in names:  # which has labels of its own
+                continue
             labels = set(METRICS[name].labels) | {"environment", "le"}
             used = re.findall(r"by \(([^)]*)\)", expr) + re.findall(r"([a-z_]+)(?:=~|=)\"", expr)
             if len(names) == 1:
@@ -85,6 +87,49 @@ def test_a_dashboard_leads_on(uid: str) -> None:
     for panel in board["panels"]:
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24
+
+
+@pytest.mark.parametrize("uid", UIDS)
+def test_what_fires_stands_at_the_top_with_its_cause(uid: str) -> None:
+    first = next(panels(uid))
+    assert first["title"] == "What fires now, and why"
+    assert "payment_api_component_error" in first["targets"][0]["expr"]
+    assert first["fieldConfig"]["defaults"]["noValue"] == "nothing fires"
+
+
+def test_a_client_of_a_panel_leads_to_all_that_is_known_of_it() -> None:
+    for uid in UIDS:
+        for panel in panels(uid):
+            if any(target.get("legendFormat") == "{{client_id}}" for target in panel["targets"]):
+                (link,) = panel["fieldConfig"]["defaults"]["links"]
+                assert link["url"].startswith("/d/payment-api-auth?var-client="), panel["title"]
+
+
+def test_every_panel_says_what_it_means_that_there_is_nothing() -> None:
+    for uid in UIDS:
+        assert all(panel["fieldConfig"]["defaults"]["noValue"] for panel in panels(uid))
+
+
+def test_in_rotation_means_between_two_secrets() -> None:
+    (panel,) = [p for p in panels("payment-api-security") if p["title"] == "In rotation"]
+    assert "active" not in re.findall(r'state=~"([^"]*)"', panel["targets"][0]["expr"])[0].split(
+        "|"
+    )
+
+
+def test_rotations_and_alerts_are_marked_on_every_board() -> None:
+    for board in BOARDS.values():
+        marks = {mark["name"] for mark in board["annotations"]["list"]}
+        assert {"Alerts", "Rotations"} <= marks
+
+
+def test_what_two_ports_serve_counts_once() -> None:
+    """No sum over the targets: each sum is of a `max by` the metric's own labels."""
+    for uid in UIDS:
+        for panel in panels(uid):
+            for target in panel["targets"]:
+                for summed in re.findall(r"\bsum(?: by \([^)]*\))? ?\((.{12})", target["expr"]):
+                    assert summed.startswith("max by (env") or "_bucket" in target["expr"]
 
 
 def test_it_is_the_present_grafanas_schema() -> None:
@@ -195,7 +240,8 @@ def test_every_exported_metric_is_drawn_or_said_not_to_be() -> None:
 NOT_DRAWN = {
     "payment_api_error_budget_burning",  # judges our alert; its burn rates are drawn
     "payment_api_figures_stale",  # a mark on one port's page; that a script is silent is an alert
-    "payment_api_component_error",  # says why in the alert's summary
+    "payment_api_component_http_status",  # says why in the alert's summary
+    "payment_api_component_degraded",  # an alert; the timeline shows what is down
     "payment_api_build_info",  # fills the environment variable
     "payment_api_cycles_total",  # for ad-hoc questions; the status panel says the same
 }

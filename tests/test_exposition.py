@@ -104,6 +104,10 @@ def test_the_whole_page_of_a_small_cycle() -> None:
         + "# HELP payment_api_build_info Version of the monitor; always 1.\n"
         "# TYPE payment_api_build_info gauge\n"
         'payment_api_build_info{script="health_check",version="1.0.0"} 1.0\n'
+        "# HELP payment_api_component_degraded 1 if the component is up and not well, for a"
+        " reason that no other figure says.\n"
+        "# TYPE payment_api_component_degraded gauge\n"
+        'payment_api_component_degraded{component="redis-cache"} 0.0\n'
         "# HELP payment_api_cycle_duration_seconds Duration of the last finished cycle.\n"
         "# TYPE payment_api_cycle_duration_seconds gauge\n"
         'payment_api_cycle_duration_seconds{script="health_check"} 0.5\n'

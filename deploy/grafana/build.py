@@ -17,7 +17,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
 from deploy.grafana import authentication, health, security
-from deploy.grafana.kit import ENVIRONMENT, SOURCE, Board, built
+from deploy.grafana.kit import ENVIRONMENT, FIRING, SOURCE, Board, built, series
 from deploy.prometheus.build import defaults
 from monitoring.settings import Limit, Settings
 
@@ -37,7 +37,7 @@ def files(settings: Settings, runbooks: str = "") -> dict[str, str]:
 def _json(board: Board, limits: Mapping[str, Limit], runbooks: str) -> str:
     made = _dashboard(board, runbooks)
     numbers = itertools.count(1)
-    for row in board.rows:
+    for row in (FIRING, *board.rows):
         made.with_row(builders.Row(row.title).id(next(numbers)))
         for panel in row.panels:
             made.with_panel(built(panel, limits, runbooks).id(next(numbers)))
@@ -54,7 +54,7 @@ def _dashboard(board: Board, runbooks: str) -> builders.Dashboard:
         made.with_variable(_variable(name, label, query))
     for link in _links(board, runbooks):
         made.link(link)
-    return made.annotation(_alerts())
+    return made.annotation(_alerts()).annotation(_rotations())
 
 
 def _variable(name: str, label: str, query: str) -> builders.QueryVariable:
@@ -85,6 +85,15 @@ def _alerts() -> builders.AnnotationQuery:
     expr = f'ALERTS{{alertname=~"PaymentApi.*",alertstate="firing",{ENVIRONMENT}}}'
     made = builders.AnnotationQuery().name("Alerts").datasource(SOURCE).enable(True)
     return made.expr(expr).icon_color("red")
+
+
+def _rotations() -> builders.AnnotationQuery:
+    """Rotations as blue marks, where each begins."""
+    runs = f"{series('credential_rotation_state', state='~initiated|dual_active')} == 1"
+    before = runs.replace("}", "} offset 5m")
+    began = f"max by (client_id) ({runs}) unless max by (client_id) ({before})"
+    made = builders.AnnotationQuery().name("Rotations").datasource(SOURCE).enable(True)
+    return made.expr(began).icon_color("blue")
 
 
 def main() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.grafana.health_below import MONITOR, RESOURCES
-from deploy.grafana.kit import AMBER, GREEN, RED, UP_DOWN, WINDOW, Board, Panel, Row, series
+from deploy.grafana.kit import AMBER, GREEN, RED, UP_DOWN, WINDOW, Board, Panel, Row, series, total
 
 _UP = "health_status"
 _MS = "response_time_ms"
@@ -176,15 +176,15 @@ ERRORS = Row(
         Panel(
             "Requests",
             "What the services answered, per second. Errors without requests mean little.",
-            [(f"sum by (component) ({series('service_request_rate')})", "{{component}}")],
+            [(total("service_request_rate", "component"), "{{component}}")],
             unit="reqps", runbook="service-errors", low=0,
         ),
         Panel(
             "Cache refuses",
             "Connections refused and keys evicted since the cycle before.",
             [
-                (f"sum by (node) ({series('redis_rejections_recent')})", "{{node}} refused"),
-                (f"sum by (node) ({series('redis_evictions_recent')})", "{{node}} evicted"),
+                (total("redis_rejections_recent", "node"), "{{node}} refused"),
+                (total("redis_evictions_recent", "node"), "{{node}} evicted"),
             ],
             limits="performance.redis_evictions", runbook="redis-connections", low=0,
         ),

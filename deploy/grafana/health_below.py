@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.grafana.kit import GREEN, RED, Panel, Row, per_second, series
+from deploy.grafana.kit import GREEN, RED, Panel, Row, per_second, series, total
 
 _HITS = per_second("redis_keyspace_hits_total", "node")
 _MISSES = per_second("redis_keyspace_misses_total", "node")
@@ -159,7 +159,7 @@ MONITOR = Row(
         Panel(
             "Alerts",
             "Of the scripts, by severity and state.",
-            [(f"sum by (severity, state) ({series('alerts')})", "{{severity}} {{state}}")],
+            [(total("alerts", "severity", "state"), "{{severity}} {{state}}")],
             runbook="component-down", low=0, width=4,
         ),
         Panel(

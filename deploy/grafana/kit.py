@@ -56,8 +56,20 @@ def per_second(name: str, *by: str, **matchers: str) -> str:
     """The rate of a counter, summed by labels; raises ValueError for what is no counter."""
     if METRICS[f"payment_api_{name}"].kind != "counter":
         raise ValueError(f"{name} is no counter")
-    rate = f"rate({series(name, **matchers)}[{WINDOW}])"
-    return f"sum by ({', '.join(by)}) ({rate})" if by else f"sum({rate})"
+    return _summed(name, f"rate({series(name, **matchers)}[{WINDOW}])", by)
+
+
+def total(name: str, *by: str, **matchers: str) -> str:
+    """A gauge, summed by labels."""
+    return _summed(name, series(name, **matchers), by)
+
+
+def _summed(name: str, expr: str, by: Sequence[str]) -> str:
+    """One port may serve what another script serves on its own: a thing counts once, however many
+    targets tell of it."""
+    own = ", ".join(("environment", *METRICS[f"payment_api_{name}"].labels))
+    once = f"(max by ({own}) ({expr}))"
+    return f"sum by ({', '.join(by)}) {once}" if by else f"sum{once}"
 
 
 @dataclass(frozen=True)
@@ -81,6 +93,7 @@ class Panel:
     stacked: bool = False
     figure: str = ""  # of a table: heading of its figures; empty: they say nothing (always 1)
     decimals: Optional[int] = None
+    empty: str = ""  # what is said where there is nothing to draw
 
 
 @dataclass(frozen=True)
@@ -115,6 +128,9 @@ def built(panel: Panel, limits: Mapping[str, Limit], runbooks: str) -> Any:
         made.decimals(panel.decimals)
     if panel.texts:
         made.mappings([_mapping(panel.texts)])
+    made.no_value(panel.empty or "no data: see Scripts on the health dashboard")
+    if links := _data_links(panel, runbooks):
+        made.data_links(links)
     steps = panel.steps or _steps(panel.limits, limits)
     made.thresholds(_thresholds(steps or [(None, GREEN)]))
     if panel.kind == "timeseries":
@@ -124,6 +140,23 @@ def built(panel: Panel, limits: Mapping[str, Limit], runbooks: str) -> Any:
     for number, (expr, legend) in enumerate(panel.queries):
         made.with_target(_query(expr, legend, number, panel.kind))
     return made
+
+
+_CLIENT = "/d/payment-api-auth?var-client=${__field.labels.client_id}&${environment:queryparam}"
+
+
+def _data_links(panel: Panel, runbooks: str) -> list[dashboard.DashboardLink]:
+    """From a client's line to all that is known of it, from an alert to its page."""
+    found = []
+    if any(legend == "{{client_id}}" for _, legend in panel.queries):
+        found.append(("All of this client", _CLIENT))
+    elif panel.kind == "table" and any("client_id" in expr for expr, _ in panel.queries):
+        row = _CLIENT.replace("__field.labels", "__data.fields")
+        found.append(("All of this client", row))
+    if runbooks and any("alertname" in expr for expr, _ in panel.queries):
+        found.append(("What to do", f"{runbooks}/README.md#:~:text=${{__data.fields.alertname}}"))
+    kind = models.DashboardLinkType.LINK
+    return [dashboard.DashboardLink(title).type(kind).url(url) for title, url in found]
 
 
 def _description(panel: Panel, runbooks: str) -> str:
@@ -207,3 +240,25 @@ _KINDS: Mapping[str, Callable[[], Any]] = {
     "table": table.Panel,
     "timeline": statetimeline.Panel,
 }
+
+
+_FIRES = f'ALERTS{{alertname=~"PaymentApi.+",alertstate="firing",{ENVIRONMENT}}}'
+_SAME = "alertname, severity, component, client"
+_CAUSE = f"max by (environment, component, error) ({series('component_error')})"
+_EXPLAINED = f"({_FIRES} * on (environment, component) group_left (error) {_CAUSE})"
+_WHAT_FIRES = f"max by ({_SAME}, error) {_EXPLAINED} or on ({_SAME}) max by ({_SAME}) ({_FIRES})"
+#: What fires, with the cause where the component's error is known.
+FIRING = Row(
+    "What fires",
+    [
+        Panel(
+            "What fires now, and why",
+            "Alerts of the shipped rules. `error` is why the component is not well.",
+            [(_WHAT_FIRES, "")],
+            kind="table",
+            width=24,
+            height=6,
+            empty="nothing fires",
+        )
+    ],
+)

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from deploy.grafana.kit import AMBER, GREEN, RED, YES_NO, Board, Panel, Row, per_second, series
+from deploy.grafana.kit import (
+    AMBER,
+    GREEN,
+    RED,
+    YES_NO,
+    Board,
+    Panel,
+    Row,
+    per_second,
+    series,
+    total,
+)
 
 _VERDICTS = "credential_verdicts"
+_STATE = "credential_rotation_state"
+#: States of a client that is in rotation.
+BETWEEN = "~initiated|dual_active|old_deprecated|failed"
 
 GLANCE = Row(
     "At a glance",
@@ -12,7 +26,7 @@ GLANCE = Row(
         Panel(
             "Critical alerts",
             "Firing now, of the scripts.",
-            [(f"sum({series('alerts', severity='critical', state='firing')})", "critical")],
+            [(total("alerts", severity="critical", state="firing"), "critical")],
             kind="stat", width=4, height=4, steps=[(None, GREEN), (1, RED)],
             runbook="security-finding",
         ),
@@ -33,7 +47,7 @@ GLANCE = Row(
         Panel(
             "Rotations off track",
             "Credentials that are overdue, stuck or failed.",
-            [(f"sum({series(_VERDICTS, verdict='~overdue|stuck|failed')})", "off track")],
+            [(total(_VERDICTS, verdict="~overdue|stuck|failed"), "off track")],
             kind="stat", width=4, height=4, steps=[(None, GREEN), (1, RED)],
             runbook="rotation-overdue",
         ),
@@ -136,7 +150,7 @@ ROTATION = Row(
         Panel(
             "Credentials by verdict",
             "ok, due soon, overdue, stuck, failed, unused, or unknown.",
-            [(f"sum by (verdict) ({series(_VERDICTS)})", "{{verdict}}")],
+            [(total(_VERDICTS, "verdict"), "{{verdict}}")],
             stacked=True, low=0, runbook="rotation-overdue",
         ),
         Panel(
@@ -158,9 +172,8 @@ ROTATION = Row(
         Panel(
             "In rotation",
             "Clients that are between two secrets, and the state each is in.",
-            [(f"max by (client_id, state) ({series('credential_rotation_state')}) == 1",
-              "")],
-            kind="table", runbook="rotation-overdue",
+            [(f"max by (client_id, state) ({series(_STATE, state=BETWEEN)}) == 1", "")],
+            kind="table", runbook="rotation-overdue", empty="no rotation runs",
         ),
         Panel(
             "Live tokens of old secrets",
@@ -178,13 +191,13 @@ ANOMALIES = Row(
         Panel(
             "Findings",
             "Of the last cycles, by reason.",
-            [(f"sum by (reason) ({series('findings')})", "{{reason}}")],
+            [(total("findings", "reason"), "{{reason}}")],
             stacked=True, low=0, runbook="security-finding",
         ),
         Panel(
             "Anomalous use by reason",
             "Found in each cycle.",
-            [(f"sum by (reason) ({series('credential_access_anomalies')})", "{{reason}}")],
+            [(total("credential_access_anomalies", "reason"), "{{reason}}")],
             stacked=True, low=0, runbook="credential-anomalies",
         ),
         Panel(
@@ -199,7 +212,7 @@ ANOMALIES = Row(
         Panel(
             "Token hygiene",
             "Tokens in the cache that break a rule of the policy.",
-            [(f"sum by (finding) ({series('token_hygiene')})", "{{finding}}")],
+            [(total("token_hygiene", "finding"), "{{finding}}")],
             low=0, runbook="token-hygiene",
         ),
         Panel(
