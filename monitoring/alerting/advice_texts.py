@@ -108,7 +108,7 @@ THRESHOLDS: Mapping[str, Tuple[str, str]] = {
     ),
     "security.authentication_failure_ratio": (
         "A large part of all logins fails: a broken rotation, a broken vault, or an attack.",
-        "See whether one client or all of them fail; then check the last rotation and the vault.",
+        "Check the last rotation and the vault; the clients that fail most are named beside this.",
     ),
     "security.token_validation_failures": (
         "Payments are refused because tokens do not pass: expired, of a wrong key, or forged.",

@@ -1,4 +1,4 @@
-"""Decision: many alerts of one kind at once are one notice with a list.
+"""Decision: many alerts of one kind at once, or of one cause, are one notice with a list.
 
 More than `group_above` clients that fire with the same component and metric in one cycle form a
 group: an incident of its own, whose key has the client `*`. Its members keep their own states but
@@ -12,6 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Iterator, Mapping, Sequence, Tuple
 
+from monitoring.alerting import causes
 from monitoring.alerting.state import AlertState
 from monitoring.model import Alert, Notice
 
@@ -37,8 +38,10 @@ def gather(
 ) -> Tuple[Tuple[Notice, ...], dict[str, AlertState]]:
     """The notices for what is due, the worst first, and the states with their groups."""
     after = dict(states)
-    alone, grouped = _split(due, after, above)
-    notices = [Notice(d.alert, d.reason, now, d.since, ended=d.ended) for d in alone]
+    caused = [one for one in due if one.reason != "resolved" and _in_family(one, after)]
+    notices = list(_incidents(caused, after, now))
+    alone, grouped = _split([one for one in due if one not in caused], after, above)
+    notices += [Notice(d.alert, d.reason, now, d.since, ended=d.ended) for d in alone]
     for (_, reason), members in grouped.items():
         notices.append(_group_notice(reason, members, after, now))
     notices += _ended_groups(due, after, now)
@@ -52,6 +55,47 @@ def group_alert(members: Sequence[Alert]) -> Alert:
     summary = f"{len(members)} clients at once, the worst: {worst.summary}"
     evidence = {"clients": len(members)}
     return replace(worst, key=key, summary=summary, value=None, evidence=evidence)
+
+
+def _in_family(one: Due, states: States) -> bool:
+    """Whether it is told with its cause: from the first word on, or since it was told so."""
+    family = causes.family(one.alert)
+    return bool(family) and (one.reason == "first" or states[one.key].group == family)
+
+
+def _incidents(due: Sequence[Due], states: dict[str, AlertState], now: float) -> Iterator[Notice]:
+    """One notice for each cause that has news; what joins an incident and says nothing new is
+    told by it all the same, when somebody asks or is reminded."""
+    families: dict[str, list[Due]] = defaultdict(list)
+    for one in due:
+        families[causes.family(one.alert)].append(one)
+    for family, members in families.items():
+        told = [states[key] for key in _members(family, states) if states[key].firing]
+        known = [
+            state
+            for state in told
+            if state.key not in {m.key for m in members if m.reason == "first"}
+        ]
+        for one in members:
+            states[one.key] = replace(states[one.key], group=family)
+        reason = _why(members, known)
+        firing = [key for key in _members(family, states) if states[key].firing]
+        if reason == "reminder":
+            states.update({key: replace(states[key], told_at=now) for key in firing})
+        if reason:
+            own = {one.key: one.alert for one in members}
+            alert, also = causes.incident(own.get(key, states[key].alert) for key in firing)
+            yield Notice(alert, reason, now, _since(firing, states, now), also=also)
+
+
+def _why(members: Sequence[Due], known: Sequence[AlertState]) -> str:
+    """Why an incident is told of; empty: nothing is new. `known`: its members that were told."""
+    if not known:
+        return "first"
+    said = {one.reason for one in members if one.reason != "first"}
+    if any(causes.news(one.alert, known) for one in members if one.reason == "first"):
+        said.add("escalated")
+    return next((reason for reason in ("escalated", "flapping", "reminder") if reason in said), "")
 
 
 def _split(
@@ -103,8 +147,13 @@ def _ended_groups(
         alerts = [ended[key].alert if key in ended else states[key].alert for key in keys]
         last = next((ended[key].ended for key in keys if key in ended), "")
         said = f"; the last: {last}" if last else ""
-        notice = _notice("resolved", alerts, _since(keys, states, now), now)
-        yield replace(notice, ended=f"over for all {len(keys)} clients{said}")
+        if causes.is_family(group):
+            alert, also = causes.incident(alerts)
+            since = _since(keys, states, now)
+            yield Notice(alert, "resolved", now, since, also=also, ended=last or "over")
+        else:
+            notice = _notice("resolved", alerts, _since(keys, states, now), now)
+            yield replace(notice, ended=f"over for all {len(keys)} clients{said}")
         states.update({key: replace(states[key], group="") for key in keys})
 
 

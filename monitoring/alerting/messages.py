@@ -98,7 +98,7 @@ def _lines(notice: Notice) -> Iterator[Tuple[str, str]]:
         if notice.ended:
             yield "It was", clean(alert.summary)
         return
-    if notice.also:
+    if notice.also and alert.key.client == "*":
         yield "All at once", _AT_ONCE
     if alert.meaning:
         yield "What it means", clean(alert.meaning)
@@ -155,6 +155,14 @@ def _links(notice: Notice, rules: AlertSettings) -> Iterator[Tuple[str, str]]:
 
 
 def _members(notice: Notice) -> Iterator[str]:
+    if notice.alert.key.client != "*":  # one cause: what else shows it
+        rest = [
+            alert for alert in notice.also if not notice.alert.summary.startswith(alert.summary)
+        ]
+        yield from (clean(alert.summary, 300) for alert in rest[:LISTED])
+        if len(rest) > LISTED:
+            yield f"and {len(rest) - LISTED} more"
+        return
     for alert in notice.also[:LISTED]:
         client = safe_id(alert.key.client)
         # The sentence names place and client before its colon; here they are known. That of a

@@ -244,9 +244,9 @@ def _recovered(each: Judged, window: Window) -> Iterator[Finding]:
     if found is None:
         return
     failures, _at = found
-    sentence = f"{safe_id(each.client)}: {counted(round(failures), 'failed login')} without a "
-    sentence += "success between, then one succeeded: somebody may have guessed its secret"
-    yield _finding("failures_then_success", _WARN, sentence, EAPI, client=each.client)
+    sentence = f"{safe_id(each.client)}: a login succeeded after "
+    sentence += f"{counted(round(failures), 'failed login')}: somebody may have guessed its secret"
+    yield _finding("failures_then_success", Severity.CRITICAL, sentence, EAPI, client=each.client)
 
 
 # -- the vault as a whole, and the detector
