@@ -198,7 +198,8 @@ def test_failures_followed_by_success(script: Script) -> None:
     assert log_in(stack, "client-004")
     found = [f for f in script.cycle().findings if f.client == "client-004"]
     assert [f.reason for f in found] == ["failures_then_success"]
-    assert "11 failed logins without a success" in found[0].sentence
+    assert "a login succeeded after 11 failed logins" in found[0].sentence
+    assert found[0].severity is Severity.CRITICAL
 
 
 def test_every_figure_is_of_the_catalogue_with_its_labels(script: Script) -> None:

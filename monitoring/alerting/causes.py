@@ -84,5 +84,7 @@ def _rank(alert: Alert) -> int:
     return depth * len(_SLOW) + _SLOW.index(alert.key.metric)
 
 
-def _order(alert: Alert) -> Tuple[int, int, float, str]:
-    return (_rank(alert), -alert.severity, -(alert.value or 0.0), alert.key.client)
+def _order(alert: Alert) -> Tuple[int, bool, int, float, str]:
+    """Of what is equally dangerous, that which names a client."""
+    client = alert.key.client
+    return (_rank(alert), not client, -alert.severity, -(alert.value or 0.0), client)

@@ -70,12 +70,7 @@ def _incidents(due: Sequence[Due], states: dict[str, AlertState], now: float) ->
     for one in due:
         families[causes.family(one.alert)].append(one)
     for family, members in families.items():
-        told = [states[key] for key in _members(family, states) if states[key].firing]
-        known = [
-            state
-            for state in told
-            if state.key not in {m.key for m in members if m.reason == "first"}
-        ]
+        known = _known(members, [states[key] for key in _members(family, states)])
         for one in members:
             states[one.key] = replace(states[one.key], group=family)
         reason = _why(members, known)
@@ -86,6 +81,12 @@ def _incidents(due: Sequence[Due], states: dict[str, AlertState], now: float) ->
             own = {one.key: one.alert for one in members}
             alert, also = causes.incident(own.get(key, states[key].alert) for key in firing)
             yield Notice(alert, reason, now, _since(firing, states, now), also=also)
+
+
+def _known(members: Sequence[Due], told: Sequence[AlertState]) -> Sequence[AlertState]:
+    """What people know of an open incident: what goes on of it, or what has just ended."""
+    begin = {one.key for one in members if one.reason == "first"}
+    return [state for state in told if state.firing and state.key not in begin] or told
 
 
 def _why(members: Sequence[Due], known: Sequence[AlertState]) -> str:
