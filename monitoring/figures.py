@@ -84,6 +84,22 @@ def _derived(outcome: Outcome) -> Iterator[Measurement]:
         "payment_api_last_cycle_timestamp_seconds", outcome.at + outcome.seconds, script
     )
     yield Measurement("payment_api_cycle_duration_seconds", outcome.seconds, script)
+    yield from _of_components(outcome)
+    for source in outcome.sources:
+        if source.configured:
+            yield Measurement("payment_api_up", float(source.ok), {**script, "source": source.name})
+    yield from _of_findings(outcome)
+    rows: Counter[Labels] = Counter(
+        {(word, state): 0 for word in ("warning", "critical") for state in _ALERT_STATES}
+    )
+    rows.update((row.alert.severity.word, row.state) for row in outcome.alerts)
+    for (severity, state), count in rows.items():
+        labels = {**script, "severity": severity, "state": state}
+        yield Measurement("payment_api_alerts", float(count), labels)
+
+
+def _of_components(outcome: Outcome) -> Iterator[Measurement]:
+    """Why a component is not well."""
     for component in outcome.components:
         if component.error in FAULT_KINDS and component.configured:
             labels = {"component": component.name, "error": str(component.error)}
@@ -97,9 +113,10 @@ def _derived(outcome: Outcome) -> Iterator[Measurement]:
             degraded = float(how is Severity.WARNING)
             where = {"component": component.name}
             yield Measurement("payment_api_component_degraded", degraded, where)
-    for source in outcome.sources:
-        if source.configured:
-            yield Measurement("payment_api_up", float(source.ok), {**script, "source": source.name})
+
+
+def _of_findings(outcome: Outcome) -> Iterator[Measurement]:
+    """How many there are of each kind."""
     found = Counter(
         (
             f.reason,
@@ -112,15 +129,8 @@ def _derived(outcome: Outcome) -> Iterator[Measurement]:
     )
     for values, count in found.items():
         names = ("reason", "severity", "category", "component", CLIENT)
-        labels = {**script, **dict(zip(names, values))}
+        labels = {"script": outcome.script, **dict(zip(names, values))}
         yield Measurement("payment_api_findings", float(count), labels)
-    rows: Counter[Labels] = Counter(
-        {(word, state): 0 for word in ("warning", "critical") for state in _ALERT_STATES}
-    )
-    rows.update((row.alert.severity.word, row.state) for row in outcome.alerts)
-    for (severity, state), count in rows.items():
-        labels = {**script, "severity": severity, "state": state}
-        yield Measurement("payment_api_alerts", float(count), labels)
 
 
 # -- of the other scripts
