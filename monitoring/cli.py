@@ -131,6 +131,17 @@ def _add_results(group: Any) -> None:
     )
     _flag(group, "--alerts", "show what is firing, who was told and what waits, then exit")
     _flag(group, "--no-alerts", "measure and report, tell nobody")
+    _flag(
+        group,
+        "--silence",
+        "tell nobody of this alert (a name, or a key of --alerts); needs --for and --reason",
+        metavar="ALERT",
+    )
+    _flag(
+        group, "--for", "how long a silence holds", type=duration, metavar="DURATION", dest="hush"
+    )
+    _flag(group, "--reason", "why, for whoever reads --alerts", metavar="TEXT")
+    _flag(group, "--unsilence", "end a silence before its time", metavar="ALERT")
 
 
 def _add_logging(group: Any) -> None:
@@ -157,6 +168,10 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--single-run runs once, so --interval has no meaning; leave one out")
     if args.prometheus_address and args.prometheus_port is None:
         parser.error("--prometheus-address needs --prometheus-port")
+    if args.silence is not None and (args.hush is None or not (args.reason or "").strip()):
+        parser.error("--silence needs --for (how long, as 2h) and --reason (why, in a few words)")
+    if args.silence is None and (args.hush is not None or args.reason is not None):
+        parser.error("--for and --reason say how long and why --silence ALERT holds")
     if args.web_config and args.prometheus_port is None:
         parser.error("--web-config needs --prometheus-port")
 

@@ -202,9 +202,9 @@ class Alert:
 @dataclass(frozen=True)
 class Notice:
     """Something to tell about an alert and why now: `reason` is first, escalated, reminder,
-    flapping, resolved or missed. `since` is when the alert began to hold; `also` the alerts grouped
-    into this notice (same reason and metric); `ended` one sentence on what is well again, of what
-    is over."""
+    flapping, resolved, missed, or note (of what neither fires nor ends). `since` is when the alert
+    began to hold; `also` the alerts grouped into this notice (of one metric or of one cause);
+    `ended` one sentence on what is well again, of what is over."""
 
     alert: Alert
     reason: str
@@ -216,7 +216,7 @@ class Notice:
     @property
     def over(self) -> bool:
         """Nothing is wrong any more."""
-        return self.reason in ("resolved", "missed")
+        return self.reason in ("resolved", "missed", "note")
 
     @property
     def lasted(self) -> float:

@@ -34,6 +34,8 @@ def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
         return _test_alerts(kit)
     if args.alerts:
         return _show_alerts(kit)
+    if args.silence is not None or args.unsilence is not None:
+        return _hush(kit)
     if args.single_run:
         with ExitStack() as stack:
             return int(_runner(kit, cycle, stack).once().exit_status)
@@ -149,6 +151,31 @@ def _show_alerts(kit: Any) -> int:
     as_json = logs.json_wanted(kit.args.log_format, sys.stdout)
     said = alert_report.as_json(rows) if as_json else alert_report.as_text(rows)
     kit.show(said, prose=not as_json)
+    return int(ExitStatus.OK)
+
+
+def _hush(kit: Any) -> int:
+    """`--silence` and `--unsilence`: 0 done, 3 there is no such silence. Raises StateError and
+    OperatorError."""
+    import getpass
+
+    from monitoring.alerting import silences
+    from monitoring.settings import Silence
+
+    if kit.args.unsilence is not None:
+        name = kit.args.unsilence
+        there = silences.remove(kit.kept, name)
+        said = "is told of again" if there else "was not silenced; --alerts shows what is"
+        _say(kit, "info" if there else "error", f"{name} {said}", {})
+        return int(ExitStatus.OK if there else ExitStatus.UNKNOWN)
+    asked, until = kit.args.silence, kit.clock() + kit.args.hush
+    who = silences.owner(env.current(), getpass.getuser())
+    found = [
+        Silence(match, who, kit.args.reason.strip(), until)
+        for match in silences.names(asked, kit.notifier().known())
+    ]
+    silences.put(kit.kept, asked, found)
+    _say(kit, "info", silences.said(asked, found[0], kit.args.hush), {})
     return int(ExitStatus.OK)
 
 

@@ -13,10 +13,10 @@ import time
 from collections import Counter
 from dataclasses import replace
 from functools import partial
-from typing import Callable, Iterable, Mapping, Optional, Tuple
+from typing import Callable, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 from monitoring import alerts
-from monitoring.alerting import heartbeat, routing
+from monitoring.alerting import heartbeat, routing, silences
 from monitoring.alerting import report as alert_report
 from monitoring.alerting.channel_health import failing_channels
 from monitoring.alerting.delivery import OUTCOMES, Courier, Delivery, send_now
@@ -32,7 +32,7 @@ from monitoring.conditions import conditions
 from monitoring.http_client import HttpClient
 from monitoring.model import Alert, AlertKey, AlertRow, Measurement, Notice, Outcome, Severity
 from monitoring.outbox import Outbox, Pause, Shelf
-from monitoring.settings import AlertSettings, Settings, TlsSettings
+from monitoring.settings import AlertSettings, Settings, Silence, TlsSettings
 from monitoring.state import State, StateError, Transaction
 
 _HEARTBEAT_TIMEOUT = 3.0
@@ -99,8 +99,10 @@ class Notifier:
             before = dict(self._states)
             own, others = self._own(outcome)
             found = self._found(own.values(), outcome)
-            result = alerts.step(own, found, self._policy(rules, others, outcome.at), outcome.at)
-            for notice in result.notices:
+            kept = silences.kept(self._state)
+            policy = self._policy(rules, others, silences.in_force(kept), outcome.at)
+            result = alerts.step(own, found, policy, outcome.at)
+            for notice in (*result.notices, *self._ended(kept, outcome, tx)):
                 names = routing.channels_for(notice, self._settings.notifications)
                 self._outbox.enqueue(notice, names, outcome.at)
             self._save(own, result.states)
@@ -148,18 +150,25 @@ class Notifier:
         if self._state.trouble:
             raise StateError(self._state.trouble)
         states = [self._states[key] for key in sorted(self._states)]
-        silences = self._settings.notifications.silences
-        windows = self._settings.notifications.maintenance
         now = self._clock()
+        hushed = silences.in_force(silences.kept(self._state))
+        hushed = (*self._settings.notifications.silences, *hushed)
+        windows = self._settings.notifications.maintenance
         return alert_report.build(
             states,
             self._outbox.told_channels(),
             self._outbox.waiting(),
             self._pauses(),
-            why_quiet=lambda alert: why_quiet(alert, silences, windows, now),
+            why_quiet=lambda alert: why_quiet(alert, hushed, windows, now),
+            silences=[silence for silence in hushed if now < silence.until],
             cycles={str(script): float(at) for script, at in self._state.read(_LAST_CYCLES)},
             now=now,
         )
+
+    def known(self) -> Tuple[AlertKey, ...]:
+        """The keys of the alerts that are remembered. Raises StateError."""
+        self._outbox.refresh(self._states)
+        return tuple(self._states[key].alert.key for key in self._states)
 
     def waiting(self) -> Mapping[str, int]:
         """How many notices wait, by channel that is on; for several recipients each is one."""
@@ -214,14 +223,28 @@ class Notifier:
         known = (state.alert for state in own if not _orphaned(state, outcome))
         return (*found, *vanished(known, found, outcome))
 
+    @staticmethod
+    def _ended(
+        kept: Mapping[str, Sequence[Silence]], outcome: Outcome, tx: Transaction
+    ) -> Iterator[Notice]:
+        """Notes on silences that are over; they are forgotten with it."""
+        where = (outcome.environment, outcome.script)
+        for name, note in silences.ended(kept, *where, outcome.at):
+            silences.forget(tx, name)
+            yield note
+
     def _policy(
-        self, rules: AlertSettings, others: Iterable[AlertState], now: float
+        self,
+        rules: AlertSettings,
+        others: Iterable[AlertState],
+        hushed: Sequence[Silence],
+        now: float,
     ) -> alerts.Policy:
         run, notifications = self._settings.run, self._settings.notifications
         longest = max((run.cron_interval, self._interval, *run.intervals.values()))
         return alerts.Policy(
             rules,
-            notifications.silences,
+            (*notifications.silences, *hushed),
             notifications.maintenance,
             alerts.down_components(others, now - _FRESH * longest),
         )

@@ -39,6 +39,11 @@ def family(alert: Alert) -> str:
     return "" if cause is None else _key(alert, cause).text
 
 
+def metrics_of(cause: str) -> Tuple[str, ...]:
+    """The metrics whose alerts a cause explains; none for another name."""
+    return tuple(metric for metric, its in _METRICS.items() if its == cause)
+
+
 def is_family(key: str) -> bool:
     """Whether a group's key is that of a cause, not of many clients."""
     return key.split("/")[3:4] in ([LOGINS], [SLOW])

@@ -85,6 +85,7 @@ def _heading(notice: Notice) -> str:
         "reminder": f"STILL {bad} after {lasted}",
         "flapping": f"FLAPPING, {bad}",
         "resolved": f"RESOLVED in {where} after {lasted}",
+        "note": f"NOTE in {where}",
         "missed": f"OVER in {where}, could not be told in time ({word} for {lasted})",
     }
     return headings.get(notice.reason, f"{notice.reason.upper()} {bad}")

@@ -92,6 +92,8 @@ class Merge:
 def merge(waiting: Sequence[Waiting], told: bool, notice: Notice) -> Merge:
     """What to do with `notice`. `waiting`: rows of its key and channel, oldest first; `told`: the
     channel was told that the alert fires, and not yet that it ended."""
+    if notice.reason == "note":  # of nothing that fires or ends
+        return Merge(notice)
     last = waiting[-1] if waiting and not waiting[-1].begun else None
     earlier = waiting[:-1] if last else waiting
     believes = earlier[-1].notice.reason in FIRING if earlier else told

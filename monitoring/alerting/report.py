@@ -14,6 +14,7 @@ from monitoring.durations import say
 from monitoring.model import Alert
 from monitoring.outbox import Pause
 from monitoring.redact import redacted
+from monitoring.settings import Silence
 from monitoring.timestamps import iso_seconds
 
 
@@ -57,6 +58,16 @@ class Troubled:
 
 
 @dataclass(frozen=True)
+class Hushed:
+    """A silence in force: what it matches, and who set it until when."""
+
+    match: Mapping[str, str]
+    owner: str
+    until: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Report:
     """`last_cycles`: when each script looked last (None: never, so nothing is known of what it
     watches)."""
@@ -66,6 +77,7 @@ class Report:
     waiting: Tuple[Queued, ...]
     channels: Tuple[Troubled, ...]
     last_cycles: Mapping[str, Optional[str]] = field(default_factory=dict)
+    silences: Tuple[Hushed, ...] = ()
 
 
 def build(
@@ -77,6 +89,7 @@ def build(
     why_quiet: Callable[[Alert], str],
     cycles: Mapping[str, float],
     now: float,
+    silences: Sequence[Silence] = (),
 ) -> Report:
     """The report, the worst alerts first."""
     active = [state for state in states if state.phase != OK]
@@ -87,6 +100,10 @@ def build(
         tuple(_queued(row) for row in waiting),
         tuple(_troubled(name, pause) for name, pause in pauses.items() if pause.failures),
         {name: iso_seconds(cycles[name]) if name in cycles else None for name in SCRIPTS},
+        tuple(
+            Hushed(one.match, one.owner, iso_seconds(one.until), clean(one.reason))
+            for one in silences
+        ),
     )
 
 
@@ -141,6 +158,10 @@ def _text(report: Report) -> Iterator[str]:
         why = f" ({alert.why})" if alert.why else ""
         yield f"{'':17} since {alert.since} ({alert.lasts}), told: {told}{why}"
         yield f"{'':17} {alert.key}"
+    for silence in report.silences:
+        what = " ".join(f"{name}={text}" for name, text in silence.match.items())
+        yield f"Silenced: {clean(what)} by {clean(silence.owner)} until {silence.until}"
+        yield f"{'':9} {silence.reason}"
     if report.waiting:
         yield f"\nWaiting to be delivered: {len(report.waiting)}"
     for row in report.waiting:
