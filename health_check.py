@@ -22,6 +22,7 @@ if __name__ == "__main__":
 import argparse
 import difflib
 import time
+from functools import partial
 from typing import Iterator, Optional, Sequence, Tuple
 
 import utils
@@ -51,6 +52,7 @@ MONTH = 30 * 86400.0
 LOGIN = "authentication-flow"
 
 EXAMPLES = """\
+  python health_check.py --setup                               asks, tries, writes .env
   python health_check.py --single-run                          one look, exit status says how it is
   python health_check.py --single-run --component redis-cache --verbose
   python health_check.py --prometheus-port 9090                loop, and serve /metrics
@@ -80,6 +82,11 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         metavar="NAME",
         help=f"check this one only; repeatable: {', '.join(COMPONENTS)}",
+    )
+    own.add_argument(
+        "--setup",
+        action="store_true",
+        help="ask for what must be known, try each at once, write .env, show a first true table",
     )
     own.add_argument("--sla", action="store_true", help="report the service levels and exit")
     own.add_argument(
@@ -224,9 +231,21 @@ def show_levels(kit: utils.Kit, lookback: float, form: str) -> int:
     return int(levels.exit_status)
 
 
+def set_up(args: argparse.Namespace) -> int:
+    """The first hour; see monitoring/setup_guide.py."""
+    from monitoring.setup_run import Setup
+
+    opened, loaded = partial(utils.kit, SCRIPT), partial(utils.loaded, SCRIPT, args)
+    asked = Setup(args, loaded, opened, lambda kit, names: HealthCheck(kit, names).cycle)
+    return asked.run(utils.ROOT)
+
+
 @utils.guarded
 def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = build_parser()
+    args = utils.parsed(parser, SCRIPT, argv)
+    if args.setup:  # before the settings are read: it may be there to mend them
+        return set_up(args)
     args, settings = utils.load(parser, SCRIPT, argv)
     check_usage(parser, args)
     for name in args.component or ():

@@ -15,7 +15,7 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional, Sequence, Union
+from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Union
 
 from monitoring import cli, configuration, env, logs, redact, stopping, streams
 from monitoring.config.secrets import secrets_of
@@ -124,16 +124,23 @@ def parser(script: str, description: str, examples: str) -> argparse.ArgumentPar
     return made
 
 
-def load(
+def parsed(
     made: argparse.ArgumentParser, script: str, argv: Optional[Sequence[str]]
-) -> tuple[argparse.Namespace, Settings]:
-    """The parsed command line and the settings; exits 3 naming every problem, and answers
-    `--check-config`."""
+) -> argparse.Namespace:
     environment = os.environ.get("MONITORING_ENV", "")
     logs.setup("INFO", cli.requested_format(argv), script, environment)
     args = made.parse_args(argv)
     cli.check(made, args)
     logs.setup(cli.effective_level(args), args.log_format, script, environment)
+    return args
+
+
+def load(
+    made: argparse.ArgumentParser, script: str, argv: Optional[Sequence[str]]
+) -> tuple[argparse.Namespace, Settings]:
+    """The parsed command line and the settings; exits 3 naming every problem, and answers
+    `--check-config`."""
+    args = parsed(made, script, argv)
     if (settings := _settings(script, args)) is None:
         sys.exit(ExitStatus.UNKNOWN)
     if args.check_config:
@@ -144,17 +151,17 @@ def load(
     return args, settings
 
 
+def loaded(script: str, args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
+    """Raises ConfigurationError."""
+    places = {"root": ROOT, "cwd": env.here(ROOT)}
+    return configuration.load(script=script, config_file=args.config, environ=environ, **places)
+
+
 def _settings(script: str, args: argparse.Namespace) -> Optional[Settings]:
     """The settings, their secrets and warnings heeded; None: they cannot be used, and each problem
     has been logged."""
     try:
-        settings = configuration.load(
-            script=script,
-            root=ROOT,
-            config_file=args.config,
-            environ=env.current(),
-            cwd=env.here(ROOT),
-        )
+        settings = loaded(script, args, env.current())
     except configuration.ConfigurationError as error:
         for problem in error.problems:
             logs.LOGGER.error("configuration: %s", problem.sentence)

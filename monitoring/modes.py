@@ -31,7 +31,7 @@ def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
     loop was stopped, 3 when another run of the script holds the state file; or REREAD."""
     args = kit.args
     if args.test_alerts is not None:
-        return _test_alerts(kit)
+        return test_alerts(kit)
     if args.alerts:
         return _show_alerts(kit)
     if args.silence is not None or args.unsilence is not None:
@@ -126,7 +126,7 @@ def _loop(kit: Any, cycle: Callable[[float], Outcome]) -> int:
     return int(ExitStatus.OK)
 
 
-def _test_alerts(kit: Any) -> int:
+def test_alerts(kit: Any) -> int:
     """One test alert and its resolve through each channel: 0 all worked, 2 one did not, 3 none
     is configured."""
     wanted = kit.args.test_alerts or None
