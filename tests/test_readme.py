@@ -26,7 +26,15 @@ COMMANDS = list(dict.fromkeys([line for line in LINES if line] + INLINE))
 PYTHON = [line for line in COMMANDS if line.startswith("python ")]
 #: A word in it marks a command that ends by itself; any other one loops until it is told to stop.
 ENDS = (
-    *("--single-run", "--check-config", "--test-alerts", "--alerts", "--sla", "--analyze"),
+    *(
+        "--setup",
+        "--single-run",
+        "--check-config",
+        "--test-alerts",
+        "--alerts",
+        "--sla",
+        "--analyze",
+    ),
     *("--inventory", "--check-rotation", "--can-revoke", "--replay", "-m "),
 )
 #: Not run here, but there: (file, what it says).
@@ -96,7 +104,7 @@ def test_the_other_commands_are_run_elsewhere() -> None:
             file, says = ELSEWHERE[line]
             assert says in (ROOT / file).read_text(), line
             assert f"\n{line.split()[1]}:" in (ROOT / "Makefile").read_text(), line
-    known = ("make ", "pip install -r requirements.txt", "cp config.example.py config.py", "*/5 ")
+    known = ("make ", "python3 -m venv .venv && ", "*/5 ")
     assert [line for line in others if not line.startswith(known)] == []
 
 

@@ -46,7 +46,7 @@ def metrics_of(cause: str) -> Tuple[str, ...]:
 
 def is_family(key: str) -> bool:
     """Whether a group's key is that of a cause, not of many clients."""
-    return key.split("/")[3:4] in ([LOGINS], [SLOW])
+    return key.split("/")[3:] in ([LOGINS, ""], [SLOW, ""])
 
 
 def news(alert: Alert, told: Sequence[AlertState]) -> bool:

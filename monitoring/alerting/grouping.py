@@ -45,6 +45,7 @@ def gather(
     for (_, reason), members in grouped.items():
         notices.append(_group_notice(reason, members, after, now))
     notices += _ended_groups(due, after, now)
+    _let_go(after)
     return tuple(sorted(notices, key=_worst_first)), after
 
 
@@ -133,6 +134,14 @@ def _group_notice(
     own = {one.key: one.alert for one in members}
     alerts = [own.get(key, states[key].alert) for key in told]
     return _notice(reason, alerts, _since(told, states, now), now)
+
+
+def _let_go(states: dict[str, AlertState]) -> None:
+    """What is over leaves its incident while that goes on: one that never ends must not remember
+    all that ever was in it."""
+    for key, state in states.items():
+        if causes.is_family(state.group) and not state.firing:
+            states[key] = replace(state, group="")
 
 
 def _ended_groups(

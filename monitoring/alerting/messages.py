@@ -12,6 +12,7 @@ from typing import Iterator, Tuple
 from urllib.parse import quote
 
 from monitoring.alerting.amounts import amount
+from monitoring.alerting.causes import is_family
 from monitoring.durations import say
 from monitoring.model import Alert, Notice, Severity
 from monitoring.redact import printable, redact, safe_id
@@ -99,7 +100,7 @@ def _lines(notice: Notice) -> Iterator[Tuple[str, str]]:
         if notice.ended:
             yield "It was", clean(alert.summary)
         return
-    if notice.also and alert.key.client == "*":
+    if notice.also and not is_family(alert.key.text):
         yield "All at once", _AT_ONCE
     if alert.meaning:
         yield "What it means", clean(alert.meaning)
@@ -156,7 +157,7 @@ def _links(notice: Notice, rules: AlertSettings) -> Iterator[Tuple[str, str]]:
 
 
 def _members(notice: Notice) -> Iterator[str]:
-    if notice.alert.key.client != "*":  # one cause: what else shows it
+    if is_family(notice.alert.key.text):  # one cause: what else shows it
         rest = [
             alert for alert in notice.also if not notice.alert.summary.startswith(alert.summary)
         ]
