@@ -146,7 +146,7 @@ def load(
     if args.check_config:
         from monitoring import modes
 
-        modes.show_settings(settings, args.log_format)
+        modes.show_settings(settings, args.log_format, everything=args.all)
         sys.exit(ExitStatus.OK)
     return args, settings
 

@@ -119,7 +119,8 @@ def _add_results(group: Any) -> None:
         metavar="FILE",
     )
     _flag(group, "--config", "YAML or Python file laid over the configuration", metavar="FILE")
-    _flag(group, "--check-config", "validate, print the effective settings and exit (0 or 3)")
+    _flag(group, "--check-config", "validate, print what is no default and exit (0 or 3)")
+    _flag(group, "--all", "with --check-config: the defaults too")
     _flag(
         group,
         "--test-alerts",
@@ -166,6 +167,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         )
     if args.single_run and args.interval is not None:
         parser.error("--single-run runs once, so --interval has no meaning; leave one out")
+    if args.all and not args.check_config:
+        parser.error("--all belongs to --check-config")
     if args.prometheus_address and args.prometheus_port is None:
         parser.error("--prometheus-address needs --prometheus-port")
     if args.silence is not None and (args.hush is None or not (args.reason or "").strip()):

@@ -122,7 +122,7 @@ def _lay(layers: _Layers) -> Values:
         "",
     )
     values = Values()
-    values.lay(layers.template, environment)
+    values.lay_template(layers.template, environment)
     if layers.edited is not None:
         values.lay_edited(layers.edited, layers.template, environment)
     for layer in (layers.extra, layers.environment):
@@ -150,11 +150,11 @@ def _state_folder(values: Values, environ: Mapping[str, str], problems: List[Pro
     return folder or Path()
 
 
-def describe(settings: Settings) -> List[Origin]:
-    """Rows for --check-config: every effective setting, masked, and where it came from; then each
-    channel, on or off and why; then the warnings."""
+def describe(settings: Settings, *, everything: bool = True) -> List[Origin]:
+    """Rows for --check-config: every effective setting (or those alone that are no default),
+    masked, and where it came from; then each channel, on or off and why; then the warnings."""
     notify = settings.notifications
-    rows = list(settings.origins)
+    rows = [r for r in settings.origins if everything or r.where != config_build.DEFAULT]
     folder = [row.where for row in rows if row.name == "MONITORING_STATE_DIR" and row.shown != "''"]
     rows.append(Origin("state folder", str(settings.state_dir), "".join(folder) or "XDG default"))
     for name, why in (*dict.fromkeys(notify.channels, "").items(), *notify.off.items()):
@@ -175,6 +175,13 @@ def verdict(settings: Settings) -> str:
         f"The configuration is valid{warnings}. Channels that are on: {on or 'none'}; "
         f"off: {off or 'none'}."
     )
+
+
+def untouched(settings: Settings) -> bool:
+    """Whether nobody has said yet what is to be watched."""
+    named = ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "CONJUR_URL", "REDIS_HOST")
+    rows = [row for row in settings.origins if row.name in named]
+    return bool(rows) and all(row.where == config_build.DEFAULT for row in rows)
 
 
 def connections(settings: Settings) -> List[Origin]:

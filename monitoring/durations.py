@@ -23,6 +23,8 @@ def parse_duration(value: Union[str, float]) -> float:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError("write a duration as 90s, 15m, 24h, 7d, 2w, or as seconds")
     if isinstance(value, str):
+        if re.search(r"\dM", value):
+            raise ValueError("M may be a minute or a month: write 1m, or 30d")
         return _bounded(_read(value.strip().lower()))
     return _bounded(value)
 

@@ -36,6 +36,10 @@ def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
         return _show_alerts(kit)
     if args.silence is not None or args.unsilence is not None:
         return _hush(kit)
+    if configuration.untouched(kit.settings):
+        LOGGER.warning(
+            "nothing is set, so localhost is watched; to begin: python health_check.py --setup"
+        )
     if args.single_run:
         with ExitStack() as stack:
             return int(_runner(kit, cycle, stack).once().exit_status)
@@ -179,9 +183,11 @@ def _hush(kit: Any) -> int:
     return int(ExitStatus.OK)
 
 
-def show_settings(settings: Settings, log_format: str) -> None:
-    """`--check-config`: every effective setting, and where it came from."""
-    rows, verdict = configuration.describe(settings), configuration.verdict(settings)
+def show_settings(settings: Settings, log_format: str, *, everything: bool) -> None:
+    """`--check-config`: what differs from the defaults (or every setting), and where it came
+    from."""
+    rows = configuration.describe(settings, everything=everything)
+    verdict = configuration.verdict(settings)
     if not logs.json_wanted(log_format, sys.stdout):
         from monitoring import streams, terminal
 

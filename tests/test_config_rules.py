@@ -270,3 +270,39 @@ def test_reminders_may_be_never(root: Path) -> None:
 
 def test_every_channel_has_its_section_and_every_section_its_channel() -> None:
     assert set(schema_alerts.CHANNELS) == set(CHANNELS)
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"PAGERDUTY_SERVICE_KEY": "a" * 31}, "has 31 characters"),
+        ({"PAGERDUTY_SERVICE_KEY": "a" * 32}, ""),
+        ({"PAGERDUTY_SERVICE_KEY": "a" * 33}, "has 33 characters"),
+        ({"SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T/B/x"}, ""),
+        ({"SLACK_WEBHOOK_URL": "http://127.0.0.1:8080/slack"}, ""),
+        ({"SLACK_WEBHOOK_URL": "https://hooks.slack.com.evil.example/x"}, "hooks.slack.com.evil"),
+        ({"EAPI_ENDPONT": "https://eapi.example"}, "did you mean EAPI_ENDPOINT?"),
+        ({"REDIS_SERVICE_HOST": "10.0.0.1", "REDIS_PORT_6379_TCP": "tcp://x"}, ""),
+    ],
+)
+def test_what_was_pasted_into_the_wrong_place_is_warned_of(
+    root: Path, env: dict[str, str], said: str
+) -> None:
+    found = " ".join(load(root, env={"EAPI_ENDPOINT": "http://eapi.example", **env}).warnings)
+    assert said in found if said else found == ""
+    assert env.get("PAGERDUTY_SERVICE_KEY", "no such") not in found
+
+
+def test_whoever_has_set_nothing_is_told_how_to_begin(root: Path) -> None:
+    assert configuration.untouched(load(root))
+    for name in ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "CONJUR_URL"):
+        assert not configuration.untouched(load(root, env={name: "https://x.example"}))
+    assert not configuration.untouched(load(root, env={"REDIS_HOST": "cache.example"}))
+
+
+def test_a_month_is_not_taken_for_a_minute() -> None:
+    from monitoring.durations import parse_duration
+
+    with pytest.raises(ValueError, match="30d"):
+        parse_duration("1M")
+    assert parse_duration("7D") == 7 * 86400.0

@@ -236,7 +236,7 @@ def test_each_layer_wins_over_the_one_before_it(root: Path) -> None:
     assert origin(settings, "REDIS_HOST") == "environment REDIS_HOST"
     assert origin(settings, "REDIS_PORT") == "config.py"
     assert origin(settings, "REDIS_MASTER") == str(root.parent / "extra.yaml")
-    assert origin(settings, "REDIS_DB") == "config.example.py"
+    assert origin(settings, "REDIS_DB") == "default"
 
 
 def test_env_file_is_an_environment_and_config_py_sees_it(root: Path) -> None:

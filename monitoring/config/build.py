@@ -171,6 +171,10 @@ def _run(values: Values) -> RunSettings:
     )
 
 
+#: Where a value comes from that is as it would be had nobody set it.
+DEFAULT = "default"
+
+
 def origins(values: Values, order: List[Keys]) -> tuple[Origin, ...]:
     """One row per effective setting, in the order of the schema (`order` holds its paths)."""
     rank = {path: number for number, path in enumerate(order)}
@@ -186,4 +190,5 @@ def _origin(values: Values, path: Keys) -> Origin:
     entry = values.entries[path]
     node: Leaf = entry.node
     value = entry.value if node.secret else entry.raw
-    return Origin(spell(path), shown(value, secret=node.secret, longest=160), entry.where)
+    where = DEFAULT if values.is_default(path) else entry.where
+    return Origin(spell(path), shown(value, secret=node.secret, longest=160), where)

@@ -185,11 +185,11 @@ def layer_of_environment(found: Environment, schema: Table, cwd: Path) -> Layer:
 
 
 def _stray(found: Environment, name: str, schema: Table) -> str:
-    """A line of a `.env` that nothing reads and that is nearly a name we know."""
-    if found.where[name] == "environment":
-        return ""
+    """A variable that nothing reads and that is nearly a name we know. The environment has many
+    that are no business of ours, so there it has to be nearer than in a `.env`."""
     known = variables(schema)
-    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+    cutoff = 0.88 if found.where[name] == "environment" else 0.8
+    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=cutoff)
     if name in known or not near:
         return ""
     return f"{found.where[name]}: {name} is not read by anything; did you mean {near[0]}?"
@@ -234,6 +234,16 @@ class Values:
 
     def __init__(self) -> None:
         self.entries: Dict[Keys, Entry] = {}
+        self.defaults: Mapping[Keys, Entry] = {}
+
+    def lay_template(self, layer: Layer, environment: str) -> None:
+        """Apply the defaults, which the other layers are compared with."""
+        self.lay(layer, environment)
+        self.defaults = dict(layer.entries)
+
+    def is_default(self, path: Keys) -> bool:
+        """Whether a value is what it would be had nobody set it anywhere."""
+        return _same(self.defaults, path, self.entries[path])
 
     def lay(self, layer: Layer, environment: str) -> None:
         """Apply a layer, then its overrides for `environment`."""

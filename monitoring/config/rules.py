@@ -140,12 +140,27 @@ def _prod(values: Values) -> Iterator[Problem]:
 def warnings(settings: Settings, values: Values, script: str) -> List[str]:
     """Sentences for the log: allowed, and worth knowing."""
     found = [*_unwatched(values), *_insecure(settings, values), *_late(settings, script)]
+    found += _addresses(values)
     v1 = [u for u in values["ALERT_MANAGER", "url"] if "/api/v1" in u]
     if v1 and values["ALERT_MANAGER", "enabled"]:
         found.append("ALERT_MANAGER['url'] names the v1 API, which is gone; v2 is used instead")
     if settings.environment in ("staging", "prod"):
         found += _unready(settings, values)
     return found
+
+
+def _addresses(values: Values) -> Iterator[str]:
+    """What was pasted into the wrong place, as far as it can be seen."""
+    key = values["CHANNEL_CONFIG", "pagerduty", "service_key"].value
+    if key and not re.fullmatch(r"\w{32}", key, re.ASCII):
+        yield (
+            f"PAGERDUTY_SERVICE_KEY has {len(key)} characters; an integration key (Events API v2) "
+            "has 32 letters and digits"
+        )
+    webhook = values["CHANNEL_CONFIG", "slack", "webhook_url"].value
+    host = urlsplit(webhook).hostname or ""
+    if webhook and not (host.endswith((".slack.com", ".slack-gov.com")) or _is_local(host)):
+        yield f"SLACK_WEBHOOK_URL leads to {host or 'no host'}, and Slack's are at hooks.slack.com"
 
 
 def _unwatched(values: Values) -> Iterator[str]:
