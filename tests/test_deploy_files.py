@@ -375,7 +375,47 @@ def test_every_setting_that_deploy_names_exists() -> None:
 KUBERNETES = ("base.yml", "exporters.yml", "cronjobs.yml", "podmonitor.yml")
 
 
-@pytest.mark.parametrize("name", KUBERNETES[:3])
+def test_an_overlay_takes_every_part_and_names_the_environment_once() -> None:
+    (base,) = documents("kubernetes", "kustomization.yml")
+    folder = DEPLOY / "kubernetes"
+    assert all((folder / name).is_file() for name in base["resources"])
+    left = {path.name for path in folder.glob("*.yml")} - set(base["resources"])
+    assert left == {"kustomization.yml", "cronjobs.yml"}
+    settings = next(d for d in documents("kubernetes", "base.yml") if d["kind"] == "ConfigMap")
+    for environment in ("dev", "prod"):
+        path = folder / "overlays" / environment / "kustomization.yml"
+        overlay = yaml.safe_load(path.read_text())
+        assert [(path.parent / name).resolve() for name in overlay["resources"]] == [folder]
+        patch = yaml.safe_load(overlay["patches"][0]["patch"])
+        assert patch["metadata"]["name"] == settings["metadata"]["name"]
+        assert patch["data"]["MONITORING_ENV"] == environment
+        assert set(patch["data"]) <= set(settings["data"]), "a setting that the base does not have"
+        (said,) = overlay["replacements"]
+        assert said["source"]["fieldPath"] == "data.MONITORING_ENV"
+        monitor = documents("kubernetes", "podmonitor.yml")[0]
+        assert said["targets"][0]["select"] == {
+            "kind": "PodMonitor", "name": monitor["metadata"]["name"],
+        }  # fmt: skip
+        for end in monitor["spec"]["podMetricsEndpoints"]:
+            assert "environment" in [rule["targetLabel"] for rule in end["relabelings"]]
+
+
+def test_the_network_policy_lets_through_what_is_needed() -> None:
+    (policy,) = documents("kubernetes", "networkpolicy.yml")
+    deployment = documents("kubernetes", "exporters.yml")[0]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    served = {
+        port["name"]
+        for container in deployment["spec"]["template"]["spec"]["containers"]
+        for port in container["ports"]
+    }
+    assert {port["port"] for port in policy["spec"]["ingress"][0]["ports"]} == served
+    out = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    assert {53, 443, 6379, 8443, 9093} <= out
+
+
+@pytest.mark.parametrize("name", [*KUBERNETES[:3], "networkpolicy.yml"])
 def test_kubernetes_would_take_it(name: str) -> None:
     validator = pytest.importorskip("kubernetes_validate", reason="needs Python 3.11")
     for document in documents("kubernetes", name):
