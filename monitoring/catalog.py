@@ -133,6 +133,12 @@ _HEALTH = (
         "Until the first certificate of the chain expires.",
         "component",
     ),
+    _gauge(
+        "tls_certificate_expiry_timestamp_seconds",
+        "s",
+        "When the first certificate of the chain expires.",
+        "component",
+    ),
     _gauge("authentication_step_seconds", "s", "Duration of each canary login step.", "step"),
     _gauge("authentication_proof", "bool", "1 if what must be refused was refused.", "proof"),
     _gauge("clock_skew_seconds", "s", "Clock of the component minus ours.", "component"),
@@ -234,6 +240,8 @@ _CREDENTIALS = (
     _gauge("authentication_success_ratio", "ratio", "Share of logins accepted in the window."),
     _gauge("credential_age_seconds", "s", "Age of the current secret.", "client_id"),
     _gauge("credential_due_seconds", "s", "Until rotation is due (negative: late).", "client_id"),
+    _gauge("credential_rotated_timestamp_seconds", "s", "When the secret was made.", "client_id"),
+    _gauge("credential_due_timestamp_seconds", "s", "When rotation is due.", "client_id"),
     _gauge("credential_rotation_state", "bool", "1 for the state it is in.", "client_id", "state"),
     _gauge("credential_verdicts", "", "Credentials by verdict.", "verdict"),
     _gauge("credential_old_version_tokens", "", "Live tokens of an old secret.", "client_id"),
@@ -398,7 +406,7 @@ _THRESHOLDS = (
     _limit(
         "security.authentication_failures",
         "authentication_failures_recent", "failures", "failed logins",
-        "Failed logins in the window, per client and (client_id=all) overall.",
+        "Failed logins in the window, per client and overall.",
         runbook="authentication-failures",
     ),
     _limit(

@@ -10,12 +10,17 @@ from typing import AbstractSet, Mapping, Tuple
 from monitoring.catalog import Metric
 
 CLIENT = "client_id"
-OTHER, NAMELESS = "other", "(none)"
-SUMS = ("", "all", OTHER, NAMELESS)  # values of client_id that are no single client's
+ALL, OTHER, NAMELESS = "all", "other", "(none)"
+_SOME = 0.5  # less is what rounding leaves
+SUMS = ("", ALL, OTHER, NAMELESS)  # values of client_id that are no single client's
 _CLIENT = "client:"
 
 #: Metrics of which the smallest values matter.
-_LOWEST_FIRST = ("payment_api_credential_due_seconds",)
+_LOWEST_FIRST = (
+    "payment_api_credential_due_seconds",
+    "payment_api_credential_due_timestamp_seconds",
+    "payment_api_credential_rotated_timestamp_seconds",
+)
 
 #: Values by label values, in the order of the metric's labels.
 Samples = Mapping[Tuple[str, ...], float]
@@ -25,6 +30,30 @@ def series_of(client: str) -> str:
     """The client's value of ``client_id``: its own name, except where that would be taken for one
     of ``SUMS``; then `client:` stands before it. No two clients share one."""
     return f"{_CLIENT}{client}" if client.rpartition(_CLIENT)[2] in SUMS else client
+
+
+def parted(metric: Metric, samples: Samples) -> dict[Tuple[str, ...], float]:
+    """`samples` without the sum over all clients, which must not stand among its parts: of it only
+    what no client is known for stays, as client `(none)`."""
+    if CLIENT not in metric.labels:
+        return dict(samples)
+    place = metric.labels.index(CLIENT)
+    found = {labels: value for labels, value in samples.items() if labels[place] != ALL}
+    for labels, value in samples.items():
+        if labels[place] != ALL:
+            continue
+        nameless = (*labels[:place], NAMELESS, *labels[place + 1 :])
+        same = [
+            n for other, n in found.items() if _without(other, place) == _without(labels, place)
+        ]
+        rest = value - sum(same)
+        if rest >= _SOME or not same:
+            found[nameless] = found.get(nameless, 0.0) + max(0.0, rest)
+    return found
+
+
+def _without(labels: Tuple[str, ...], place: int) -> Tuple[str, ...]:
+    return (*labels[:place], *labels[place + 1 :])
 
 
 def bounded(

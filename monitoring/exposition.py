@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from typing import Callable, Iterable, Iterator, Mapping, Optional, Protocol, Tuple
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.core import Metric as Family
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -93,6 +93,8 @@ class Exporter:
         )
         self._times: dict[str, _Times] = {}
         self._shown: dict[str, frozenset[str]] = {}
+        #: CPU, memory and open files of this process.
+        self._process = ProcessCollector(registry=None)
         self._page = _Page(self._own_families())
         self._status: Optional[Callable[[float, str], str]] = None
 
@@ -118,6 +120,7 @@ class Exporter:
             table[name] = {**samples, **table.get(name, {})}
         families = {family.name: family for family in self._own_families()}
         families.update((family.name, family) for family in _families(table))
+        families.update((family.name, family) for family in self._process.collect())
         self._page = _Page(families[name] for name in sorted(families))
 
     def serve(

@@ -14,7 +14,7 @@ from collections import Counter
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 
 from monitoring.catalog import METRICS
-from monitoring.client_bound import CLIENT, SUMS, bounded, series_of
+from monitoring.client_bound import CLIENT, SUMS, bounded, parted, series_of
 from monitoring.conditions import state_of
 from monitoring.model import FAULT_KINDS, Measurement, Outcome, Severity
 from monitoring.redact import safe_id
@@ -41,7 +41,7 @@ def table_of(outcome: Outcome, shown: Mapping[str, frozenset[str]]) -> Table:
     return {
         name: bounded(
             METRICS[name],
-            table[name],
+            parted(METRICS[name], table[name]),
             top=outcome.top_clients,
             known=known,
             kept=shown.get(name, frozenset()) if METRICS[name].kind == "counter" else frozenset(),
@@ -89,6 +89,7 @@ def _derived(outcome: Outcome) -> Iterator[Measurement]:
         if source.configured:
             yield Measurement("payment_api_up", float(source.ok), {**script, "source": source.name})
     yield from _of_findings(outcome)
+    yield from _times(outcome)
     rows: Counter[Labels] = Counter(
         {(word, state): 0 for word in ("warning", "critical") for state in _ALERT_STATES}
     )
@@ -113,6 +114,23 @@ def _of_components(outcome: Outcome) -> Iterator[Measurement]:
             degraded = float(how is Severity.WARNING)
             where = {"component": component.name}
             yield Measurement("payment_api_component_degraded", degraded, where)
+
+
+#: An age or a rest stands still between two cycles; the time that it is counted from does not.
+_TIMES = {
+    "payment_api_credential_age_seconds": ("payment_api_credential_rotated_timestamp_seconds", -1),
+    "payment_api_credential_due_seconds": ("payment_api_credential_due_timestamp_seconds", 1),
+    "payment_api_tls_certificate_remaining_seconds": (
+        "payment_api_tls_certificate_expiry_timestamp_seconds", 1,
+    ),
+}  # fmt: skip
+
+
+def _times(outcome: Outcome) -> Iterator[Measurement]:
+    for figure in outcome.measurements:
+        if figure.name in _TIMES and figure.value is not None:
+            name, sign = _TIMES[figure.name]
+            yield Measurement(name, round(outcome.at + sign * figure.value), figure.labels)
 
 
 def _of_findings(outcome: Outcome) -> Iterator[Measurement]:

@@ -127,6 +127,9 @@ def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:
         "payment_api.status": outcome.status.word,
         **report.figures(outcome),
     }
+    for component in outcome.components:
+        if "trace_id" in component.details:  # of the canary's login
+            event["trace.id"] = component.details["trace_id"]
     logs.result(level_of(outcome), report.sentence(outcome), event, to_stdout=to_stdout)
     for component in outcome.components:
         if verbose or component.status is not Severity.OK:

@@ -210,15 +210,44 @@ def test_no_token_gets_into_a_label() -> None:
 
 def test_clients_are_bounded_and_the_rest_is_summed() -> None:
     rates = [of_client(RATE, f"c{n:03}", float(n)) for n in range(500)]
-    page = render(outcome(*rates, of_client(RATE, "all", 999.0), top_clients=3))
     rest = sum(range(497))
+    whole = of_client(RATE, "all", 497.0 + 498 + 499 + rest + 7)  # 7 named no client
+    page = render(outcome(*rates, whole, top_clients=3))
     assert by(RATE, "client_id", page) == {
         "c499": 499.0,
         "c498": 498.0,
         "c497": 497.0,
         "other": float(rest),
-        "all": 999.0,
+        "(none)": 7.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole", "shown"),
+    [
+        ({}, 0.0, {"(none)": 0.0}),
+        ({}, 5.0, {"(none)": 5.0}),
+        ({"c": 5.0}, 5.0, {"c": 5.0}),
+        ({"c": 5.0}, 5.4, {"c": 5.0}),
+        ({"c": 5.0}, 5.5, {"c": 5.0, "(none)": 0.5}),
+        ({"c": 5.0}, 3.0, {"c": 5.0}),
+    ],
+)
+def test_no_sum_stands_among_its_parts(
+    parts: dict[str, float], whole: float, shown: dict[str, float]
+) -> None:
+    rates = [of_client(RATE, name, value) for name, value in parts.items()]
+    page = render(outcome(*rates, of_client(RATE, "all", whole)))
+    assert by(RATE, "client_id", page) == shown
+
+
+def test_times_stand_beside_ages() -> None:
+    """An age stands still between two cycles."""
+    page = render(outcome(of_client(AGE, "c", 100.0), of_client(DUE, "c", -50.0)))
+    rotated = "payment_api_credential_rotated_timestamp_seconds"
+    due = "payment_api_credential_due_timestamp_seconds"
+    assert by(rotated, "client_id", page) == {"c": 1_700_000_000.0 - 100}
+    assert by(due, "client_id", page) == {"c": 1_700_000_000.0 - 50}
 
 
 def test_known_clients_come_before_strangers() -> None:

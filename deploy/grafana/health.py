@@ -6,6 +6,7 @@ from deploy.grafana.health_below import MONITOR, RESOURCES
 from deploy.grafana.kit import AMBER, GREEN, RED, UP_DOWN, WINDOW, Board, Panel, Row, series, total
 
 _UP = "health_status"
+_EXPIRY = "tls_certificate_expiry_timestamp_seconds"
 _MS = "response_time_ms"
 _BURN = "error_budget_burn_rate"
 STATUS = {
@@ -107,7 +108,7 @@ AVAILABILITY = Row(
         Panel(
             "Certificates",
             "Time until the first certificate of the chain expires.",
-            [(f"min by (component) ({series('tls_certificate_remaining_seconds')})",
+            [(f"min by (component) ({series(_EXPIRY)}) - time()",
               "{{component}}")],
             kind="bargauge", unit="s", limits="availability.tls_certificate_days",
             runbook="certificate-expiry", low=0,

@@ -17,6 +17,7 @@ from deploy.grafana.kit import (
 
 _VERDICTS = "credential_verdicts"
 _STATE = "credential_rotation_state"
+_DUE, _MADE = "credential_due_timestamp_seconds", "credential_rotated_timestamp_seconds"
 #: States of a client that is in rotation.
 BETWEEN = "~initiated|dual_active|old_deprecated|failed"
 
@@ -82,7 +83,7 @@ LOGINS = Row(
         ),
         Panel(
             "Failed logins by client",
-            "In the window; `all` is all of them, `other` those beyond the first clients.",
+            "In the window; `other` are those beyond the first clients, `(none)` named no client.",
             [(f"topk(10, max by (client_id) ({series('authentication_failures_recent')}))",
               "{{client_id}}")],
             limits="security.authentication_failures", low=0, runbook="authentication-failures",
@@ -156,7 +157,7 @@ ROTATION = Row(
         Panel(
             "Oldest secrets",
             "Age of the current secret of a client. Policy rotates at the upper limit.",
-            [(f"topk(10, max by (client_id) ({series('credential_age_seconds')}))",
+            [(f"topk(10, time() - min by (client_id) ({series(_MADE)}))",
               "{{client_id}}")],
             kind="bargauge", unit="s", limits="security.credential_age_days", low=0,
             runbook="rotation-overdue",
@@ -164,7 +165,7 @@ ROTATION = Row(
         Panel(
             "Due next",
             "Time until rotation is due; below zero it is late.",
-            [(f"bottomk(10, min by (client_id) ({series('credential_due_seconds')}))",
+            [(f"bottomk(10, min by (client_id) ({series(_DUE)}) - time())",
               "{{client_id}}")],
             kind="bargauge", unit="s", steps=[(None, RED), (0, AMBER), (1209600, GREEN)],
             runbook="rotation-overdue",

@@ -93,6 +93,6 @@ def held(rule: Rule) -> str:
 
 
 def by_client(series: str) -> str:
-    """`series` with the label `client` as the scripts' alerts have it: none where all are meant."""
-    named = f'label_replace({series}, "client", "$1", "client_id", "(.+)")'
-    return f'label_replace({named}, "client", "", "client_id", "all")'
+    """`series` with the label `client` as the scripts' alerts have it; none where no client is
+    known."""
+    return f'label_replace({series}, "client", "$1", "client_id", "([^(].*)")'

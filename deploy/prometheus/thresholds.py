@@ -19,6 +19,8 @@ ELSEWHERE = {
     "availability.error_budget_burn_rate": "two windows at once, see availability.py",
 }
 _INTERVAL_OF_SLOW_SCRIPTS = 5
+#: Judged per client and of all clients together.
+_ALSO_IN_ALL = ("authentication_failures",)
 #: Labels of a metric that tell one alert from another, and what the scripts' alerts call them.
 _OWN = {"component": "component", "client_id": "client"}
 #: Example values of labels.
@@ -157,8 +159,12 @@ def _expression(threshold: Threshold, number: float, by: Tuple[str, ...]) -> str
     if "client" in by:
         series = by_client(series)
     worst, sign = ("min", "<=") if threshold.worse == "lower" else ("max", ">=")
-    same = ", ".join(("environment", *by))
-    return f"{worst} by ({same}) ({series}) {sign} {number * threshold.scale:.10g}"
+    limit = f"{sign} {number * threshold.scale:.10g}"
+    whole = f"{worst} by ({', '.join(('environment', *by))}) ({series})"
+    if threshold.key in _ALSO_IN_ALL:  # no client: the sum over all
+        once = f"max by (environment, client_id) ({_series(threshold)})"
+        whole = f"(sum by (environment) ({once}) or {whole})"
+    return f"{whole} {limit}"
 
 
 def _hold(threshold: Threshold) -> int:
@@ -211,4 +217,5 @@ def _proof(threshold: Threshold, severity: str, limit: Limit) -> Proof:
     also = {"warning": summary("warning")} if severity == "critical" and len(numbers) > 1 else {}
     shown_labels = {_OWN[label]: text for label, text in labels.items() if label in _OWN}
     series = Series(name, f"{good * scale:.10g}", f"{bad * scale:.10g}")
-    return Proof((series,), summary(severity), shown_labels, also=also)
+    whole = "" if threshold.key in _ALSO_IN_ALL else summary(severity)  # two alerts: of it and all
+    return Proof((series,), whole, shown_labels, also=also)

@@ -201,6 +201,8 @@ def _details(reading: Reading, proofs: Mapping[str, Proof]) -> Iterator[Tuple[st
     facts = reading.facts
     if facts.get("client"):
         yield "client", facts["client"]
+    if facts.get("trace_id"):
+        yield "trace_id", facts["trace_id"]
     yield "steps_ms", milliseconds_of(facts.get("steps", {}))
     yield from token_details(facts)
     yield "proofs", {name: _said(proofs.get(name)) for name in PROOFS}

@@ -35,7 +35,18 @@ class _Flow:
             place(s, s.paths[p]) for s, p in ((settings.eapi, "token"), (settings.sapi, "validate"))
         )
         target = digest(*asked, client)
-        self.facts: Dict[str, Any] = {"client": client, "target": target, "steps": self.steps}
+        self.trace = secrets.token_hex(16)
+        self.facts: Dict[str, Any] = {
+            "client": client,
+            "target": target,
+            "steps": self.steps,
+            "trace_id": self.trace,
+        }
+
+    def _traced(self) -> Dict[str, str]:
+        """The header by which the services' own traces find this login
+        (https://www.w3.org/TR/trace-context/)."""
+        return {"traceparent": f"00-{self.trace}-{secrets.token_hex(8)}-01"}
 
     def get_token(self, secret: str, step: str) -> Reply:
         """Ask EAPI for a token; in headers where the path is the vendors' one."""
@@ -44,11 +55,12 @@ class _Flow:
         timeout = self.left.share(service.timeout)
         client = self.canary.client_id
         if url.endswith("header-token"):
-            headers = {"X-Client-ID": client, "X-Client-Secret": secret}
+            headers = {**self._traced(), "X-Client-ID": client, "X-Client-Secret": secret}
             reply: Reply = self.live.eapi.post(url, headers=headers, timeout=timeout)
         else:
             login = {"client_id": client, "client_secret": secret}
-            reply = self.live.eapi.post(url, json=login, timeout=timeout)
+            headers = self._traced()
+            reply = self.live.eapi.post(url, json=login, headers=headers, timeout=timeout)
         self.steps[step] = reply.seconds
         return reply
 
@@ -58,7 +70,8 @@ class _Flow:
         url = place(service, service.paths["validate"])
         question = {"tokenString": token, "requiredPermission": self.canary.permission or None}
         timeout = self.left.share(service.timeout)
-        reply: Reply = self.live.sapi.post(url, json=question, timeout=timeout)
+        headers = self._traced()
+        reply: Reply = self.live.sapi.post(url, json=question, headers=headers, timeout=timeout)
         self.steps[step] = reply.seconds
         return reply
 
