@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
 
 from monitoring import figures, logs, outputs, report
+from monitoring.catalog import COMPONENTS
+from monitoring.history import HistoryError
 from monitoring.model import AlertRow, Outcome, Severity
-from monitoring.pages import status
+from monitoring.pages import bars, status
 from monitoring.redact import redacted
 from monitoring.runner import Step, level_of
 from monitoring.state import StateError
 
 _SERVES_ALL = "health_check"
+_BARS_STAND = 300.0  # seconds that a look at the last month is good for
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Pipeline:
     send_budget: float = 10.0
     _deliveries: Sequence[Any] = field(default=(), repr=False)
     _others: Optional[figures.Table] = field(default=None, repr=False)
+    _past: Tuple[float, Mapping[str, Sequence[bars.Bar]]] = field(default=(0.0, {}), repr=False)
     _seen: Tuple[Optional[Outcome], status.Document] = field(default=(None, {}), repr=False)
 
     def steps(self) -> list[Step]:
@@ -84,8 +88,20 @@ class Pipeline:
     def _page(self, outcome: Outcome) -> Callable[[float, str], str]:
         """The status page, so many seconds after the cycle and with a note in its head."""
         seen, told = status.with_others(self.state, self._document(outcome)), self._told()
-        ended = outcome.at + outcome.seconds
-        return lambda ago, note: status.render(seen, told, ended + ago, note)
+        ended, past = outcome.at + outcome.seconds, self._bars(outcome)
+        return lambda ago, note: status.render(seen, told, ended + ago, note, past=past)
+
+    def _bars(self, outcome: Outcome) -> Mapping[str, Sequence[bars.Bar]]:
+        """How the components stood; looked up again when it is old. Empty where it cannot be read:
+        the rest of the page is worth more."""
+        if self.history is None or outcome.at - self._past[0] < _BARS_STAND:
+            return self._past[1]
+        names = (*COMPONENTS, *(c.name for c in outcome.components if c.name not in COMPONENTS))
+        try:
+            self._past = outcome.at, bars.of(self.history, names, outcome.at + outcome.seconds)
+        except (StateError, HistoryError):
+            return {}
+        return self._past[1]
 
     def _told(self) -> Optional[Mapping[str, Sequence[str]]]:
         """Key of an alert -> who was told of it; None where that is not known: no page is worth

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+import subprocess
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
 
 from monitoring import outputs
-from monitoring.catalog import SCRIPTS
+from monitoring.catalog import COMPONENTS, SCRIPTS
 from monitoring.exposition import Exporter
 from monitoring.model import Alert, AlertKey, AlertRow, Finding, Severity, Source
-from monitoring.pages import status
+from monitoring.pages import bars, status
 from monitoring.state import State
+from sandbox import observers
 from tests import alerting_kit as have
 from tests.alerting_kit import CRITICAL, OK, T0, WARNING, component, outcome
 
@@ -166,3 +168,100 @@ def test_ten_thousand_credentials_keep_the_page_short() -> None:
     assert "10000 stuck" in page
     assert "and 9950 more" in page
     assert len(page) < 50_000
+
+
+# -- how it stood
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A point of history: `seconds` up to `at`, up for the share `mean` of them."""
+
+    at: float
+    seconds: float
+    mean: float
+
+
+HALF_HOUR = 1800.0
+
+
+@pytest.mark.parametrize(
+    ("watched", "mean", "word"),
+    [
+        (1.0, 1.0, "up"),
+        (1.0, 0.99, "part"),
+        (1.0, 0.51, "part"),
+        (1.0, 0.5, "down"),
+        (1.0, 0.0, "down"),
+        (0.5, 1.0, "up"),
+        (0.49, 1.0, "unknown"),
+        (0.49, 0.0, "unknown"),
+    ],
+)
+def test_a_part_of_a_bar(watched: float, mean: float, word: str) -> None:
+    day, _month = bars.measure([Seen(NOW, watched * HALF_HOUR, mean)], NOW)
+    assert day.parts == (*["unknown"] * 47, word)
+
+
+def test_what_was_not_recorded_is_not_known_in_either_bar() -> None:
+    for bar in bars.measure([], NOW):
+        assert set(bar.parts) == {"unknown"}
+        assert bar.whole.availability is None
+
+
+def test_unknown_can_be_told_without_colour() -> None:
+    past = {"redis-cache": bars.measure([Seen(NOW, HALF_HOUR, 0.0)], NOW)}
+    drawn = bars.render(past)
+    assert 'class="down"' in drawn
+    assert 'class="hole"' in drawn
+    assert 'height="7"' in drawn
+    assert "redis-cache, 24 h: of 48 parts 1 down, 47 unknown" in drawn
+    assert "of the 2 % that was watched" in drawn
+
+
+def test_nearly_always_up_is_not_always() -> None:
+    points = [Seen(NOW - n * 300, 300.0, 1.0) for n in range(288, 0, -1)]
+    points.append(Seen(NOW, 1.0, 0.0))
+    assert "up 99.998 %" in bars.render({"x": bars.measure(points, NOW)})
+
+
+def full_page() -> str:
+    past = {HOSTILE: bars.measure([Seen(NOW - 60, 600.0, 0.4)], NOW)}
+    past |= {name: bars.measure([Seen(NOW, 86400.0, 1.0)], NOW) for name in COMPONENTS}
+    shown = outcome(
+        component(CRITICAL, message=HOSTILE * 3),
+        findings=(Finding("r", WARNING, HOSTILE, HOSTILE),),
+    )
+    seen = {**looked(), **{k: v for k, v in status.document(shown, 60.0).items() if k != "at"}}
+    return status.render([seen, *all_three()[1:]], {}, NOW, past=past)
+
+
+def test_bars_stand_on_the_page_and_hostile_names_are_escaped() -> None:
+    page = full_page()
+    assert page.count('class="strip"') == 2 * (len(COMPONENTS) + 1)
+    assert "<script>" not in page
+    assert "onload=x" not in re.sub(r">[^<]*<|\"[^\"]*\"", "", page)
+
+
+@pytest.mark.chromium
+@pytest.mark.skipif(not observers.find("chromium"), reason="chromium is not installed")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_needs_no_sideways_scrolling(width: int, tmp_path: Path) -> None:
+    """In a frame as wide as a phone or a desktop, which is then asked for its width."""
+    (tmp_path / "status.html").write_text(full_page())
+    (tmp_path / "frame.html").write_text(
+        f'<iframe src="status.html" width="{width}" height="900" style="border:0"></iframe><script>'
+        'document.querySelector("iframe").onload = e => document.title = "wide " + '
+        "e.target.contentDocument.documentElement.scrollWidth;</script>"
+    )
+    words = [str(observers.find("chromium")), "--headless", "--no-sandbox", "--disable-gpu"]
+    words += ["--disable-quic", "--no-first-run", "--disable-background-networking"]
+    words += ["--disable-component-update", "--disable-sync", "--allow-file-access-from-files"]
+    words += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"]
+    done = subprocess.run(
+        [*words, "--dump-dom", (tmp_path / "frame.html").as_uri()],
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    found = re.search(r"<title>wide (\d+)</title>", done.stdout)
+    assert found, done.stdout[-500:] + done.stderr[-500:]
+    assert int(found[1]) <= width

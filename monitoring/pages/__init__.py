@@ -34,6 +34,10 @@ svg { width: 100%; height: auto; display: block; } .grid { stroke: var(--line); 
   stroke-width: 1.8; stroke-linejoin: round; } .area { fill: var(--hue); opacity: .12; }
 .dot { fill: var(--hue); } .hit { fill: transparent; }
 .hit:hover { fill: var(--hue); opacity: .15; }
+h3 { font-size: .95rem; margin: .8rem 0 0; } .strip { height: 1.4rem; margin: 0 0 .3rem; }
+.strip .up { fill: var(--good); } .strip .part { fill: var(--hue); }
+.strip .down { fill: var(--bad); } .strip .unknown { fill: var(--soft); opacity: .6; }
+.strip .hole { fill: var(--card); }
 section > p { margin: .3rem 0; } .verdict { font-size: 1.1rem; font-weight: 600; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .wide { overflow-x: auto; } .wide th { white-space: nowrap; }

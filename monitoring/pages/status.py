@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from functools import partial
 from html import escape
+from types import MappingProxyType
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring import report, terminal_tokens
@@ -17,7 +18,7 @@ from monitoring.catalog import SCRIPTS
 from monitoring.certainty import Basis, Coverage, severity
 from monitoring.durations import say
 from monitoring.model import Outcome, Severity
-from monitoring.pages import page
+from monitoring.pages import bars, page
 from monitoring.redact import printable, redact, redacted, safe_id
 from monitoring.timestamps import iso_seconds
 
@@ -119,10 +120,13 @@ def render(
     told: Optional[Mapping[str, Sequence[str]]],
     now: float,
     note: str = "",
+    *,
+    past: Mapping[str, Sequence[bars.Bar]] = MappingProxyType({}),
 ) -> str:
     """The page as of `now`. `told`: key of an alert -> the channels that know of it; None: that
-    could not be read. `note` is HTML below the headline, for whoever serves the page; a page
-    without one is a file, and says that it grows old."""
+    could not be read. `past`: component -> how it stood in the last day and month. `note` is HTML
+    below the headline, for whoever serves the page; a page without one is a file, and says that it
+    grows old."""
     environment = str(documents[0]["environment"])
     word = verdict(documents, now)
     head = escape(f"{environment}: {_HEADS[word]}")
@@ -134,6 +138,7 @@ def render(
         _section("What each script says", _looks(documents, now)),
         _section("What fires", _alerts(documents, told)),
         _section("Components", _components(documents)),
+        _section("The last day and month", _past(past)),
         _section("Findings", _findings(documents)),
         _section("Tokens", _tokens(documents)),
         _section("Credentials and rotations", _rotations(documents)),
@@ -214,6 +219,14 @@ def _components(documents: Sequence[Document]) -> str:
     ]
     header = ("component", "status", "up", "response", "what was seen")
     return _table(header, rows) or _NOT_LOOKED.format("health_check.py")
+
+
+def _past(past: Mapping[str, Sequence[bars.Bar]]) -> str:
+    drawn = bars.render(past)
+    return f"{bars.LEGEND}{drawn}" if drawn else _NOT_RECORDED
+
+
+_NOT_RECORDED = "<p>Nothing is recorded yet.</p>"
 
 
 def _findings(documents: Sequence[Document]) -> str:
