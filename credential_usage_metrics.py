@@ -99,10 +99,6 @@ def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         args.check_rotation or args.can_revoke is not None or args.inventory
     ):
         parser.error("--format belongs to --check-rotation, --can-revoke or --inventory")
-    reports = args.check_rotation or args.inventory or args.can_revoke is not None
-    for flag in ("output", "interval", "prometheus_port"):
-        if reports and getattr(args, flag) is not None:
-            parser.error(f"--{flag.replace('_', '-')} is for cycles; a report goes to stdout")
     if args.can_revoke is not None and args.format not in (None, "text", "json"):
         parser.error("--can-revoke answers as text or json")
 

@@ -167,6 +167,13 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         )
     if args.single_run and args.interval is not None:
         parser.error("--single-run runs once, so --interval has no meaning; leave one out")
+    report = next((name for name in _REPORTS if _asked(args, name)), "")
+    for flag in ("output", "interval", "prometheus_port") if report else ():
+        if getattr(args, flag) is not None:
+            parser.error(
+                f"--{flag.replace('_', '-')} is for cycles; what --{report.replace('_', '-')} says"
+                " goes to standard output"
+            )
     if args.all and not args.check_config:
         parser.error("--all belongs to --check-config")
     if args.prometheus_address and args.prometheus_port is None:
@@ -177,6 +184,17 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--for and --reason say how long and why --silence ALERT holds")
     if args.web_config and args.prometheus_port is None:
         parser.error("--web-config needs --prometheus-port")
+
+
+#: Flags that ask for something by name and run no cycle.
+_REPORTS = (
+    *("sla", "analyze", "check_rotation", "inventory", "can_revoke", "replay"),
+    *("alerts", "silence", "unsilence", "setup"),
+)
+
+
+def _asked(args: argparse.Namespace, name: str) -> bool:
+    return getattr(args, name, None) not in (None, False)
 
 
 def effective_level(args: argparse.Namespace) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from monitoring import figures, logs, outputs, report
 from monitoring.catalog import COMPONENTS
@@ -133,13 +133,26 @@ class Pipeline:
         self.notifier.heartbeat("fail" if broken or blind else "success")
 
 
+#: What a script's lines are about, in the words of ECS (event.category).
+_CATEGORIES = {
+    "health_check": "web",
+    "token_usage_metrics": "session",
+    "credential_usage_metrics": "authentication",
+}
+
+
 def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:
     """One JSON line for the cycle, one for each component and finding that is not fine."""
+    cycle = {
+        "event.id": f"{outcome.script}-{outcome.at:.3f}",
+        "event.category": [_CATEGORIES.get(outcome.script, "web")],
+        "event.type": ["info"],
+    }
     event = {
+        **cycle,
         "event.kind": "metric",
         "event.outcome": _event_outcome(outcome),
         "event.duration": int(outcome.seconds * 1e9),
-        "event.id": f"{outcome.script}-{outcome.at:.3f}",
         "payment_api.status": outcome.status.word,
         **report.figures(outcome),
     }
@@ -149,7 +162,7 @@ def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:
     logs.result(level_of(outcome), report.sentence(outcome), event, to_stdout=to_stdout)
     for component in outcome.components:
         if verbose or component.status is not Severity.OK:
-            fields = {"payment_api.component": component.name}
+            fields: Dict[str, Any] = {**cycle, "payment_api.component": component.name}
             shown = report.component_json(component)
             fields.update({f"payment_api.{k}": v for k, v in shown.items() if k != "details"})
             if verbose:
@@ -159,7 +172,7 @@ def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:
             said = f"{component.name} {component.status.word}: {component.message}"
             logs.result(_LEVELS[component.status], said, fields, to_stdout=to_stdout)
     for finding in outcome.findings:
-        fields = {"event.kind": "alert", "payment_api.finding": finding.reason}
+        fields = {**cycle, "event.kind": "alert", "payment_api.finding": finding.reason}
         if finding.client:
             fields["labels.client"] = report.finding_json(finding)["client"]
         logs.result(_LEVELS[finding.severity], finding.sentence, fields, to_stdout=to_stdout)

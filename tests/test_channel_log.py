@@ -8,16 +8,27 @@ import pytest
 
 from monitoring.channels import log
 from monitoring.channels.base import Kit
-from tests.alerting_kit import WARNING, alert, notice
+from monitoring.timestamps import iso
+from tests.alerting_kit import T0, WARNING, alert, notice
 
 
 def test_a_line_per_notice_with_ecs_fields(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    told = [notice(), notice(severity=WARNING, also=(alert(client="c1"),)), notice("resolved")]
+    told = [
+        notice(value=7.5, threshold=5.0),
+        notice(severity=WARNING, also=(alert(client="c1"),)),
+        notice("resolved"),
+    ]
     log.send(told, Kit({}))
     lines = [r for r in caplog.records if r.getMessage().startswith("alert: ")]
     assert [r.levelname for r in lines] == ["CRITICAL", "WARNING", "INFO"]
     fields = lines[0].fields  # type: ignore[attr-defined]
     assert fields["event.kind"] == "alert"
     assert fields["payment_api.alert.key"] == "test/health_check/redis-cache/health_status/"
+    assert (fields["payment_api.value"], fields["payment_api.limit"]) == (7.5, 5.0)
+    assert fields["event.start"] == iso(T0 - 120)
+    assert "event.end" not in fields
+    over = lines[2].fields  # type: ignore[attr-defined]
+    assert over["event.end"] == iso(T0)
+    assert "payment_api.value" not in over, "what is over has no value now"
     assert "c1" in lines[1].fields["payment_api.alert.members"][0]  # type: ignore[attr-defined]

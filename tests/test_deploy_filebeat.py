@@ -76,9 +76,39 @@ FITS = {
     "date": str,
     "long": int,
     "float": (int, float),
+    "double": (int, float),
     "boolean": bool,
     "flattened": object,
 }
+
+
+#: Names and types of the fields that are used, of those that Elastic publishes
+#: (https://www.elastic.co/docs/reference/ecs, 8.11); what is not among them is our own.
+ECS = json.loads((scripts.ROOT / "tests" / "data" / "ecs-fields.json").read_text())
+OURS = ("payment_api.", "application", "labels.")
+
+
+def mapped(node: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for name, below in node.get("properties", {}).items():
+        if "type" in below:
+            yield f"{before}{name}", below["type"]
+        yield from mapped(below, f"{before}{name}.")
+
+
+def test_what_ecs_names_has_the_type_that_ecs_gives_it() -> None:
+    found = dict(mapped(load("index-template.json")["template"]["mappings"]))
+    for path, kind in found.items():
+        if path.startswith(OURS) or path == "labels":
+            continue
+        assert ECS.get(path) == kind, path
+
+
+def test_the_lifecycle_is_that_of_the_template() -> None:
+    settings = load("index-template.json")["template"]["settings"]
+    assert settings["index.lifecycle.name"] == "payment-api-monitoring"
+    phases = load("lifecycle.json")["policy"]["phases"]
+    assert phases["delete"]["actions"] == {"delete": {}}
+    assert "rollover" in phases["hot"]["actions"]
 
 
 def test_every_field_of_a_line_is_mapped_and_fits(lines: list[dict[str, Any]]) -> None:
@@ -90,6 +120,8 @@ def test_every_field_of_a_line_is_mapped_and_fits(lines: list[dict[str, Any]]) -
             continue
         assert mapping_of(path), f"{path} is not mapped"
         wanted = FITS[mapping_of(path)]
+        if kind is list:  # of one value or several; Elasticsearch has no type of its own for it
+            continue
         assert issubclass(kind, wanted), f"{path}: {kind} does not fit {mapping_of(path)}"
 
 

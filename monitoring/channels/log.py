@@ -8,6 +8,7 @@ from monitoring.alerting.messages import Message, render
 from monitoring.channels.base import Kit
 from monitoring.logs import LOGGER
 from monitoring.model import Notice, Severity
+from monitoring.timestamps import iso
 
 BATCH = 100
 _LEVELS = {Severity.CRITICAL: "critical", Severity.WARNING: "warning"}
@@ -18,19 +19,26 @@ def send(notices: Sequence[Notice], kit: Kit) -> None:
     for notice in notices:
         message = render(notice, kit.rules)
         level = "info" if message.over else _LEVELS.get(message.severity, "info")
-        getattr(LOGGER, level)("alert: %s", message.title, extra={"fields": fields(message)})
+        getattr(LOGGER, level)(
+            "alert: %s", message.title, extra={"fields": fields(notice, message)}
+        )
 
 
-def fields(message: Message) -> Dict[str, Any]:
-    """ECS fields of a notice."""
+def fields(notice: Notice, message: Message) -> Dict[str, Any]:
+    """ECS fields of a notice: value and limit as numbers, beginning and end as dates."""
     named: Dict[str, Any] = {
         "event.kind": "alert",
         "event.action": message.reason,
+        "event.start": iso(notice.since),
+        "payment_api.value": None if notice.over else notice.alert.value,
+        "payment_api.limit": notice.alert.threshold,
         "payment_api.alert.key": message.key,
         "payment_api.alert.severity": message.severity.word,
     }
+    if notice.over:
+        named["event.end"] = iso(notice.at)
     for label, text in (*message.lines, *message.fields):
         named[f"payment_api.alert.{label.lower().replace(' ', '_')}"] = text
     if message.members:
         named["payment_api.alert.members"] = list(message.members)
-    return named
+    return {name: value for name, value in named.items() if value is not None}
