@@ -32,7 +32,9 @@ def console() -> Any:
     """A rich console on standard output; it honours NO_COLOR and the width of the terminal."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, soft_wrap=False)
+    # NO_COLOR means no bold either (https://no-color.org); rich alone would keep that.
+    system = None if env.current().get("NO_COLOR") else "auto"
+    return Console(file=sys.stdout, highlight=False, soft_wrap=False, color_system=system)  # type: ignore[arg-type]
 
 
 def show(outcome: Outcome, *, verbose: bool = False) -> None:
