@@ -20,9 +20,9 @@ from monitoring.anomaly.platform import Platform, busy_levels, shared_penalty, s
 from monitoring.anomaly.profiles import SETTLE_HOURS, Profile
 from monitoring.anomaly.runs import silence, slow
 from monitoring.anomaly.scene import LEARNING_HOURS, NO_USAGE, Finding, Hour, Look, network
-from monitoring.anomaly.telling import as_anomaly, is_calm, is_due
+from monitoring.anomaly.telling import as_anomaly, is_calm, is_due, platform_anomaly
 from monitoring.anomaly.types import REASONS, Anomaly, Bucket, Sensitivity, Usage
-from monitoring.anomaly.views import dormant, failures, fanout, volume
+from monitoring.anomaly.views import dormant, failures, fanout, guessing, takeover, volume
 from monitoring.anomaly.wire import as_json, parse_bucket
 
 __all__ = [
@@ -43,7 +43,9 @@ VIEWS: Tuple[Callable[[Look], List[Finding]], ...] = (
     volume,
     dormant,
     failures,
+    guessing,
     fanout,
+    takeover,
     slow,
     silence,
 )
@@ -230,15 +232,22 @@ class Detector:
     def _tell(self, hour: Hour, judged: List[Judged]) -> List[Anomaly]:
         self._platform.note_quiet(hour, len(self._profiles))
         loudest_first = sorted(judged, key=_loudest_first)
-        told = [anomaly for one in loudest_first for anomaly in self._tell_of(hour, one)]
+        told = list(self._tell_of_all(hour))
+        told += [anomaly for one in loudest_first for anomaly in self._tell_of(hour, one)]
         return sorted(told, key=lambda anomaly: (-anomaly.score, anomaly.client, anomaly.reason))
+
+    def _tell_of_all(self, hour: Hour) -> Iterator[Anomaly]:
+        """What many clients have in common is the platform's, or one stranger's."""
+        for finding in self._platform.judge_failures(hour, len(self._profiles)):
+            yield platform_anomaly(hour.number, finding, hour.number - (self._platform.born or 0))
 
     def _tell_of(self, hour: Hour, judged: Judged) -> Iterator[Anomaly]:
         name, profile, findings = judged
         penalty = shared_penalty(hour, name, len(self._profiles))
         for finding in findings:
             surge = finding.reason in _SURGES and not finding.evidence["joined"]
-            if surge and finding.score - penalty < profile.limit:
+            surge = surge and finding.score - penalty < profile.limit
+            if surge or self._platform.excuses(finding, hour.number):
                 self.counts["shared"] += 1
             elif finding.reason == "silence" and self._platform.hushes(profile, hour):
                 self.counts["hushed"] += 1

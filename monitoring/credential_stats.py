@@ -14,7 +14,7 @@ from typing import (
     Tuple,
 )
 
-from monitoring.anomaly.types import REASONS, Anomaly
+from monitoring.anomaly.types import REASONS, SHARED_REASONS, Anomaly
 from monitoring.catalog import METRICS
 from monitoring.client_bound import OTHER, series_of
 from monitoring.credentials.facts import VERDICTS
@@ -131,7 +131,7 @@ def _whole_figures(judged: Sequence[Judged], figures: Figures) -> Iterator[Measu
         "credential_access_anomalies_recent",
         None if figures.recent is None else float(figures.recent),
     )
-    for reason in REASONS if figures.anomalies is not None else ():
+    for reason in (*REASONS, *SHARED_REASONS) if figures.anomalies is not None else ():
         many = sum(anomaly.reason == reason for anomaly in figures.anomalies or ())
         yield _gauge("credential_access_anomalies", float(many), reason=reason)
 

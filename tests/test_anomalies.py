@@ -53,6 +53,11 @@ def misused() -> Dict[str, Client]:
     world["client-6"] = with_hours(world["client-6"], {565: Usage(18, 0, spread)})
     world["client-7"] = silent_during(world["client-7"], range(200, 600))
     world["client-7"] = with_hours(world["client-7"], {590: Usage(12, 0, {EVIL: 12})})
+    own = steady(61, 12.0, "10.0.61.1")
+    world["taken"] = lambda t: Usage(12, 0, {STRANGE: 12}) if 600 <= t < 604 else own(t)
+    world["guessed"] = with_hours(
+        steady(64, 12.0, "10.0.62.1"), dict.fromkeys(range(500, 520), GUESS)
+    )
     world["stranger"] = lambda t: Usage(60, 0, {EVIL: 60}) if t == 545 else None
     return world
 
@@ -62,6 +67,11 @@ def findings() -> List[Anomaly]:
     return run(misused(), range(620))
 
 
+STRANGE, GUESSER = "198.51.100.7", "198.18.0.7"
+
+
+#: Two refused logins from a strange address, beside the client's own calls.
+GUESS = Usage(0, 2, {GUESSER: 2})
 EXPECTED = [
     ("client-0", "volume_spike", range(520, 521)),
     ("client-1", "off_habit", range(531, 532)),
@@ -70,6 +80,8 @@ EXPECTED = [
     ("client-5", "slow_abuse", range(582, 610)),
     ("client-6", "source_fanout", range(565, 566)),
     ("client-7", "dormant_woken", range(590, 591)),
+    ("taken", "source_takeover", range(600, 601)),
+    ("guessed", "slow_guessing", range(503, 520)),
     ("stranger", "new_client", range(545, 546)),
 ]
 
@@ -199,10 +211,69 @@ def test_a_busy_day_of_the_whole_platform_is_nobodys_anomaly() -> None:
     assert {f.reason for f in alone} <= {"slow_abuse", "volume_spike"}
 
 
-def test_a_change_of_address_alone_is_no_anomaly() -> None:
-    before, after = waves(5, 25.0, "10.0.5.1"), waves(5, 25.0, "192.0.2.9")
+def test_a_change_of_address_within_the_platforms_networks_is_no_anomaly() -> None:
+    before, after = waves(5, 25.0, "10.0.5.1"), waves(5, 25.0, "10.0.3.9")
     world = {**crowd(5), "mover": lambda t: (before if t < 500 else after)(t)}
     assert run(world, range(600)) == []
+
+
+def test_a_move_to_a_strange_network_is_told_once_for_it_may_be_theft() -> None:
+    before, after = waves(5, 25.0, "10.0.5.1"), waves(5, 25.0, "192.0.2.9")
+    world = {**crowd(5), "mover": lambda t: (before if t < 500 else after)(t)}
+    assert [(f.client, f.reason) for f in run(world, range(600))] == [("mover", "source_takeover")]
+
+
+def failing(client: Client, share: float, hours: range) -> Client:
+    """The client, with that share of its calls failing besides, from its own hosts."""
+
+    def changed(t: int) -> Usage | None:
+        usual = client(t)
+        if usual is None or t not in hours:
+            return usual
+        lost = round(usual.ok * share)
+        return Usage(usual.ok - lost, usual.failed + lost, usual.sources)
+
+    return changed
+
+
+def test_failures_that_many_clients_share_are_told_of_the_platform() -> None:
+    world = {name: failing(client, 0.5, range(500, 501)) for name, client in crowd(12).items()}
+    (told,) = run(world, range(520))
+    assert (told.client, told.reason) == ("", "shared_failures")
+    assert "look at the platform" in told.sentence
+
+
+def test_some_failures_from_the_clients_own_hosts_are_no_misuse() -> None:
+    world = crowd(12)
+    world["client-0"] = failing(world["client-0"], 0.5, range(500, 503))
+    assert run(world, range(520)) == []
+
+
+def test_a_client_for_which_nothing_works_any_more_is_told_in_the_second_hour() -> None:
+    world = crowd(12)
+    world["client-0"] = failing(world["client-0"], 0.9, range(500, 506))
+    told = run(world, range(520))
+    assert [(hour_of(f), f.client, f.reason) for f in told] == [(501, "client-0", "failure_burst")]
+
+
+@pytest.mark.parametrize(("clients", "told"), [(4, 0), (5, 1)])
+def test_an_address_that_fails_on_many_clients_is_told_as_one(clients: int, told: int) -> None:
+    world = crowd(12)
+    for number in range(clients):
+        name = f"client-{number}"
+        world[name] = with_hours(world[name], {500: GUESS})
+    found = run(world, range(510))
+    assert [f.reason for f in found] == ["failure_spray"] * told
+    assert all(GUESSER in f.sentence and f.client == "" for f in found)
+    assert all(f.evidence["technique"] == "T1110.003" for f in found)
+
+
+def test_misuse_that_comes_again_and_again_does_not_become_habit() -> None:
+    world = crowd(8)
+    spikes = {t: Usage(160, 0, {"10.0.0.1": 160}) for t in range(400, 1000, 72)}
+    world["client-0"] = with_hours(world["client-0"], spikes)
+    told = {hour_of(f) for f in run(world, range(1010)) if f.client == "client-0"}
+    assert len(told & set(spikes)) >= len(spikes) - 1
 
 
 def test_onboarding_from_the_platforms_own_network_is_no_anomaly() -> None:

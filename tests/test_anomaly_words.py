@@ -8,6 +8,7 @@ from typing import Dict, List, Set
 import pytest
 
 from monitoring.anomalies import REASONS, Anomaly, Usage
+from monitoring.anomaly.types import SHARED_REASONS
 from monitoring.anomaly.words import WRITERS
 from tests.anomaly_worlds import Client, hour_of, office, run, with_hours
 from tests.test_anomalies import misused
@@ -36,7 +37,7 @@ def _known_before(client: Client, hour: int) -> Set[str]:
 
 
 def test_every_reason_has_its_writer() -> None:
-    assert set(WRITERS) == set(REASONS)
+    assert set(WRITERS) == {*REASONS, *SHARED_REASONS}
 
 
 def test_every_sentence_ends_with_the_age_of_the_profile(findings: List[Anomaly]) -> None:
@@ -133,6 +134,24 @@ def _check_fanout(found: Anomaly, client: Client) -> None:
     assert _number(r", (\d+) of them never", found.sentence) == len(fresh)
 
 
+def _check_takeover(found: Anomaly, client: Client) -> None:
+    usage = client(hour_of(found))
+    assert usage is not None
+    assert _number(r"made (\d+) of its", found.sentence) == found.observed
+    assert _number(r"of its (\d+) calls", found.sentence) == usage.ok + usage.failed
+    assert not set(usage.sources or {}) & _known_before(client, hour_of(found))
+
+
+def _check_guessing(found: Anomaly, client: Client) -> None:
+    hours = int(_number(r"in (\d+) hours", found.sentence))
+    source = str(found.evidence["source"])
+    now = hour_of(found)
+    tried = [(client(t) or Usage(0, 0)).sources or {} for t in range(now - hours + 1, now + 1)]
+    refused = sum(sources.get(source, 0) for sources in tried)
+    assert _number(r"at least (\d+) times?", found.sentence) <= refused
+    assert source in found.sentence
+
+
 def _check_silence(found: Anomaly, client: Client) -> None:
     hours = int(_number(r"in (\d+) hours?", found.sentence))
     assert "made no call" in found.sentence
@@ -149,5 +168,7 @@ CHECKS = {
     "new_client": _check_newcomer,
     "failure_burst": _check_failures,
     "source_fanout": _check_fanout,
+    "source_takeover": _check_takeover,
+    "slow_guessing": _check_guessing,
     "silence": _check_silence,
 }

@@ -138,11 +138,23 @@ def dashboard_expressions() -> list[str]:
     return sorted(texts)
 
 
+def _outermost(expr: str, word: str) -> int:
+    """Where `word` first stands outside of all parentheses."""
+    depth = 0
+    for place, sign in enumerate(expr):
+        depth += (sign == "(") - (sign == ")")
+        if depth == 0 and expr.startswith(word, place):
+            return place
+    return len(expr)
+
+
 def left_sides(expr: str) -> list[str]:
     """An alert's expression without its limits: what it looks at. That there is an alert is the
     rule tests' matter, that there is something to judge is this one's."""
-    if "ALERTS{" in expr:  # what keeps it alive while its exporter is gone
-        expr = expr.partition(" or ")[0]
+    if "ALERTS{" in expr:  # behind what keeps it alive while its exporter is gone
+        expr = expr[: _outermost(expr, " or ")]
+    if expr.startswith("(") and " or " in expr:  # of all clients, or of one
+        expr = expr[1:].rpartition(")")[0]
     bare = re.sub(r"\s*(==|!=|>=|<=|>|<)\s*[\d.e+-]+", "", expr)
     bare = re.sub(r"\babsent_over_time\((.*)\[\w+\]\)", r"\1", bare)
     return re.split(r" or | (?:and|unless) (?:on \([^)]*\) )?", bare)

@@ -41,6 +41,26 @@ FINDINGS: Mapping[str, Tuple[str, str, str]] = {
         "Compare the addresses with its owner's hosts; rotate the secret if some are strange.",
         "credential-anomalies",
     ),
+    "source_takeover": (
+        "All its calls come from a strange network now, as many as ever: its secret may be stolen.",
+        "Ask its owner whether it has moved; if not, rotate the secret and block the addresses.",
+        "credential-anomalies",
+    ),
+    "slow_guessing": (
+        "A strange address tries secrets of the client, too seldom to be a burst.",
+        "Block the address; see that the client's secret is long and was made at random.",
+        "authentication-failures",
+    ),
+    "failure_spray": (
+        "One strange address tries a few secrets on many clients.",
+        "Block the address, then look whether one of these clients let it in.",
+        "authentication-failures",
+    ),
+    "shared_failures": (
+        "Many clients fail at once from their own hosts: something of the platform broke.",
+        "Look at what changed in this hour: a release, a rotation, the vault, the network.",
+        "authentication-failures",
+    ),
     "out_of_habit": (
         "As a whole, tokens are minted, held or refused otherwise than ever at this hour.",
         "See which client it is with token_usage_metrics.py --analyze, then ask its owner.",

@@ -20,7 +20,10 @@ _PLACES = {LOGINS: "payment-eapi", SLOW: "payment-api"}
 #: Of one cause, the most dangerous first.
 _LOGINS = (
     "failures_then_success",
+    "failure_spray",
+    "slow_guessing",
     "failure_burst",
+    "shared_failures",
     "authentication_failures",
     "authentication_failure_ratio",
 )

@@ -28,6 +28,8 @@ def encode(profile: Profile) -> str:
     for name in ARRAYS:
         state[name] = _pack(getattr(profile, name))
     state["known"], state["suspects"] = profile.known, profile.suspects
+    if profile.guessers:
+        state["guessers"] = {who: list(found) for who, found in profile.guessers.items()}
     state["holds"] = {reason: list(hold) for reason, hold in profile.holds.items()}
     return json.dumps(state, separators=(",", ":"))
 
@@ -61,6 +63,8 @@ def _read_version_1(state: Mapping[str, Any]) -> Profile:
             setattr(profile, name, _unpack(state[name], length))
     profile.known = {str(k): int(hour) for k, hour in state.get("known", {}).items()}
     profile.suspects = {str(k): int(hour) for k, hour in state.get("suspects", {}).items()}
+    guessers = state.get("guessers", {})
+    profile.guessers = {str(k): (int(found[0]), float(found[1])) for k, found in guessers.items()}
     holds = state.get("holds", {})
     profile.holds = {
         str(k): (int(hold[0]), float(hold[1]), int(hold[2])) for k, hold in holds.items()

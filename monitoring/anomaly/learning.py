@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import List
 
+from monitoring.anomaly.profiles import DAY, WEEK
 from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
 from monitoring.anomaly.views import REST_HOURS, WAKING_HOURS, failure_expectation
 
 _LEAST_EXPOSURE = 0.5  # a habit is not learned from less than half an hour
 _MOST_SUSPECTS = 8
+_HABITUAL = 0.5  # of the calls of a busy hour: one of habit
+_ACQUAINTED = 48  # hours before which no hour is one of habit
+_REST = 10  # hours without a call, after which a call begins a session
 _FARTHEST = 2.5  # standard deviations: one wild hour must not teach that hours follow each other
 
 
@@ -18,6 +22,11 @@ def learn(look: Look, findings: List[Finding]) -> None:
     second day."""
     profile, hour = look.profile, look.hour
     reasons = [finding.reason for finding in findings]
+    rest = hour.number - profile.last_call
+    told = bool(reasons) and profile.seen >= TRUSTED_HOURS
+    if not told:
+        begins = profile.seen >= _ACQUAINTED and rest >= _REST
+        profile.note_session(look.ok, begins, begins and _is_odd(look))
     if look.ok + look.failed > 0:
         _learn_calls(look, reasons)
     mute = profile.silent and profile.low_run > 0 and profile.yesterday[hour.of_day] > 0.0
@@ -31,13 +40,24 @@ def learn(look: Look, findings: List[Finding]) -> None:
     profile.seen += 1
 
 
+def _is_odd(look: Look) -> bool:
+    """Whether neither this hour of the week or the day nor the next two are hours of habit."""
+    profile, hour = look.profile, look.hour
+    weekend = hour.day_hour - hour.of_day
+    usual = look.mu
+    for ahead in range(3):
+        usual = max(usual, profile.week[(hour.week_hour + ahead) % WEEK])
+        usual = max(usual, profile.day[weekend + (hour.of_day + ahead) % DAY])
+    return usual < _HABITUAL * profile.busy
+
+
 def _clip(look: Look, reasons: List[str]) -> float:
     if not reasons or look.profile.seen < TRUSTED_HOURS:
         return look.ok
     if "slow_abuse" in reasons or "dormant_woken" in reasons:
         return min(look.ok, look.mu + look.deviation)
     if "volume_spike" in reasons or "off_habit" in reasons:
-        return min(look.ok, look.mu + 2.0 * look.deviation)
+        return min(look.ok, look.mu)
     return look.ok
 
 
@@ -51,7 +71,7 @@ def _learn_calls(look: Look, reasons: List[str]) -> None:
             profile.longest_pause = max(profile.longest_pause, rest)
         profile.last_call, profile.returns = now, 0
     profile.active_hours = profile.active_hours * 0.999 + 1.0
-    _learn_failures(look, "failure_burst" in reasons)
+    _learn_failures(look, look.withheld or "failure_burst" in reasons)
     if look.sources:
         _learn_sources(look, reasons)
 
@@ -78,4 +98,7 @@ def _learn_sources(look: Look, reasons: List[str]) -> None:
         profile.suspects = dict.fromkeys(sorted(look.fresh)[:_MOST_SUSPECTS], now)
     elif profile.suspects and now - max(profile.suspects.values()) > 24:
         profile.suspects = {}
-    profile.meet(sources, now)
+    # An address that came with misuse is no host of the client's for having come.
+    # (One to which all calls moved is told once: it may as well have moved.)
+    misused = profile.seen >= TRUSTED_HOURS and bool({*reasons} - {"source_takeover"})
+    profile.meet([s for s in sources if not (misused and s in look.fresh)], now)

@@ -24,6 +24,7 @@ MAX_NETWORKS = 1024
 
 _HOME_SHARE = 0.25  # a network is at home if it carries this share of what a client carries
 _NETWORK_MEMORY = 0.97  # what a day leaves of a network's weight
+_SELDOM_SILENT = 0.1  # chance of an hour without a call, by the client's own spread
 _OUTAGE_CLIENTS, _OUTAGE_CALLS, _OUTAGE_SHARE = 3, 20.0, 0.9
 _CHANCE_PEERS = 0.003  # conspicuous clients per client and hour that chance alone brings
 _PEER_PENALTY = 3.0
@@ -31,6 +32,9 @@ _QUIET, _QUIET_HOURS = 2.0, 48  # a silence as unlikely as 1 in 100, and not old
 _QUIET_MEMORY = 0.01  # what one hour weighs in the usual number of quiet clients
 _HUSH_SHARE = 0.05  # fewer clients than this share are told one by one
 _HUSH_HOURS = 24  # one telling stands so long for all silences that set in together
+_SHARED_CLIENTS, _SHARED_SHARE = 3, 0.04  # so many clients that fail at once are the platform
+_SHARED_HOURS = 12  # quiet hours after which shared failures are told anew
+_SPRAYED = 5  # clients on which one strange address fails in an hour
 _NEWCOMER_HOURS = 2000.0  # one new client in so many client-hours, before any was counted
 _FOREIGN, _UNKNOWN = (
     2.0,
@@ -48,6 +52,8 @@ class Platform:
         self.client_hours = 0.0
         self.newcomers = 0.0
         self.quiet = 0.0
+        self.shared = self.shared_told = -_HUSH_HOURS - 1  # hours of failures that clients share
+        self.sprays: Dict[str, int] = {}  # strange address: the hour in which it was told of
         self.hushed = -_HUSH_HOURS - 1  # the hour in which one silence last spoke for many
 
     def as_dict(self) -> Dict[str, object]:
@@ -69,6 +75,29 @@ class Platform:
         most = 1.0 + self.quiet + 3.0 * sqrt(self.quiet + 1.0)
         hour.hush = number > most and number > _HUSH_SHARE * clients
         self.quiet += _QUIET_MEMORY * (number - self.quiet)
+
+    def judge_failures(self, hour: Hour, clients: int) -> List[Finding]:
+        """Failures that many clients have at the same hour from their own hosts are the platform's;
+        those that one strange address has on many clients are one stranger's."""
+        found = []
+        count = len(hour.failing)
+        if count >= max(_SHARED_CLIENTS, _SHARED_SHARE * clients):
+            self.shared = hour.number
+            if hour.number - self.shared_told > _SHARED_HOURS:
+                evidence: Dict[str, object] = {"clients": count, "of": clients}
+                found.append(Finding("shared_failures", 6.0, count, 0.0, evidence))
+            self.shared_told = hour.number
+        self.sprays = {who: at for who, at in self.sprays.items() if hour.number - at <= 24}
+        for source, names in sorted(hour.strange.items()):
+            if len(names) >= _SPRAYED and source not in self.sprays:
+                self.sprays[source] = hour.number
+                evidence = {"source": source, "clients": len(names)}
+                found.append(Finding("failure_spray", 9.0, len(names), 0.0, evidence))
+        return found
+
+    def excuses(self, finding: Finding, hour: int) -> bool:
+        """Whether a burst of failures is one of many in this hour, which were told as one."""
+        return finding.evidence.get("own") is True and hour == self.shared
 
     def hushes(self, profile: Profile, hour: Hour) -> bool:
         """Was this silence told of already, as one of many that set in together? If it outlasts
@@ -151,7 +180,8 @@ def survey(profiles: Mapping[str, Profile], rows: Mapping[str, Usage], hour: Hou
         if part is None or profile.silent:
             continue
         parts.append(part)
-        if mean >= 1.0:
+        # One that comes when it likes is never due: its silence says nothing of the platform.
+        if mean >= 1.0 and (1.0 + phi * mean) ** (-1.0 / phi) < _SELDOM_SILENT:
             due += 1
             silent += calls == 0
             expected.append(mean)

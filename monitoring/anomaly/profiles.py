@@ -21,6 +21,7 @@ CARRY_MEMORY, CARRY_PRIOR, CARRY_MOST = 0.998, 48.0, 0.95
 LEFT_MEMORY, LEFT_PRIOR = 0.95, 4.0  # what is left of the dispersion, for each hour of the day
 SETTLE_HOURS = 72  # errors made before the third day say nothing about the client
 MAX_SOURCES = 32
+MOSTLY = 0.45  # of its sessions begun at odd hours: it works when it likes
 
 # Scores above SURPRISE are remembered, how often and how far above, so that a client with wild
 # hours needs a wilder one: peaks over a threshold with an exponential tail.
@@ -51,6 +52,7 @@ COUNTS = (
     "longest_pause",
     "untold",
     "surprised",
+    "failing",
 )
 NUMBERS = (
     *("level", "level_n", "residual_all", "square_all", "sum_x", "sum_m", "drift", "drift_n"),
@@ -60,8 +62,9 @@ NUMBERS = (
     *("low_score", "low_m", "low_x", "low_after_low", "low_any", "due"),
     *("surprises", "surprise_sum", "surprise_hours"),
     *("offset", "carried", "carried_n", "left_all", "left_all_n"),
+    *("starts", "odd_starts", "idle", "busy"),
 )
-MAPS = ("known", "holds", "suspects")
+MAPS = ("known", "holds", "suspects", "guessers")
 
 
 class Profile:
@@ -81,6 +84,7 @@ class Profile:
     longest_pause: int
     untold: int
     surprised: int
+    failing: int  # hours in a row in which most calls failed
     level: float
     level_n: float
     residual_all: float
@@ -118,6 +122,10 @@ class Profile:
     carried_n: float
     left_all: float
     left_all_n: float
+    starts: float  # times it began to call after a rest
+    odd_starts: float  # times it began to call at an hour at which it hardly ever does
+    idle: float  # hours without a call
+    busy: float  # calls in an hour with any
     week: array[float]
     week_n: array[float]
     day: array[float]
@@ -132,6 +140,7 @@ class Profile:
     known: Dict[str, int]
     holds: Dict[str, Tuple[int, float, int]]  # reason: (hour, observed, hours of hold-off)
     suspects: Dict[str, int]
+    guessers: Dict[str, Tuple[int, float]]  # strange address: (first hour, failures since)
 
     def __init__(self, born: int) -> None:
         self.born = born
@@ -225,6 +234,23 @@ class Profile:
         self.left_n[hour] = self.left_n[hour] * LEFT_MEMORY + square
         self.offset = offset
 
+    def session(self) -> float:
+        """The chance that an idle hour begins a session, whatever hour of the week it is; 0.0 for
+        a client that mostly begins at hours of habit."""
+        if self.starts < 2.0 or self.odd_starts < MOSTLY * self.starts:
+            return 0.0
+        return self.odd_starts / (self.idle + 24.0)
+
+    def note_session(self, calls: float, begins: bool, odd: bool) -> None:
+        """Learn whether this client works in sessions, at hours of its own choice."""
+        if calls <= 0:
+            self.idle = self.idle * 0.999 + 1.0
+            return
+        self.busy += (calls - self.busy) * (0.05 if self.busy else 1.0)
+        if begins:
+            self.starts = self.starts * 0.98 + 1.0
+            self.odd_starts = self.odd_starts * 0.98 + odd
+
     def skip(self, hours: int, first: int) -> None:
         """Hours that nobody observed, the first at hour of day `first`: no rest, no silence."""
         self.offset = 0.0
@@ -240,6 +266,7 @@ class Profile:
         self.born, self.last_call = min(self.born, hour), min(self.last_call, hour)
         self.known = {source: min(at, hour) for source, at in self.known.items()}
         self.suspects = {source: min(at, hour) for source, at in self.suspects.items()}
+        self.guessers = {who: (min(at, hour), n) for who, (at, n) in self.guessers.items()}
         self.holds = {why: (min(at, hour), x, n) for why, (at, x, n) in self.holds.items()}
 
     def calibrate(self, score: float) -> float:

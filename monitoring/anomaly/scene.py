@@ -38,6 +38,7 @@ class Hour:
     __slots__ = (
         *("number", "exposure", "week_hour", "day_hour", "of_day"),
         *("factor_sum", "factor_weight", "home", "conspicuous", "quiet", "hush"),
+        *("failing", "strange"),
     )
 
     def __init__(self, number: int, exposure: float, home: Optional[Mapping[str, float]]) -> None:
@@ -48,6 +49,8 @@ class Hour:
         self.home: Mapping[str, float] = home or {}
         self.conspicuous: List[str] = []
         self.hush = False
+        self.failing: List[str] = []  # clients with more failures than theirs, from their own hosts
+        self.strange: Dict[str, List[str]] = {}  # strange address: clients that it failed on
         self.quiet: Set[str] = set()  # clients in a silence that is no longer chance
 
     def factor(self, calls: float, mean: float, phi: float) -> float:
@@ -80,7 +83,7 @@ class Look:
 
     __slots__ = (
         *("profile", "hour", "name", "ok", "failed", "sources", "mu", "phi", "deviation"),
-        *("fresh", "fresh_calls", "rarity", "mature", "factor", "swing", "ahead"),
+        *("fresh", "fresh_calls", "rarity", "mature", "factor", "swing", "ahead", "withheld"),
     )
 
     def __init__(self, profile: Profile, usage: Usage, hour: Hour, name: str) -> None:
@@ -94,6 +97,7 @@ class Look:
         self.fresh: List[str] = []
         self.fresh_calls = self.rarity = 0.0
         self.swing = self.ahead = 0.0
+        self.withheld = False  # failures that are not told yet, and not to be learned either
         if self.sources:
             self._look_at_sources(self.sources)
         if profile.sum_m > 1.0:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Mapping
 
 from monitoring.anomaly.profiles import Profile
 from monitoring.anomaly.scene import Finding
-from monitoring.anomaly.types import Anomaly
+from monitoring.anomaly.types import PLATFORM, TECHNIQUES, Anomaly
 from monitoring.anomaly.words import brief, sentence
 
 HOLD_HOURS = 24  # a reason is not repeated for a client within a day of its last telling ...
@@ -46,7 +47,29 @@ def as_anomaly(number: int, name: str, profile: Profile, finding: Finding) -> An
         sentence=sentence(name, finding, age),
         severity="critical" if critical else "warning",
         profile_age_days=age,
-        evidence=finding.evidence,
+        evidence=_evidence(finding),
+    )
+
+
+def _evidence(finding: Finding) -> Mapping[str, object]:
+    technique = TECHNIQUES.get(finding.reason)
+    return {**finding.evidence, "technique": technique} if technique else finding.evidence
+
+
+def platform_anomaly(number: int, finding: Finding, hours: int) -> Anomaly:
+    """A finding about all clients together; it names none."""
+    age = max(0, hours) / 24.0
+    return Anomaly(
+        at=number * 3600.0,
+        client=PLATFORM,
+        reason=finding.reason,
+        score=finding.score,
+        observed=finding.observed,
+        expected=finding.expected,
+        sentence=sentence(PLATFORM, finding, age),
+        severity="warning",
+        profile_age_days=age,
+        evidence=_evidence(finding),
     )
 
 

@@ -13,8 +13,20 @@ REASONS = (
     "new_client",
     "failure_burst",
     "source_fanout",
+    "source_takeover",
+    "slow_guessing",
     "silence",
 )
+#: Of the platform as a whole; such a finding names no client.
+SHARED_REASONS = ("shared_failures", "failure_spray")
+PLATFORM = ""
+#: The technique of MITRE ATT&CK that a finding may be the trace of, where one fits.
+TECHNIQUES: Mapping[str, str] = {
+    **dict.fromkeys(("volume_spike", "slow_abuse", "off_habit", "dormant_woken"), "T1078"),
+    **dict.fromkeys(("new_client", "source_fanout", "source_takeover"), "T1078"),
+    **dict.fromkeys(("failure_burst", "slow_guessing"), "T1110.001"),
+    "failure_spray": "T1110.003",
+}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from math import log10
 from typing import List, Tuple
 
 from monitoring.anomaly.profiles import DAY, MAX_SOURCES, SURPRISE_CAP, WEEK, WEEK_PRIOR
-from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
+from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look, network
 from monitoring.anomaly.tails import score, upper
 
 REST_HOURS = 168  # a week without a call is a rest; ending one is news
@@ -19,6 +19,15 @@ WAKING_HOURS = 6  # so many hours with calls, and a rested client is back to its
 CONSPICUOUS = 3.0  # a score that counts when many clients are surprising in one hour
 GOT_IN = 4.0  # a success after a burst of failures is this far beyond the limit
 SUSPECT_HOURS = 24  # an address that brought failures is watched so long for a success
+
+MOST_FAIL = 0.75  # of its calls: nothing works for the client any more
+LASTING_HOURS = 2  # so long, before it is told of failures from the client's own hosts
+GUESSES, GUESS_HOURS, GUESS_LEAST_HOURS = 8.0, 24, 3  # failures of one strange address in a day
+TAKEN = 0.9  # of the calls from strange addresses: somebody else is the client now
+_OTHER_PLACE = 2.0  # the most that leaving all its own addresses at once says
+_MOST_GUESSERS, _MOST_AN_HOUR = 8, 2.5  # of an hour: a burst is told as such
+_HOURS_A_SESSION = 4.0
+_RETRIED = 0.25  # of all calls failed: the rest are tries again
 
 _EARLY_OR_LATE = 0.02  # chance that an hour follows the habit of the hour beside it
 _AS_YESTERDAY = 0.05  # chance that what was unusual yesterday comes again at the same hour
@@ -44,7 +53,7 @@ def volume(look: Look) -> Findings:
         raw = score(_chance(look, mean, phi))
         found = _volume_findings(look, raw, mean)
     trusted = not found or look.profile.seen < TRUSTED_HOURS
-    look.profile.remember_surprise(raw, SURPRISE_CAP if trusted else _ALERT_CAP)
+    look.profile.remember_surprise(raw if trusted else 0.0, SURPRISE_CAP)
     return found
 
 
@@ -84,6 +93,9 @@ def _chance(look: Look, mean: float, phi: float) -> float:
     for weight, other in others:
         if other > mean:
             chance += weight * upper(calls, other, phi)
+    session = profile.session()
+    if session > 0.0 and profile.busy > mean:
+        chance += min(1.0, _HOURS_A_SESSION * session) * upper(calls, profile.busy, max(phi, 0.35))
     return min(1.0, chance)
 
 
@@ -97,6 +109,8 @@ def _volume_findings(look: Look, raw: float, mean: float) -> Findings:
         sure += look.rarity
     if sure < profile.limit:
         return NONE
+    if look.sources and not joined and look.failed >= _RETRIED * (look.ok + look.failed):
+        return NONE  # from its own hosts, and much of it fails: it tries again, nobody misuses it
     level = profile.level * look.hour.exposure
     evidence = _source_evidence(look) if joined else {}
     evidence.update(usual=level, joined=joined)
@@ -140,6 +154,9 @@ def failures(look: Look) -> Findings:
         entered = _got_in(look)
         if entered:
             return entered
+    _note_strangers(look)
+    lasting = look.failed >= MOST_FAIL * (look.ok + look.failed)
+    profile.failing = profile.failing + 1 if lasting and look.failed >= 2 else 0
     if look.failed < 5:
         return NONE
     mean, dispersion = failure_expectation(look)
@@ -150,7 +167,71 @@ def failures(look: Look) -> Findings:
     if sure < profile.limit:
         return NONE
     evidence = {**(_source_evidence(look) if joined else {}), "calls": look.ok + look.failed}
-    return [Finding("failure_burst", sure, look.failed, mean, evidence)]
+    if not joined:
+        look.hour.failing.append(look.name)
+        if profile.failing < LASTING_HOURS and _from_home(look):
+            look.withheld = True
+            return NONE  # its own hosts, and some get through: a wrong rollout, not a stranger
+    return [Finding("failure_burst", sure, look.failed, mean, {**evidence, "own": not joined})]
+
+
+def _from_home(look: Look) -> bool:
+    """Whether most calls came from addresses that the client is known by."""
+    if not look.mature or not look.sources or look.profile.suspects.keys() & look.sources.keys():
+        return False
+    return look.fresh_calls < 0.5 * (look.ok + look.failed)
+
+
+def _note_strangers(look: Look) -> None:
+    """Which addresses of networks that are not at home failed on this client, and how often in the
+    last day; of one that also got in, nothing."""
+    profile, now = look.profile, look.hour.number
+    old = [who for who, (first, _) in profile.guessers.items() if now - first >= GUESS_HOURS]
+    for who in old:
+        del profile.guessers[who]
+    if not look.failed or not look.sources or not look.mature:
+        return
+    for source, calls in look.sources.items():
+        if calls <= look.failed and network(source) not in look.hour.home:
+            look.hour.strange.setdefault(source, []).append(look.name)
+            if source in profile.guessers or len(profile.guessers) < _MOST_GUESSERS:
+                first, failed = profile.guessers.get(source, (now, 0.0))
+                profile.guessers[source] = (first, failed + min(calls, _MOST_AN_HOUR))
+
+
+def guessing(look: Look) -> Findings:
+    """A strange address that fails on the client hour by hour, too seldom to be a burst."""
+    profile, now = look.profile, look.hour.number
+    for source, (first, failed) in profile.guessers.items():
+        if (
+            failed >= GUESSES
+            and now - first >= GUESS_LEAST_HOURS
+            and source in (look.sources or ())
+        ):
+            evidence: dict[str, object] = {"source": source, "hours": now - first + 1}
+            return [Finding("slow_guessing", profile.limit + 1.0, failed, 0.0, evidence)]
+    return NONE
+
+
+def takeover(look: Look) -> Findings:
+    """Nearly all calls come from addresses never seen before, of networks that are not at home:
+    whoever has the secret now uses it in place of its owner, as often as ever."""
+    if look.profile.seen < TRUSTED_HOURS or not look.fresh or look.ok < 3:
+        return NONE
+    sources, home = look.sources or {}, look.hour.home
+    strange = sorted(s for s in look.fresh if network(s) not in home)
+    calls = sum(sources[source] for source in strange)
+    if calls < TAKEN * sum(sources.values()):
+        return NONE
+    # Not one call from where they always came from, however many there are.
+    sure = look.rarity + min(_OTHER_PLACE, 0.5 * look.ok)
+    if sure < look.profile.limit:
+        return NONE
+    evidence: dict[str, object] = {
+        "sources": strange[:_MOST_FRESH_SOURCES],
+        "calls": look.ok + look.failed,
+    }
+    return [Finding("source_takeover", sure, calls, 0.0, evidence)]
 
 
 def failure_expectation(look: Look) -> Tuple[float, float]:

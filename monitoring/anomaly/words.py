@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, Mapping
 from monitoring.anomaly.scene import Finding
 
 _HARDLY_ANY = 0.1
+_FOREIGN = "of a network that no client habitually uses"
 Writer = Callable[[str, Finding, Mapping[str, Any]], str]
 
 
@@ -106,6 +107,35 @@ def _fanout(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     )
 
 
+def _takeover(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    names = ", ".join(seen["sources"][:3])
+    return (
+        f"{client} made {brief(found.observed)} of its {_plural(seen['calls'], 'call')} in this "
+        f"hour from {names}, {_FOREIGN}, and hardly any from its own"
+    )
+
+
+def _guessing(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    return (
+        f"{client} was refused at least {_plural(found.observed, 'time')} in "
+        f"{_plural(seen['hours'], 'hour')} from {seen['source']}, {_FOREIGN}, and never let in"
+    )
+
+
+def _shared(_client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    return (
+        f"{_plural(found.observed, 'client')} of {brief(seen['of'])} fail at once from their own "
+        "hosts: look at the platform (a release, the vault, a rotation), not at the clients"
+    )
+
+
+def _spray(_client: str, found: Finding, seen: Mapping[str, Any]) -> str:
+    return (
+        f"{seen['source']}, {_FOREIGN}, was refused as "
+        f"{_plural(found.observed, 'client')} in this hour: somebody tries secrets on many clients"
+    )
+
+
 def _silence(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     calls = "no call" if not found.observed else f"only {_plural(found.observed, 'call')}"
     hours, expected = _plural(seen["hours"], "hour"), brief(found.expected)
@@ -122,5 +152,9 @@ WRITERS: Dict[str, Writer] = {
     "new_client": _newcomer,
     "failure_burst": _failures,
     "source_fanout": _fanout,
+    "source_takeover": _takeover,
+    "slow_guessing": _guessing,
+    "shared_failures": _shared,
+    "failure_spray": _spray,
     "silence": _silence,
 }
