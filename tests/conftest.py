@@ -118,7 +118,19 @@ def pytest_make_parametrize_id(val: object, argname: str) -> Optional[str]:
 
 #: They start whole stacks, real Prometheus servers or simulate months; CI's further Pythons leave
 #: them out (`-m "not slow"`), `make matrix` runs them everywhere.
-_SLOW = ("endurance", "ecosystem", "faults", "quarter", "readme", "secrets", "web_demo", "deploy")
+_SLOW = (
+    "endurance",
+    "ecosystem",
+    "textfile",
+    "setup",
+    "silences",
+    "faults",
+    "quarter",
+    "readme",
+    "secrets",
+    "web_demo",
+    "deploy",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -139,9 +139,10 @@ def dashboard_expressions() -> list[str]:
 
 
 def _outermost(expr: str, word: str) -> int:
-    """Where `word` first stands outside of all parentheses."""
+    """Where `word` first stands outside of all parentheses and texts."""
     depth = 0
-    for place, sign in enumerate(expr):
+    blank = re.sub(r'"[^"]*"', lambda found: " " * len(found[0]), expr)
+    for place, sign in enumerate(blank):
         depth += (sign == "(") - (sign == ")")
         if depth == 0 and expr.startswith(word, place):
             return place

@@ -30,9 +30,9 @@ def read(health=None, fault=None, **more):
 @pytest.mark.parametrize(
     ("health", "severity", "up", "said"),
     [
-        (OSS, OK, True, "ok"),
-        (LEADER, OK, True, "ok"),
-        (FOLLOWER, OK, True, "ok"),
+        (OSS, OK, True, "all its parts work"),
+        (LEADER, OK, True, "all its parts work"),
+        (FOLLOWER, OK, True, "all its parts work"),
         (
             {**LEADER, "degraded": True, "messages": ["cluster: lost"]},
             WARNING,

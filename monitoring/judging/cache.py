@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
 
+from monitoring.alerting.amounts import counted
 from monitoring.certainty import Coverage
 from monitoring.judging.common import (
     CRITICAL,
@@ -109,7 +110,8 @@ def _combined(calls: List[Call], up: Optional[bool]) -> Call:
     lost while the rest serves is a warning."""
     troubled = sorted((c for c in calls if c.severity is not OK), key=lambda c: -c.severity)
     if not troubled:
-        return good(Coverage("nodes", len(calls), len(calls)), "answers", up)
+        sentence = f"{counted(len(calls), 'node')} in working order"
+        return good(Coverage("nodes", len(calls), len(calls)), sentence, up)
     severity = worst(c.severity for c in troubled)
     if up and severity is CRITICAL:
         severity = WARNING
