@@ -116,20 +116,11 @@ def pytest_make_parametrize_id(val: object, argname: str) -> Optional[str]:
     return None
 
 
-#: They start whole stacks, real Prometheus servers or simulate months; CI's further Pythons leave
-#: them out (`-m "not slow"`), `make matrix` runs them everywhere.
+#: They start whole stacks or real Prometheus servers, simulate months, or say the same whatever the
+#: Python; CI's further ones leave them out (`-m "not slow"`), `make matrix` runs them everywhere.
 _SLOW = (
-    "endurance",
-    "ecosystem",
-    "textfile",
-    "setup",
-    "silences",
-    "faults",
-    "quarter",
-    "readme",
-    "secrets",
-    "web_demo",
-    "deploy",
+    *("endurance", "ecosystem", "textfile", "setup", "silences", "faults", "quarter", "readme"),
+    *("secrets", "web_demo", "deploy", "mutation", "alert_storms", "benchmark"),
 )
 
 
