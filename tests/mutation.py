@@ -43,7 +43,7 @@ TARGETS: Mapping[str, Tuple[str, ...]] = {
     "monitoring.certainty": ("boundaries", "certainty", "service_levels"),
     "monitoring.alerting.hysteresis": ("boundaries", "alerts", "alerts_properties", "maintenance"),
     "monitoring.alerting.flapping": ("boundaries", "alerts", "alerts_properties"),
-    "monitoring.alerting.grouping": ("alerts", "messages", "notifier"),
+    "monitoring.alerting.grouping": ("alerts", "messages", "incidents", "notifier"),
     "monitoring.tokens.hygiene": ("token_findings", "token_stats", "token_measurements"),
     "monitoring.outbox": ("outbox",),
 }

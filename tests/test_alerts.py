@@ -8,6 +8,7 @@ from typing import Any, Sequence
 import pytest
 
 from monitoring import alerts
+from monitoring.alerting.grouping import group_alert
 from monitoring.alerting.state import AlertState, dump_state, load_state
 from monitoring.alerts import Policy
 from monitoring.model import Alert, Notice, Severity
@@ -376,6 +377,34 @@ def test_one_more_client_later_is_told_alone() -> None:
     machine.cycle(*clients(30))
     (told,) = machine.cycle(*clients(31))
     assert told.alert.key.client == "client-030"
+
+
+@pytest.mark.parametrize(
+    ("worse", "less"),
+    [((30.0, 10.0), (25.0, 10.0)), ((0.0, 10.0), (5.0, 10.0)), ((5.0, 0.0), (4.5, 0.0)),
+     ((10.0, 9.0), (None, 10.0)), ((9.5, 9.0), (None, None)), ((0.0, 0.5), (0.2, 0.5)),
+     ((4.5, 0.0), (4.4, 0.1)), ((1.5, 0.0), (2.0, 0.6))],
+)  # fmt: skip
+def test_the_farther_beyond_its_limit_the_worse(worse: Any, less: Any) -> None:
+    first, second = clients(2)
+    pair = [replace(first, value=less[0], threshold=less[1], summary="less"),
+            replace(second, value=worse[0], threshold=worse[1], summary="worse")]  # fmt: skip
+    assert group_alert(pair).summary.endswith("the worst: worse")
+
+
+def test_one_member_that_is_reminded_of_speaks_for_all() -> None:
+    machine = Machine(rules(reminder_interval={"critical": 600.0, "warning": 0.0}))
+    crowd = (*clients(1, CRITICAL), *clients(29, WARNING, 1))
+    machine.cycle(*crowd)
+    told = [n for _ in range(10) for n in machine.cycle(*crowd)]
+    assert [(n.reason, len(n.also)) for n in told] == [("reminder", 30)]
+
+
+def test_of_what_is_equally_bad_what_is_down_is_told_first() -> None:
+    machine = Machine()
+    pair = (alert(component="z-component"), alert(component="a-component", metric="slow"))
+    machine.cycle(*pair)
+    assert [n.alert.key.component for n in machine.cycle(*pair)] == ["z-component", "a-component"]
 
 
 # -- memory

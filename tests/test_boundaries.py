@@ -421,3 +421,21 @@ def test_a_flapping_alert_that_resolves_flaps_no_more() -> None:
     assert not after.firing
     assert not after.flapping
     assert after.turns == ()
+
+
+def test_the_first_judgement_is_no_change_of_the_verdict() -> None:
+    after = hysteresis.advance(AlertState(ALERT), ALERT, RULES, NOW)
+    assert (after.flips, after.recent) == ((), (True,))
+    again = hysteresis.advance(after, ALERT, RULES, NOW + 1)
+    assert again.recent == (True,), "without a window only the last one is remembered"
+
+
+def test_a_new_incident_begins_now_and_not_when_the_last_one_did() -> None:
+    over = AlertState(ALERT, good=1, since=NOW - 500)
+    assert hysteresis.advance(over, ALERT, RULES, NOW).since == NOW
+
+
+def test_with_a_window_that_holds_nothing_bad_all_is_well() -> None:
+    fine = replace(ALERT, severity=Severity.OK)
+    rules = replace(RULES, window=(2, 3))
+    assert hysteresis.advance(AlertState(ALERT), fine, rules, NOW).phase == "ok"

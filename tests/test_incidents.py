@@ -138,6 +138,39 @@ def test_a_cause_that_is_seen_later_is_no_reason_to_wake_somebody_again() -> Non
     assert [reason for reason, _, _ in reminded] in ([], ["reminder"])
 
 
+def test_a_member_that_gets_worse_speaks_for_the_incident() -> None:
+    world = World()
+    world.cycle(login("authentication_failures", severity=WARNING))
+    assert [reason for reason, _, _ in world.cycle(COUNT)] == ["escalated"]
+    assert world.notices[1].alert.key == world.notices[0].alert.key
+
+
+def test_a_reminder_of_one_member_is_a_reminder_of_all() -> None:
+    world = World()
+    world.cycle(slow("payment-eapi"))
+    both = (slow("payment-eapi"), slow("redis-cache"))
+    told = [world.cycle(*both, minutes=minutes) for minutes in (180, 60, 180, 60)]
+    assert [[reason for reason, _, _ in each] for each in told] == [
+        [], ["reminder"], [], ["reminder"],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("minutes", [1, 300])
+def test_what_has_just_ended_hides_no_worse_one_that_begins(minutes: float) -> None:
+    world = World()
+    mild = login("authentication_failures", severity=WARNING)
+    world.cycle(mild, GUESSED)
+    told = world.cycle(mild, well(GUESSED), SHARE, minutes=minutes)
+    assert [(reason, severity) for reason, severity, _ in told] == [("escalated", "critical")]
+
+
+def test_the_end_of_an_incident_says_what_is_well_again() -> None:
+    world = World()
+    world.cycle(COUNT)
+    world.cycle(well(COUNT))
+    assert world.notices[-1].ended == "fine again"
+
+
 def test_each_member_can_still_be_silenced() -> None:
     silence = Silence(match={"metric": "failures_then_success"}, owner="me", reason="test",
                       until=T0 + 1e6)  # fmt: skip
