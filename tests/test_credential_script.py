@@ -14,6 +14,7 @@ from monitoring.state import State
 from sandbox.options import Options
 from sandbox.stack import Stack
 from tests import scripts
+from tests.credential_kit import log_in
 from tests.scripts import check_lines
 
 SCRIPT = "credential_usage_metrics"
@@ -128,6 +129,7 @@ NO_REGISTER = {
     **dict.fromkeys(("CONJUR_URL", "CONJUR_AUTHN_LOGIN", "CONJUR_AUTHN_API_KEY"), ""),
     "ROTATION_ENDPOINT": "",
 }
+CLIENTS = ("client-001", "client-002", "client-003", "client-004")
 VIEWS = ("--single-run", "--check-rotation", "--inventory")
 
 
@@ -146,18 +148,24 @@ def test_all_in_order_is_0_in_every_view(env: Mapping[str, str], tmp_path: Path)
     assert [status for status, _ in statuses(env, tmp_path).values()] == [0, 0, 0]
 
 
+@pytest.fixture
+def all_logged_in(stack: Stack) -> None:
+    assert all(log_in(stack, client) for client in CLIENTS)
+
+
+@pytest.mark.usefixtures("all_logged_in")
 @pytest.mark.parametrize("away", [{}, {"CONJUR_URL": NOWHERE["CONJUR_URL"]}])
 @pytest.mark.parametrize("cached", [True, False])
 def test_without_a_vault_and_a_rotation_service_nobody_can_tell(
     away: Mapping[str, str], cached: bool, env: Mapping[str, str], tmp_path: Path
 ) -> None:
     """Not configured or not reachable; with EAPI's cached credentials and with its counters
-    alone."""
+    alone, which know a client from its first login on."""
     env = {**env, **NO_REGISTER, **away}
     env = env if cached else {**env, "REDIS_DB": "7"}
     for view, (status, said) in statuses(env, tmp_path).items():
         assert status == 3, (view, said)
-        for client in ("client-001", "client-002", "client-003", "client-004"):
+        for client in CLIENTS:
             assert client in said, view
         assert "nobody knows which clients there are" in said
     document = json.loads(statuses(env, tmp_path)[VIEWS[0]][1])
