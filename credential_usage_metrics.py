@@ -26,21 +26,21 @@ from dataclasses import replace
 from typing import Iterator, Optional, Sequence
 
 import utils
-from monitoring import __version__, cli, redact, thresholds
+from monitoring import __version__, cli, thresholds
+from monitoring import text as redact
+from monitoring.anomaly import replay
 from monitoring.anomaly.store import sensitivity_of
 from monitoring.anomaly.types import Bucket
-from monitoring.credential_stats import bounded, measurements, to_judge
-from monitoring.credentials import replay
+from monitoring.config.settings import Settings
 from monitoring.credentials import report as credential_report
+from monitoring.credentials.facts import Asked, rotation_service
+from monitoring.credentials.figures import bounded, measurements, to_judge
 from monitoring.credentials.judged import rows
 from monitoring.credentials.revocation import can_revoke, unheard_of
-from monitoring.credentials.source_kit import Asked, rotation_service
-from monitoring.credentials.usage_history import UsageHistory
+from monitoring.credentials.usage import UsageHistory
 from monitoring.credentials.watch import CredentialWatch, Picture
-from monitoring.logs import LOGGER
 from monitoring.model import ExitStatus, Outcome, Severity
-from monitoring.settings import Settings
-from monitoring.streams import columns
+from monitoring.output.logs import LOGGER, columns
 
 SCRIPT = "credential_usage_metrics"
 HISTORY = "history"
@@ -104,7 +104,7 @@ def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
 
 
 def watch_of(kit: utils.Kit) -> CredentialWatch:
-    from monitoring import redis_client
+    from monitoring.redis import client as redis_client
 
     settings = kit.settings
     asked = Asked(

@@ -26,18 +26,17 @@ from functools import partial
 from typing import Iterator, Optional, Sequence, Tuple
 
 import utils
-from monitoring import __version__, canary_log, cli, health, thresholds
+from monitoring import __version__, cli, thresholds
 from monitoring.catalog import COMPONENTS
-from monitoring.history import HistoryError
-from monitoring.judging.common import Judged
-from monitoring.judging.memory import Memory, Remembered
-from monitoring.logs import LOGGER
+from monitoring.config.settings import Settings
+from monitoring.health import judges as health
+from monitoring.health.asking import Team, probes_of
+from monitoring.health.judging import Judged
+from monitoring.health.memory import Memory, Remembered
+from monitoring.health.probing import Keepsake, Live
 from monitoring.model import ExitStatus, Measurement, Outcome, Reading
-from monitoring.probes import Team, probes_of
-from monitoring.probing.kit import Keepsake, Live
-from monitoring.service_levels import BURN_WINDOWS, OVERALL
-from monitoring.service_levels import report as sla_of
-from monitoring.settings import Settings
+from monitoring.output.logs import LOGGER
+from monitoring.services import memory as canary_log
 from monitoring.sla import report as sla_report
 from monitoring.sla.history import (
     SlaGauges,
@@ -46,6 +45,9 @@ from monitoring.sla.history import (
     targets_of,
     unconfigured,
 )
+from monitoring.sla.levels import BURN_WINDOWS, OVERALL
+from monitoring.sla.levels import report as sla_of
+from monitoring.store.lookback import HistoryError
 
 SCRIPT = "health_check"
 MONTH = 30 * 86400.0
@@ -155,7 +157,7 @@ class HealthCheck:
         )
 
     def _live(self, prove: bool) -> Live:
-        from monitoring import redis_client
+        from monitoring.redis import client as redis_client
 
         settings = self._settings
         return Live(
@@ -232,8 +234,8 @@ def show_levels(kit: utils.Kit, lookback: float, form: str) -> int:
 
 
 def set_up(args: argparse.Namespace) -> int:
-    """The first hour; see monitoring/setup_guide.py."""
-    from monitoring.setup_run import Setup
+    """The first hour; see monitoring/setup.py."""
+    from monitoring.setup import Setup
 
     opened, loaded = partial(utils.kit, SCRIPT), partial(utils.loaded, SCRIPT, args)
     asked = Setup(args, loaded, opened, lambda kit, names: HealthCheck(kit, names).cycle)

@@ -24,14 +24,15 @@ from dataclasses import replace
 from typing import Optional, Sequence
 
 import utils
-from monitoring import cli, logs
-from monitoring.analysis import Period
-from monitoring.history import HistoryError
-from monitoring.logs import LOGGER
+from monitoring import cli
+from monitoring.analyze.analysis import Period
+from monitoring.analyze.history import local_zone
+from monitoring.config.settings import Settings
 from monitoring.model import ExitStatus
-from monitoring.settings import Settings
+from monitoring.output import logs
+from monitoring.output.logs import LOGGER
+from monitoring.store.lookback import HistoryError
 from monitoring.tokens.cycle import SCRIPT, TokenUsage, with_progress
-from monitoring.tokens.local_zone import local_zone
 
 WEEK = 7 * 86400.0
 FORMATS = ("text", "json", "markdown", "html")
@@ -109,8 +110,8 @@ _EXITS = {True: ExitStatus.OK, False: ExitStatus.WARNING, None: ExitStatus.UNKNO
 def analyze(kit: utils.Kit, lookback: float, form: str, top: int) -> int:
     """The `--analyze` report; the status is 0 when the success target was met, 1 when it was
     missed, 3 when that is not known: nothing was recorded, or too little was watched."""
-    from monitoring.reports import REPORTS
-    from monitoring.tokens.history import analysis
+    from monitoring.analyze import REPORTS
+    from monitoring.analyze.history import analysis
 
     now = kit.clock()
     name, zone = local_zone()
@@ -129,7 +130,7 @@ def analyze(kit: utils.Kit, lookback: float, form: str, top: int) -> int:
 
 
 def nothing_recorded(settings: Settings, lookback: float) -> str:
-    from monitoring.durations import say
+    from monitoring.text import say
 
     if settings.history.prometheus_url:
         return (

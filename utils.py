@@ -17,11 +17,16 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Union
 
-from monitoring import cli, configuration, env, logs, redact, stopping, streams
-from monitoring.config.secrets import secrets_of
+from monitoring import cli, stopping
+from monitoring import text as redact
+from monitoring.config import env
+from monitoring.config import load as configuration
+from monitoring.config.load import secrets_of
+from monitoring.config.settings import ComponentSettings, ServiceSettings, Settings, TlsSettings
 from monitoring.model import ExitStatus, OperatorError, Outcome
-from monitoring.settings import ComponentSettings, ServiceSettings, Settings, TlsSettings
-from monitoring.state import State, StateError
+from monitoring.output import logs
+from monitoring.output import logs as streams
+from monitoring.store.state import State, StateError
 
 ROOT = Path(__file__).resolve().parent
 
@@ -62,7 +67,7 @@ class Kit:
 
     def http(self, service: Union[ServiceSettings, ComponentSettings, None] = None) -> Any:
         """An HttpClient with the service's TLS and deadline, else with ours for third parties."""
-        from monitoring.http_client import HttpClient
+        from monitoring.http.client import HttpClient
 
         client = HttpClient(
             tls=service.tls if service else TlsSettings(),
@@ -74,15 +79,15 @@ class Kit:
 
     def cache(self) -> Any:
         """The Redis cache, connected lazily. Raises RedisFault where it is used."""
-        from monitoring import redis_client
+        from monitoring.redis import client as redis_client
 
         cache = redis_client.Cache(self.settings.redis)
         self._closing.callback(cache.close)
         return cache
 
     def conjur(self) -> Any:
-        from monitoring.conjur import ConjurClient
-        from monitoring.http_client import HttpClient
+        from monitoring.conjur.client import ConjurClient
+        from monitoring.http.client import HttpClient
 
         vault = self.settings.conjur
         client = HttpClient(
@@ -93,19 +98,19 @@ class Kit:
 
     def history(self) -> Any:
         """Where lookbacks are read: the state file, or the configured Prometheus."""
-        from monitoring import history
+        from monitoring.store import lookback as history
 
         state = self.state if self.settings.history.prometheus_url else self.kept
         return history.open_history(state, self.settings.history, self.http)
 
     def recorder(self) -> Any:
         """Where this run's samples are kept: always the state file."""
-        from monitoring.history.local import LocalHistory
+        from monitoring.store.history import LocalHistory
 
         return LocalHistory(self.state, self.settings.history)
 
     def notifier(self) -> Any:
-        from monitoring.notifier import Notifier
+        from monitoring.alerts.notifier import Notifier
 
         return Notifier(self.settings, self.state, self.clock, interval=self.interval)
 
@@ -213,7 +218,7 @@ def show_report(text: str, *, prose: bool = False) -> None:
     if not prose:
         streams.say(whole)
         return
-    from monitoring import terminal
+    from monitoring.output import terminal
 
     streams.say(whole, terminal.painted)
 

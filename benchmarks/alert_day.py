@@ -21,10 +21,10 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from monitoring import alerts
+from monitoring.alerts import lifecycle as alerts
 from monitoring.catalog import COMPONENTS
+from monitoring.config.settings import AlertSettings
 from monitoring.model import Alert, AlertKey, Notice, Severity
-from monitoring.settings import AlertSettings
 
 DAY, CYCLE = 86400.0, 60.0
 CLIENTS = tuple(f"client-{n:03}" for n in range(40))

@@ -21,7 +21,8 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from monitoring.anomalies import Detector, Sensitivity, as_json, parse_bucket
+from monitoring.anomaly.detector import Detector, Sensitivity
+from monitoring.anomaly.replay import as_json, parse_bucket
 
 Line = Dict[str, Any]
 COLUMNS = ("f1", "recall", "precision", "false_per_100_client_days", "right_reason")
@@ -111,7 +112,7 @@ def timed(finder: Any, lines: List[str], budget: float) -> Tuple[List[Dict[str, 
 
 
 def detect(lines: Iterable[str], budget: float) -> List[Dict[str, object]]:
-    """The detector of monitoring/anomalies.py, as `--replay` runs it."""
+    """The detector of monitoring/anomaly/detector.py, as `--replay` runs it."""
     detector = Detector(Sensitivity(budget))
     return [
         as_json(anomaly)

@@ -23,7 +23,8 @@ from typing import Any, Dict, List, Set
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from monitoring.anomalies import Anomaly, Detector, parse_bucket
+from monitoring.anomaly.detector import Anomaly, Detector
+from monitoring.anomaly.replay import parse_bucket
 
 Line = Dict[str, Any]
 ATTACKS = ("takeover", "slow_guessing", "spray", "all_failing", "repeated_spike")

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Sequence
 
 from benchmarks import alert_day, scan
-from monitoring.exposition import Exporter
-from monitoring.history.local import LocalHistory
+from monitoring.config.settings import AlertSettings, HistorySettings
 from monitoring.model import Measurement, Outcome, Source
-from monitoring.settings import AlertSettings, HistorySettings
-from monitoring.state import State
+from monitoring.output.exposition import Exporter
+from monitoring.store.history import LocalHistory
+from monitoring.store.state import State
 from sandbox.options import Options
 from sandbox.stack import Stack
 

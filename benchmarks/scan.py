@@ -131,10 +131,10 @@ def bare(client: redis.Redis, encoding: str) -> int:
 
 
 def census(client: redis.Redis, count: int) -> int:
-    from monitoring.cache import scan as cache_scan
+    from monitoring.config.settings import TokenSettings
     from monitoring.model import Fault
-    from monitoring.settings import TokenSettings
-    from monitoring.token_stats import TokenStats
+    from monitoring.redis import scan as cache_scan
+    from monitoring.tokens.stats import TokenStats
 
     stats = TokenStats(NOW, TokenSettings())
     door = cache_scan.Door(lambda e: Fault("internal", type(e).__name__), (redis.RedisError,))
@@ -159,7 +159,7 @@ def peak() -> float:
 
 def measure(what: str, encoding: str, port: int, count: int) -> None:
     """In the child: one run, its time and memory as a line of JSON."""
-    from monitoring.cache import scan as cache_scan  # noqa: F401 - imports are not measured
+    from monitoring.redis import scan as cache_scan  # noqa: F401 - imports are not measured
 
     client = redis.Redis(port=port)
     client.ping()

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, Deque, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from monitoring.anomalies import Detector
+from monitoring.anomaly.detector import Detector
 from monitoring.anomaly.types import Bucket, Sensitivity, Usage
 
 HOUR, DAY = 3600.0, 86400.0

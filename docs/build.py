@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Iterator
 
 from deploy.prometheus import build
-from monitoring.alerting import advice, advice_findings
+from monitoring.alerts import advice
+from monitoring.alerts import advice as advice_findings
 from monitoring.catalog import COMPONENTS, THRESHOLDS
 
 HERE = Path(__file__).resolve().parent

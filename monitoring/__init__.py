@@ -1,19 +1,20 @@
-"""Everything behind the three scripts. The map of the house:
+"""Everything behind the three scripts. The map of the house, one package per subject:
 
     health_check.py  token_usage_metrics.py  credential_usage_metrics.py    what is asked, in order
     utils.py            settings become live things, and a run
     monitoring/
-      model catalog settings  env configuration config/                values and settings
-      http_client http/  redis_client cache/  conjur vault/
-        service_metrics  probes probing/                               acquire
-      health judging/  thresholds  service_levels sla/  token_codecs
-        codecs/  token_stats tokens/  credential_stats credentials/
-        anomalies anomaly/  conditions alerts alerting/                evaluate, pure
-      state history/  outbox notifier channels/                        keep and tell
-      runner stopping pipeline modes  exposition report reports/ pages/
-        outputs terminal logs                                          run and present
+      model catalog thresholds text certainty    frozen values, metrics, limits, words
+      config/                                    the settings: schema, layers, problems
+      http/ redis/ conjur/ services/             acquire: the packages that touch those systems
+      health/                                    the components: probes and judges
+      tokens/ tokens/codecs/ analyze/            the token cache: census, findings, report
+      credentials/ anomaly/                      ages, rotation, revocation, misuse
+      alerts/ channels/                          who is notified of what, and how
+      store/ sla/                                the state file, histories, service levels
+      output/                                    JSON, tables, metrics, logs, pages
+      run modes cli setup stopping               when cycles run, and the command line
 
-Data flows one way: acquire -> evaluate -> present.
+Data flows one way: acquire -> decide -> keep and present.
 """
 
 from __future__ import annotations

@@ -8,9 +8,11 @@ import re
 import sys
 from typing import Any, NoReturn, Optional, Sequence
 
-from monitoring import __version__, durations, outputs
-from monitoring.logs import LOGGER
+from monitoring import __version__
+from monitoring import text as durations
 from monitoring.model import ExitStatus
+from monitoring.output import report as outputs
+from monitoring.output.logs import LOGGER
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 

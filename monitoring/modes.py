@@ -7,13 +7,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Callable, Sequence, Tuple
 
-from monitoring import configuration, env, logs
 from monitoring.channels import CHANNELS
-from monitoring.logs import LOGGER
+from monitoring.config import env
+from monitoring.config import load as configuration
+from monitoring.config.settings import Settings
 from monitoring.model import ExitStatus, Outcome
-from monitoring.pipeline import Pipeline
-from monitoring.runner import Runner, Step, cured
-from monitoring.settings import Settings
+from monitoring.output import logs
+from monitoring.output.logs import LOGGER
+from monitoring.run import Pipeline, Runner, Step, cured
 from monitoring.stopping import (
     Stopped,
     heard,
@@ -92,8 +93,8 @@ def _exporter(kit: Any, stack: ExitStack, attempts: Sequence[Tuple[str, str]]) -
     (channel, outcome) pairs of notifications."""
     if kit.args.prometheus_port is None:
         return None
-    from monitoring.exposition import Exporter
-    from monitoring.web_config import rules_of
+    from monitoring.output.exposition import Exporter
+    from monitoring.output.server import rules_of
 
     deadline = kit.settings.run.cycle_deadline
     interval = kit.interval
@@ -149,7 +150,7 @@ def test_alerts(kit: Any) -> int:
 
 
 def _show_alerts(kit: Any) -> int:
-    from monitoring.alerting import report as alert_report
+    from monitoring.alerts import report as alert_report
 
     rows = kit.notifier().report()
     as_json = logs.json_wanted(kit.args.log_format, sys.stdout)
@@ -163,8 +164,8 @@ def _hush(kit: Any) -> int:
     OperatorError."""
     import getpass
 
-    from monitoring.alerting import silences
-    from monitoring.settings import Silence
+    from monitoring.alerts import silences
+    from monitoring.config.settings import Silence
 
     if kit.args.unsilence is not None:
         name = kit.args.unsilence
@@ -189,7 +190,8 @@ def show_settings(settings: Settings, log_format: str, *, everything: bool) -> N
     rows = configuration.describe(settings, everything=everything)
     verdict = configuration.verdict(settings)
     if not logs.json_wanted(log_format, sys.stdout):
-        from monitoring import streams, terminal
+        from monitoring.output import logs as streams
+        from monitoring.output import terminal
 
         terminal.print_table(
             ["setting", "value", "from"], [[r.name, r.shown, r.where] for r in rows]

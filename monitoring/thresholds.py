@@ -10,11 +10,11 @@ import math
 from dataclasses import replace
 from typing import Iterable, Iterator, Mapping, Optional, Tuple
 
-from monitoring.alerting.amounts import amount
 from monitoring.catalog import THRESHOLDS, Threshold
 from monitoring.certainty import Basis, Coverage, severity
+from monitoring.config.settings import Limit
 from monitoring.model import Measurement, Severity, Verdict
-from monitoring.settings import Limit
+from monitoring.text import amount
 
 
 def judge(measurements: Iterable[Measurement], limits: Mapping[str, Limit]) -> Tuple[Verdict, ...]:

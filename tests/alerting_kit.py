@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from monitoring.model import Alert, AlertKey, Component, Notice, Outcome, Severity
-from monitoring.settings import (
+from monitoring.config.settings import (
     AlertSettings,
     CanarySettings,
     ConjurSettings,
@@ -29,6 +28,7 @@ from monitoring.settings import (
     TlsSettings,
     TokenSettings,
 )
+from monitoring.model import Alert, AlertKey, Component, Notice, Outcome, Severity
 
 OK, UNKNOWN, WARNING, CRITICAL = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL
 T0 = 1_795_400_000.0

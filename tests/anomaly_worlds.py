@@ -6,7 +6,7 @@ import math
 import random
 from typing import Callable, Dict, Iterable, List, Optional
 
-from monitoring.anomalies import Anomaly, Bucket, Detector, Usage
+from monitoring.anomaly.detector import Anomaly, Bucket, Detector, Usage
 
 START = 1772409600.0  # Monday 2 March 2026, 00:00 UTC
 HOURS_A_WEEK = 168

@@ -8,9 +8,9 @@ from typing import Any, Mapping, Optional
 
 import pytest
 
-from monitoring import configuration
-from monitoring.configuration import ConfigurationError, Problem
-from monitoring.settings import Settings
+from monitoring.config import load as configuration
+from monitoring.config.load import ConfigurationError, Problem
+from monitoring.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(__file__).parent / "data"

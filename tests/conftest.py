@@ -13,7 +13,7 @@ from typing import Any, Dict, Iterator, Optional
 
 import pytest
 
-from monitoring import redact
+from monitoring import text as redact
 from sandbox import redis_server as servers
 
 #: What a developer's shell may have set and a test must not see.

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Iterable, Mapping, Optional, Sequence
 
-from monitoring import configuration, redis_client
-from monitoring.conjur import ConjurClient
+from monitoring.config import load as configuration
+from monitoring.config.settings import Settings
+from monitoring.conjur.client import ConjurClient
+from monitoring.credentials.facts import Asked, rotation_service
 from monitoring.credentials.judged import Judged
-from monitoring.credentials.source_kit import Asked, rotation_service
 from monitoring.credentials.watch import CredentialWatch, Picture
-from monitoring.http_client import HttpClient
-from monitoring.settings import Settings
-from monitoring.state import State
+from monitoring.http.client import HttpClient
+from monitoring.redis import client as redis_client
+from monitoring.store.state import State
 from sandbox.clock import SimulatedClock, jackson_time
 from sandbox.options import Options
 from sandbox.rotation import Rotation

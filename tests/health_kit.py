@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from monitoring import configuration, redis_client
-from monitoring.conjur import ConjurClient
-from monitoring.http_client import HttpClient
-from monitoring.probing.kit import Keepsake, Live
-from monitoring.settings import Settings
+from monitoring.config import load as configuration
+from monitoring.config.settings import Settings
+from monitoring.conjur.client import ConjurClient
+from monitoring.health.probing import Keepsake, Live
+from monitoring.http.client import HttpClient
+from monitoring.redis import client as redis_client
 from sandbox.stack import Stack
 
 ROOT = Path(__file__).parent.parent

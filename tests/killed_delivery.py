@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 from monitoring import channels
+from monitoring.alerts.notifier import Notifier
+from monitoring.config.settings import Secret
 from monitoring.model import Notice
-from monitoring.notifier import Notifier
-from monitoring.settings import Secret
-from monitoring.state import State
+from monitoring.store.state import State
 from tests.alerting_kit import CRITICAL, OK, T0, Clock, component, outcome, settings
 
 STEPS = {"left": 0}

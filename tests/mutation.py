@@ -41,11 +41,10 @@ TARGETS: Mapping[str, Tuple[str, ...]] = {
         "thresholds",
     ),
     "monitoring.certainty": ("boundaries", "certainty", "service_levels"),
-    "monitoring.alerting.hysteresis": ("boundaries", "alerts", "alerts_properties", "maintenance"),
-    "monitoring.alerting.flapping": ("boundaries", "alerts", "alerts_properties"),
-    "monitoring.alerting.grouping": ("alerts", "messages", "incidents", "notifier"),
+    "monitoring.alerts.lifecycle": ("boundaries", "alerts", "alerts_properties", "maintenance"),
+    "monitoring.alerts.grouping": ("alerts", "messages", "incidents", "notifier"),
     "monitoring.tokens.hygiene": ("token_findings", "token_stats", "token_measurements"),
-    "monitoring.outbox": ("outbox",),
+    "monitoring.alerts.outbox": ("outbox",),
 }
 
 _NOWHERE = -1

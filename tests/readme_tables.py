@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Callable, Iterable, Mapping, Sequence
 
-from monitoring import catalog, configuration
+from monitoring import catalog
+from monitoring.config import load as configuration
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping
 from unittest import mock
 
-from monitoring import terminal
-from monitoring.alerting import report as alert_report
+from monitoring.alerts import report as alert_report
 from monitoring.model import (
     Alert,
     AlertKey,
@@ -24,8 +23,9 @@ from monitoring.model import (
     Severity,
     Source,
 )
-from monitoring.service_levels import report as levels_of
+from monitoring.output import terminal
 from monitoring.sla import report as sla_report
+from monitoring.sla.levels import report as levels_of
 
 FOLDER = Path(__file__).resolve().parent / "data" / "screens"
 WIDTHS = (80, 120)

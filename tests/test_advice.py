@@ -6,10 +6,11 @@ import re
 
 import pytest
 
-from monitoring.alerting import advice, advice_findings, advice_texts
+from monitoring.alerts import advice, advice_texts
+from monitoring.alerts import advice as advice_findings
 from monitoring.anomaly.types import REASONS
 from monitoring.catalog import COMPONENTS, THRESHOLDS
-from monitoring.judging import login as health_login
+from monitoring.health import login as health_login
 from monitoring.model import FAULT_KINDS
 from monitoring.tokens import hygiene as token_hygiene
 

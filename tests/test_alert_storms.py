@@ -20,13 +20,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitoring import notifier as notifying
-from monitoring.alerting.outbox_merge import FIRING
+from monitoring.alerts import notifier as notifying
+from monitoring.alerts.notifier import Notifier
+from monitoring.alerts.outbox_merge import FIRING
 from monitoring.channels.base import Channel, TransportError
+from monitoring.config.settings import AlertSettings, Maintenance, Route, Settings, Silence
 from monitoring.model import Finding, Notice, Severity, Source
-from monitoring.notifier import Notifier
-from monitoring.settings import AlertSettings, Maintenance, Route, Settings, Silence
-from monitoring.state import State
+from monitoring.store.state import State
 from tests import alerting_kit as have
 from tests.alerting_kit import CRITICAL, OK, UNKNOWN, WARNING, Clock
 

@@ -7,12 +7,12 @@ from typing import Any, Sequence
 
 import pytest
 
-from monitoring import alerts
-from monitoring.alerting.grouping import group_alert
-from monitoring.alerting.state import AlertState, dump_state, load_state
-from monitoring.alerts import Policy
+from monitoring.alerts import lifecycle as alerts
+from monitoring.alerts.grouping import group_alert
+from monitoring.alerts.lifecycle import Policy
+from monitoring.alerts.state import AlertState, dump_state, load_state
+from monitoring.config.settings import AlertSettings, Maintenance, Silence
 from monitoring.model import Alert, Notice, Severity
-from monitoring.settings import AlertSettings, Maintenance, Silence
 from tests.alerting_kit import CRITICAL, OK, T0, UNKNOWN, WARNING, alert, reasons
 
 LETTERS = {"o": OK, "u": UNKNOWN, "w": WARNING, "c": CRITICAL}

@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring import alerts
-from monitoring.alerting.state import dump_notice, dump_state, load_notice, load_state
-from monitoring.alerts import Policy
+from monitoring.alerts import lifecycle as alerts
+from monitoring.alerts.lifecycle import Policy
+from monitoring.alerts.state import dump_notice, dump_state, load_notice, load_state
+from monitoring.config.settings import AlertSettings, Silence
 from monitoring.model import Notice, Severity
-from monitoring.settings import AlertSettings, Silence
 from tests.alerting_kit import CRITICAL, OK, T0, UNKNOWN, WARNING, alert
 
 severities = st.sampled_from([OK, OK, UNKNOWN, WARNING, CRITICAL, CRITICAL])

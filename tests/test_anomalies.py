@@ -10,7 +10,7 @@ from typing import Dict, List
 
 import pytest
 
-from monitoring.anomalies import (
+from monitoring.anomaly.detector import (
     PLATFORM_KEY,
     REASONS,
     Anomaly,

@@ -8,9 +8,8 @@ from typing import Dict, List
 
 import pytest
 
-from monitoring.anomalies import Detector, Usage
-from monitoring.anomaly.codec import decode
-from monitoring.anomaly.profiles import Profile
+from monitoring.anomaly.detector import Detector, Usage
+from monitoring.anomaly.profiles import Profile, decode
 from tests.anomaly_worlds import (
     Client,
     crowd,

@@ -7,7 +7,8 @@ from typing import Any, Dict
 
 import pytest
 
-from monitoring.anomalies import Anomaly, Usage, as_json, parse_bucket
+from monitoring.anomaly.detector import Anomaly, Usage
+from monitoring.anomaly.replay import as_json, parse_bucket
 from tests.anomaly_worlds import START
 
 LINE = """{"at":"2026-03-02T00:00:00Z","seconds":3600,"clients":

@@ -7,9 +7,9 @@ from typing import Dict, List, Set
 
 import pytest
 
-from monitoring.anomalies import REASONS, Anomaly, Usage
+from monitoring.anomaly.detector import REASONS, Anomaly, Usage
+from monitoring.anomaly.telling import WRITERS
 from monitoring.anomaly.types import SHARED_REASONS
-from monitoring.anomaly.words import WRITERS
 from tests.anomaly_worlds import Client, hour_of, office, run, with_hours
 from tests.test_anomalies import misused
 

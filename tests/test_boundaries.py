@@ -11,9 +11,11 @@ from typing import Any, Optional
 
 import pytest
 
-from monitoring.alerting import flapping, hysteresis
-from monitoring.alerting.state import FIRING, AlertState
+from monitoring.alerts import lifecycle as flapping
+from monitoring.alerts import lifecycle as hysteresis
+from monitoring.alerts.state import FIRING, AlertState
 from monitoring.certainty import Coverage, Severity, inside, percent
+from monitoring.config.settings import AlertSettings, Limit
 from monitoring.credentials import revocation
 from monitoring.credentials import rotation_states as states
 from monitoring.credentials.facts import (
@@ -30,9 +32,8 @@ from monitoring.credentials.facts import (
 )
 from monitoring.credentials.old_tokens import EAPI_CACHE, EAPI_EARLY
 from monitoring.credentials.revocation import WATCHED_LEAST, Block, all_dead_at, can_revoke
-from monitoring.history import Point
 from monitoring.model import Alert, AlertKey, Measurement
-from monitoring.settings import AlertSettings, Limit
+from monitoring.store.lookback import Point
 from monitoring.thresholds import judge
 from tests.test_revocation import DONE, HOUR, NOW, rotated
 

@@ -8,13 +8,13 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
+from monitoring.config.settings import Secret, Settings
 from monitoring.credentials.facts import SKEW
 from monitoring.credentials.old_tokens import EAPI_CACHE
 from monitoring.credentials.revocation import Answer, all_dead_at, can_revoke
 from monitoring.credentials.source_cache import ask_cache
 from monitoring.credentials.watch import CredentialWatch
-from monitoring.settings import Secret, Settings
-from monitoring.state import State
+from monitoring.store.state import State
 from sandbox import jwt_codec, redis_server, redis_topologies
 from sandbox.eapi import claims_of
 from sandbox.stack import Stack

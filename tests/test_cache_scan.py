@@ -15,16 +15,16 @@ from typing import Any, Iterator, Optional
 import pytest
 import redis
 
-from monitoring import redis_client
-from monitoring.cache import count as cache_count
-from monitoring.cache import reader
-from monitoring.cache import scan as cache_scan
-from monitoring.cache.profiles import KeySorter, Rule, masked_prefix, profile_of
-from monitoring.cache.scan import Budget, Door, ScanReport
+from monitoring.config.settings import RedisSettings, TokenSettings
 from monitoring.model import Fault
-from monitoring.settings import RedisSettings, TokenSettings
-from monitoring.token_stats import TokenStats
+from monitoring.redis import client as redis_client
+from monitoring.redis import count as cache_count
+from monitoring.redis import reader
+from monitoring.redis import scan as cache_scan
+from monitoring.redis.profiles import KeySorter, Rule, masked_prefix, profile_of
+from monitoring.redis.scan import Budget, Door, ScanReport
 from monitoring.tokens.results import TokenResult
+from monitoring.tokens.stats import TokenStats
 from sandbox import redis_server as servers
 from sandbox import redis_topologies
 

@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator, Mapping, Optional, Union
 
 import pytest
 
-from monitoring.state import State
+from monitoring.store.state import State
 from sandbox import jwt_codec
 from sandbox.options import Options
 from sandbox.stack import Stack

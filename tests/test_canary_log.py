@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.canary_log import CanaryLog, refused
-from monitoring.counter_memory import Growth
-from monitoring.counters import CounterKey, Delta
-from monitoring.state import State
+from monitoring.services.counters import CounterKey, Delta
+from monitoring.services.memory import CanaryLog, Growth, refused
+from monitoring.store.state import State
 from monitoring.tokens.services import without
 
 

@@ -132,28 +132,28 @@ HOUSE = sorted(
 NAMES = ("OK", "MET", "YES", "ON_TRACK")
 #: Where such a word is somebody else's, or the name of a field, and no verdict of ours.
 OTHERS_WORDS = {
-    "monitoring/alerting/state.py": "the state of an alert, as the state file keeps it",
+    "monitoring/alerts/state.py": "the state of an alert, as the state file keeps it",
     "monitoring/anomaly/scene.py": "a field of a recorded bucket",
-    "monitoring/anomaly/wire.py": "a field of a recorded bucket",
-    "monitoring/cache/topology.py": "what Redis says of a link",
-    "monitoring/codecs/verdicts.py": "the reason in a cached verdict of the validating service",
+    "monitoring/anomaly/replay.py": "a field of a recorded bucket",
+    "monitoring/redis/topology.py": "what Redis says of a link",
+    "monitoring/tokens/codecs/values.py": "the reason in a verdict of the validating service",
     "monitoring/config/kinds.py": "what a user writes for true",
     "monitoring/config/schema.py": "what a user says a health word means",
-    "monitoring/judging/words.py": "status words of the services",
-    "monitoring/settings.py": "words of the services' own counters",
+    "monitoring/health/words.py": "status words of the services",
+    "monitoring/config/settings.py": "words of the services' own counters",
 }
 #: Who may set Severity.OK by itself: nothing is called good there, something is over or a remark.
 NO_VERDICT = {
-    "monitoring/alerting/channel_health.py": "the channel's alert may resolve",
-    "monitoring/alerting/vanished.py": "the alert of what is gone may resolve",
-    "monitoring/conditions.py": "an alert may resolve",
+    "monitoring/alerts/delivery.py": "the channel's alert may resolve",
+    "monitoring/alerts/lifecycle.py": "the alert of what is gone may resolve",
+    "monitoring/alerts/conditions.py": "an alert may resolve",
     "monitoring/credentials/judged.py": "a finding that is a remark",
     "monitoring/credentials/rotations.py": "a table: how bad each verdict is",
-    "monitoring/judging/common.py": "a short name; test_a_judge_calls_nothing_good_by_itself",
-    "monitoring/judging/words.py": "a table: what a status word means, if nothing is in doubt",
+    "monitoring/health/judging.py": "a short name; test_a_judge_calls_nothing_good_by_itself",
+    "monitoring/health/words.py": "a table: what a status word means, if nothing is in doubt",
     "monitoring/model.py": "a source that was read; exit statuses",
-    "monitoring/service_levels.py": "a table: how bad each verdict is",
-    "monitoring/families.py": "findings that are remarks",
+    "monitoring/sla/levels.py": "a table: how bad each verdict is",
+    "monitoring/services/families.py": "findings that are remarks",
     "monitoring/tokens/findings.py": "findings that are remarks",
 }
 

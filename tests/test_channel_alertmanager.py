@@ -15,13 +15,13 @@ from typing import Any, Iterator
 
 import pytest
 
-from monitoring.alerting.delivery import send_now
-from monitoring.alerting.state import FIRING, OK, AlertState
+from monitoring.alerts.delivery import send_now
+from monitoring.alerts.notifier import Notifier
+from monitoring.alerts.state import FIRING, OK, AlertState
 from monitoring.channels import CHANNELS, alertmanager
 from monitoring.channels.base import Kit, TransportError
-from monitoring.notifier import Notifier
-from monitoring.settings import AlertSettings, Secret
-from monitoring.state import State
+from monitoring.config.settings import AlertSettings, Secret
+from monitoring.store.state import State
 from tests import alerting_kit as have
 from tests.alerting_kit import (
     CRITICAL,

@@ -26,7 +26,7 @@ from cryptography.x509.oid import NameOID
 
 from monitoring.channels import email as channel
 from monitoring.channels.base import Kit, TransportError
-from monitoring.settings import AlertSettings, Secret
+from monitoring.config.settings import AlertSettings, Secret
 from tests.alerting_kit import WARNING, alert, free_port, notice
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.channels import log
 from monitoring.channels.base import Kit
-from monitoring.timestamps import iso
+from monitoring.text import iso
 from tests.alerting_kit import T0, WARNING, alert, notice
 
 

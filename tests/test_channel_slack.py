@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from monitoring.alerting.messages import render
+from monitoring.alerts.messages import render
 from monitoring.channels import slack
 from monitoring.channels.base import Kit, TransportError
-from monitoring.settings import AlertSettings, Secret
+from monitoring.config.settings import AlertSettings, Secret
 from tests.alerting_kit import WARNING, alert, free_port, notice, receiver
 
 PATH = "/services/T000/B000/SECRETSECRETSECRET"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from monitoring.alerting.vanished import vanished
-from monitoring.conditions import BLIND, UP, conditions
+from monitoring.alerts.conditions import BLIND, UP, conditions
+from monitoring.alerts.lifecycle import vanished
 from monitoring.model import Alert, Component, Finding, Measurement, Severity, Source, Verdict
 from tests.alerting_kit import CRITICAL, OK, UNKNOWN, WARNING, component, outcome
 

@@ -10,10 +10,10 @@ from typing import Any, Optional
 
 import pytest
 
-from monitoring import configuration
 from monitoring.channels import CHANNELS
+from monitoring.config import load as configuration
 from monitoring.config import schema_alerts
-from monitoring.configuration import ConfigurationError
+from monitoring.config.load import ConfigurationError
 from tests.configuring import load, origin, problems, scripts_in, shown
 
 
@@ -301,7 +301,7 @@ def test_whoever_has_set_nothing_is_told_how_to_begin(root: Path) -> None:
 
 
 def test_a_month_is_not_taken_for_a_minute() -> None:
-    from monitoring.durations import parse_duration
+    from monitoring.text import parse_duration
 
     with pytest.raises(ValueError, match="30d"):
         parse_duration("1M")

@@ -9,10 +9,10 @@ from typing import Dict
 
 import pytest
 
-from monitoring import configuration
+from monitoring.config import load as configuration
 from monitoring.config.files import distrust
-from monitoring.configuration import ConfigurationError
-from monitoring.settings import Settings
+from monitoring.config.load import ConfigurationError
+from monitoring.config.settings import Settings
 from tests.configuring import scripts_in
 from tests.scripts import run
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from monitoring import configuration
 from monitoring.catalog import THRESHOLDS
+from monitoring.config import load as configuration
 from monitoring.config.nodes import leaves
 from monitoring.config.schema import COUNTERS, SETTINGS
-from monitoring.service_counters import CANONICAL
-from monitoring.settings import Limit, Secret
+from monitoring.config.settings import Limit, Secret
+from monitoring.services.counters import CANONICAL
 from tests.configuring import DATA, ROOT, load, origin, scripts_in, shown
 
 

@@ -11,12 +11,12 @@ from typing import Any, Callable, Iterator, Optional
 
 import pytest
 
-from monitoring.conjur import ConjurClient, ConjurFault
-from monitoring.http_client import HttpClient, Reply
+from monitoring.config.settings import ConjurSettings, Secret, TlsSettings
+from monitoring.conjur import answers as conjur_health
+from monitoring.conjur import answers as conjur_variables
+from monitoring.conjur.client import ConjurClient, ConjurFault
+from monitoring.http.client import HttpClient, Reply
 from monitoring.model import FAULT_KINDS
-from monitoring.settings import ConjurSettings, Secret, TlsSettings
-from monitoring.vault import health as conjur_health
-from monitoring.vault import variables as conjur_variables
 from sandbox.clock import SimulatedClock
 from sandbox.conjur import ConjurServer
 from sandbox.vault import Vault

@@ -7,10 +7,10 @@ from typing import Any, Callable, Mapping, Optional
 
 import pytest
 
-from monitoring.conjur import ConjurClient, ConjurFault
-from monitoring.http_client import HttpClient
+from monitoring.config.settings import ConjurSettings, Secret, TlsSettings
+from monitoring.conjur.client import ConjurClient, ConjurFault
+from monitoring.http.client import HttpClient
 from monitoring.model import FAULT_KINDS
-from monitoring.settings import ConjurSettings, Secret, TlsSettings
 from tests.transcripts import ALL, BY_CASE, WELL, ConjurReplay, raw
 
 KEY = "k3y-of-the-monitor"

@@ -5,9 +5,9 @@ from typing import Iterator
 
 import pytest
 
-from monitoring.counter_memory import CounterMemory, Recent, together
-from monitoring.service_counters import CounterSample
-from monitoring.state import State
+from monitoring.services.counters import CounterSample
+from monitoring.services.memory import CounterMemory, Recent, together
+from monitoring.store.state import State
 
 NOW = 1795402000.0
 

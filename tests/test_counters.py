@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from monitoring import counters
-from monitoring.counters import CounterKey, Delta
-from monitoring.service_counters import CounterSample
+from monitoring.services import counters
+from monitoring.services.counters import CounterKey, CounterSample, Delta
 
 AT = 1_795_400_000.0
 

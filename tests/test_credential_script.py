@@ -10,7 +10,7 @@ from typing import Iterator, Mapping
 
 import pytest
 
-from monitoring.state import State
+from monitoring.store.state import State
 from sandbox.options import Options
 from sandbox.stack import Stack
 from tests import scripts

@@ -9,13 +9,11 @@ from typing import Any, Iterator
 
 import pytest
 
-from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT
+from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT, Answer
 from monitoring.credentials.revocation import can_revoke
-from monitoring.credentials.source_kit import Answer
-from monitoring.credentials.source_rotations import ask_clients, ask_rotations
-from monitoring.credentials.sources import SOURCES, Sources
+from monitoring.credentials.sources import SOURCES, Sources, ask_clients, ask_rotations
 from monitoring.model import Finding, Source
-from monitoring.state import State
+from monitoring.store.state import State
 from sandbox.stack import Stack
 from tests.credential_kit import (
     DAY,

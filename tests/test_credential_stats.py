@@ -15,13 +15,12 @@ import pytest
 
 import credential_usage_metrics
 from credential_usage_metrics import outcome_of
-from monitoring import report
-from monitoring.anomalies import Detector
+from monitoring.alerts.conditions import conditions
+from monitoring.anomaly.detector import Detector
 from monitoring.anomaly.store import AnomalyStore
 from monitoring.anomaly.types import Bucket, Sensitivity, Usage
 from monitoring.catalog import METRICS
-from monitoring.conditions import conditions
-from monitoring.credential_stats import Figures, bounded, measurements
+from monitoring.config.settings import CredentialSettings, Limit
 from monitoring.credentials import report as credential_report
 from monitoring.credentials.facts import (
     CACHE,
@@ -39,15 +38,16 @@ from monitoring.credentials.facts import (
     UseFacts,
     VaultFacts,
 )
+from monitoring.credentials.figures import Figures, bounded, measurements
 from monitoring.credentials.findings import findings, of_vault
 from monitoring.credentials.judged import Judged, doubts_of, judge_all, policy_of, row, rows
+from monitoring.credentials.memory import ShownClients
 from monitoring.credentials.rotations import SEVERITIES, judge
-from monitoring.credentials.shown import ShownClients
-from monitoring.credentials.usage_history import Totals, Window
+from monitoring.credentials.usage import Totals, Window
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.model import Outcome, Severity, Source
-from monitoring.settings import CredentialSettings, Limit
-from monitoring.state import State
+from monitoring.output import report
+from monitoring.store.state import State
 from sandbox.stack import Stack
 from tests.credential_kit import (
     DAY,

@@ -23,7 +23,7 @@ import yaml
 
 from deploy.prometheus.build import defaults
 from monitoring.catalog import SCRIPTS
-from monitoring.configuration import reference
+from monitoring.config.load import reference
 from sandbox import observers
 from sandbox.options import Options
 from sandbox.stack import Stack

@@ -15,9 +15,10 @@ import yaml
 
 from deploy.prometheus import build as prometheus_build
 from deploy.prometheus.rule import Rule
-from monitoring.alerting import advice, advice_findings
+from monitoring.alerts import advice
+from monitoring.alerts import advice as advice_findings
 from monitoring.catalog import METRICS, SCRIPTS, THRESHOLDS
-from monitoring.configuration import reference
+from monitoring.config.load import reference
 from sandbox import observers
 from tests.deploying import DEPLOY, ROOT
 
@@ -104,7 +105,7 @@ def test_a_page_says_what_to_do_where_to_look_and_how_to_silence(page: str) -> N
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_the_silence_of_a_page_is_a_valid_setting(page: str, tmp_path: Path) -> None:
     """As it stands, but for its date."""
-    from monitoring import configuration
+    from monitoring.config import load as configuration
 
     block = re.search(r"```python\n(SILENCES.*?)```", read(PAGES[page]), re.DOTALL)
     assert block

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monitoring.durations import LONGEST, parse_duration, say
+from monitoring.text import LONGEST, parse_duration, say
 
 WRITTEN = [
     ("90s", 90),

@@ -21,13 +21,12 @@ from typing import Dict, Iterator, List, Tuple
 import pytest
 
 from monitoring import catalog
-from monitoring.history.local import LocalHistory
+from monitoring.alerts.notifier import Notifier
+from monitoring.config.settings import AlertSettings, HistorySettings
 from monitoring.model import Finding, Measurement, Outcome, Severity
-from monitoring.notifier import Notifier
-from monitoring.pipeline import Pipeline
-from monitoring.runner import Runner
-from monitoring.settings import AlertSettings, HistorySettings
-from monitoring.state import State
+from monitoring.run import Pipeline, Runner
+from monitoring.store.history import LocalHistory
+from monitoring.store.state import State
 from sandbox.options import Options
 from sandbox.stack import Stack
 from tests.alerting_kit import CRITICAL, OK, T0, Clock, component, settings
@@ -219,7 +218,7 @@ def _steady(script: str, weights: List[Weight]) -> None:
 
 
 def _cycles(path: Path) -> List[float]:
-    from monitoring.timestamps import parse_iso
+    from monitoring.text import parse_iso
 
     return [parse_iso(json.loads(line)["timestamp"]) for line in path.read_text().splitlines()]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import env
+from monitoring.config import env
 from monitoring.config.layers import variables
 from monitoring.config.schema import SETTINGS
 

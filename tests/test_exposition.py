@@ -20,16 +20,7 @@ from typing import Any, Iterator, Mapping, NamedTuple, Optional
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring import exposition
 from monitoring.catalog import METRICS
-from monitoring.exposition import Exporter, render
-from monitoring.metrics_server import (
-    DEFAULT_ADDRESS,
-    Answer,
-    MetricsServer,
-    ServeError,
-    accepts_gzip,
-)
 from monitoring.model import (
     Alert,
     AlertKey,
@@ -40,6 +31,15 @@ from monitoring.model import (
     Outcome,
     Severity,
     Source,
+)
+from monitoring.output import exposition
+from monitoring.output.exposition import Exporter, render
+from monitoring.output.server import (
+    DEFAULT_ADDRESS,
+    Answer,
+    MetricsServer,
+    ServeError,
+    accepts_gzip,
 )
 
 MS = "payment_api_response_time_ms"
@@ -599,7 +599,7 @@ def test_slow_connections_refuse_no_scrape(count: int) -> None:
 
 def test_a_connection_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever drips in: the time of a whole connection is bounded, not that of a byte."""
-    monkeypatch.setattr("monitoring.metrics_server._WHOLE", 0.3)
+    monkeypatch.setattr("monitoring.output.server._WHOLE", 0.3)
     with (
         MetricsServer("127.0.0.1", 0, lambda _path, _gzip: Answer(200, "text/plain", b"x")) as one,
         contextlib.closing(_slow(one.port)) as wire,

@@ -13,9 +13,9 @@ from typing import Any, Iterator, Mapping
 
 import pytest
 
-from monitoring import figures
 from monitoring.model import Measurement, Outcome
-from monitoring.state import State
+from monitoring.output import figures
+from monitoring.store.state import State
 from sandbox.options import Options
 from sandbox.stack import Stack
 from tests.scripts import SCRIPTS, run, start

@@ -11,8 +11,8 @@ from typing import Any, Dict, Iterator, Mapping
 
 import pytest
 
-from monitoring.config import further
-from monitoring.settings import Secret
+from monitoring.config import schema as further
+from monitoring.config.settings import Secret
 from sandbox import redis_server
 from sandbox.options import Options
 from sandbox.stack import Stack

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from monitoring.catalog import METRICS
-from monitoring.health import judge, sources_of
-from monitoring.judging.common import Context
+from monitoring.health.judges import judge, sources_of
+from monitoring.health.judging import Context
 from monitoring.model import Fault, Reading, Severity
 
 OK, UNKNOWN, WARNING, CRITICAL = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL

@@ -8,10 +8,10 @@ import time
 import pytest
 
 from monitoring.catalog import COMPONENTS
-from monitoring.history.local import LocalHistory
+from monitoring.config.settings import HistorySettings
 from monitoring.model import Measurement, Outcome
-from monitoring.settings import HistorySettings
-from monitoring.state import State
+from monitoring.store.history import LocalHistory
+from monitoring.store.state import State
 from sandbox.options import CANARY, Options
 from sandbox.stack import Stack
 from tests import scripts

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from monitoring.catalog import METRICS
-from monitoring.health import judge, sources_of
-from monitoring.judging.common import Context, Proof
-from monitoring.judging.login import PROOFS
+from monitoring.config.settings import CanarySettings, TokenSettings
+from monitoring.health.judges import judge, sources_of
+from monitoring.health.judging import Context, Proof
+from monitoring.health.login import PROOFS
 from monitoring.model import Fault, Reading, Severity
-from monitoring.settings import CanarySettings, TokenSettings
 
 OK, UNKNOWN, WARNING, CRITICAL = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL
 NOW = 1_795_400_000.0

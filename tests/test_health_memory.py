@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from monitoring import configuration
-from monitoring.history import HistoryError, Point, Series
-from monitoring.judging.common import Proof
-from monitoring.judging.memory import Memory
+from monitoring.config import load as configuration
+from monitoring.config.settings import RunSettings, SlaSettings
+from monitoring.health.judging import Proof
+from monitoring.health.memory import Memory
 from monitoring.model import Fault
-from monitoring.service_levels import OVERALL
-from monitoring.settings import RunSettings, SlaSettings
 from monitoring.sla.history import SlaGauges, availability, overdue_after, targets_of
-from monitoring.state import State
+from monitoring.sla.levels import OVERALL
+from monitoring.store.lookback import HistoryError, Point, Series
+from monitoring.store.state import State
 from tests.health_kit import ROOT
 
 NOW = 1_795_400_000.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from monitoring.catalog import METRICS
-from monitoring.health import judge, raised, sources_of
-from monitoring.judging.common import FAULT_MEANS, Context
+from monitoring.config.settings import Limit
+from monitoring.health.judges import judge, raised, sources_of
+from monitoring.health.judging import FAULT_MEANS, Context
 from monitoring.model import FAULT_KINDS, Fault, Measurement, Reading, Severity
-from monitoring.settings import Limit
 from monitoring.thresholds import judge as judge_limits
 
 OK, UNKNOWN, WARNING, CRITICAL = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from monitoring.judging.words import call_for, dependencies, dependency_up, word_of
+from monitoring.health.words import call_for, dependencies, dependency_up, word_of
 from monitoring.model import Severity
 
 OK, UNKNOWN, WARNING, CRITICAL = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL

@@ -10,11 +10,11 @@ from typing import Iterator, Mapping, Optional
 
 import pytest
 
-from monitoring.history import Series
-from monitoring.history.local import LocalHistory, Recorded
+from monitoring.config.settings import HistorySettings
 from monitoring.model import Component, Measurement, Outcome, Severity
-from monitoring.settings import HistorySettings
-from monitoring.state import State
+from monitoring.store.history import LocalHistory, Recorded
+from monitoring.store.lookback import Series
+from monitoring.store.state import State
 
 HEALTH = "payment_api_health_status"
 RATE = "payment_api_client_token_generation_rate"

@@ -14,15 +14,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from monitoring import history
-from monitoring.history import HistoryError, Point
-from monitoring.history.local import LocalHistory
-from monitoring.history.prometheus import MAX_POINTS, PrometheusHistory, query, step_for
+from monitoring.config.settings import HistorySettings, Secret, TlsSettings
+from monitoring.http.client import HttpClient
 from monitoring.http.reply import HttpFault, Reply
-from monitoring.http_client import HttpClient
 from monitoring.model import FAULT_KINDS, Fault
-from monitoring.settings import HistorySettings, Secret, TlsSettings
-from monitoring.state import State
+from monitoring.store import lookback as history
+from monitoring.store.history import LocalHistory
+from monitoring.store.lookback import HistoryError, Point
+from monitoring.store.prometheus_history import MAX_POINTS, PrometheusHistory, query, step_for
+from monitoring.store.state import State
 
 MS = "payment_api_response_time_ms"
 DAY = 86400.0

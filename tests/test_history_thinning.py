@@ -6,8 +6,8 @@ from typing import Optional
 
 import pytest
 
-from monitoring.history.thinning import horizon, plan, stands_for
-from monitoring.settings import HistorySettings
+from monitoring.config.settings import HistorySettings
+from monitoring.store.history import horizon, plan, stands_for
 
 DAY = 86400.0
 

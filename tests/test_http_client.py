@@ -16,11 +16,11 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from monitoring.http import certificates
-from monitoring.http import urls as http_urls
-from monitoring.http.resolver import RESOLVER
-from monitoring.http_client import HttpClient, HttpFault, Reply
-from monitoring.settings import TlsSettings
+from monitoring.config.settings import TlsSettings
+from monitoring.http import reply as http_urls
+from monitoring.http import tls as certificates
+from monitoring.http.client import HttpClient, HttpFault, Reply
+from monitoring.http.wire import RESOLVER
 from sandbox.tls import Authority, server_context
 from tests.raw_server import RawServer, answers, http
 

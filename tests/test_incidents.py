@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring import alerts
-from monitoring.alerting import causes, messages
-from monitoring.alerting.state import dump_state, load_state
-from monitoring.alerts import Policy
+from monitoring.alerts import grouping as causes
+from monitoring.alerts import lifecycle as alerts
+from monitoring.alerts import messages
+from monitoring.alerts.lifecycle import Policy
+from monitoring.alerts.state import dump_state, load_state
+from monitoring.config.settings import AlertSettings, Silence
 from monitoring.model import Alert, Notice, Severity
-from monitoring.settings import AlertSettings, Silence
 from sandbox import redis_server
 from sandbox.options import Options
 from sandbox.stack import Stack

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from monitoring.judging.jwt_claims import decode, epoch, expired, tampered, unsigned
+from monitoring.health.login_probe import decode, epoch, expired, tampered, unsigned
 from sandbox import jwt_codec
 
 KEY = b"k" * 32

@@ -7,10 +7,10 @@ from typing import Any, Iterator, Optional
 
 import pytest
 
-from monitoring.conjur import Variable
+from monitoring.conjur.client import Variable
 from monitoring.credentials.facts import WATCH_GAP, Age, LedgerFacts
-from monitoring.credentials.ledger import Ledger
-from monitoring.state import State
+from monitoring.credentials.memory import Ledger
+from monitoring.store.state import State
 
 NOW = 1_795_400_000.0
 DAY = 86400.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.tokens.local_zone import local_zone, zone_of
+from monitoring.analyze.history import local_zone, zone_of
 
 
 def etc(folder: Path, *, link: str = "", text: str = "") -> Path:

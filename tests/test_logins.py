@@ -16,9 +16,10 @@ import pytest
 
 import credential_usage_metrics
 import utils
-from monitoring import configuration, report
+from monitoring.config import load as configuration
 from monitoring.model import Outcome
-from monitoring.state import State
+from monitoring.output import report
+from monitoring.store.state import State
 from monitoring.tokens.cycle import TokenUsage
 from tests import scripts
 

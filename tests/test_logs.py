@@ -9,8 +9,8 @@ from typing import Any, Iterator
 
 import pytest
 
-from monitoring import logs
-from monitoring.redact import register
+from monitoring.output import logs
+from monitoring.text import register
 
 
 @pytest.fixture(autouse=True)

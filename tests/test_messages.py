@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from monitoring.alerting.messages import clean, render
-from monitoring.redact import register
-from monitoring.settings import AlertSettings
+from monitoring.alerts.messages import clean, render
+from monitoring.config.settings import AlertSettings
+from monitoring.text import register
 from tests.alerting_kit import T0, WARNING, alert, notice
 
 LINKS = AlertSettings(

@@ -15,7 +15,7 @@ from tests import mutation, scripts
 SAMPLED = (
     "monitoring.thresholds",
     "monitoring.certainty",
-    "monitoring.alerting.flapping",
+    "monitoring.alerts.lifecycle",
     "monitoring.credentials.rotation_states",
     "monitoring.credentials.revocation",
 )
@@ -33,10 +33,10 @@ def test_a_sample_of_mistakes_is_found() -> None:
 
 def test_a_mistake_that_no_test_could_find_is_seen_to_live(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kit itself can fail: without tests nothing dies, and as it is nothing is red."""
-    several = random.Random(1).sample(list(mutation.mutants("monitoring.alerting.flapping")), 2)
+    several = random.Random(1).sample(list(mutation.mutants("monitoring.alerts.lifecycle")), 2)
     code = (
         "from tests import mutation\n"
-        f"tried = [m for m in mutation.mutants('monitoring.alerting.flapping') if m.place in "
+        f"tried = [m for m in mutation.mutants('monitoring.alerts.lifecycle') if m.place in "
         f"{[each.place for each in several]}]\n"
         "assert tried and not any(mutation.dies(each, ('durations',)) for each in tried)\n"
     )

@@ -15,13 +15,20 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from monitoring.alerting import report as alert_report
-from monitoring.alerting.outbox_merge import FIRING
-from monitoring.alerting.state import load_state
+from monitoring.alerts import report as alert_report
+from monitoring.alerts.notifier import Notifier
+from monitoring.alerts.outbox_merge import FIRING
+from monitoring.alerts.state import load_state
+from monitoring.config.settings import (
+    AlertSettings,
+    Maintenance,
+    Route,
+    RunSettings,
+    Secret,
+    Settings,
+)
 from monitoring.model import Finding, Severity, Source
-from monitoring.notifier import Notifier
-from monitoring.settings import AlertSettings, Maintenance, Route, RunSettings, Secret, Settings
-from monitoring.state import State
+from monitoring.store.state import State
 from tests import alerting_kit as have
 from tests.alerting_kit import CRITICAL, OK, UNKNOWN, WARNING, Clock, Receiver, component, receiver
 

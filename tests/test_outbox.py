@@ -11,10 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from monitoring.alerting.outbox_merge import FIRING, Waiting, merge
+from monitoring.alerts.outbox import KEPT, Outbox, Pause, backoff
+from monitoring.alerts.outbox_merge import FIRING, Waiting, merge
 from monitoring.model import Notice
-from monitoring.outbox import KEPT, Outbox, Pause, backoff
-from monitoring.state import State
+from monitoring.store.state import State
 from tests.alerting_kit import T0, notice
 
 DAY = 86400.0

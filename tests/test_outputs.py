@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import outputs, redact
+from monitoring import text as redact
+from monitoring.output import report as outputs
 from tests.canaries import forms
 from tests.test_report import BASE, EAPI, REDIS
 

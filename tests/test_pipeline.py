@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from monitoring.model import Source
-from monitoring.pipeline import Pipeline
+from monitoring.run import Pipeline
 from tests.alerting_kit import CRITICAL, OK, UNKNOWN, component, outcome
 
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from monitoring.catalog import COMPONENTS
-from monitoring.health import judge
-from monitoring.judging.common import Context
+from monitoring.config.settings import Secret
+from monitoring.health.asking import PROBES, Team, patience
+from monitoring.health.judges import judge
+from monitoring.health.judging import Context
 from monitoring.model import Reading, Severity
-from monitoring.probes import PROBES, Team, patience
-from monitoring.settings import Secret
 from sandbox.options import Options
 from sandbox.stack import Stack
 from tests.health_kit import live_of, settings_of

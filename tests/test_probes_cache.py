@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from monitoring import redis_client
-from monitoring.health import judge, sources_of
-from monitoring.judging.common import Context
+from monitoring.config.settings import RedisSettings, Secret
+from monitoring.health.judges import judge, sources_of
+from monitoring.health.judging import Context
+from monitoring.health.probes import probe_cache
+from monitoring.health.probing import Live
 from monitoring.model import Severity
-from monitoring.probing.cache import probe_cache
-from monitoring.probing.kit import Live
-from monitoring.settings import RedisSettings, Secret
+from monitoring.redis import client as redis_client
 from sandbox import redis_server as servers
 from sandbox.redis_topologies import start_cluster, start_replica, start_sentinel
 

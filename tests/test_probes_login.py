@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from monitoring.health import judge
-from monitoring.judging.common import Context
-from monitoring.judging.login import PROOFS
-from monitoring.probing.kit import Keepsake
-from monitoring.probing.login import probe_login
+from monitoring.health.judges import judge
+from monitoring.health.judging import Context
+from monitoring.health.login import PROOFS
+from monitoring.health.login_probe import probe_login
+from monitoring.health.probing import Keepsake
 from sandbox.options import CANARY, Options
 from sandbox.stack import Stack
 from tests.health_kit import live_of, settings_of

@@ -13,7 +13,7 @@ import pytest
 from monitoring.credentials.judged import Judged
 from monitoring.credentials.revocation import can_revoke
 from monitoring.credentials.watch import CredentialWatch
-from monitoring.state import State
+from monitoring.store.state import State
 from sandbox.rotation import ADOPTED, Rotation
 from sandbox.stack import Stack
 from tests.credential_kit import (

@@ -8,11 +8,11 @@ from typing import Iterator
 
 import pytest
 
-from monitoring.alerting.reach import CLIENTS, REMAINING, TOKENS, Count, last_count, with_reach
-from monitoring.history.local import LocalHistory
+from monitoring.alerts.notifier import CLIENTS, REMAINING, TOKENS, Count, last_count, with_reach
+from monitoring.config.settings import HistorySettings
 from monitoring.model import Measurement
-from monitoring.settings import HistorySettings
-from monitoring.state import State
+from monitoring.store.history import LocalHistory
+from monitoring.store.state import State
 from tests.alerting_kit import OK, T0, WARNING, alert, outcome
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from monitoring import logs
-from monitoring.alerting import messages
+from monitoring.alerts import messages
 from monitoring.channels import pagerduty
-from monitoring.config.secrets import secrets_of
-from monitoring.history import prometheus
-from monitoring.redact import MASK, is_word, redact, redacted, register, safe_id
-from monitoring.settings import Secret
-from monitoring.vault import health as vault_health
+from monitoring.config.load import secrets_of
+from monitoring.config.settings import Secret
+from monitoring.conjur import answers as vault_health
+from monitoring.output import logs
+from monitoring.store import prometheus_history as prometheus
+from monitoring.text import MASK, is_word, redact, redacted, register, safe_id
 from tests.canaries import forms
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjbGllbnQtMDAxIn0.c2lnbmF0dXJl"

@@ -13,12 +13,12 @@ from typing import Any, Callable, Iterator
 import pytest
 import redis
 
-from monitoring import redis_client
-from monitoring.cache import faults as redis_faults
-from monitoring.cache import topology as redis_topology
+from monitoring.config.settings import RedisSettings, Secret, TlsSettings
 from monitoring.model import FAULT_KINDS
-from monitoring.redis_client import Cache, RedisFault
-from monitoring.settings import RedisSettings, Secret, TlsSettings
+from monitoring.redis import client as redis_client
+from monitoring.redis import faults as redis_faults
+from monitoring.redis import topology as redis_topology
+from monitoring.redis.client import Cache, RedisFault
 from sandbox import redis_topologies
 from sandbox.redis_server import RedisServer, start
 from sandbox.tls import Authority, server_context

@@ -10,10 +10,10 @@ from typing import Any, Iterator
 
 import pytest
 
-from monitoring.anomalies import Sensitivity
+from monitoring.anomaly import replay
+from monitoring.anomaly.detector import Sensitivity
 from monitoring.anomaly.types import Bucket, Usage
-from monitoring.credentials import replay
-from monitoring.timestamps import iso_seconds
+from monitoring.text import iso_seconds
 from tests.scripts import check_lines, run
 
 NOW = 1_795_392_000.0

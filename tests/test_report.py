@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from monitoring import report
 from monitoring.model import (
     Alert,
     AlertKey,
@@ -18,6 +17,7 @@ from monitoring.model import (
     Source,
     Verdict,
 )
+from monitoring.output import report
 
 EAPI = Component("payment-eapi", Severity.OK, True, 51.94, message="UP")
 REDIS = Component(

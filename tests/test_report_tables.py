@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.credentials.report_tables import lined_up, narrowed, told_below
+from monitoring.credentials.report import lined_up, narrowed, told_below
 
 HEADER = ("client", "verdict", "why", "what to do")
 LONG = "the rotation failed: New secret was rejected by the client's configuration service"

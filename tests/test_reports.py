@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.analysis import Analysis, Anomalous, Counted, Period, analyse
-from monitoring.reports import REPORTS, axis, charts, wording
-from monitoring.reports.as_text import sparkline
-from monitoring.trends import Sample, Trend
+from monitoring.analyze import REPORTS, wording
+from monitoring.analyze import html as axis
+from monitoring.analyze import html as charts
+from monitoring.analyze.analysis import Analysis, Anomalous, Counted, Period, analyse
+from monitoring.analyze.formats import sparkline
+from monitoring.analyze.trends import Sample, Trend
 from tests.token_weeks import BERLIN, END
 
 START = END - 7 * 86400

@@ -9,14 +9,13 @@ from typing import Any, Iterator, Mapping, Optional
 
 import pytest
 
-from monitoring.conjur import Variable
+from monitoring.conjur.client import Variable
 from monitoring.credentials.assembly import ttl_seconds
 from monitoring.credentials.facts import RotationFacts
-from monitoring.credentials.memory import VaultMemory
-from monitoring.credentials.rotation_memory import Heard, RotationMemory, remembered, to_ask
-from monitoring.credentials.source_rotations import ask_rotations
-from monitoring.state import State
-from monitoring.timestamps import parse_iso
+from monitoring.credentials.memory import Heard, RotationMemory, VaultMemory, remembered, to_ask
+from monitoring.credentials.sources import ask_rotations
+from monitoring.store.state import State
+from monitoring.text import parse_iso
 from tests.credential_kit import asked_of, quiet_stack, settings_of
 
 NOW = 1_795_400_000.0

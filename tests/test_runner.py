@@ -7,8 +7,8 @@ from typing import Any, Iterator
 import pytest
 
 from monitoring.model import Outcome, Severity, Source
-from monitoring.runner import Runner, Step
-from monitoring.state import StateLocked
+from monitoring.run import Runner, Step
+from monitoring.store.state import StateLocked
 
 OUTCOME = Outcome("health_check", "test", "1", 100.0, 0.0, sources=(Source("redis", ok=True),))
 

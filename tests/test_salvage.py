@@ -12,14 +12,14 @@ from typing import Any, Callable, Iterator, List, Sequence, Tuple
 
 import pytest
 
-from monitoring import salvage
+from monitoring.alerts.notifier import Notifier
 from monitoring.channels import CHANNELS
-from monitoring.history.local import LocalHistory
+from monitoring.config.settings import HistorySettings, Settings
 from monitoring.model import Measurement, Notice
-from monitoring.notifier import Notifier
-from monitoring.settings import HistorySettings, Settings
-from monitoring.state import State
-from monitoring.state_files import FILE_NAME
+from monitoring.store import salvage
+from monitoring.store.files import FILE_NAME
+from monitoring.store.history import LocalHistory
+from monitoring.store.state import State
 from tests import alerting_kit as have
 from tests.alerting_kit import CRITICAL, OK, T0, Clock, component, outcome
 
@@ -195,7 +195,7 @@ def test_rows_are_found_by_their_form_where_no_page_can_be_read(site: Site, tmp_
 
 
 def _schema(into: sqlite3.Connection) -> None:
-    from monitoring import schema
+    from monitoring.store import schema
 
     for step in schema.MIGRATIONS:
         for statement in step:

@@ -197,7 +197,7 @@ def _get_until(url: str, wanted: str) -> str:
 def test_a_second_run_says_who_holds_the_lock(
     script: str, env: Mapping[str, str], tmp_path: Path
 ) -> None:
-    from monitoring.state import State
+    from monitoring.store.state import State
 
     quick = tmp_path / "quick.yaml"
     overlay = Path(env["MONITORING_CONFIG"]).read_text()

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from monitoring.history import Point
-from monitoring.service_levels import BURN_WINDOWS, Span, burn_rate, gauges, report, span
+from monitoring.sla.levels import BURN_WINDOWS, Span, burn_rate, gauges, report, span
 from monitoring.sla.report import FORMATS
+from monitoring.store.lookback import Point
 
 NOW = 1_795_400_000.0
 MONTH = 30 * 86400.0

@@ -8,11 +8,14 @@ from typing import Any, Iterable, Mapping
 
 import pytest
 
-from monitoring import counters, families, prometheus_text, service_counters, service_metrics
-from monitoring.http_client import HttpClient
-from monitoring.prometheus_text import Sample
-from monitoring.service_counters import CounterSample
-from monitoring.settings import ServiceMetricsSettings, ServiceSettings, TlsSettings
+from monitoring.config.settings import ServiceMetricsSettings, ServiceSettings, TlsSettings
+from monitoring.http.client import HttpClient
+from monitoring.services import counters, families
+from monitoring.services import counters as service_counters
+from monitoring.services import labels as prometheus_text
+from monitoring.services import metrics as service_metrics
+from monitoring.services.counters import CounterSample
+from monitoring.services.labels import Sample
 from sandbox.micrometer import ServiceMetrics as Meters
 from tests.raw_server import RawServer, answers, http
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from monitoring.alerting import silences
-from monitoring.alerting.outbox_merge import merge
+from monitoring.alerts import silences
+from monitoring.alerts.outbox_merge import merge
+from monitoring.config.settings import Silence
 from monitoring.model import AlertKey, OperatorError
-from monitoring.settings import Silence
-from monitoring.state import State
+from monitoring.store.state import State
 from tests import scripts
 from tests.alerting_kit import T0, alert, notice
 

@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from monitoring import schema, state
-from monitoring.state import State, StateLocked
+from monitoring.store import schema, state
+from monitoring.store.state import State, StateLocked
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +32,7 @@ def mode(path: Path) -> int:
 
 def child(body: str, *args: object) -> subprocess.Popen[str]:
     """A Python process that runs `body` with the folder and further arguments in sys.argv."""
-    head = "import sys, os\nfrom pathlib import Path\nfrom monitoring.state import State\n"
+    head = "import sys, os\nfrom pathlib import Path\nfrom monitoring.store.state import State\n"
     return subprocess.Popen(
         [sys.executable, "-c", head + body, *map(str, args)],
         cwd=ROOT,
@@ -519,7 +519,7 @@ def as_nobody(body: str, folder: Path) -> Any:
     """Run `body` where file modes count: root ignores them, so it becomes nobody first."""
     script = (
         "import os, sys, json, sqlite3, urllib.parse\nfrom pathlib import Path\n"
-        "from monitoring.state import State\n"
+        "from monitoring.store.state import State\n"
         "if os.geteuid() == 0:\n    os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "print(json.dumps((lambda folder: " + body + ")(Path(sys.argv[1]))))\n"
     )

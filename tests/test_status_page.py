@@ -10,12 +10,13 @@ from typing import Any, Dict, List
 
 import pytest
 
-from monitoring import outputs
 from monitoring.catalog import COMPONENTS, SCRIPTS
-from monitoring.exposition import Exporter
 from monitoring.model import Alert, AlertKey, AlertRow, Finding, Severity, Source
-from monitoring.pages import bars, status
-from monitoring.state import State
+from monitoring.output import pages as bars
+from monitoring.output import pages as status
+from monitoring.output import report as outputs
+from monitoring.output.exposition import Exporter
+from monitoring.store.state import State
 from sandbox import observers
 from tests import alerting_kit as have
 from tests.alerting_kit import CRITICAL, OK, T0, WARNING, component, outcome
@@ -50,7 +51,7 @@ def test_the_verdict_is_the_worst_that_a_script_says(words: Dict[str, str], said
 def test_what_nobody_looked_at_is_never_well(missing: str) -> None:
     rest = [each for each in all_three() if each["script"] != missing]
     assert status.verdict(rest, NOW) == "unknown"
-    page = status.render(rest, {}, NOW)
+    page = status.render_status(rest, {}, NOW)
     assert f">{missing}</td>" in page
     assert "has not looked" in page
 
@@ -59,7 +60,7 @@ def test_what_nobody_looked_at_is_never_well(missing: str) -> None:
 def test_what_a_script_saw_is_news_for_two_of_its_intervals(after: float, said: str) -> None:
     seen = [*all_three()[:2], looked(SCRIPTS[2], at=NOW - after)]
     assert status.verdict(seen, NOW) == said
-    assert ("overdue" in status.render(seen, {}, NOW)) == (said == "unknown")
+    assert ("overdue" in status.render_status(seen, {}, NOW)) == (said == "unknown")
 
 
 def alert(summary: str, severity: Severity = CRITICAL, state: str = "firing") -> AlertRow:
@@ -75,7 +76,7 @@ def test_what_fires_stands_first_and_says_who_was_told() -> None:
         alert("over", state="resolved"),
     )
     seen = status.document(outcome(component(CRITICAL), alerts=rows), 60.0)
-    page = status.render([seen], {rows[2].alert.key.text: ("pagerduty", "log")}, NOW)
+    page = status.render_status([seen], {rows[2].alert.key.text: ("pagerduty", "log")}, NOW)
     assert re.search(r"<h1[^>]*>test: something is broken</h1><p class=.verdict.>down</p>", page)
     assert page.index(">down</td>") < page.index(">slow</td>") < page.index(">held back</td>")
     assert "pagerduty, log" in page
@@ -94,7 +95,7 @@ def test_a_page_is_sealed_whatever_strangers_say(tmp_path: Path) -> None:
         tokens={"total": 1},
     )
     target = tmp_path / "status.html"
-    made = status.render([status.document(seen, 60.0)], {}, NOW)
+    made = status.render_status([status.document(seen, 60.0)], {}, NOW)
     outputs.write(outputs.check_target(str(target)), seen, made)
     page = target.read_text()
     assert "<script" not in page
@@ -125,7 +126,7 @@ def test_the_exporter_serves_it_with_links_and_says_when_it_is_old() -> None:
     exporter = Exporter("health_check", interval=60.0, deadline=30.0, ticks=lambda: clock.at)
     before = exporter.answer("/", {}).body.decode()
     assert 'href="/metrics"' in before
-    exporter.show(lambda ago, note: status.render(all_three(), {}, NOW + ago, note))
+    exporter.show(lambda ago, note: status.render_status(all_three(), {}, NOW + ago, note))
     shown = exporter.answer("/", {}).body.decode()
     assert "all is well" in shown
     assert 'href="/metrics"' in shown
@@ -138,10 +139,10 @@ def test_the_exporter_serves_it_with_links_and_says_when_it_is_old() -> None:
 
 def test_a_file_says_that_it_grows_old_and_who_was_told_may_be_unknown() -> None:
     seen = status.document(outcome(alerts=(alert("down"),)), 60.0)
-    page = status.render([seen], None, NOW)
+    page = status.render_status([seen], None, NOW)
     assert "does not change by itself" in page
     assert ">not known</td>" in page
-    assert ">nobody</td>" in status.render([seen], {}, NOW)
+    assert ">nobody</td>" in status.render_status([seen], {}, NOW)
 
 
 def test_the_worst_is_never_cut_off_and_the_rest_is_counted() -> None:
@@ -149,7 +150,7 @@ def test_the_worst_is_never_cut_off_and_the_rest_is_counted() -> None:
     bad = Finding("worst", CRITICAL, "the one that matters", "redis-cache")
     rows = [alert(f"{n:02} slow", WARNING) for n in range(60)] + [alert("down")]
     seen = status.document(outcome(findings=(*mild, bad), alerts=tuple(rows)), 60.0)
-    page = status.render([seen], {}, NOW)
+    page = status.render_status([seen], {}, NOW)
     assert ">the one that matters</td>" in page
     assert ">down</td>" in page
     assert page.count("<p>and 11 more</p>") == 2
@@ -157,14 +158,14 @@ def test_the_worst_is_never_cut_off_and_the_rest_is_counted() -> None:
 
 def test_what_was_read_in_part_is_said() -> None:
     cut = Source("redis-cache", ok=True, truncated=True)
-    page = status.render([status.document(outcome(sources=(cut,)), 60.0)], {}, NOW)
+    page = status.render_status([status.document(outcome(sources=(cut,)), 60.0)], {}, NOW)
     assert "the look ended before its end" in page
     assert "Everything that was asked answered" not in page
 
 
 def test_ten_thousand_credentials_keep_the_page_short() -> None:
     rows = {f"client-{n:05}": {"verdict": "stuck", "state": "x", "why": "y"} for n in range(10_000)}
-    page = status.render([status.document(outcome(credentials=rows), 60.0)], {}, NOW)
+    page = status.render_status([status.document(outcome(credentials=rows), 60.0)], {}, NOW)
     assert "10000 stuck" in page
     assert "and 9950 more" in page
     assert len(page) < 50_000
@@ -233,7 +234,7 @@ def full_page() -> str:
         findings=(Finding("r", WARNING, HOSTILE, HOSTILE),),
     )
     seen = {**looked(), **{k: v for k, v in status.document(shown, 60.0).items() if k != "at"}}
-    return status.render([seen, *all_three()[1:]], {}, NOW, past=past)
+    return status.render_status([seen, *all_three()[1:]], {}, NOW, past=past)
 
 
 def test_bars_stand_on_the_page_and_hostile_names_are_escaped() -> None:

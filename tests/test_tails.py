@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from monitoring.anomaly import tails
+from monitoring.anomaly import views as tails
 
 
 def _mass(count: int, mean: float, dispersion: float) -> float:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from monitoring import logs, terminal
 from monitoring.model import Alert, AlertKey, AlertRow, Component, Outcome, Severity
-from monitoring.redact import safe_lines
+from monitoring.output import logs, terminal
+from monitoring.text import safe_lines
 
 LONG = "no login is possible: 127.0.0.1:38323 refused the connection: nothing listens there"
 DOWN = Component("authentication-flow", Severity.CRITICAL, False, None, "refused", LONG)

@@ -6,8 +6,8 @@ import pytest
 
 from monitoring.catalog import METRICS, THRESHOLDS
 from monitoring.certainty import Doubt
+from monitoring.config.settings import Limit
 from monitoring.model import Measurement, Severity
-from monitoring.settings import Limit
 from monitoring.thresholds import judge
 
 OK, UNKNOWN, WARNING, CRITICAL = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitoring.timestamps import iso, iso_seconds, parse_iso
+from monitoring.text import iso, iso_seconds, parse_iso
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitoring import token_codecs as codecs
-from monitoring.codecs.java_stream import JavaObject, JavaStreamError, read_object
-from monitoring.codecs.times import epoch_seconds
+from monitoring.tokens.codecs import table as codecs
+from monitoring.tokens.codecs.java import JavaObject, JavaStreamError, read_object
+from monitoring.tokens.codecs.records import epoch_seconds
 
 DATA = Path(__file__).parent / "data" / "java-serialised"
 FIXTURES = {path.stem: path.read_bytes() for path in sorted(DATA.glob("*.bin"))}

@@ -10,10 +10,10 @@ from typing import Any, Iterator, Optional
 
 import pytest
 
-from monitoring import redis_client
+from monitoring.config.settings import Secret
 from monitoring.model import ExitStatus, Outcome
-from monitoring.settings import Secret
-from monitoring.state import State
+from monitoring.redis import client as redis_client
+from monitoring.store.state import State
 from monitoring.tokens.sources import take_census
 from sandbox import redis_server, redis_topologies
 from sandbox.options import CANARY, Options
@@ -237,7 +237,7 @@ def stack() -> Iterator[Stack]:
 
 
 def test_services_and_cache_tell_the_same_story(stack: Stack, state: State, tmp_path: Path) -> None:
-    from monitoring import configuration
+    from monitoring.config import load as configuration
     from tests.token_kit import ROOT
 
     made = configuration.load(
@@ -267,7 +267,7 @@ def test_a_service_that_does_not_answer_is_named_and_the_census_stands(
     stack: Stack, state: State, tmp_path: Path
 ) -> None:
     environ = {**stack.environment, "EAPI_ENDPOINT": "http://127.0.0.1:1"}
-    from monitoring import configuration
+    from monitoring.config import load as configuration
     from tests.token_kit import ROOT
 
     made = configuration.load(

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import json
 
-from monitoring import terminal_tokens
-from monitoring.cache.count import ValidationTotals
-from monitoring.report import plain_json
-from monitoring.tokens.document import document
+from monitoring.output import token_rows as terminal_tokens
+from monitoring.output.report import plain_json
+from monitoring.redis.count import ValidationTotals
 from monitoring.tokens.measurements import Looked
+from monitoring.tokens.present import document
 from monitoring.tokens.services import ServiceFigures, Validations
 from tests.token_kit import looked, report_of, token
 

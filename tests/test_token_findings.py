@@ -6,11 +6,11 @@ from typing import Any, Optional
 import pytest
 
 from monitoring import thresholds
-from monitoring.cache.count import ValidationTotals
-from monitoring.codecs.facts import Decoded
-from monitoring.conditions import conditions
+from monitoring.alerts.conditions import conditions
+from monitoring.config.settings import Limit, TokenSettings
 from monitoring.model import Finding, Outcome, Severity, Source
-from monitoring.settings import Limit, TokenSettings
+from monitoring.redis.count import ValidationTotals
+from monitoring.tokens.codecs.facts import Decoded
 from monitoring.tokens.findings import findings
 from monitoring.tokens.measurements import Looked, measurements
 from monitoring.tokens.services import ServiceFigures, Validations

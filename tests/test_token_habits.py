@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 from monitoring.model import Measurement
-from monitoring.state import State
-from monitoring.tokens.habits import REASON, WATCHED, Habits
+from monitoring.store.state import State
+from monitoring.tokens.memory import REASON, WATCHED, Habits
 
 RATE = WATCHED[0][0]
 START = 1793577600.0  # a Monday, 00:00 UTC

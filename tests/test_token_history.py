@@ -8,13 +8,13 @@ from typing import Any, Iterator, Mapping
 
 import pytest
 
-from monitoring import trends
-from monitoring.analysis import Analysis, Period
-from monitoring.history import Point, Series
-from monitoring.history.local import LocalHistory
-from monitoring.settings import HistorySettings
-from monitoring.state import State
-from monitoring.tokens.history import analysis, samples_of
+from monitoring.analyze import trends
+from monitoring.analyze.analysis import Analysis, Period
+from monitoring.analyze.history import analysis, samples_of
+from monitoring.config.settings import HistorySettings
+from monitoring.store.history import LocalHistory
+from monitoring.store.lookback import Point, Series
+from monitoring.store.state import State
 from tests import token_weeks as weeks
 
 TARGET = 0.9997

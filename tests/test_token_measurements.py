@@ -5,10 +5,10 @@ from typing import Any, Optional
 import pytest
 
 from monitoring import thresholds
-from monitoring.cache.count import ValidationTotals
 from monitoring.catalog import HYGIENE, METRICS
+from monitoring.config.settings import Limit
 from monitoring.model import Severity
-from monitoring.settings import Limit
+from monitoring.redis.count import ValidationTotals
 from monitoring.tokens.hygiene import RULES
 from monitoring.tokens.measurements import Looked, generation, measurements
 from monitoring.tokens.services import ServiceFigures, Validations

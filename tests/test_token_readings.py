@@ -17,17 +17,17 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from monitoring import token_codecs as codecs
-from monitoring.codecs.facts import Decoded, Unsure
-from monitoring.codecs.times import FAR, IN_UNITS, NEVER, NO_ZONE, TEXT, ZERO, read_time
+from monitoring.config.settings import Settings, TokenSettings
 from monitoring.model import Severity
-from monitoring.settings import Settings, TokenSettings
-from monitoring.state import State
-from monitoring.token_stats import TokenStats
+from monitoring.store.state import State
 from monitoring.tokens import clients as clients_module
 from monitoring.tokens import owners as owners_module
+from monitoring.tokens.codecs import table as codecs
+from monitoring.tokens.codecs.facts import Decoded, Unsure
+from monitoring.tokens.codecs.records import FAR, IN_UNITS, NEVER, NO_ZONE, TEXT, ZERO, read_time
 from monitoring.tokens.measurements import measurements
 from monitoring.tokens.results import TokenResult, tokens_json
+from monitoring.tokens.stats import TokenStats
 from sandbox.options import Options
 from sandbox.stack import Stack
 from tests.scripts import run

@@ -9,12 +9,12 @@ from typing import Any, Iterable, List, Optional
 
 import pytest
 
-from monitoring.settings import TokenSettings
-from monitoring.state import State
-from monitoring.token_stats import TokenStats
-from monitoring.tokens.renewal_memory import RenewalMemory
+from monitoring.config.settings import TokenSettings
+from monitoring.store.state import State
+from monitoring.tokens.memory import RenewalMemory
 from monitoring.tokens.renewals import NEVER_LOOKED, STEPS_KEPT, Course, Courses, Step, renewals
 from monitoring.tokens.results import TokenResult
+from monitoring.tokens.stats import TokenStats
 from tests.test_token_stats import NOW, token
 
 LIFE, EVICTED_BEFORE = 3600, 30  # FACTS.md: a key's TTL is the token's life less 30 s

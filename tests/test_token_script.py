@@ -13,7 +13,7 @@ from typing import Iterator, Mapping
 
 import pytest
 
-from monitoring.state import State
+from monitoring.store.state import State
 from sandbox.options import CANARY, Options
 from sandbox.stack import Stack
 from tests import token_weeks
@@ -246,7 +246,7 @@ def test_on_a_terminal_it_is_a_table(env: Mapping[str, str], tmp_path: Path) -> 
 def test_a_long_scan_shows_its_progress(
     stack: Stack, env: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from monitoring.tokens import progress as token_progress
+    from monitoring.tokens import present as token_progress
 
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as screen:

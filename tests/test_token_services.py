@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from monitoring.counter_memory import Growth, Window
-from monitoring.counters import CounterKey, Delta
+from monitoring.services.counters import CounterKey, Delta
+from monitoring.services.memory import Growth, Window
 from monitoring.tokens.services import Validations, figures, increases
 
 

@@ -13,13 +13,13 @@ from typing import Any, Optional
 
 import pytest
 
-from monitoring import token_stats as module
-from monitoring.codecs.facts import Decoded, undecodable
-from monitoring.settings import TokenSettings
-from monitoring.token_codecs import decode_many
-from monitoring.token_stats import TokenStats, tokens_json
+from monitoring.config.settings import TokenSettings
+from monitoring.tokens import stats as module
 from monitoring.tokens.clients import ClientLedger, Limits, pack
+from monitoring.tokens.codecs.facts import Decoded, undecodable
+from monitoring.tokens.codecs.table import decode_many
 from monitoring.tokens.hygiene import RULES
+from monitoring.tokens.stats import TokenStats, tokens_json
 
 NOW = 1795402000
 POLICY = TokenSettings(top_clients=1000)

@@ -7,9 +7,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from monitoring import trends
+from monitoring.analyze import trends
+from monitoring.analyze.trends import DAY, Gap, Sample
 from monitoring.certainty import watched_seconds
-from monitoring.trends import DAY, Gap, Sample
 
 START = dt.datetime(2026, 10, 12, tzinfo=dt.timezone.utc).timestamp()  # a Monday
 

@@ -8,15 +8,14 @@ from typing import Iterator, Mapping, Optional
 import pytest
 
 from monitoring.anomaly.types import Usage
+from monitoring.config.settings import ServiceMetricsSettings
 from monitoring.credentials.facts import EAPI, SAPI
-from monitoring.credentials.usage_counters import KEPT_FOR, LOGINS, RAW_FOR, UsageBook
-from monitoring.credentials.usage_history import Totals, UsageHistory
-from monitoring.outcomes import ATTEMPTS, BAD_NAME
-from monitoring.redact import safe_id
-from monitoring.service_counters import CounterSample, read_at
-from monitoring.service_metrics import ServiceMetrics
-from monitoring.settings import ServiceMetricsSettings
-from monitoring.state import State
+from monitoring.credentials.usage import KEPT_FOR, LOGINS, RAW_FOR, Totals, UsageBook, UsageHistory
+from monitoring.services.counters import CounterSample, read_at
+from monitoring.services.labels import ATTEMPTS, BAD_NAME
+from monitoring.services.metrics import ServiceMetrics
+from monitoring.store.state import State
+from monitoring.text import safe_id
 
 NOW = 1_795_392_000.0  # a whole hour
 HOUR = 3600.0

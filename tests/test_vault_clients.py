@@ -12,7 +12,7 @@ from monitoring.credentials.assembly import rotator_reads
 from monitoring.credentials.facts import VAULT
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.model import Severity, Source
-from monitoring.state import State
+from monitoring.store.state import State
 from sandbox.stack import Stack
 from sandbox.web import Answer
 from tests.credential_kit import (

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.state import State
-from monitoring.tokens.verdict_memory import VerdictMemory
+from monitoring.store.state import State
+from monitoring.tokens.memory import VerdictMemory
 
 NOW = 1795402000.0
 

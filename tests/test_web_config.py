@@ -14,11 +14,10 @@ import bcrypt
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from monitoring import web_config
-from monitoring.exposition import Exporter
-from monitoring.metrics_server import MetricsServer
 from monitoring.model import Measurement, Outcome
-from monitoring.web_config import WebConfigError, admits, rules_of
+from monitoring.output import server as web_config
+from monitoring.output.exposition import Exporter
+from monitoring.output.server import MetricsServer, WebConfigError, admits, rules_of
 from sandbox.tls import Authority
 
 PASSWORD = "käse:brot"
@@ -254,7 +253,7 @@ def test_a_page_for_a_browser(serve: Any) -> None:
 def test_whoever_says_nothing_after_tls_began_gives_way(
     serve: Any, pki: Pki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("monitoring.metrics_server._CONNECTIONS", 4)
+    monkeypatch.setattr("monitoring.output.server._CONNECTIONS", 4)
     server = serve(written(tmp_path, tls_of(pki)))
     idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(8)]
     assert ask(server, context=trusting(pki)).status == 200

@@ -9,19 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
-from monitoring import configuration
-from monitoring.cache.count import Counted, ValidationTotals
-from monitoring.cache.profiles import profile_of
-from monitoring.cache.scan import ScanReport
-from monitoring.codecs.facts import Decoded
-from monitoring.http_client import HttpClient
-from monitoring.settings import Settings, TlsSettings, TokenSettings
-from monitoring.state import State
-from monitoring.token_stats import TokenStats
+from monitoring.config import load as configuration
+from monitoring.config.settings import Settings, TlsSettings, TokenSettings
+from monitoring.http.client import HttpClient
+from monitoring.redis.count import Counted, ValidationTotals
+from monitoring.redis.profiles import profile_of
+from monitoring.redis.scan import ScanReport
+from monitoring.store.state import State
+from monitoring.tokens.codecs.facts import Decoded
 from monitoring.tokens.cycle import TokenUsage
 from monitoring.tokens.measurements import Looked
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.services import ServiceFigures
+from monitoring.tokens.stats import TokenStats
 
 NOW = 1795402000
 ROOT = Path(__file__).parent.parent

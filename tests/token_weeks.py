@@ -8,10 +8,10 @@ import math
 from typing import Callable, Mapping, Optional, Sequence, Tuple
 from zoneinfo import ZoneInfo
 
-from monitoring.history.local import LocalHistory
+from monitoring.config.settings import HistorySettings
 from monitoring.model import Measurement, Outcome
-from monitoring.settings import HistorySettings
-from monitoring.state import State
+from monitoring.store.history import LocalHistory
+from monitoring.store.state import State
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAY = 86400.0

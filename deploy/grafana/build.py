@@ -19,7 +19,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from deploy.grafana import authentication, health, security
 from deploy.grafana.kit import ENVIRONMENT, FIRING, SOURCE, Board, built, series
 from deploy.prometheus.build import defaults
-from monitoring.settings import Limit, Settings
+from monitoring.config.settings import Limit, Settings
 
 HERE = Path(__file__).resolve().parent
 BOARDS = (security.BOARD, health.BOARD, authentication.BOARD)

@@ -23,7 +23,7 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import prometheus as prometheus_models
 
 from monitoring.catalog import METRICS, THRESHOLDS
-from monitoring.settings import Limit
+from monitoring.config.settings import Limit
 
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="${datasource}")
 #: Every query is about the environments chosen; `.*` also where there is no such label.

@@ -6,7 +6,7 @@ from typing import Iterator, Tuple
 
 from deploy.prometheus import recording
 from deploy.prometheus.rule import HEALTH, Proof, Rule, Series
-from monitoring.alerting import advice
+from monitoring.alerts import advice
 from monitoring.catalog import COMPONENTS
 
 #: (severity, long window, short window, burn rate): the pairs of Google's Site Reliability

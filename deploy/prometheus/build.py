@@ -18,8 +18,8 @@ import yaml
 from deploy.prometheus import availability, monitor, recording, security, thresholds
 from deploy.prometheus.proofs import promtool_tests
 from deploy.prometheus.rule import Rule, held
-from monitoring import configuration
-from monitoring.settings import Settings
+from monitoring.config import load as configuration
+from monitoring.config.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent

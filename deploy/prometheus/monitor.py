@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Iterator, Mapping
 
 from deploy.prometheus.rule import HEALTH, LAST_CYCLE, Proof, Rule, Series
-from monitoring.alerting import advice
+from monitoring.alerts import advice
 from monitoring.catalog import SCRIPTS
 
 JOB = "payment-api-monitoring"

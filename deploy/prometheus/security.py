@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Iterator, Mapping, Tuple
 
 from deploy.prometheus.rule import Proof, Rule, Series, by_client
-from monitoring.alerting import advice
+from monitoring.alerts import advice
 from monitoring.catalog import HYGIENE
 from monitoring.model import AlertKey
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Iterator, Mapping, Tuple
 
 from deploy.prometheus.rule import Proof, Rule, Series, by_client
+from monitoring.alerts.conditions import conditions
 from monitoring.catalog import METRICS, THRESHOLDS, Threshold, script_of
-from monitoring.conditions import conditions
+from monitoring.config.settings import Limit
 from monitoring.model import Alert, Measurement, Outcome, Severity, Verdict
-from monitoring.settings import Limit
 
 #: What another rule says better.
 ELSEWHERE = {

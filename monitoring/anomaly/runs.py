@@ -11,8 +11,7 @@ from typing import Dict
 
 from monitoring.anomaly.profiles import SETTLE_HOURS, Profile
 from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
-from monitoring.anomaly.tails import lower, zero
-from monitoring.anomaly.views import NONE, WAKING_HOURS, Findings
+from monitoring.anomaly.views import NONE, WAKING_HOURS, Findings, lower, zero
 
 _EXTRA = 0.7  # slow abuse adds about this share of the client's level to every hour
 _STEP_CAP = 1.0  # no single hour moves the slow sum by more (nats)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Mapping, Optional, Union
 
-from monitoring.anomalies import DEFAULT_SENSITIVITY, Detector
+from monitoring.anomaly.detector import DEFAULT_SENSITIVITY, Detector
 from monitoring.anomaly.telling import series_anomaly
 from monitoring.anomaly.types import Anomaly, Bucket, Sensitivity, Usage
 

@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Dict, List, Mapping, Optional, Tuple
 
-from monitoring.anomalies import PLATFORM_KEY, Anomaly, Bucket, Detector, Sensitivity
-from monitoring.credentials.usage_counters import LONGEST, UNKNOWN_CLIENT
-from monitoring.settings import CredentialSettings
-from monitoring.state import State
+from monitoring.anomaly.detector import PLATFORM_KEY, Anomaly, Bucket, Detector, Sensitivity
+from monitoring.config.settings import CredentialSettings
+from monitoring.credentials.usage import LONGEST, UNKNOWN_CLIENT
+from monitoring.store.state import State
 
 MAX_CLIENTS = 10_000
 RECENT_KEPT = 500

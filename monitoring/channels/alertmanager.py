@@ -19,12 +19,11 @@ from functools import partial
 from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
-from monitoring.alerting.messages import render
-from monitoring.alerting.state import AlertState
+from monitoring.alerts.messages import render
+from monitoring.alerts.state import AlertState
 from monitoring.channels.base import Kit, TransportError, ask
 from monitoring.model import Notice, Severity
-from monitoring.redact import safe_id
-from monitoring.timestamps import iso
+from monitoring.text import iso, safe_id
 
 _PATH = "/api/v2/alerts"
 _STANDS = 300.0  # seconds that an alert outlives its monitor's last word, at least

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
 
+from monitoring.config.settings import AlertSettings, Secret, TlsSettings
+from monitoring.http.client import HttpClient
 from monitoring.http.reply import HttpFault, Reply
-from monitoring.http_client import HttpClient
 from monitoring.model import Fault, Notice
-from monitoring.settings import AlertSettings, Secret, TlsSettings
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from email.utils import formatdate
 from html import escape
 from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
 
-from monitoring.alerting.messages import Message, clean, render
+from monitoring.alerts.messages import Message, clean, render
 from monitoring.channels.base import Kit, Refusal, TransportError, listed
 from monitoring.http import wire
-from monitoring.logs import LOGGER
 from monitoring.model import Notice, Severity
+from monitoring.output.logs import LOGGER
 
 BATCH = 200
 _COLOURS = {Severity.CRITICAL: "#c62828", Severity.WARNING: "#e08600"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Dict, Sequence
 
-from monitoring.alerting.messages import Message, render
+from monitoring.alerts.messages import Message, render
 from monitoring.channels.base import Kit
-from monitoring.logs import LOGGER
 from monitoring.model import Notice, Severity
-from monitoring.timestamps import iso
+from monitoring.output.logs import LOGGER
+from monitoring.text import iso
 
 BATCH = 100
 _LEVELS = {Severity.CRITICAL: "critical", Severity.WARNING: "warning"}

@@ -12,13 +12,12 @@ import logging
 import warnings
 from typing import Any, Dict, List, Sequence
 
-from monitoring.alerting.messages import Message, render
+from monitoring.alerts.messages import Message, render
 from monitoring.channels.base import Kit, TransportError, refuse, unreached
-from monitoring.http.causes import causes
+from monitoring.http.reply import causes
 from monitoring.http.wire import WireFault
 from monitoring.model import Notice, Severity
-from monitoring.redact import redact
-from monitoring.timestamps import iso
+from monitoring.text import iso, redact
 
 BATCH = 1
 _SEVERITIES = {Severity.CRITICAL: "critical", Severity.WARNING: "warning"}

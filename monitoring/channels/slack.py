@@ -10,11 +10,11 @@ import logging
 import re
 from typing import Any, Dict, Iterator, List, Sequence
 
-from monitoring.alerting.messages import Message, render
+from monitoring.alerts.messages import Message, render
 from monitoring.channels.base import Kit, TransportError, refuse, unreached
 from monitoring.http.reply import HttpFault
 from monitoring.model import Notice, Severity
-from monitoring.redact import printable
+from monitoring.text import printable
 
 BATCH = 8  # notices a message: 8 x 6 blocks stay below 50
 _BUDGET = 12_000  # characters of all blocks together

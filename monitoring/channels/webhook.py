@@ -12,12 +12,11 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Dict, Sequence
 
-from monitoring.alerting.messages import clean, render
+from monitoring.alerts.messages import clean, render
 from monitoring.channels.base import Kit, TransportError, ask
+from monitoring.config.settings import Secret
 from monitoring.model import Notice
-from monitoring.redact import safe_id
-from monitoring.settings import Secret
-from monitoring.timestamps import iso
+from monitoring.text import iso, safe_id
 
 BATCH = 50
 

@@ -8,13 +8,12 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 from monitoring.catalog import THRESHOLDS, Threshold
+from monitoring.config.env import Environment
+from monitoring.config.kinds import epoch
 from monitoring.config.layers import Entry, Values
-from monitoring.config.moments import epoch
 from monitoring.config.problems import Problem, is_example, spell
-from monitoring.durations import say
-from monitoring.env import Environment
-from monitoring.redact import is_word
-from monitoring.settings import Secret, Settings
+from monitoring.config.settings import Secret, Settings
+from monitoring.text import is_word, say
 
 _YEAR_2000 = 946_684_800.0
 _LOCAL = re.compile(r"localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0")

@@ -29,11 +29,11 @@ from monitoring.credentials.facts import (
     VaultFacts,
 )
 from monitoring.credentials.old_tokens import tokens_of
-from monitoring.credentials.usage_history import Totals, Window
+from monitoring.credentials.usage import Totals, Window
 
 if TYPE_CHECKING:
-    from monitoring.conjur import Variable
-    from monitoring.credentials.rotation_memory import Heard
+    from monitoring.conjur.client import Variable
+    from monitoring.credentials.memory import Heard
     from monitoring.credentials.source_cache import CacheSeen
     from monitoring.credentials.source_vault import VaultSeen
 

@@ -31,8 +31,8 @@ from monitoring.credentials.facts import (
     TokenFacts,
 )
 from monitoring.credentials.old_tokens import EAPI_CACHE
-from monitoring.durations import say
-from monitoring.state import State
+from monitoring.store.state import State
+from monitoring.text import say
 
 if TYPE_CHECKING:
     from monitoring.credentials.source_cache import CacheSeen

@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
-from monitoring.alerting.amounts import counted
 from monitoring.anomaly.types import Anomaly
+from monitoring.config.settings import Limit
 from monitoring.credentials.ages import failing_rotator
 from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, VAULT, VaultFacts
 from monitoring.credentials.judged import Judged
 from monitoring.credentials.rotation_states import half_done, troubles
-from monitoring.credentials.usage_history import Window
-from monitoring.durations import say
+from monitoring.credentials.usage import Window
 from monitoring.model import Finding, Severity
-from monitoring.redact import safe_id, safe_text
-from monitoring.settings import Limit
-from monitoring.timestamps import iso_seconds
+from monitoring.text import counted, iso_seconds, safe_id, safe_text, say
 
 if TYPE_CHECKING:
     from monitoring.credentials.memory import Gained

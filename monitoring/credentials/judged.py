@@ -7,15 +7,13 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from monitoring.alerting.amounts import counted
 from monitoring.certainty import Doubt
+from monitoring.config.settings import CredentialSettings
 from monitoring.credentials.ages import current_version
 from monitoring.credentials.facts import IN_ROTATION, VAULT, VERDICTS, CredentialFacts, Policy
 from monitoring.credentials.rotations import LOOK_UP, RotationVerdict, judge, rotator_period
 from monitoring.model import Finding, Severity
-from monitoring.redact import safe_id, safe_text
-from monitoring.settings import CredentialSettings
-from monitoring.timestamps import iso_seconds
+from monitoring.text import counted, iso_seconds, safe_id, safe_text
 
 DAY = 86400.0
 #: Failed logins of a client in the window from which on it comes before others.

@@ -1,15 +1,305 @@
-"""Keep: what of a look at the vault must be compared with the one before: expiries, readers, and
-who was seen."""
+"""Keep: what of a look at the credentials must be compared with the one before.
+who was seen.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Any, Collection, Dict, FrozenSet, List, Mapping, Optional, Tuple
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 
-from monitoring.conjur import Variable
+from monitoring.conjur.client import Variable
+from monitoring.credentials.facts import (
+    SKEW,
+    Age,
+    CachedFacts,
+    LedgerFacts,
+    RotationFacts,
+    version_number,
+)
+from monitoring.credentials.rotation_states import planned_entry
 from monitoring.credentials.source_vault import FORBIDDEN, Rights
-from monitoring.state import State
+from monitoring.credentials.usage import Totals
+from monitoring.store.state import State, Transaction
+
+# -- which clients have counters of their own, because a client that changes places with the
+# sum of the others makes that sum fall, which reads as a restart and then as a burst.
+
+_SCOPE, _KEY = "credential_usage_metrics", "clients_with_counters"
+
+
+class ShownClients:
+    """One row of the state file."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def choose(
+        self, clients: Collection[str], totals: Mapping[str, Totals], top: int
+    ) -> FrozenSet[str]:
+        """At most `top`: those shown before, then of `clients` those that log in most. One that
+        never logged in is among them only where all have room: who does must find a place."""
+        kept = self._kept()
+        new = set(clients) - {*kept}
+        if len(new) + len(kept) > top:
+            new = {client for client in new if client in totals}
+        ranked = sorted(new, key=lambda c: (-totals.get(c, Totals()).attempts, c))
+        chosen = [*kept, *ranked[: max(0, top - len(kept))]]
+        if len(chosen) > len(kept):
+            self._state.put(_SCOPE, _KEY, json.dumps(chosen))
+        return frozenset(chosen[:top])
+
+    def _kept(self) -> List[str]:
+        try:
+            kept = json.loads(self._state.get(_SCOPE, _KEY) or "[]")
+        except ValueError:
+            return []
+        return [c for c in kept if isinstance(c, str)] if isinstance(kept, list) else []
+
+
+# -- when each version of a client's secret was first seen, because Conjur does not say.
+# Several monitors may share the file: the earliest sighting stands. After a lost file it starts
+# anew
+# and says "at least"; it never turns the time of a first look into the time of a change.
+
+_LEDGER_SCOPE = "ledger"
+_LOOKED = "vault_looked_at"
+
+
+class Ledger:
+    """The table `ledger`."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def note(
+        self, variables: Mapping[str, Variable], now: float, anew: Collection[str] = ()
+    ) -> Dict[str, int]:
+        """Remember the versions of one complete, up-to-date listing. `anew`: clients whose variable
+        was deleted and made again since the last one: their numbers start at 1. Returns the
+        clients whose version is lower than one seen before, with that: somebody gave us old
+        data."""
+        with self._state.transaction() as tx:
+            looked = _looked(tx)
+            known = _highest(tx)
+            behind: Dict[str, int] = {}
+            for client, variable in variables.items():
+                version, (highest, since) = variable.version or 0, known.get(client, (0, 0.0))
+                again = client in anew or (version < highest and _made_anew(variable, since))
+                if version < highest and not again:
+                    behind[client] = highest
+                    continue
+                if again:
+                    tx.execute("DELETE FROM ledger WHERE client = ?", (client,))
+                if version and (again or version != highest):
+                    _insert(tx, client, version, (now, looked))
+            row = (_LEDGER_SCOPE, _LOOKED, repr(max(now, looked or now)), now)
+            tx.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", row)
+        return behind
+
+    def learn(self, ages: Iterable[Tuple[str, Optional[int], Age]]) -> None:
+        """Keep what a better source says of (client, version): it may be gone at the next look."""
+        rows = [
+            (age.since, age.source, client, str(version))
+            for client, version, age in ages
+            if version is not None and age.since is not None and age.source in _BETTER
+        ]
+        with self._state.transaction() as tx:
+            tx.executemany(
+                "UPDATE ledger SET born = ?1, born_source = ?2 WHERE client = ?3 AND version = ?4 "
+                "AND (born IS NOT ?1 OR born_source IS NOT ?2)",
+                rows,
+            )
+
+    def facts(self) -> Dict[Tuple[str, int], LedgerFacts]:
+        """By (client, version)."""
+        sql = "SELECT client, version, first_seen, watched_since, born, born_source FROM ledger"
+        return {(row[0], int(row[1])): LedgerFacts(*row[2:]) for row in self._state.read(sql)}
+
+
+_BETTER = ("rotation_service", "cache", "vault_expiry")
+
+
+def _looked(tx: Transaction) -> Optional[float]:
+    rows = tx.execute("SELECT value FROM kv WHERE scope = ? AND key = ?", (_LEDGER_SCOPE, _LOOKED))
+    return float(rows[0][0]) if rows else None
+
+
+def _highest(tx: Transaction) -> Dict[str, Tuple[int, float]]:
+    """Client -> (highest version, when that was first seen)."""
+    found: Dict[str, Tuple[int, float]] = {}
+    for client, version, first_seen in tx.execute("SELECT client, version, first_seen FROM ledger"):
+        if int(version) > found.get(client, (0, 0.0))[0]:
+            found[client] = (int(version), first_seen)
+    return found
+
+
+def _made_anew(variable: Variable, first_seen: float) -> bool:
+    made = variable.created_at
+    return made is not None and made > first_seen + SKEW
+
+
+def _insert(
+    tx: Transaction, client: str, version: int, when: Tuple[float, Optional[float]]
+) -> None:
+    now, looked = when
+    # a clock set back must not make the last look come after the first sighting
+    since = now if looked is None else min(looked, now)
+    tx.execute(
+        "INSERT OR IGNORE INTO ledger (client, version, first_seen, watched_since) "
+        "VALUES (?, ?, ?, ?)",
+        (client, str(version), now, since),
+    )
+
+
+# -- what was last heard of each client's rotation, and when its state was seen to change.
+
+_ROTATION_MEMORY_SCOPE = "rotations"
+#: The old secret may log in in these states, and in those nobody knows.
+_OLD_ENDED = ("old_deprecated", "new_active")
+_FIELDS = tuple(field.name for field in fields(RotationFacts))
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The newest rotation (None: there never was one), `asked` when the service last told, and
+    `version` the vault's version at that time."""
+
+    rotation: Optional[RotationFacts]
+    asked: float
+    version: Optional[int] = None
+
+
+class RotationMemory:
+    """Scope `rotations` of the state file."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def load(self) -> Dict[str, Heard]:
+        """By client; entries that cannot be read are left out, and so asked for anew."""
+        rows = self._state.read(
+            "SELECT key, value FROM kv WHERE scope = ?", (_ROTATION_MEMORY_SCOPE,)
+        )
+        read = ((client, _heard(text)) for client, text in rows)
+        return {client: heard for client, heard in read if heard is not None}
+
+    def save(self, before: Mapping[str, Heard], after: Mapping[str, Heard], now: float) -> None:
+        """Write what changed."""
+        rows = [
+            (_ROTATION_MEMORY_SCOPE, client, json.dumps(asdict(heard)), now)
+            for client, heard in after.items()
+            if heard != before.get(client)
+        ]
+        with self._state.transaction() as tx:
+            tx.executemany("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", rows)
+
+
+def _heard(text: str) -> Optional[Heard]:
+    try:
+        row: Dict[str, Any] = json.loads(text)
+        told = row["rotation"]
+        rotation = (
+            None if told is None else RotationFacts(**{n: told[n] for n in _FIELDS if n in told})
+        )
+        return Heard(rotation, float(row["asked"]), row["version"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def to_ask(
+    clients: Iterable[str],
+    known: Mapping[str, Heard],
+    active: Mapping[str, RotationFacts],
+    *,
+    versions: Mapping[str, Optional[int]],
+    again: int,
+) -> List[str]:
+    """Of which clients the newest rotation must be asked for: those whose rotation ended since the
+    last look, of whom nothing is known, or whose version changed; then `again` more, those not
+    asked for longest, because a short rotation may have come and gone."""
+    idle = [client for client in clients if client not in active]
+    urgent = [c for c in idle if c not in known or _stale(known[c], versions.get(c))]
+    rest = sorted(set(idle) - set(urgent), key=lambda client: (known[client].asked, client))
+    return urgent + rest[:again]
+
+
+def _stale(heard: Heard, version: Optional[int]) -> bool:
+    running = heard.rotation is not None and heard.rotation.running
+    return running or (version is not None and version != heard.version)
+
+
+def remembered(
+    told: Optional[RotationFacts],
+    heard: Optional[Heard],
+    now: float,
+    *,
+    cached: Optional[CachedFacts] = None,
+) -> Heard:
+    """What the service tells now, with what we saw before: the moment its state changed, and since
+    when at the latest the old secret logs nobody in. EAPI's cached credential may say that better:
+    we may have looked long after. It never says how long a state has lasted, for any write moves
+    its time."""
+    if told is None:
+        return Heard(None, now)
+    before = heard.rotation if heard is not None else None
+    same = before is not None and before.rotation_id == told.rotation_id
+    entered = now if told.running and told.started_at is None else None  # at the latest
+    ended, still = None, 0.0
+    if before is not None and heard is not None and same:
+        unchanged = before.state == told.state
+        seen = before.entered_at or entered
+        entered = seen if unchanged else _changed_at(told, heard.asked, now)
+        ended = before.deprecated_by
+        still = heard.asked if before.state not in _OLD_ENDED else 0.0
+    if told.state not in _OLD_ENDED:
+        ended = None
+    elif ended is None:
+        since = _written(told, cached) if cached is not None else None
+        ended = _ended_at(told, now) if since is None else min(since, now)
+        ended = max(ended, min(still, now))  # it logged in still when last heard of
+    since = told.old_since if told.old_since is not None else _old_since(told, before)
+    return Heard(replace(told, entered_at=entered, deprecated_by=ended, old_since=since), now)
+
+
+def _old_since(told: RotationFacts, before: Optional[RotationFacts]) -> Optional[float]:
+    """When the old version came, if the rotation heard of before brought it."""
+    if before is None:
+        return None
+    if before.rotation_id == told.rotation_id:
+        return before.old_since
+    brought = before.state == "new_active" and before.new_version == told.old_version
+    return before.started_at if brought else None
+
+
+def _changed_at(told: RotationFacts, looked: float, now: float) -> float:
+    """Between the last look and this one; where in between, as its timeline has it."""
+    if not told.running or told.transition is None:
+        return now
+    planned = planned_entry(told, told.transition)
+    return now if planned is None else min(max(planned, looked), now)
+
+
+def _written(told: RotationFacts, cached: CachedFacts) -> Optional[float]:
+    """When the cached credential was last written, where it speaks of the same state of the same
+    version and that was not before the transition was over: earlier it tells of another change."""
+    began, since, lasts = told.started_at, cached.updated_at, told.transition
+    if since is None or began is None or lasts is None or since < began + lasts:
+        return None
+    same = version_number(cached.version) == version_number(told.new_version)
+    return since if same and cached.rotation_state == told.state else None
+
+
+def _ended_at(told: RotationFacts, now: float) -> float:
+    """A finished rotation says when, if that can be true; else we only know that it is so now."""
+    ended, began = told.completed_at, told.started_at
+    if told.state != "new_active" or ended is None or (began is not None and ended < began):
+        return now
+    return min(ended, now)
+
+
+# -- what of a look at the vault must be compared with the one before: expiries, readers, and
+# who was seen.
 
 #: What changed in the vault (a new reader, a client gone or made again) is told for so long
 #: (seconds), then it is as usual.
@@ -17,7 +307,7 @@ DRIFT_TOLD = 86400.0
 #: A client that is gone is known again for so long.
 _REMEMBERED = 35 * 86400.0
 _MOST_STRANGERS = 1000
-_SCOPE = "vault"
+_MEMORY_SCOPE = "vault"
 
 
 @dataclass(frozen=True)
@@ -139,13 +429,13 @@ class VaultMemory:
 
     def _get(self, key: str) -> Dict[str, Any]:
         try:
-            value = json.loads(self._state.get(_SCOPE, key) or "{}")
+            value = json.loads(self._state.get(_MEMORY_SCOPE, key) or "{}")
         except ValueError:
             return {}  # of another version; compared with the next look again
         return value if isinstance(value, dict) else {}
 
     def _put(self, key: str, value: Mapping[str, Any]) -> None:
-        self._state.put(_SCOPE, key, json.dumps(value))
+        self._state.put(_MEMORY_SCOPE, key, json.dumps(value))
 
 
 def _same_version_moved(before: List[Any], after: List[Any]) -> bool:

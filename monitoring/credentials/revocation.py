@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass
 from typing import Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
-from monitoring.alerting.amounts import counted
 from monitoring.certainty import UNKNOWN, YES, Basis, Coverage, Doubt, affirm
 from monitoring.credentials.ages import cache_is_old
 from monitoring.credentials.facts import (
@@ -30,10 +29,8 @@ from monitoring.credentials.facts import (
 )
 from monitoring.credentials.old_tokens import EAPI_CACHE, EAPI_EARLY
 from monitoring.credentials.rotation_states import refused_since, troubles
-from monitoring.durations import say
 from monitoring.model import ExitStatus
-from monitoring.redact import safe_id
-from monitoring.timestamps import iso_seconds
+from monitoring.text import counted, iso_seconds, safe_id, say
 
 #: The sources without which the answer is not yes: name -> what it would have told.
 NEEDED = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Callable, Iterator, NamedTuple, Optional, Tuple
 
-from monitoring.alerting.amounts import counted
 from monitoring.credentials.ages import UNBORN, cache_is_old, superseded
 from monitoring.credentials.facts import (
     BROKEN,
@@ -21,8 +20,7 @@ from monitoring.credentials.facts import (
     RotationFacts,
     version_number,
 )
-from monitoring.redact import safe_id
-from monitoring.timestamps import iso_seconds
+from monitoring.text import counted, iso_seconds, safe_id
 
 #: States of a rotation in the order in which they are passed; each may last one transition.
 STEP_SECONDS = 120.0  # what the service may need to go from one to the next

@@ -30,8 +30,8 @@ from monitoring.credentials.rotation_states import (
     troubles,
     whole_time_over,
 )
-from monitoring.durations import say
 from monitoring.model import Severity
+from monitoring.text import say
 
 ROTATOR_GRACE = 120.0  # its loop runs every second; a minute or two late is stuck (FACTS.md)
 

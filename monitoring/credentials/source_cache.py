@@ -7,22 +7,29 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
-from monitoring import redis_client
-from monitoring.cache.faults import RedisFault
-from monitoring.cache.pipeline import Refusal, Wire, keys_like
-from monitoring.cache.profiles import INDEX
-from monitoring.cache.scan import Budget, Door, ScanReport, census, profile_of
-from monitoring.cache.topology import Node
-from monitoring.codecs.facts import CredentialFact
-from monitoring.codecs.times import epoch_seconds
-from monitoring.credentials.facts import CACHE, CachedFacts, LegacyFacts, NodeFacts
-from monitoring.credentials.source_kit import Answer, Asked, dark
+from monitoring.config.settings import Settings
+from monitoring.credentials.facts import (
+    CACHE,
+    Answer,
+    Asked,
+    CachedFacts,
+    LegacyFacts,
+    NodeFacts,
+    dark,
+)
 from monitoring.model import Fault, Source
-from monitoring.redact import identity_of, printable
-from monitoring.settings import Settings
-from monitoring.token_codecs import clean_key
-from monitoring.token_stats import CLIENTS_TRACKED, TokenStats
+from monitoring.redis import client as redis_client
+from monitoring.redis.faults import RedisFault
+from monitoring.redis.pipeline import Refusal, Wire, keys_like
+from monitoring.redis.profiles import INDEX
+from monitoring.redis.scan import Budget, Door, ScanReport, census, profile_of
+from monitoring.redis.topology import Node
+from monitoring.text import identity_of, printable
+from monitoring.tokens.codecs.facts import CredentialFact
+from monitoring.tokens.codecs.records import epoch_seconds
+from monitoring.tokens.codecs.table import clean_key
 from monitoring.tokens.results import TokenResult
+from monitoring.tokens.stats import CLIENTS_TRACKED, TokenStats
 
 #: Of the time in which peers are asked; the rest is for the older layout.
 SHARE_OF_TIME = 0.75

@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote
 
-from monitoring.conjur import ConjurClient, ConjurFault, Variable
-from monitoring.credentials.facts import VAULT
-from monitoring.credentials.source_kit import Answer, Asked, absent, dark
+from monitoring.config.settings import ConjurSettings, Limit, Settings
+from monitoring.conjur.answers import outdated
+from monitoring.conjur.client import ConjurClient, ConjurFault, Variable
+from monitoring.credentials.facts import VAULT, Answer, Asked, absent, dark
 from monitoring.model import Fault, Source
-from monitoring.settings import ConjurSettings, Limit, Settings
-from monitoring.vault.health import outdated
 
 #: What our identity must not hold: execute reads the secret, update writes one.
 FORBIDDEN = ("execute", "update")

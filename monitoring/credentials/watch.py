@@ -22,8 +22,7 @@ from typing import (
 
 from monitoring.anomaly.store import AnomalyStore, Told, sensitivity_of
 from monitoring.certainty import Doubt
-from monitoring.conjur import Variable
-from monitoring.credential_stats import Figures
+from monitoring.conjur.client import Variable
 from monitoring.credentials.ages import age_of, cache_is_old, current_version
 from monitoring.credentials.assembly import (
     Looked,
@@ -39,9 +38,12 @@ from monitoring.credentials.facts import (
     ROTATIONS,
     SAPI,
     VAULT,
+    Answer,
+    Asked,
     CachedFacts,
     CredentialFacts,
 )
+from monitoring.credentials.figures import Figures
 from monitoring.credentials.findings import (
     NEVER,
     Unseen,
@@ -51,20 +53,24 @@ from monitoring.credentials.findings import (
     of_vault,
 )
 from monitoring.credentials.judged import Judged, doubts_of, judge_all, of_beginnings
-from monitoring.credentials.ledger import Ledger
-from monitoring.credentials.memory import Gained, Sightings, VaultMemory
-from monitoring.credentials.rotation_memory import Heard, RotationMemory, remembered, to_ask
-from monitoring.credentials.shown import ShownClients
-from monitoring.credentials.source_kit import Answer, Asked
-from monitoring.credentials.source_rotations import UNREADABLE, RotationsSeen, ask_clients
+from monitoring.credentials.memory import (
+    Gained,
+    Heard,
+    Ledger,
+    RotationMemory,
+    ShownClients,
+    Sightings,
+    VaultMemory,
+    remembered,
+    to_ask,
+)
 from monitoring.credentials.source_vault import VaultSeen, ask_rights
-from monitoring.credentials.sources import Sources
-from monitoring.credentials.usage_counters import Look, UsageBook
-from monitoring.credentials.usage_history import UsageHistory, Window
-from monitoring.families import LOGINS
-from monitoring.families import findings as of_counters
+from monitoring.credentials.sources import UNREADABLE, RotationsSeen, Sources, ask_clients
+from monitoring.credentials.usage import Look, UsageBook, UsageHistory, Window
 from monitoring.model import Finding, Source
-from monitoring.state import State
+from monitoring.services.families import LOGINS
+from monitoring.services.families import findings as of_counters
+from monitoring.store.state import State
 
 #: Clients whose last rotation is asked for again in each cycle, though nothing says it changed.
 ASKED_AGAIN = 20

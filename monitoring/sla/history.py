@@ -8,11 +8,13 @@ import math
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from monitoring.certainty import watched_seconds
-from monitoring.history import HistoryError, Point, Series
+from monitoring.config.settings import RunSettings, Settings, SlaSettings
+from monitoring.health import login_probe as login
+from monitoring.health import probes as cache
+from monitoring.health import probes as vault
 from monitoring.model import Measurement
-from monitoring.probing import cache, login, vault
-from monitoring.service_levels import GAUGE_WINDOWS, OVERALL, gauges
-from monitoring.settings import RunSettings, Settings, SlaSettings
+from monitoring.sla.levels import GAUGE_WINDOWS, OVERALL, gauges
+from monitoring.store.lookback import HistoryError, Point, Series
 
 _FRESH = 60.0
 _SCRIPT, _LAST_CYCLE = "health_check", "payment_api_last_cycle_timestamp_seconds"
@@ -33,7 +35,7 @@ def unconfigured(settings: Settings) -> List[str]:
         eapi.name: eapi.url and eapi.paths.get("health"),
         sapi.name: sapi.url and sapi.paths.get("health"),
         vault.NAME: settings.conjur.url,
-        cache.NAME: settings.redis.host,
+        cache.CACHE_NAME: settings.redis.host,
         login.NAME: canary.client_id and canary.client_secret and eapi.url and sapi.url,
     }
     return [name for name, there in asked.items() if not there]

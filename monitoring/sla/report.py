@@ -7,10 +7,8 @@ import textwrap
 from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring.certainty import MET
-from monitoring.durations import say
-from monitoring.redact import redacted
-from monitoring.service_levels import BURN_WINDOWS, ServiceLevel, SlaReport
-from monitoring.timestamps import iso
+from monitoring.sla.levels import BURN_WINDOWS, ServiceLevel, SlaReport
+from monitoring.text import iso, redacted, say
 
 _HEADER = (
     *("component", "target", "up", "down min", "budget left", "burn 1h", "6h", "3d"),

@@ -14,8 +14,8 @@ from itertools import accumulate
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from monitoring.certainty import Doubt
-from monitoring.codecs.facts import Decoded
-from monitoring.codecs.times import NEVER
+from monitoring.tokens.codecs.facts import Decoded
+from monitoring.tokens.codecs.records import NEVER
 
 LIFE_BITS = 24
 LIFE = (1 << LIFE_BITS) - 1  # 194 days

@@ -6,24 +6,22 @@ import logging
 import time
 from typing import Any, Callable, Optional, Sequence, Set, Tuple
 
-from monitoring import __version__, redis_client, thresholds
-from monitoring.cache.scan import Progress
-from monitoring.canary_log import CanaryLog
-from monitoring.counter_memory import CounterMemory, Recent, together
-from monitoring.credentials.ledger import Ledger
+from monitoring import __version__, thresholds
+from monitoring.config.settings import Settings
+from monitoring.credentials.memory import Ledger
 from monitoring.model import Outcome
-from monitoring.outcomes import REASONS
-from monitoring.service_counters import READ
-from monitoring.settings import Settings
-from monitoring.state import State, StateError
-from monitoring.tokens.document import document
+from monitoring.redis import client as redis_client
+from monitoring.redis.scan import Progress
+from monitoring.services.counters import READ
+from monitoring.services.labels import REASONS
+from monitoring.services.memory import CanaryLog, CounterMemory, Recent, together
+from monitoring.store.state import State, StateError
 from monitoring.tokens.findings import findings
-from monitoring.tokens.habits import Habits
 from monitoring.tokens.measurements import Looked, measurements
-from monitoring.tokens.renewal_memory import RenewalMemory
+from monitoring.tokens.memory import Habits, RenewalMemory, VerdictMemory
+from monitoring.tokens.present import document
 from monitoring.tokens.services import ServiceFigures, figures, increases, without
 from monitoring.tokens.sources import Census, ServiceLook, Services, take_census
-from monitoring.tokens.verdict_memory import VerdictMemory
 
 SCRIPT = "token_usage_metrics"
 #: The counters that this script looks at.
@@ -160,7 +158,7 @@ def with_progress(
     def run(now: float) -> Outcome:
         if not shown:
             return cycle(now, None)
-        from monitoring.tokens.progress import ProgressBar
+        from monitoring.tokens.present import ProgressBar
 
         bar = ProgressBar()
         try:

@@ -9,10 +9,9 @@ from typing import Counter as CounterOf
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
 from monitoring.certainty import Doubt
-from monitoring.codecs.facts import Decoded
-from monitoring.codecs.records import texts
-from monitoring.codecs.times import FAR, IN_UNITS, NO_ZONE, TEXT, ZERO
-from monitoring.settings import TokenSettings
+from monitoring.config.settings import TokenSettings
+from monitoring.tokens.codecs.facts import Decoded
+from monitoring.tokens.codecs.records import FAR, IN_UNITS, NO_ZONE, TEXT, ZERO, texts
 from monitoring.tokens.owners import Known, Owner, Reading, owner_of, reading_of
 
 CLIENTS_COUNTED = 1000

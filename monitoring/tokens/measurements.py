@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Dict, Iterator, Mapping, Optional, Tuple, get_args
 
-from monitoring.cache.scan import ScanReport
 from monitoring.client_bound import NAMELESS, OTHER, series_of
-from monitoring.codecs.facts import Reason
-from monitoring.families import FAILURES, MORE, USES, doubts_of, leaves_open
 from monitoring.model import Measurement
-from monitoring.outcomes import OTHER_REASON, REASONS, UNSPECIFIED
+from monitoring.redis.scan import ScanReport
+from monitoring.services.families import FAILURES, MORE, USES, doubts_of, leaves_open
+from monitoring.services.labels import OTHER_REASON, REASONS, UNSPECIFIED
+from monitoring.tokens.codecs.facts import Reason
 from monitoring.tokens.hygiene import RULES
 from monitoring.tokens.results import ClientTokens, TokenResult
 from monitoring.tokens.services import ServiceFigures, Validations

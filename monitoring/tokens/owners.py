@@ -21,9 +21,9 @@ from typing import (
     Union,
 )
 
-from monitoring.codecs.facts import Decoded
-from monitoring.codecs.records import bare_client
 from monitoring.tokens.clients import ClientLedger
+from monitoring.tokens.codecs.facts import Decoded
+from monitoring.tokens.codecs.records import bare_client
 
 READINGS_OF_A_CLIENT = 200
 SAMPLED = 1000

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import AbstractSet, Dict, Iterable, Mapping, Optional, Tuple
 
-from monitoring.counter_memory import Growth, Window
-from monitoring.counters import CounterKey
-from monitoring.families import (
+from monitoring.services.counters import CounterKey
+from monitoring.services.families import (
     ENDS,
     FAILURES,
     MORE,
@@ -17,8 +16,9 @@ from monitoring.families import (
     about,
     leaves_open,
 )
-from monitoring.outcomes import GOOD, OTHER_REASON, REASONS, UNKNOWN_END, UNSPECIFIED
-from monitoring.redact import safe_id
+from monitoring.services.labels import GOOD, OTHER_REASON, REASONS, UNKNOWN_END, UNSPECIFIED
+from monitoring.services.memory import Growth, Window
+from monitoring.text import safe_id
 
 GENERATED = "generated"
 VALID = "valid"

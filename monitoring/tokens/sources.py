@@ -9,20 +9,21 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Callable, Collection, Dict, Mapping, Optional, Tuple
 
-from monitoring import redis_client, service_metrics
-from monitoring.cache.faults import RedisFault
-from monitoring.cache.profiles import TOKEN, Rule, profile_of
-from monitoring.cache.scan import Budget, Door, Progress, ScanReport, census
-from monitoring.families import VALIDATIONS, none_counted
+from monitoring.config.settings import Settings
+from monitoring.health.probing import bearer
 from monitoring.http import wire
 from monitoring.http.reply import HttpFault
 from monitoring.model import Fault, Source
-from monitoring.probing.kit import bearer
-from monitoring.service_counters import CounterSample
-from monitoring.settings import Settings
-from monitoring.token_stats import TokenStats
+from monitoring.redis import client as redis_client
+from monitoring.redis.faults import RedisFault
+from monitoring.redis.profiles import TOKEN, Rule, profile_of
+from monitoring.redis.scan import Budget, Door, Progress, ScanReport, census
+from monitoring.services import metrics as service_metrics
+from monitoring.services.counters import CounterSample
+from monitoring.services.families import VALIDATIONS, none_counted
 from monitoring.tokens.renewals import NEVER_LOOKED, Courses
 from monitoring.tokens.results import TokenResult
+from monitoring.tokens.stats import TokenStats
 
 _GRACE = 1.0
 

@@ -73,7 +73,7 @@ def few_handles(number: int) -> None:
 
 
 def short_patience(seconds: float) -> None:
-    from monitoring import state
+    from monitoring.store import state
 
     state.BUSY_SECONDS = seconds
 

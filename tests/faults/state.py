@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable, ContextManager, Iterator
 
-from monitoring.state import State
+from monitoring.store.state import State
 from tests.faults.ground import Ground, Run
 from tests.faults.row import Row
 

@@ -1,0 +1,242 @@
+"""Decision: what of an Outcome somebody may have to know, as alerts.
+
+Components give `health_status` (down, or degraded for a reason that no verdict or finding names)
+and, where we could not look, `monitoring_blind`. Verdicts give one alert per threshold, component
+and client: of several nodes or labels the worst speaks. Findings give one per reason, component
+and client. What is fine gives an OK alert, so that an earlier one resolves; what could not be
+judged gives UNKNOWN, which neither fires nor resolves.
+"""
+
+from __future__ import annotations
+
+from typing import Iterable, Iterator, Optional, Tuple
+
+from monitoring.alerts import advice
+from monitoring.catalog import COMPONENTS, THRESHOLDS
+from monitoring.model import Alert, AlertKey, Component, Finding, Outcome, Severity, Source, Verdict
+from monitoring.text import safe_id
+from monitoring.thresholds import in_unit, say
+
+BLIND = "monitoring_blind"
+UP = "health_status"
+EXPIRY_STEPS = (30, 14, 7, 1)
+#: Alerts about expiries: they tell once per step instead of reminding.
+_EXPIRIES = ("availability.tls_certificate_days",)
+#: Whose failure explains which component's (DESIGN.md section 6).
+_LOGIN = "authentication-flow"
+_PARENTS_OF_DOWN = {_LOGIN: "payment-eapi payment-sapi"}
+#: Whose failure explains that a component is up but degraded: what it leans on.
+_PARENTS_OF_DEGRADED = {
+    "payment-eapi": "payment-sapi conjur-vault redis-cache",
+    "payment-sapi": "redis-cache",
+    _LOGIN: "payment-eapi payment-sapi conjur-vault redis-cache",
+}
+#: Where figures without a component label come from, by the start of their name.
+_HOMES = (
+    ("redis", "redis-cache"),
+    ("conjur", "conjur-vault"),
+    ("token_validation", "payment-sapi"),
+    ("token", "redis-cache"),
+    ("authentication_step", "authentication-flow"),
+    ("authentication", "payment-eapi"),
+    ("unauthorized", "payment-eapi"),
+    ("credential_access", "payment-eapi"),  # where the credential is used
+    ("credential", "conjur-vault"),
+)
+#: Sources by the component that they read.
+_SOURCE_OF = (("redis", "redis-cache"), ("conjur", "conjur-vault"), ("eapi", "payment-eapi"))
+_SOURCES = (*_SOURCE_OF, ("sapi", "payment-sapi"))
+
+
+def conditions(outcome: Outcome) -> Tuple[Alert, ...]:
+    """Every alert of this cycle, one per key; of several with the same key the worst."""
+    found: dict[str, Alert] = {}
+    for alert in _all(outcome):
+        known = found.get(alert.key.text)
+        if known is None or alert.severity > known.severity:
+            found[alert.key.text] = alert
+    return tuple(found.values())
+
+
+def _all(outcome: Outcome) -> Iterator[Alert]:
+    for component in outcome.components:
+        if component.configured:
+            yield _availability(component, outcome)
+            yield _blind_component(component, outcome)
+    shown = {*COMPONENTS, *(component.name for component in outcome.components)}
+    for source in outcome.sources:
+        if source.configured and source.name not in shown:
+            yield _blind_source(source, outcome)
+    for verdict in outcome.verdicts:
+        yield _from_verdict(verdict, outcome)
+    for finding in outcome.findings:
+        yield _from_finding(finding, outcome)
+
+
+# -- components and sources
+
+
+def _availability(component: Component, outcome: Outcome) -> Alert:
+    texts = advice.for_component(component.name, component.error or "")
+    severity = state_of(component, outcome)
+    down = component.up is False
+    return Alert(
+        _key(outcome, component.name, UP),
+        severity,
+        f"{component.name} {_state_word(component, severity)}: {component.message or 'no details'}",
+        value=None if component.up is None else float(component.up),
+        threshold=1.0,
+        parent=(_PARENTS_OF_DOWN if down else _PARENTS_OF_DEGRADED).get(component.name, ""),
+        evidence={"error": component.error} if down and component.error else {},
+        **texts.fields(),
+    )
+
+
+def _state_word(component: Component, severity: Severity) -> str:
+    if component.up is False:
+        return "is down"
+    return "is up" if severity is Severity.OK else "is degraded"
+
+
+def state_of(component: Component, outcome: Outcome) -> Severity:
+    """Down, degraded for a reason that no verdict or finding names, fine, or unknown."""
+    if component.up is False:
+        return Severity.CRITICAL
+    if component.up is None or component.status is Severity.UNKNOWN:
+        return Severity.UNKNOWN  # up, but not known how well: that ends nothing
+    if component.status <= _said(component.name, outcome):
+        return Severity.OK
+    return component.status
+
+
+def _said(name: str, outcome: Outcome) -> Severity:
+    """The worst that verdicts and findings already say of the component."""
+    verdicts = [v.severity for v in outcome.verdicts if _component_of(v) == name]
+    findings = [f.severity for f in outcome.findings if f.component == name]
+    return max([*verdicts, *findings], default=Severity.OK)
+
+
+def _blind_component(component: Component, outcome: Outcome) -> Alert:
+    blind = component.status is Severity.UNKNOWN
+    why = component.message or component.error or "no reason given"
+    return _blind(outcome, component.name, why if blind else "", parent="")
+
+
+def _blind_source(source: Source, outcome: Outcome) -> Alert:
+    why = source.why or source.error or "no reason given"
+    parent = _home(source.name, _SOURCES, "")
+    return _blind(outcome, source.name, "" if source.ok else why, parent=parent)
+
+
+def _blind(outcome: Outcome, component: str, why: str, *, parent: str) -> Alert:
+    return Alert(
+        _key(outcome, parent or component, BLIND),
+        Severity.WARNING if why else Severity.OK,
+        f"the monitor {f'cannot judge {component}: {why}' if why else f'sees {component} again'}",
+        parent=parent,
+        **advice.for_blindness().fields(),
+    )
+
+
+# -- verdicts and findings
+
+
+def _from_verdict(verdict: Verdict, outcome: Outcome) -> Alert:
+    threshold = THRESHOLDS[verdict.threshold]
+    client = verdict.measurement.labels.get("client_id", "")
+    component = _component_of(verdict)
+    value = in_unit(verdict.measurement.value, threshold)
+    limit = in_unit(verdict.limit, threshold)
+    return Alert(
+        _key(outcome, component, threshold.key, "" if client == "all" else client),
+        verdict.severity,
+        _verdict_sentence(verdict),
+        threshold.category,
+        value=value,
+        threshold=limit,
+        unit=threshold.unit,
+        parent=_parent(component, threshold.category, outcome),
+        hold=1 if threshold.category == "security" else None,
+        step=_step(verdict.threshold, value, limit),
+        evidence=dict(verdict.measurement.labels),
+        **advice.for_threshold(verdict.threshold).fields(),
+    )
+
+
+def _verdict_sentence(verdict: Verdict) -> str:
+    """`payment-eapi: response time 812 ms (critical from 500 ms)`."""
+    within = ", within its limits" if verdict.severity is Severity.OK else ""
+    return f"{_about(verdict)}: {say(verdict)}{within}"
+
+
+def _about(verdict: Verdict) -> str:
+    labels = verdict.measurement.labels
+    parts = [_component_of(verdict)]
+    parts += [
+        f"{name} {text}"
+        for name, text in sorted(labels.items())
+        if name not in ("component", "client_id")
+    ]
+    client = labels.get("client_id", "")
+    if client not in ("", "all"):
+        parts.append("all other clients" if client == "other" else f"client {safe_id(client)}")
+    return ", ".join(parts)
+
+
+def _step(threshold: str, days: Optional[float], limit: Optional[float]) -> Optional[int]:
+    """The lowest expiry step reached; above them all the limit itself is the first one."""
+    if threshold not in _EXPIRIES or days is None or limit is None:
+        return None
+    return min([step for step in EXPIRY_STEPS if days <= step], default=int(limit))
+
+
+def _from_finding(finding: Finding, outcome: Outcome) -> Alert:
+    texts = advice.for_finding(finding.reason, finding.category)
+    fields = texts.fields()
+    fields["meaning"] = finding.meaning or fields["meaning"]
+    fields["action"] = finding.action or fields["action"]
+    return Alert(
+        _key(outcome, finding.component, finding.reason, finding.client),
+        finding.severity,
+        finding.sentence,
+        finding.category,
+        parent=_parent(finding.component, finding.category, outcome),
+        hold=1 if finding.category == "security" else None,
+        evidence=dict(finding.evidence),
+        **fields,
+    )
+
+
+# -- places
+
+
+def _key(outcome: Outcome, component: str, metric: str, client: str = "") -> AlertKey:
+    return AlertKey(outcome.environment, outcome.script, component, metric, safe_id(client))
+
+
+def _short(name: str) -> str:
+    prefix = "payment_api_"
+    return name[len(prefix) :] if name.startswith(prefix) else name
+
+
+def _component_of(verdict: Verdict) -> str:
+    named = verdict.measurement.labels.get("component")
+    if named:
+        return named
+    return _home(_short(verdict.measurement.name), _HOMES, "payment-api")
+
+
+def _home(name: str, homes: Iterable[Tuple[str, str]], otherwise: str) -> str:
+    return next((home for part, home in homes if name.startswith(part)), otherwise)
+
+
+def _parent(component: str, category: str, outcome: Outcome) -> str:
+    """The components whose failure explains an alert about `component`. A security alert is only
+    explained by a dead cache, out of which it was read: an attack may be why a service is down."""
+    if category == "security" and component != "redis-cache":
+        return ""
+    if component == _LOGIN:  # each step waits for what is behind it
+        return f"{_LOGIN} {_PARENTS_OF_DEGRADED[_LOGIN]}"
+    if outcome.script and component in (*COMPONENTS, *(c.name for c in outcome.components)):
+        return component
+    return _home(component, _SOURCES, "")

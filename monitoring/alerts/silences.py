@@ -1,0 +1,225 @@
+"""Keep: maintenance windows and silences, from the configuration and from the command line.
+
+One row for each alert: who hushed it, why, and until when. Its end is told once, so that no silence
+is forgotten by those who were spared by it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import difflib
+import fnmatch
+import glob
+import json
+import re
+from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+from monitoring.alerts import advice as advice_findings
+from monitoring.alerts import grouping as causes
+from monitoring.alerts.conditions import BLIND, UP
+from monitoring.catalog import HYGIENE, THRESHOLDS
+from monitoring.config.settings import Maintenance, Silence
+from monitoring.model import Alert, AlertKey, Notice, OperatorError, Severity
+from monitoring.text import iso_seconds, say
+
+# -- is an alert quiet by plan now: a maintenance window or a silence?
+# Raises ValueError for a cron expression or a time zone that is none (configuration checks both).
+# A silence without a pattern silences nothing.
+
+
+def why_quiet(
+    alert: Alert, silences: Sequence[Silence], windows: Sequence[Maintenance], now: float
+) -> str:
+    """One sentence naming the silence or window that covers `alert` now; empty: none does."""
+    for silence in silences:
+        if silence.match and now < silence.until and matches(alert, silence.match):
+            return f"silenced by {silence.owner} until {_clock(silence.until)}: {silence.reason}"
+    for window in windows:
+        if covers(window, alert.key.component) and is_open(window, now):
+            return f"maintenance: {window.name}"
+    return ""
+
+
+def matches(alert: Alert, match: Mapping[str, str]) -> bool:
+    """True when every named field (of the key, or the category) fits its glob pattern, case
+    included. No pattern at all matches everything."""
+    fields = {**dataclasses.asdict(alert.key), "category": alert.category}
+    return all(fnmatch.fnmatchcase(fields.get(name, ""), glob) for name, glob in match.items())
+
+
+def covers(window: Maintenance, component: str) -> bool:
+    """A window without components covers all."""
+    return not window.components or component in window.components
+
+
+def is_open(window: Maintenance, now: float) -> bool:
+    """True from the start (inclusive) to the end (exclusive) of the window."""
+    if window.cron:
+        started = last_start(window, now)
+        return started is not None and now < started + window.duration
+    if window.start is None and window.end is None:
+        return False
+    started = window.start if window.start is not None else float("-inf")
+    return started <= now < _end(window)
+
+
+def last_start(window: Maintenance, now: float) -> Optional[float]:
+    """Epoch seconds at which the window's cron expression last started, in the window's zone;
+    None: never. A start that falls into the hour skipped in spring happens when the clock has
+    jumped; one in the hour repeated in autumn happens in both."""
+    from croniter import CroniterBadCronError, CroniterBadDateError, croniter
+
+    local = datetime.datetime.fromtimestamp(now, tz=_zone(window.zone))
+    try:
+        # get_prev is exclusive: a window that opens this very second is open.
+        moment = local + datetime.timedelta(seconds=1)
+        return float(croniter(window.cron, moment).get_prev(datetime.datetime).timestamp())
+    except CroniterBadDateError:
+        return None
+    except CroniterBadCronError as exc:
+        raise ValueError(f"maintenance {window.name!r}: {exc}") from exc
+
+
+def _end(window: Maintenance) -> float:
+    if window.end is not None:
+        return window.end
+    return (window.start or 0.0) + window.duration if window.duration else float("inf")
+
+
+def _zone(name: str) -> datetime.tzinfo:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as exc:
+        raise ValueError(f"no such time zone: {name!r}") from exc
+
+
+def _clock(at: float) -> str:
+    if at == float("inf"):
+        return "further notice"
+    return f"{datetime.datetime.fromtimestamp(at, tz=datetime.timezone.utc):%Y-%m-%d %H:%M} UTC"
+
+
+# -- silences set from the command line (`--silence`), in the state file, for all scripts.
+# One row for each alert: who hushed it, why, and until when. Its end is told once, so that no
+# silence
+# is forgotten by those who were spared by it.
+
+_SCOPE = "silences"
+_FIELDS = ("environment", "script", "component", "metric", "client")
+_PREFIX = "PaymentApi"
+
+
+def names(asked: str, known: Iterable[AlertKey]) -> List[Mapping[str, str]]:
+    """What `--silence ASKED` is about, as patterns of an alert's key: an alert's name as messages
+    spells it (`PaymentApiHealthStatus`, `health_status`), or a key as `--alerts` shows it. `known`
+    are the keys of alerts that were seen. Raises OperatorError for what names nothing."""
+    if asked.count("/") == len(_FIELDS) - 1:
+        parts = [part.replace("%2F", "/").replace("%25", "%") for part in asked.split("/")]
+        match = {name: glob.escape(part) for name, part in zip(_FIELDS, parts) if part}
+        metrics = causes.metrics_of(parts[3]) if causes.is_family(asked) else (parts[3],)
+        if causes.is_family(asked):
+            del match["component"]
+        return [{**match, "metric": metric} for metric in metrics]
+    metric = _snake(asked)
+    there = {*_names(), *(key.metric for key in known)}
+    if metrics := causes.metrics_of(metric):
+        return [{"metric": each} for each in metrics]
+    if fnmatch.filter(there, metric):
+        return [{"metric": metric}]
+    near = difflib.get_close_matches(metric, sorted(there), n=1)
+    hint = f"; did you mean {near[0]}?" if near else "; --alerts names those that fire"
+    raise OperatorError(f"--silence {asked}: no alert has that name{hint}")
+
+
+def _names() -> Iterator[str]:
+    yield from (UP, BLIND, *HYGIENE, *advice_findings.FINDINGS)
+    yield from (threshold.key for threshold in THRESHOLDS.values())
+
+
+def _snake(name: str) -> str:
+    """`PaymentApiHealthStatus` -> `health_status`; other spellings stay as they are."""
+    bare = name[len(_PREFIX) :] if name.startswith(_PREFIX) else ""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", bare).lower() if bare else name
+
+
+def put(state: Any, asked: str, found: Sequence[Silence]) -> None:
+    """Keep silences under the name that was asked for, replacing an earlier one of that name.
+    Raises StateError."""
+    rows = [
+        {"match": dict(one.match), "owner": one.owner, "reason": one.reason, "until": one.until}
+        for one in found
+    ]
+    state.put(_SCOPE, asked, json.dumps(rows))
+
+
+def remove(state: Any, asked: str) -> bool:
+    """End a silence before its time; False: there was none of that name. Raises StateError."""
+    there = state.get(_SCOPE, asked) is not None
+    with state.transaction() as tx:
+        forget(tx, asked)
+    return there
+
+
+def forget(tx: Any, name: str) -> None:
+    """Take a silence out of the state, within a transaction."""
+    tx.execute("DELETE FROM kv WHERE scope = ? AND key = ?", (_SCOPE, name))
+
+
+def kept(state: Any) -> Mapping[str, Tuple[Silence, ...]]:
+    """Name -> silences, those included whose time is over. Raises StateError."""
+    rows = state.read("SELECT key, value FROM kv WHERE scope = ? ORDER BY key", (_SCOPE,))
+    return dict(filter(None, state.parsed(rows, _parsed)))
+
+
+def _parsed(row: Tuple[Any, ...]) -> Tuple[str, Tuple[Silence, ...]]:
+    return str(row[0]), tuple(
+        Silence(dict(one["match"]), str(one["owner"]), str(one["reason"]), float(one["until"]))
+        for one in json.loads(row[1])
+    )
+
+
+def in_force(found: Mapping[str, Sequence[Silence]]) -> Tuple[Silence, ...]:
+    """All of them; whether the time of one is over is decided where it is applied."""
+    return tuple(silence for silences in found.values() for silence in silences)
+
+
+def ended(
+    found: Mapping[str, Sequence[Silence]], environment: str, script: str, now: float
+) -> Iterator[Tuple[str, Notice]]:
+    """Each silence whose time is over, with the note that tells of its end."""
+    for name, silences in found.items():
+        if silences and now >= silences[0].until:
+            yield (
+                name,
+                _note(
+                    name,
+                    silences[0],
+                    AlertKey(environment, script, "monitoring", "silence_ended"),
+                    now,
+                ),
+            )
+
+
+def _note(name: str, silence: Silence, key: AlertKey, now: float) -> Notice:
+    summary = (
+        f"the silence of {name} has ended: {silence.owner} had set it until "
+        f"{iso_seconds(silence.until)} ({silence.reason})"
+    )
+    return Notice(Alert(key, Severity.WARNING, summary), "note", now, silence.until)
+
+
+def said(asked: str, silence: Silence, seconds: float) -> str:
+    """One sentence for whoever set it."""
+    until = iso_seconds(silence.until)
+    return (
+        f"{asked} is silenced by {silence.owner} for {say(seconds)}, until {until}: "
+        f"{silence.reason}"
+    )
+
+
+def owner(environ: Mapping[str, str], login: Optional[str]) -> str:
+    """Who sets a silence: the person behind sudo, else the user."""
+    return environ.get("SUDO_USER") or login or "somebody"

@@ -1,0 +1,17 @@
+"""Present: an Analysis in the format asked for; one file per format, one row each in REPORTS."""
+
+from __future__ import annotations
+
+from typing import Callable, Mapping
+
+from monitoring.analyze import formats
+from monitoring.analyze import html as as_html
+from monitoring.analyze.analysis import Analysis
+
+#: format -> how an Analysis reads in it
+REPORTS: Mapping[str, Callable[[Analysis], str]] = {
+    "text": formats.render_text,
+    "json": formats.render_json,
+    "markdown": formats.render_markdown,
+    "html": as_html.render,
+}

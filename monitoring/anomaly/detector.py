@@ -1,0 +1,490 @@
+"""Decision: anomalous use of credentials, found hour by hour and told in one sentence each.
+
+`Detector.feed` takes buckets of calls per client in order of time and returns what is anomalous in
+every hour that they complete; a finding depends on the buckets up to it and on nothing else. All
+times are UTC. Collection that is missing is unknown: it is neither rest nor silence. How it was
+measured, and its limits: benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from math import isfinite, log10
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
+
+from monitoring.anomaly import profiles as anomaly_codec
+from monitoring.anomaly.platform import Platform, busy_levels, shared_penalty, survey
+from monitoring.anomaly.profiles import DAY, SETTLE_HOURS, WEEK, Profile
+from monitoring.anomaly.runs import silence, slow
+from monitoring.anomaly.scene import (
+    LEARNING_HOURS,
+    NO_USAGE,
+    TRUSTED_HOURS,
+    Finding,
+    Hour,
+    Look,
+    network,
+)
+from monitoring.anomaly.telling import as_anomaly, is_calm, is_due, platform_anomaly
+from monitoring.anomaly.types import REASONS, Anomaly, Bucket, Sensitivity, Usage
+from monitoring.anomaly.views import (
+    REST_HOURS,
+    WAKING_HOURS,
+    dormant,
+    failure_expectation,
+    failures,
+    fanout,
+    guessing,
+    takeover,
+    volume,
+)
+
+# -- buckets of any length gathered into whole hours, in order, each counted once.
+
+SECONDS = 3600.0
+_SLACK = 0.5  # seconds by which buckets may overlap or fall short
+_OPEN_CLIENTS = 20_000
+
+
+class ClosedHour(NamedTuple):
+    """`number` is in hours since the epoch, `exposure` the observed share of it (0..1)."""
+
+    number: int
+    exposure: float
+    rows: Mapping[str, Usage]
+
+
+class HourCollector:
+    """Adds up buckets until their hour is complete, or a later one begins. A bucket that starts
+    before the end of the last one is late or a duplicate: it is ignored and counted."""
+
+    def __init__(self) -> None:
+        self.until: Optional[float] = None
+        self.ignored = 0
+        self._hour: Optional[int] = None
+        self._seconds = 0.0
+        self._rows: Dict[str, Usage] = {}
+
+    def add(self, bucket: Bucket) -> List[ClosedHour]:
+        """The hours that this bucket completes, oldest first."""
+        if self.until is not None and bucket.at < self.until - _SLACK:
+            self.ignored += 1
+            return []
+        self.until = bucket.at + bucket.seconds
+        number = int(bucket.at // SECONDS)
+        closed = [self._close()] if self._hour is not None and number > self._hour else []
+        if self._hour is None and bucket.seconds >= SECONDS - _SLACK:
+            return [*closed, ClosedHour(number, 1.0, bucket.clients)]
+        self._gather(number, bucket)
+        if self._seconds >= SECONDS - _SLACK:
+            closed.append(self._close())
+        return closed
+
+    def set_back(self) -> None:
+        """Forget the time and the open hour: both came from a clock that was ahead."""
+        self.until = self._hour = None
+        self._seconds, self._rows = 0.0, {}
+
+    def _gather(self, number: int, bucket: Bucket) -> None:
+        self._hour = number
+        self._seconds += bucket.seconds
+        rows = self._rows
+        for name, usage in bucket.clients.items():
+            if name in rows:
+                rows[name] = _merged(rows[name], usage)
+            elif len(rows) < _OPEN_CLIENTS:
+                rows[name] = usage
+
+    def _close(self) -> ClosedHour:
+        exposure = min(1.0, self._seconds / SECONDS)
+        closed = ClosedHour(int(self._hour or 0), exposure, self._rows)
+        self._hour, self._seconds, self._rows = None, 0.0, {}
+        return closed
+
+    def as_dict(self) -> Dict[str, object]:
+        """The open hour as plain JSON values."""
+        rows = {n: [u.ok, u.failed, u.sources and dict(u.sources)] for n, u in self._rows.items()}
+        return {"until": self.until, "hour": self._hour, "seconds": self._seconds, "rows": rows}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `as_dict` gave."""
+        self.until, self._hour = state["until"], state["hour"]
+        self._seconds = float(state["seconds"])
+        self._rows = {name: Usage(*row) for name, row in state["rows"].items()}
+
+
+def _merged(a: Usage, b: Usage) -> Usage:
+    """Both parts of an hour; addresses are known only if they are known for both."""
+    sources: Optional[Dict[str, float]] = None
+    if a.sources is not None and b.sources is not None:
+        sources = dict(a.sources)
+        for source, calls in b.sources.items():
+            sources[source] = sources.get(source, 0.0) + calls
+    return Usage(a.ok + b.ok, a.failed + b.failed, sources)
+
+
+# -- what of a judged hour goes into the client's profile, and what does not.
+
+_LEAST_EXPOSURE = 0.5  # a habit is not learned from less than half an hour
+_MOST_SUSPECTS = 8
+_HABITUAL = 0.5  # of the calls of a busy hour: one of habit
+_ACQUAINTED = 48  # hours before which no hour is one of habit
+_REST = 10  # hours without a call, after which a call begins a session
+_FARTHEST = 2.5  # standard deviations: one wild hour must not teach that hours follow each other
+
+
+def learn(look: Look, findings: List[Finding]) -> None:
+    """Take the hour in. Misuse must not become habit: after the first fortnight the calls of an
+    alerting hour are cut to what would not have alerted, and a silence is not learned before its
+    second day."""
+    profile, hour = look.profile, look.hour
+    reasons = [finding.reason for finding in findings]
+    rest = hour.number - profile.last_call
+    told = bool(reasons) and profile.seen >= TRUSTED_HOURS
+    if not told:
+        begins = profile.seen >= _ACQUAINTED and rest >= _REST
+        profile.note_session(look.ok, begins, begins and _is_odd(look))
+    if look.ok + look.failed > 0:
+        _learn_calls(look, reasons)
+    mute = profile.silent and profile.low_run > 0 and profile.yesterday[hour.of_day] > 0.0
+    if hour.exposure >= _LEAST_EXPOSURE and not (mute and profile.seen >= TRUSTED_HOURS):
+        calls = _clip(look, reasons)
+        offset = (calls - look.mu) / look.deviation
+        profile.follow(min(max(offset, -_FARTHEST), _FARTHEST), hour.of_day)
+        profile.learn(calls / hour.exposure, hour.week_hour, hour.day_hour)
+    if hour.exposure >= _LEAST_EXPOSURE:
+        profile.yesterday[hour.of_day] = look.ok / hour.exposure
+    profile.seen += 1
+
+
+def _is_odd(look: Look) -> bool:
+    """Whether neither this hour of the week or the day nor the next two are hours of habit."""
+    profile, hour = look.profile, look.hour
+    weekend = hour.day_hour - hour.of_day
+    usual = look.mu
+    for ahead in range(3):
+        usual = max(usual, profile.week[(hour.week_hour + ahead) % WEEK])
+        usual = max(usual, profile.day[weekend + (hour.of_day + ahead) % DAY])
+    return usual < _HABITUAL * profile.busy
+
+
+def _clip(look: Look, reasons: List[str]) -> float:
+    if not reasons or look.profile.seen < TRUSTED_HOURS:
+        return look.ok
+    if "slow_abuse" in reasons or "dormant_woken" in reasons:
+        return min(look.ok, look.mu + look.deviation)
+    if "volume_spike" in reasons or "off_habit" in reasons:
+        return min(look.ok, look.mu)
+    return look.ok
+
+
+def _learn_calls(look: Look, reasons: List[str]) -> None:
+    profile, now = look.profile, look.hour.number
+    rest = now - profile.last_call
+    if rest >= REST_HOURS and profile.seen > TRUSTED_HOURS and profile.returns < WAKING_HOURS - 1:
+        profile.returns += 1
+    else:
+        if profile.seen >= 24:
+            profile.longest_pause = max(profile.longest_pause, rest)
+        profile.last_call, profile.returns = now, 0
+    profile.active_hours = profile.active_hours * 0.999 + 1.0
+    _learn_failures(look, look.withheld or "failure_burst" in reasons)
+    if look.sources:
+        _learn_sources(look, reasons)
+
+
+def _learn_failures(look: Look, burst: bool) -> None:
+    profile = look.profile
+    mean = failure_expectation(look)[0]
+    failed = min(look.failed, mean) if burst else look.failed
+    profile.calls = profile.calls * 0.999 + look.ok + look.failed
+    profile.failures = profile.failures * 0.999 + failed
+    profile.failure_residual = profile.failure_residual * 0.998 + (failed - mean) ** 2 - mean
+    profile.failure_square = profile.failure_square * 0.998 + mean * mean
+
+
+def _learn_sources(look: Look, reasons: List[str]) -> None:
+    profile, now = look.profile, look.hour.number
+    sources = list(look.sources or ())
+    profile.distinct += (len(sources) - profile.distinct) / min(profile.active_hours, 200.0)
+    if profile.seen >= 72:
+        fresh = 0 if reasons else len(look.fresh)
+        profile.fresh_hours = profile.fresh_hours * 0.999 + (1.0 if fresh else 0.0)
+        profile.fresh_sources = profile.fresh_sources * 0.999 + fresh
+    if "failure_burst" in reasons and look.fresh:
+        profile.suspects = dict.fromkeys(sorted(look.fresh)[:_MOST_SUSPECTS], now)
+    elif profile.suspects and now - max(profile.suspects.values()) > 24:
+        profile.suspects = {}
+    # An address that came with misuse is no host of the client's for having come.
+    # (One to which all calls moved is told once: it may as well have moved.)
+    misused = profile.seen >= TRUSTED_HOURS and bool({*reasons} - {"source_takeover"})
+    profile.meet([s for s in sources if not (misused and s in look.fresh)], now)
+
+
+__all__ = [
+    "PLATFORM_KEY",
+    "REASONS",
+    "Anomaly",
+    "Bucket",
+    "Detector",
+    "Sensitivity",
+    "Usage",
+]
+
+Judged = Tuple[str, Profile, List[Finding]]
+
+VIEWS: Tuple[Callable[[Look], List[Finding]], ...] = (
+    volume,
+    dormant,
+    failures,
+    guessing,
+    fanout,
+    takeover,
+    slow,
+    silence,
+)
+
+PLATFORM_KEY = "*platform*"  # under this name `dump` keeps what clients share
+AHEAD = 900.0  # seconds
+FORGET_HOURS = 60 * 24  # a client at rest for so long gives its place away when places are short
+_MONTH_HOURS = 730.0
+DEFAULT_SENSITIVITY = Sensitivity()
+_SURGES = ("volume_spike", "off_habit")
+
+
+class Detector:
+    """Watches many clients. Give it buckets of at most an hour in order of time; an hour is judged
+    when it is complete, or when a later one begins. `counts` tells what was left out:
+    `ignored` buckets (late or duplicate), `outages` (hours in which everybody was silent),
+    `unknown` client-hours (counts that are negative or not finite), `left_out` client-hours beyond
+    `max_clients`, `shared` surges that other clients had too, `hushed` silences (client-hours) that
+    another client's silence already told of, `unreadable` stored profiles.
+
+    For one aggregate series (tokens a minute, active tokens, failure share) use anomaly.series.
+    """
+
+    def __init__(
+        self,
+        sensitivity: Sensitivity = DEFAULT_SENSITIVITY,
+        profiles: Optional[Mapping[str, Union[str, bytes]]] = None,
+        *,
+        max_clients: int = 10_000,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._limit = _limit(sensitivity.false_alerts_per_client_month)
+        self._limits = {name: _limit(n) for name, n in sensitivity.per_client.items()}
+        self._max_clients = max_clients
+        self._profiles: Dict[str, Profile] = {}
+        self._platform = Platform()
+        self._clock = HourCollector()
+        self._changed: Set[str] = set()
+        for name, text in (profiles or {}).items():
+            self._load(name, text)
+
+    def feed(self, bucket: Bucket) -> List[Anomaly]:
+        """What is anomalous in the hours that this bucket completes: those found worst first."""
+        found: List[Anomaly] = []
+        for closed in self._clock.add(bucket):
+            found += self._judge(closed)
+        self._changed.add(PLATFORM_KEY)
+        self.counts["ignored"] = self._clock.ignored
+        return found
+
+    def mind_clock(self, now: float) -> None:
+        """For live use, before `feed`: if the latest bucket is well ahead of now, a clock was wrong
+        when it came. Without this word all buckets up to it would be late, and ignored."""
+        if self._clock.until is None or self._clock.until <= now + AHEAD:
+            return
+        hour = int(now // 3600.0)
+        self._clock.set_back()
+        self._platform.set_back(hour)
+        for profile in self._profiles.values():
+            profile.set_back(hour)
+        self._changed.update(self._profiles, (PLATFORM_KEY,))
+
+    def dump(self) -> Dict[str, str]:
+        """Every profile that changed since the last dump, as text, and under PLATFORM_KEY what
+        clients share. An empty text means that the profile was forgotten. Give them all back as
+        `profiles`, and the detector goes on where it was."""
+        texts = {}
+        for name in self._changed - {PLATFORM_KEY}:
+            profile = self._profiles.get(name)
+            texts[name] = "" if profile is None else anomaly_codec.encode(profile)
+        if self._changed:
+            state = {"v": 1, "platform": self._platform.as_dict(), "clock": self._clock.as_dict()}
+            texts[PLATFORM_KEY] = json.dumps(state, separators=(",", ":"))
+        self._changed = set()
+        return texts
+
+    def _load(self, name: str, text: Union[str, bytes]) -> None:
+        if not text:
+            return
+        try:
+            if name == PLATFORM_KEY:
+                self._load_platform(text)
+            else:
+                profile = anomaly_codec.decode(text)
+                profile.limit = self._limits.get(name, self._limit)
+                self._profiles[name] = profile
+        except (ValueError, LookupError, TypeError, AttributeError):
+            self.counts["unreadable"] += 1
+
+    def _load_platform(self, text: Union[str, bytes]) -> None:
+        state = json.loads(text)
+        if state["v"] == 1:
+            self._clock.restore(state["clock"])
+            self._platform.restore(state["platform"])
+        else:
+            self.counts["unreadable"] += 1
+
+    def _judge(self, closed: ClosedHour) -> List[Anomaly]:
+        number, platform, profiles = closed.number, self._platform, self._profiles
+        self._bridge_gap(number)
+        unknown = [name for name, usage in closed.rows.items() if not _is_sound(usage)]
+        self.counts["unknown"] += len(unknown)
+        rows = (
+            {n: u for n, u in closed.rows.items() if n not in unknown} if unknown else closed.rows
+        )
+        hour = Hour(number, closed.exposure, platform.home(len(profiles)))
+        self._changed.update(profiles)
+        if survey(profiles, rows, hour):
+            self.counts["outages"] += 1
+            unknown = list(profiles)
+        for name in unknown:
+            if name in profiles:
+                profiles[name].skip(1, hour.of_day)
+        return self._tell(hour, self._judge_clients(hour, rows, frozenset(unknown)))
+
+    def _bridge_gap(self, number: int) -> None:
+        platform = self._platform
+        if platform.born is None or platform.hour is None:
+            platform.born = platform.hour = number - 1
+        missing = number - platform.hour - 1
+        if missing > 0:
+            for profile in self._profiles.values():
+                profile.skip(missing, (platform.hour + 1) % 24)
+        platform.hour = number
+
+    def _judge_clients(
+        self, hour: Hour, rows: Mapping[str, Usage], unknown: FrozenSet[str]
+    ) -> List[Judged]:
+        profiles, platform = self._profiles, self._platform
+        judged: List[Judged] = []
+        networks: Counter[str] = Counter()
+        known = list(profiles.items())
+        for name, profile in known:
+            if unknown and name in unknown:
+                continue
+            look = Look(profile, rows.get(name, NO_USAGE), hour, name)
+            findings = _examine(look)
+            if findings:
+                judged.append((name, profile, findings))
+            elif look.sources and profile.seen > SETTLE_HOURS and is_calm(profile, hour.number):
+                networks.update({network(source) for source in look.sources})
+        judged += self._judge_newcomers(hour, rows)
+        platform.client_hours += len(known)
+        platform.learn_networks(networks, hour.number)
+        return judged
+
+    def _judge_newcomers(self, hour: Hour, rows: Mapping[str, Usage]) -> List[Judged]:
+        profiles, platform = self._profiles, self._platform
+        names = [n for n, u in rows.items() if n not in profiles and u.ok + u.failed > 0]
+        if not names:
+            return []
+        grown_up = hour.number - (platform.born or 0) > LEARNING_HOURS
+        levels = busy_levels(profiles) if grown_up else []
+        platform.newcomers += len(names) if grown_up else 0
+        judged: List[Judged] = []
+        for name in self._admit(names, hour.number):
+            profile = profiles[name]
+            profile.expect(hour.week_hour, hour.day_hour)
+            findings = _examine(Look(profile, rows[name], hour, name))
+            if grown_up:
+                newcomer = platform.judge_newcomer(
+                    rows[name], profile.limit, levels=levels, home=hour.home
+                )
+                findings = newcomer + findings
+            judged.append((name, profile, findings))
+        return judged
+
+    def _admit(self, names: List[str], number: int) -> List[str]:
+        """Make profiles for new clients while there is room; the rest is counted."""
+        profiles = self._profiles
+        if len(profiles) + len(names) > self._max_clients:
+            stale = [n for n, p in profiles.items() if number - p.last_call > FORGET_HOURS]
+            for name in stale:
+                del profiles[name]
+        free = max(0, self._max_clients - len(profiles))
+        admitted = [name for name in names if name != PLATFORM_KEY][:free]
+        self.counts["left_out"] += len(names) - len(admitted)
+        for name in admitted:
+            profile = profiles[name] = Profile(number)
+            profile.limit = self._limits.get(name, self._limit)
+        self._changed.update(admitted)
+        return admitted
+
+    def _tell(self, hour: Hour, judged: List[Judged]) -> List[Anomaly]:
+        self._platform.note_quiet(hour, len(self._profiles))
+        loudest_first = sorted(judged, key=_loudest_first)
+        told = list(self._tell_of_all(hour))
+        told += [anomaly for one in loudest_first for anomaly in self._tell_of(hour, one)]
+        return sorted(told, key=lambda anomaly: (-anomaly.score, anomaly.client, anomaly.reason))
+
+    def _tell_of_all(self, hour: Hour) -> Iterator[Anomaly]:
+        """What many clients have in common is the platform's, or one stranger's."""
+        for finding in self._platform.judge_failures(hour, len(self._profiles)):
+            yield platform_anomaly(hour.number, finding, hour.number - (self._platform.born or 0))
+
+    def _tell_of(self, hour: Hour, judged: Judged) -> Iterator[Anomaly]:
+        name, profile, findings = judged
+        penalty = shared_penalty(hour, name, len(self._profiles))
+        for finding in findings:
+            surge = finding.reason in _SURGES and not finding.evidence["joined"]
+            surge = surge and finding.score - penalty < profile.limit
+            if surge or self._platform.excuses(finding, hour.number):
+                self.counts["shared"] += 1
+            elif finding.reason == "silence" and self._platform.hushes(profile, hour):
+                self.counts["hushed"] += 1
+            elif is_due(profile, finding, hour.number):
+                if finding.reason == "silence":
+                    finding.evidence["others"] = self._platform.tell_silence(name, hour)
+                yield as_anomaly(hour.number, name, profile, finding)
+
+
+def _loudest_first(judged: Judged) -> Tuple[float, str]:
+    """Of clients that fall silent together, the one that is missed most speaks for all."""
+    name, _, findings = judged
+    return -max((finding.expected for finding in findings), default=0.0), name
+
+
+def _examine(look: Look) -> List[Finding]:
+    findings: List[Finding] = []
+    for view in VIEWS:
+        findings += view(look)
+    learn(look, findings)
+    return findings
+
+
+def _limit(budget: float) -> float:
+    """The score at which a client stays within its budget of false alerts per month."""
+    if not (isfinite(budget) and budget > 0):
+        raise ValueError("a budget of false alerts must be a number above 0")
+    return log10(_MONTH_HOURS * len(REASONS) / budget)
+
+
+def _is_sound(usage: Usage) -> bool:
+    return 0.0 <= usage.ok < 1e15 and 0.0 <= usage.failed < 1e15

@@ -1,0 +1,141 @@
+"""Acquire: the five components asked at the same time, each within its own time.
+
+A row of `PROBES` per component, a module per kind. A probe turns whatever happens into a Reading;
+one that hangs for longer than its time is given up, and harms no other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar
+
+from monitoring.catalog import COMPONENTS
+from monitoring.config.settings import Settings
+from monitoring.health.login_probe import probe_login
+from monitoring.health.probes import probe_cache, probe_further, probe_service, probe_vault
+from monitoring.health.probing import Live
+from monitoring.model import Fault, Reading
+
+Probe = Callable[[Live], Reading]
+T = TypeVar("T")
+
+PROBES: Mapping[str, Probe] = {
+    "payment-eapi": functools.partial(probe_service, "payment-eapi"),
+    "payment-sapi": functools.partial(probe_service, "payment-sapi"),
+    "conjur-vault": probe_vault,
+    "redis-cache": probe_cache,
+    "authentication-flow": probe_login,
+}
+#: What a probe that keeps its deadlines may take beyond them on a busy machine.
+_GRACE = 1.0
+#: Between two starts: preparing five requests at one instant would be part of what they measure.
+_APART = 0.004
+
+_log = logging.getLogger("monitoring.health.asking")
+
+
+def patience(settings: Settings) -> Mapping[str, float]:
+    """Seconds after which a probe is given up. Each request keeps its own deadline; this is the
+    net below, for probes that make several."""
+    services = settings.eapi.timeout + settings.sapi.timeout
+    return {
+        "payment-eapi": settings.eapi.timeout + _GRACE,
+        "payment-sapi": settings.sapi.timeout + _GRACE,
+        "conjur-vault": 2 * settings.conjur.timeout + _GRACE,
+        "redis-cache": 2 * settings.redis.timeout + _GRACE,
+        "authentication-flow": services + _GRACE,
+        **{row.name: row.timeout + _GRACE for row in settings.components},
+    }
+
+
+def probes_of(settings: Settings) -> Mapping[str, Probe]:
+    """The five, and those that the user added."""
+    further = {row.name: functools.partial(probe_further, row) for row in settings.components}
+    return {**PROBES, **further}
+
+
+def _unjudged(reading: Reading) -> Reading:
+    return reading
+
+
+class Team:
+    """Asks components in threads. One whose last probe still hangs is not asked again, so that
+    threads do not pile up in a resident loop."""
+
+    def __init__(self, probes: Mapping[str, Probe] = PROBES) -> None:
+        self._probes = probes
+        self._threads = ThreadPoolExecutor(len(probes), thread_name_prefix="probe")
+        self._hanging: Dict[str, Future[Any]] = {}
+
+    def ask(
+        self,
+        live: Live,
+        components: Iterable[str] = COMPONENTS,
+        *,
+        judge: Callable[[Reading], T] = _unjudged,  # type: ignore[assignment]
+    ) -> List[T]:
+        """What `judge` makes of the Reading of each component, in the order given; none takes
+        longer than its `patience`, all together not longer than `run.looking`. Raises nothing for
+        one: a judge that breaks is given a Reading with a fault (internal) instead."""
+        at, started = live.clock(), time.monotonic()
+        names = list(components)
+        allowed = patience(live.settings)
+        most = live.settings.run.looking
+        found = []
+        with _prompt_threads():
+            asked = {}
+            for name in names:
+                asked[name] = self._start(name, live, judge)
+                time.sleep(_APART)
+            for name in names:
+                seconds = min(allowed.get(name, most), most)
+                failed = self._failed(name, asked[name], started, seconds)
+                future = asked[name]
+                if failed is None and future is not None:
+                    found.append(future.result())
+                elif failed is not None:
+                    ended = failed.kind == "timeout" and seconds == most
+                    found.append(judge(Reading(name, at, fault=failed, truncated=ended)))
+        return found
+
+    def _start(self, name: str, live: Live, judge: Callable[[Reading], T]) -> Optional[Future[T]]:
+        before = self._hanging.get(name)
+        if before is not None and not before.done():
+            return None
+        probe = self._probes[name]
+        return self._threads.submit(lambda: judge(probe(live)))
+
+    def _failed(
+        self, name: str, future: Optional[Future[T]], started: float, seconds: float
+    ) -> Optional[Fault]:
+        """Why there is no result; None: there is one."""
+        if future is None:
+            sentence = "the question of the cycle before still hangs, so it was not asked again"
+            return Fault("timeout", sentence)
+        wait([future], timeout=max(0.0, started + seconds - time.monotonic()))
+        if not future.done():
+            self._hanging[name] = future
+            return Fault("timeout", f"no answer within {seconds:g} s, the probe was given up")
+        error = future.exception()
+        if error is None:
+            return None
+        # A bug of ours must not cost the four other components their turn.
+        _log.error("the probe of %s broke: %s", name, type(error).__name__, exc_info=error)
+        return Fault("internal", "the monitor's own probe broke; see the log")
+
+
+@contextlib.contextmanager
+def _prompt_threads() -> Iterator[None]:
+    """Hand the interpreter on every half millisecond: at the usual five, an answer that has come
+    waits for its turn behind the other probes, and response times tell of us."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(usual)

@@ -1,1 +1,0 @@
-"""Decision: one module per component that `health` judges."""

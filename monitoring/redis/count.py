@@ -1,0 +1,204 @@
+"""Decision: what the parts of a scan add up to, tokens into the statistics, the rest in totals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Counter as CounterOf
+
+from monitoring.redis.profiles import CREDENTIAL, INDEX, TOKEN, VALIDATION, Rule, client_and_id
+from monitoring.tokens.codecs.table import (
+    CredentialFact,
+    Decoded,
+    ValidationFact,
+    clean_key,
+    decode_credential,
+    decode_hash,
+    decode_many,
+    decode_validation,
+    texts_of,
+)
+from monitoring.tokens.stats import TokenStats
+
+# -- what one step of a scan brings, before anybody decodes it.
+
+
+@dataclass
+class Part:
+    """Some keys of one rule and what they hold; the lists run in parallel.
+
+    ``kind`` "string": ``values`` are bytes. "hash": dicts of the fields that are there. "set":
+    how many members. "ttl": milliseconds as PTTL gives them, ``context`` as it was handed to
+    ``ask_ttls``. ``ttls`` is there when expiries were asked for along with the values.
+    """
+
+    rule: Rule
+    kind: str
+    keys: List[bytes]
+    values: List[Any]
+    ttls: Optional[List[Optional[int]]] = None
+    context: Any = None
+
+
+@dataclass
+class Page:
+    """One step's parts. ``gone`` keys expired meanwhile, ``others`` are of types without tokens."""
+
+    parts: List[Part] = field(default_factory=list)
+    gone: int = 0
+    others: int = 0
+
+
+CREDENTIALS_KEPT = 20_000
+EXPIRED_ASKED = 50_000  # keys of expired tokens; a cache may hold nothing else
+AskTtls = Callable[[Rule, List[bytes], Any], None]
+
+
+@dataclass(frozen=True)
+class ValidationTotals:
+    """Cached verdicts. Each was written once per token and permission, not once per call."""
+
+    success: int = 0
+    failure: int = 0
+    renewed: int = 0
+    by_reason: Mapping[str, int] = field(default_factory=dict)
+    undecodable: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def success_rate(self) -> Optional[float]:
+        """0..1; None when there is no verdict."""
+        total = self.success + self.failure
+        return self.success / total if total else None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What was read beside the tokens.
+
+    ``types`` counts values by Redis type, "gone" what expired under the scan, and "other" keys
+    of types that hold no token. ``index_members``: ids in the sets that index tokens.
+    """
+
+    types: Mapping[str, int]
+    validations: ValidationTotals
+    credentials: Tuple[CredentialFact, ...]
+    credentials_undecodable: Mapping[str, int]
+    index_members: int
+
+
+class PartCounter:
+    """Takes pages in; ``counted`` says the sums. ``names_left_out``: keys that name a token of an
+    excluded client."""
+
+    def __init__(self, stats: TokenStats) -> None:
+        self._stats = stats
+        self.names_left_out = 0
+        self._types: CounterOf[str] = Counter()
+        self._verdicts: CounterOf[str] = Counter()
+        self._renewed = 0
+        self._unreadable: Dict[str, CounterOf[str]] = {
+            VALIDATION: Counter(),
+            CREDENTIAL: Counter(),
+        }
+        self._credentials: List[CredentialFact] = []
+        self._index_members = 0
+        self._expired_asked = 0
+
+    def count(self, page: Page, ask_ttls: AskTtls) -> None:
+        """Count a page; ``ask_ttls`` has the expiries of suspicious keys asked for."""
+        self._types.update(gone=page.gone, other=page.others)
+        for part in page.parts:
+            if part.kind == "ttl":
+                self._stats.add_ttls(part.context, part.values)
+            else:
+                self._types[part.kind] += len(part.keys)
+                _BY_ROLE[part.rule.role](self, part, ask_ttls)
+
+    def counted(self) -> Counted:
+        success = self._verdicts["ok"]
+        reasons = {reason: n for reason, n in self._verdicts.items() if reason != "ok"}
+        return Counted(
+            types={kind: n for kind, n in self._types.items() if n},
+            validations=ValidationTotals(
+                success=success,
+                failure=sum(reasons.values()),
+                renewed=self._renewed,
+                by_reason=reasons,
+                undecodable=dict(self._unreadable[VALIDATION]),
+            ),
+            credentials=tuple(self._credentials),
+            credentials_undecodable=dict(self._unreadable[CREDENTIAL]),
+            index_members=self._index_members,
+        )
+
+    def _tokens(self, part: Part, ask_ttls: AskTtls) -> None:
+        tokens = self._decoded(part)
+        expired = self._stats.add_page(tokens, part.rule.pattern)
+        self._stats.keys_seen(len(tokens), len(expired))
+        newcomers = self._stats.newcomers
+        if newcomers and part.kind == "string":
+            for value, token in zip(part.values, tokens):
+                if id(token) in newcomers:
+                    self._stats.note_texts(token, texts_of(value))
+        if part.ttls is not None:
+            self._stats.add_ttls(tokens, part.ttls)
+        elif expired and self._expired_asked < EXPIRED_ASKED:
+            self._expired_asked += len(expired)
+            keys = [part.keys[place] for place in expired]
+            ask_ttls(part.rule, keys, [tokens[place] for place in expired])
+
+    def _decoded(self, part: Part) -> Sequence[Decoded]:
+        if part.kind == "string":
+            return decode_many(part.values, self._stats.expect)
+        tokens = []
+        for key, fields in zip(part.keys, part.values):
+            client, jti = client_and_id(key)
+            tokens.append(
+                decode_hash(fields, client=client, jti=jti, names=self._stats.expect.names)
+            )
+        return tokens
+
+    def _validations(self, part: Part, _ask_ttls: AskTtls) -> None:
+        if part.kind != "string":
+            return
+        values = part.values
+        if self._stats.excluded or self._stats.reads_names:
+            named = decode_many([_jwt_of_name(key) for key in part.keys], self._stats.expect)
+            values = [v for v, token in zip(values, named) if not self._stats.is_excluded(token)]
+            self.names_left_out += len(part.values) - len(values)
+            self._stats.add_named(named)
+        for value, many in Counter(values).items():  # few differ: most hold flags alone
+            fact = decode_validation(value)
+            if isinstance(fact, ValidationFact):
+                self._verdicts[fact.reason] += many
+                self._renewed += many * fact.renewed
+            else:
+                self._unreadable[VALIDATION][fact.reason] += many
+
+    def _read_credentials(self, part: Part, _ask_ttls: AskTtls) -> None:
+        for value in part.values:
+            if value == {}:  # a hash of the older layout, which has other fields
+                continue
+            fact = decode_credential(value)
+            if not isinstance(fact, CredentialFact):
+                self._unreadable[CREDENTIAL][fact.reason] += 1
+            elif len(self._credentials) < CREDENTIALS_KEPT:
+                self._credentials.append(fact)
+
+    def _index(self, part: Part, _ask_ttls: AskTtls) -> None:
+        if part.kind == "set":
+            self._index_members += sum(filter(None, part.values))
+
+
+def _jwt_of_name(key: bytes) -> bytes:
+    """The key of a verdict names the token it is about: `validation:{JWT}:{permission}`."""
+    return clean_key(key).partition(b":")[2].rpartition(b":")[0]
+
+
+_BY_ROLE = {
+    TOKEN: PartCounter._tokens,
+    VALIDATION: PartCounter._validations,
+    CREDENTIAL: PartCounter._read_credentials,
+    INDEX: PartCounter._index,
+}

@@ -1,0 +1,1 @@
+"""Acquire: the counters of Payment-EAPI and Payment-SAPI, and what they say."""

@@ -1,0 +1,1 @@
+"""Keep: the state file, what is recorded in it, and where a lookback is read from."""

@@ -1,0 +1,68 @@
+"""Values: what a lookback returns, and the choice of where it is read from.
+
+`local` keeps samples in the state file; `prometheus` asks a Prometheus-compatible server. Both
+have `series(name, labels, start, end)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping, NamedTuple, Protocol, Tuple
+
+from monitoring.config.settings import HistorySettings
+from monitoring.model import Fault
+from monitoring.store.state import State
+
+
+class Point(NamedTuple):
+    """What was measured in the `seconds` of watched time that end at `at` (epoch seconds).
+
+    `mean` is weighted by time, `low` and `high` are the extremes, `n` the measurements behind it.
+    Time nobody watched has no point: the sum of `seconds` against the window tells how much."""
+
+    at: float
+    seconds: float
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one label set, oldest first. `warnings` not empty: the server says that it could
+    not give all of them."""
+
+    labels: Mapping[str, str]
+    points: Tuple[Point, ...]
+    warnings: Tuple[str, ...] = ()
+
+
+class HistoryError(Exception):
+    """The history could not be read; `fault` has the kind and one sentence for the operator."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+class History(Protocol):
+    """Where a lookback is read from."""
+
+    def series(
+        self, name: str, labels: Mapping[str, str], start: float, end: float
+    ) -> list[Series]:
+        """Every series of the metric that has `labels` (and perhaps more), points in
+        (start, end]. Raises HistoryError."""
+
+
+def open_history(state: State, settings: HistorySettings, http: Callable[[], Any]) -> History:
+    """The history a lookback reads: of `prometheus_url` when that is set, else the state file.
+    `http` makes an HttpClient; only the former calls it."""
+    if settings.prometheus_url:
+        from monitoring.store.prometheus_history import PrometheusHistory
+
+        return PrometheusHistory(http(), settings)
+    from monitoring.store.history import LocalHistory
+
+    return LocalHistory(state, settings)
