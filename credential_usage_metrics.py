@@ -37,6 +37,7 @@ from monitoring.credentials.facts import Asked, rotation_service
 from monitoring.credentials.figures import bounded, measurements, to_judge
 from monitoring.credentials.judged import rows
 from monitoring.credentials.revocation import can_revoke, unheard_of
+from monitoring.credentials.shared_census import SharedCensus
 from monitoring.credentials.usage import UsageHistory
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.model import ExitStatus, Outcome, Severity
@@ -103,7 +104,8 @@ def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--can-revoke answers as text or json")
 
 
-def watch_of(kit: utils.Kit) -> CredentialWatch:
+def watch_of(kit: utils.Kit, *, shared: bool = True) -> CredentialWatch:
+    """`shared`: what the token script has counted lately may be used."""
     from monitoring.redis import client as redis_client
 
     settings = kit.settings
@@ -116,6 +118,7 @@ def watch_of(kit: utils.Kit) -> CredentialWatch:
         conjur=kit.conjur(),
         # a new one each time: who is primary is looked up again, and the question closes it
         cache=lambda: redis_client.Cache(settings.redis),
+        shared=SharedCensus(kit.state, settings, kit.interval) if shared else None,
     )
     return CredentialWatch(asked, kit.state)
 
@@ -191,7 +194,7 @@ def revocation(kit: utils.Kit, client: str, form: str) -> int:
     """`--can-revoke CLIENT`."""
     now = kit.clock()
     client = redact.identity_of(client)
-    picture = watch_of(kit).look(now, about=client)
+    picture = watch_of(kit, shared=False).look(now, about=client)
     facts = next((each.facts for each in picture.judged if each.client == client), None)
     answer = unheard_of(client, picture.dark) if facts is None else can_revoke(facts, now)
     kit.show(credential_report.revocation(answer, form), prose=form == "text")

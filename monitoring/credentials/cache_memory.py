@@ -93,9 +93,12 @@ class CacheMemory:
         counted = {c: each for c, each in facts.items() if each.tokens is not None}
         if cache is None or not counted:
             return dict(facts)
+        if cache.at is not None:  # it shows how things were then
+            now = min(now, cache.at)
         with self._state.transaction():
             before, rows = _read(self._state.get(_SCOPE, _KEY))
-            looks = next_looks(before, cache, now)
+            earlier = cache.at is not None and before is not None and now < before.last
+            looks = before if earlier else next_looks(before, cache, now)
             after = {
                 client: remember(rows.get(client, NOTHING), each, looks, self._span(now))
                 for client, each in counted.items()

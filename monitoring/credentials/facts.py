@@ -9,6 +9,7 @@ from typing import Any, Callable, Mapping, Optional, Tuple
 from monitoring.certainty import OK, UNKNOWN, Doubt
 from monitoring.config.settings import ServiceSettings, Settings
 from monitoring.conjur.client import ConjurClient
+from monitoring.credentials.shared_census import SharedCensus
 from monitoring.http.client import HttpClient
 from monitoring.model import Fault, Source
 from monitoring.redis.client import Cache
@@ -303,7 +304,8 @@ class Answer:
 @dataclass(frozen=True)
 class Asked:
     """Live things for the questions. `clock` gives epoch seconds; `cache` makes a new, lazily
-    connected cache that the question closes; the HTTP clients are shared by threads."""
+    connected cache that the question closes; the HTTP clients are shared by threads. `shared`: the
+    census of the other script, which may stand for one of our own (None: it may not)."""
 
     settings: Settings
     clock: Callable[[], float]
@@ -312,6 +314,7 @@ class Asked:
     rotations: HttpClient
     conjur: ConjurClient
     cache: Callable[[], Cache]
+    shared: Optional[SharedCensus] = None
 
 
 def rotation_service(settings: Settings) -> ServiceSettings:

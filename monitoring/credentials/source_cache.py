@@ -17,6 +17,7 @@ from monitoring.credentials.facts import (
     NodeFacts,
     dark,
 )
+from monitoring.credentials.shared_census import Seen
 from monitoring.model import Fault, Source
 from monitoring.redis import client as redis_client
 from monitoring.redis.faults import RedisFault
@@ -24,7 +25,7 @@ from monitoring.redis.pipeline import Refusal, Wire, keys_like
 from monitoring.redis.profiles import INDEX
 from monitoring.redis.scan import Budget, Door, ScanReport, census, profile_of
 from monitoring.redis.topology import Node
-from monitoring.text import identity_of, printable
+from monitoring.text import identity_of, printable, say
 from monitoring.tokens.codecs.facts import CredentialFact
 from monitoring.tokens.codecs.records import epoch_seconds
 from monitoring.tokens.codecs.table import clean_key
@@ -45,7 +46,8 @@ class CacheSeen:
     """`stats` answers for single clients, `result` for all; `whole` False: not every key was seen,
     so counts are minima. `unreadable`: values under token keys that are no token we can read.
     `readers` are the servers that were read, `primaries` those that are written to (the same,
-    unless replicas are read); `cluster`: why not all of its slots are served ("": they are)."""
+    unless replicas are read); `cluster`: why not all of its slots are served ("": they are). `at`:
+    when the other script counted this (None: it was counted for this look)."""
 
     stats: TokenStats
     result: TokenResult
@@ -56,11 +58,12 @@ class CacheSeen:
     readers: Tuple[NodeFacts, ...] = ()
     primaries: Tuple[NodeFacts, ...] = ()
     cluster: str = ""
+    at: Optional[float] = None
 
     def knowing(self, clients: Iterable[str]) -> CacheSeen:
         """The same, with tokens that may be of several clients given to those that there are."""
         self.stats.know(clients)
-        return replace(self, result=self.stats.result())
+        return replace(self, result=self.stats.result(None))
 
 
 def ask_cache(asked: Asked) -> Answer:
@@ -68,13 +71,50 @@ def ask_cache(asked: Asked) -> Answer:
     cache: Optional[redis_client.Cache] = None
     try:
         cache = asked.cache()
-        return _read(cache, asked)
+        return _shared(cache, asked) or _read(cache, asked)
     except redis_client.ERRORS as error:
         fault = redis_client.translate(error) or Fault("internal", "the cache could not be read")
         return dark(CACHE, fault)
     finally:
         if cache is not None:
             cache.close()
+
+
+def seen_of(cache: redis_client.Cache, report: ScanReport, at: float) -> Seen:
+    """What a census that began `at` leaves for others beside its tokens."""
+    readers, primaries = _nodes(cache, cache.scan_clients())
+    facts = [fact for fact in report.counted.credentials if _tells(fact)]
+    return Seen(at, report.seen, report.matched, facts, readers, primaries)
+
+
+def _shared(cache: redis_client.Cache, asked: Asked) -> Optional[Answer]:
+    """What the other script has counted lately, where that may stand for a look of our own; not
+    with the older layout, which it does not read, nor where no key is a token's."""
+    settings, now, started = asked.settings, asked.clock(), time.monotonic()
+    found = asked.shared.find(now) if asked.shared is not None else None
+    if found is None or not any(found.matched.values()):
+        return None
+    if found.matched.get("credential:*", 0) > len(found.credentials):
+        return None
+    if not found.same_servers(*_nodes(cache, cache.scan_clients())):
+        return None
+    policy = replace(settings.tokens, top_clients=CLIENTS_TRACKED)
+    stats = found.stats(replace(settings, tokens=policy))
+    unreadable = sum(found.undecodable.values())
+    seen = CacheSeen(
+        stats,
+        stats.result(None),
+        _cached(found.credentials),
+        unreadable=unreadable,
+        readers=tuple(found.readers),
+        primaries=tuple(found.primaries),
+        cluster=_unserved(cache) if settings.redis.cluster else "",
+        at=found.at,
+    )
+    why = f"counted {say(now - found.at)} ago by the token script"
+    if unreadable:
+        why += f"; {unreadable} values under token keys could not be read"
+    return Answer(Source(CACHE, True, found.seen, time.monotonic() - started, why), seen)
 
 
 def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
@@ -89,7 +129,7 @@ def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
         door=_DOOR,
         budget=_budget(settings),
     )
-    result = stats.result()
+    result = stats.result(None)
     facts = [fact for fact in report.counted.credentials if _tells(fact)]
     left = settings.run.looking - (time.monotonic() - started) - _MARGIN
     older = _older(clients, report, facts, left)
@@ -105,13 +145,22 @@ def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
 
 
 def _with_nodes(seen: CacheSeen, cache: redis_client.Cache, clients: Sequence[Any]) -> CacheSeen:
+    readers, primaries = _nodes(cache, clients)
+    return replace(seen, readers=readers, primaries=primaries)
+
+
+_Nodes = Tuple[NodeFacts, ...]
+
+
+def _nodes(cache: redis_client.Cache, clients: Sequence[Any]) -> Tuple[_Nodes, _Nodes]:
+    """The servers that are read, and those that are written to."""
     named = [Node(redis_client.name_of(client), "", client) for client in clients]
     readers = tuple(_node(cache, node) for node in named)
     primaries = readers
     if any(node.role == "replica" for node in readers):
         others = [node for node in cache.nodes() if node.role != "replica"]
         primaries = tuple(_node(cache, node) for node in others)
-    return replace(seen, readers=readers, primaries=primaries)
+    return readers, primaries
 
 
 def _unserved(cache: redis_client.Cache) -> str:

@@ -255,7 +255,8 @@ class CredentialWatch:
         self._ledger.learn((c, current_version(each), age_of(each)) for c, each in facts.items())
         sighted = [client for client, each in facts.items() if cache_is_old(each)]
         if sighted:
-            self._usage.sighted(sighted, now)
+            at = looked.cache.at if looked.cache is not None else None
+            self._usage.sighted(sighted, now if at is None else min(now, at))
             again = replace(looked, totals=self._history.totals())
             facts.update(assemble(again, sighted))
         cache = None if CACHE in looked.dark else looked.cache

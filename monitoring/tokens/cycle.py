@@ -9,9 +9,11 @@ from typing import Any, Callable, Optional, Sequence, Set, Tuple
 from monitoring import __version__, thresholds
 from monitoring.config.settings import Settings
 from monitoring.credentials.memory import Ledger
+from monitoring.credentials.shared_census import SharedCensus
+from monitoring.credentials.source_cache import seen_of
 from monitoring.model import Outcome
 from monitoring.redis import client as redis_client
-from monitoring.redis.scan import Progress
+from monitoring.redis.scan import Progress, ScanReport
 from monitoring.services.counters import READ
 from monitoring.services.labels import REASONS
 from monitoring.services.memory import CanaryLog, CounterMemory, Recent, together
@@ -22,6 +24,7 @@ from monitoring.tokens.memory import Habits, RenewalMemory, VerdictMemory
 from monitoring.tokens.present import document
 from monitoring.tokens.services import ServiceFigures, figures, increases, without
 from monitoring.tokens.sources import Census, ServiceLook, Services, take_census
+from monitoring.tokens.stats import TokenStats
 
 SCRIPT = "token_usage_metrics"
 #: The counters that this script looks at.
@@ -48,6 +51,7 @@ class TokenUsage:
         self._canary = settings.canary.clients
         self._reasons = (*REASONS, *settings.service_metrics.validation_reasons)
         self._canary_log = CanaryLog(state, settings.environment)
+        self._shared = SharedCensus(state, settings, settings.run.cron_interval)
 
     def cycle(self, now: float, progress: Optional[Progress] = None) -> Outcome:
         """Ask the services while the cache is scanned, then judge."""
@@ -102,8 +106,18 @@ class TokenUsage:
         self, now: float, known: Callable[[], Set[str]], progress: Optional[Progress]
     ) -> Census:
         courses = self._renewals.load()
+
+        def share(cache: Any, stats: TokenStats, report: ScanReport) -> None:
+            self._shared.keep(stats, seen_of(cache, report, now))
+
         found = take_census(
-            self._connect, self._settings, now, courses=courses, known=known, progress=progress
+            self._connect,
+            self._settings,
+            now,
+            courses=courses,
+            known=known,
+            progress=progress,
+            share=share,
         )
         if found.result is not None and found.result.courses is not None:
             self._renewals.save(found.result.courses)

@@ -187,6 +187,10 @@ class HygieneBook:
         if whose is not None and (whose in clients or len(clients) < CLIENTS_COUNTED):
             clients[whose] += count
 
+    def count(self, name: str) -> int:
+        """How often it was noted."""
+        return sum(n for (what, _sample), n in self._counts.items() if what == name)
+
     def inspect(self, token: Decoded) -> bool:
         """Note what the claims show by themselves. True when nothing is wrong with them."""
         fine = True

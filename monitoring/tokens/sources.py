@@ -26,6 +26,8 @@ from monitoring.tokens.results import TokenResult
 from monitoring.tokens.stats import TokenStats
 
 _GRACE = 1.0
+#: What is done with a census that saw every key: the cache, and what was counted.
+Share = Callable[[Any, TokenStats, ScanReport], None]
 
 _log = logging.getLogger("monitoring.tokens.sources")
 
@@ -81,10 +83,12 @@ def take_census(
     courses: Courses = NEVER_LOOKED,
     known: Callable[[], Collection[str]] = tuple,
     progress: Optional[Progress] = None,
+    share: Optional[Share] = None,
 ) -> Census:
     """Scan the cache as the settings' profile and budgets say, the canary's own tokens left out.
     `courses` are those of the look before; `known` is asked after the scan which clients there are,
-    beside those with a cached credential. Raises nothing for a cache that fails: the Census says
+    beside those with a cached credential. `share` is given a census that saw every key, while the
+    cache is open. Raises nothing for a cache that fails: the Census says
     what was wrong."""
     tokens = settings.tokens
     rules, started = profile_of(tokens.profile, tokens.patterns, tokens.exclude), time.monotonic()
@@ -93,10 +97,14 @@ def take_census(
         with contextlib.closing(cache_of()) as cache:
             _knock(cache)
             nodes = [(_name(client), client) for client in cache.scan_clients()]
-            stats = TokenStats(now, tokens, excluded=settings.canary.clients)
+            stats = TokenStats(
+                now, tokens, excluded=settings.canary.clients, reads_names=share is not None
+            )
             report = census(
                 nodes, rules, stats, door=door, budget=_budget(settings), progress=progress
             )
+            if share is not None and not (report.truncated or report.faults or report.unread):
+                share(cache, stats, report)
     except RedisFault as error:
         return Census(rules, time.monotonic() - started, fault=error.fault)
     seconds = time.monotonic() - started

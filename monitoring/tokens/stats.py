@@ -15,11 +15,13 @@ from typing import (
     Dict,
     FrozenSet,
     Iterable,
+    Iterator,
     List,
     Mapping,
     Optional,
     Sequence,
     Set,
+    Tuple,
 )
 from typing import Counter as CounterOf
 
@@ -297,6 +299,44 @@ class TokenStats:
             ledgers = [self._clients[each] for each in self._shares().strange]
             self._by_issue[alive] = ByIssue(ledgers, alive)
         return self._by_issue[alive]
+
+    # -- shared with another process
+
+    @property
+    def folded(self) -> bool:
+        """Whether some readings are told apart by this process alone."""
+        return any(isinstance(each, tuple) and Nobody.REST in each for each in self._clients)
+
+    @property
+    def undecodable(self) -> Mapping[str, int]:
+        """Values under token keys that are no token, by reason."""
+        return self._undecodable
+
+    @property
+    def conflicts(self) -> int:
+        """Tokens left out of the count because another has the same id and other times."""
+        return self.hygiene.count("jti_conflict")
+
+    def ledgers(self) -> Iterator[Tuple[Reading, ClientLedger, Mapping[str, int]]]:
+        """Every reading's ledger, settled, and its live tokens by version."""
+        self.settle()
+        for reading, ledger in self._clients.items():
+            yield reading, ledger, self._versions.get(reading, {})
+
+    def take_over(
+        self,
+        clients: Mapping[Reading, ClientLedger],
+        versions: Mapping[Reading, Mapping[str, int]],
+        undecodable: Mapping[str, int],
+        conflicts: int,
+    ) -> None:
+        """Stand where another census ended, as far as `minted_before`, `may_be_of`, `last_ends`,
+        `holds` and the clients' rows of the result rest on it."""
+        self._clients.update(clients)
+        self._versions.update({reading: Counter(each) for reading, each in versions.items()})
+        self._undecodable.update(undecodable)
+        self.hygiene.note("jti_conflict", None, conflicts)
+        self._shared = None
 
     def note_texts(self, token: Decoded, texts: Mapping[str, str]) -> None:
         """What else stands in a token of a client that is new (see ``newcomers``)."""

@@ -1,0 +1,174 @@
+"""Acquire: what a cycle costs with 10,000 clients and 1,000,000 keys.
+
+    python -m benchmarks.fleet [--clients 10000] [--keys 1000000] [--rounds 3]
+
+A sandbox stack whose cache holds that many live JWTs. Every script's `--single-run` is a process of
+its own, as cron starts them, on one state folder: the token script looks, then the credential
+script first with what the token script counted ("shared"), then with a state of its own that has
+nothing of the kind ("alone"). CPU is of the whole process, start and end included; memory is its
+peak. The share of a census is the credential script's CPU for its cache beside the token script's
+for a census, each over what the same script costs with a cache that holds no token.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Sequence
+
+from benchmarks import scan
+from sandbox.options import Options
+from sandbox.stack import Stack
+
+ROOT = Path(__file__).resolve().parents[1]
+TOKENS, CREDENTIALS, HEALTH = "token_usage_metrics", "credential_usage_metrics", "health_check"
+SECONDS, MEGABYTES, SHARE = 10.0, 150.0, 1 / 3
+LIFE = 3600
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a script: seconds by the clock and of its CPU, its peak of memory, and what it
+    says of the cache."""
+
+    seconds: float
+    cpu: float
+    megabytes: float
+    cache: Dict[str, object]
+
+
+def run_script(name: str, environment: Dict[str, str], state: Path) -> Run:
+    """`--single-run` in a process of its own."""
+    document = state.parent / f"{name}.json"
+    command = [sys.executable, str(ROOT / f"{name}.py"), "--single-run", "--no-alerts"]
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [*command, "--output", str(document)],
+        env={**environment, "MONITORING_STATE_DIR": str(state)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+    )
+    _pid, _status, used = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - started
+    sources = json.loads(document.read_text())["sources"]
+    return Run(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, sources.get("redis"))
+
+
+def fill(stack: Stack, keys: int) -> None:
+    """Live tokens of all clients, and EAPI's cached credentials."""
+    clients, dice = stack.options.client_ids(), random.Random(20261123)
+    now = int(stack.now())
+    with stack.redis_client() as client:
+        wire = client.pipeline(transaction=False)
+        for number in range(keys):
+            issued = now - dice.randrange(0, LIFE - 300)
+            jti = f"{dice.getrandbits(64):016x}-{number:012d}"
+            claims = {
+                "sub": clients[number % len(clients)],
+                "iss": "payment-eapi",
+                "aud": "payment-sapi",
+                "exp": issued + LIFE,
+                "iat": issued,
+                "jti": jti,
+                "permissions": ["process_payment", "view_status"],
+            }
+            wire.set(f"token_id:{jti}", scan.jwt(claims), ex=86400)
+            if number % 5000 == 0:
+                wire.execute()
+        wire.execute()
+
+
+def busy(stack: Stack) -> None:
+    """Counters of logins, and a cached credential, of every client."""
+    for client in stack.options.client_ids():
+        stack.eapi.metrics.authentication(client, True)
+        stack.eapi.metrics.generated(client, 0.004)
+        if stack.eapi.cache is not None:
+            stack.eapi.cache.store_credential(stack.book.credential(client))
+
+
+def clear(stack: Stack) -> None:
+    with stack.redis_client() as client:
+        client.flushall()
+
+
+def measure(stack: Stack, folder: Path, rounds: int, label: str) -> Dict[str, List[Run]]:
+    """Rounds of each script, the token script first; the first round of each warms up."""
+    environment = {**os.environ, **stack.environment}
+    found: Dict[str, List[Run]] = {"tokens": [], "shared": [], "alone": [], "health": []}
+    together, apart = folder / label / "together", folder / label / "apart"
+    together.parent.mkdir()
+    for number in range(rounds + 1):
+        made = {
+            "tokens": run_script(TOKENS, environment, together),
+            "shared": run_script(CREDENTIALS, environment, together),
+            "alone": run_script(CREDENTIALS, environment, apart),
+            "health": run_script(HEALTH, environment, together),
+        }
+        if number or not rounds:
+            for name, run in made.items():
+                found[name].append(run)
+    return found
+
+
+def best(runs: Sequence[Run], what: str) -> float:
+    return min(float(getattr(run, what)) for run in runs)
+
+
+def table(full: Dict[str, List[Run]], empty: Dict[str, List[Run]]) -> bool:
+    """Print what was measured; whether the budgets hold."""
+    whole = best(full["tokens"], "cpu") - best(empty["tokens"], "cpu")
+    held = True
+    for name, runs in full.items():
+        seconds, peak = best(runs, "seconds"), max(run.megabytes for run in runs)
+        spent = best(runs, "cpu") - best(empty[name], "cpu")
+        fits = seconds <= SECONDS and peak <= MEGABYTES
+        held = held and fits
+        print(
+            f"{name:8} {seconds:6.2f} s (median {statistics.median(r.seconds for r in runs):.2f})  "
+            f"CPU {best(runs, 'cpu'):6.2f} s  peak {peak:6.1f} MB  for the cache {spent:6.2f} s "
+            f"= {spent / whole:.2f} of a census  {'holds' if fits else 'DOES NOT HOLD'}"
+        )
+        print(f"         {runs[-1].cache}")
+    share = (best(full["shared"], "cpu") - best(empty["shared"], "cpu")) / whole
+    print(f"share of a census for the second script: {share:.2f} (budget {SHARE:.2f})")
+    return held and share <= SHARE
+
+
+def main() -> int:
+    """0 when the budgets hold, else 1."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--clients", type=int, default=10_000)
+    parser.add_argument("--keys", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--serve", action="store_true", help="fill, say how to reach it, and wait")
+    options = parser.parse_args()
+    quiet = Options(clients=options.clients, traffic=False, rotating=False, encoding="jwt")
+    with Stack(quiet) as stack, tempfile.TemporaryDirectory() as folder:
+        clear(stack)
+        busy(stack)
+        if options.serve:
+            fill(stack, options.keys)
+            print("\n".join(f"export {k}={v!r}" for k, v in stack.environment.items()), flush=True)
+            while True:
+                time.sleep(60)
+            return 0
+        empty = measure(stack, Path(folder), options.rounds, "empty")
+        fill(stack, options.keys)
+        busy(stack)
+        full = measure(stack, Path(folder), options.rounds, "full")
+    return 0 if table(full, empty) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
