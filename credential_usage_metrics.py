@@ -26,18 +26,17 @@ from dataclasses import replace
 from typing import Iterator, Optional, Sequence
 
 import utils
-from monitoring import __version__, cli, thresholds
-from monitoring import text as redact
+from monitoring import __version__, cli, text as redact, thresholds
 from monitoring.anomaly import replay
 from monitoring.anomaly.store import sensitivity_of
 from monitoring.anomaly.types import Bucket
 from monitoring.config.settings import Settings
 from monitoring.credentials import report as credential_report
-from monitoring.credentials.facts import Asked, rotation_service
 from monitoring.credentials.figures import bounded, measurements, to_judge
 from monitoring.credentials.judged import rows
 from monitoring.credentials.revocation import can_revoke, unheard_of
 from monitoring.credentials.shared_census import SharedCensus
+from monitoring.credentials.source_kit import Asked, rotation_service
 from monitoring.credentials.usage import UsageHistory
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.model import ExitStatus, Outcome, Severity

@@ -45,8 +45,7 @@ from monitoring.sla.history import (
     targets_of,
     unconfigured,
 )
-from monitoring.sla.levels import BURN_WINDOWS, OVERALL
-from monitoring.sla.levels import report as sla_of
+from monitoring.sla.levels import BURN_WINDOWS, OVERALL, report as sla_of
 from monitoring.store.lookback import HistoryError
 
 SCRIPT = "health_check"

@@ -18,15 +18,12 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Union
 
 from monitoring import cli, stopping
-from monitoring import text as redact
-from monitoring.config import env
-from monitoring.config import load as configuration
-from monitoring.config.load import secrets_of
+from monitoring.config import env, load as layers
 from monitoring.config.settings import ComponentSettings, ServiceSettings, Settings, TlsSettings
 from monitoring.model import ExitStatus, OperatorError, Outcome
 from monitoring.output import logs
-from monitoring.output import logs as streams
 from monitoring.store.state import State, StateError
+from monitoring.text import redact, register
 
 ROOT = Path(__file__).resolve().parent
 
@@ -159,7 +156,7 @@ def load(
 def loaded(script: str, args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     """Raises ConfigurationError."""
     places = {"root": ROOT, "cwd": env.here(ROOT)}
-    return configuration.load(script=script, config_file=args.config, environ=environ, **places)
+    return layers.load(script=script, config_file=args.config, environ=environ, **places)
 
 
 def _settings(script: str, args: argparse.Namespace) -> Optional[Settings]:
@@ -167,16 +164,16 @@ def _settings(script: str, args: argparse.Namespace) -> Optional[Settings]:
     has been logged."""
     try:
         settings = loaded(script, args, env.current())
-    except configuration.ConfigurationError as error:
+    except layers.ConfigurationError as error:
         for problem in error.problems:
             logs.LOGGER.error("configuration: %s", problem.sentence)
         return None
-    for secret in secrets_of(settings):
-        redact.register(secret)
+    for secret in layers.secrets_of(settings):
+        register(secret)
     logs.setup(cli.effective_level(args), args.log_format, script, settings.environment)
     for warning in settings.warnings:
         logs.LOGGER.warning("configuration: %s", warning)
-    for row in configuration.connections(settings):
+    for row in layers.connections(settings):
         logs.LOGGER.debug("%s = %s", row.name, row.shown)
     return settings
 
@@ -214,13 +211,13 @@ def run(made: Kit, cycle: Callable[[float], Outcome]) -> int:
 
 def show_report(text: str, *, prose: bool = False) -> None:
     """A report that was asked for by name goes to standard output as it is, secrets masked."""
-    whole = redact.redact(text if text.endswith("\n") else text + "\n")
+    whole = redact(text if text.endswith("\n") else text + "\n")
     if not prose:
-        streams.say(whole)
+        logs.say(whole)
         return
     from monitoring.output import terminal
 
-    streams.say(whole, terminal.painted)
+    logs.say(whole, terminal.painted)
 
 
 def guarded(main: Callable[..., int]) -> Callable[..., int]:
@@ -228,7 +225,7 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(main)
     def guard(argv: Optional[Sequence[str]] = None) -> int:
-        streams.prepare()
+        logs.prepare()
         # before a signal can end the run with a line: it must be of the form asked for
         script, environment = Path(sys.argv[0]).stem, os.environ.get("MONITORING_ENV", "")
         logs.setup("INFO", cli.requested_format(argv), script, environment)
@@ -250,5 +247,5 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
 def leave(status: int) -> None:
     """End the process now: a probe that hangs in a thread was given up and must not hold us."""
     logging.shutdown()
-    streams.finish()
+    logs.finish()
     os._exit(status)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Iterator
 
 from deploy.prometheus import build
-from monitoring.alerts import advice
-from monitoring.alerts import advice as advice_findings
+from monitoring.alerts import advice, advice as advice_findings
 from monitoring.catalog import COMPONENTS, THRESHOLDS
 
 HERE = Path(__file__).resolve().parent

@@ -8,8 +8,7 @@ import re
 import sys
 from typing import Any, NoReturn, Optional, Sequence
 
-from monitoring import __version__
-from monitoring import text as durations
+from monitoring import __version__, text as durations
 from monitoring.model import ExitStatus
 from monitoring.output import report as outputs
 from monitoring.output.logs import LOGGER

@@ -12,8 +12,13 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any, Iterable, Mapping, Optional, Tuple
 
-from monitoring.certainty import Basis, Doubt, combined, severity
-from monitoring.certainty import Severity as Severity  # noqa: PLC0414 - exported again
+from monitoring.certainty import (
+    Basis,
+    Doubt,
+    Severity as Severity,  # noqa: PLC0414 - exported again
+    combined,
+    severity,
+)
 
 #: The words an `error` may be (DESIGN.md section 4).
 FAULT_KINDS = (

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any, Callable, Sequence, Tuple
 
 from monitoring.channels import CHANNELS
-from monitoring.config import env
-from monitoring.config import load as configuration
+from monitoring.config import env, load as configuration
 from monitoring.config.settings import Settings
 from monitoring.model import ExitStatus, Outcome
 from monitoring.output import logs
@@ -190,8 +189,7 @@ def show_settings(settings: Settings, log_format: str, *, everything: bool) -> N
     rows = configuration.describe(settings, everything=everything)
     verdict = configuration.verdict(settings)
     if not logs.json_wanted(log_format, sys.stdout):
-        from monitoring.output import logs as streams
-        from monitoring.output import terminal
+        from monitoring.output import logs as streams, terminal
 
         terminal.print_table(
             ["setting", "value", "from"], [[r.name, r.shown, r.where] for r in rows]

@@ -24,10 +24,14 @@ from typing import (
 from monitoring import __version__
 from monitoring.catalog import COMPONENTS
 from monitoring.model import AlertRow, OperatorError, Outcome, Severity, Source, worst
-from monitoring.output import figures, logs, report
-from monitoring.output import pages as bars
-from monitoring.output import pages as status
-from monitoring.output import report as outputs
+from monitoring.output import (
+    figures,
+    logs,
+    pages as bars,
+    pages as status,
+    report,
+    report as outputs,
+)
 from monitoring.output.logs import LOGGER
 from monitoring.store.files import attempt
 from monitoring.store.lookback import HistoryError

@@ -34,8 +34,7 @@ from monitoring.config import env
 from monitoring.config.problems import ConfigurationError
 from monitoring.config.settings import Settings
 from monitoring.model import EXIT_OF, Component, ExitStatus, OperatorError, Outcome, Severity
-from monitoring.output import logs
-from monitoring.output import logs as streams
+from monitoring.output import logs, logs as streams
 from monitoring.text import register
 
 # -- `--setup`, the first hour: what must be known is asked for, tried at once and written.

@@ -12,8 +12,8 @@ from typing import Any, Iterable, Mapping, Optional, Sequence
 from monitoring.config import load as configuration
 from monitoring.config.settings import Settings
 from monitoring.conjur.client import ConjurClient
-from monitoring.credentials.facts import Asked, rotation_service
 from monitoring.credentials.judged import Judged
+from monitoring.credentials.source_kit import Asked, rotation_service
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.http.client import HttpClient
 from monitoring.redis import client as redis_client

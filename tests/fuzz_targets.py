@@ -13,46 +13,36 @@ from typing import Any, Callable, List, Sequence, Tuple, Type
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring import text as durations
-from monitoring import text as redact
-from monitoring import text as timestamps
+from monitoring import text as durations, text as redact, text as timestamps
 from monitoring.alerts import state as alert_state
-from monitoring.anomaly import profiles as anomaly_codec
-from monitoring.anomaly import replay
+from monitoring.anomaly import profiles as anomaly_codec, replay
 from monitoring.channels import base
-from monitoring.config import env
-from monitoring.config import load as configuration
+from monitoring.config import env, load as configuration
 from monitoring.config.settings import (
     HistorySettings,
     ServiceMetricsSettings,
     Settings,
     TokenSettings,
 )
-from monitoring.config.yaml import YamlError
-from monitoring.config.yaml import parse as parse_yaml
+from monitoring.config.yaml import YamlError, parse as parse_yaml
 from monitoring.conjur.answers import read_enterprise, read_variable
 from monitoring.conjur.client import ConjurClient
 from monitoring.credentials import sources as source_rotations
-from monitoring.health import judges as health
-from monitoring.health import login_probe as jwt_claims
+from monitoring.health import judges as health, login_probe as jwt_claims
 from monitoring.health.judging import Context
 from monitoring.health.login_probe import probe_login
 from monitoring.health.probes import probe_service, probe_vault
 from monitoring.health.probing import Live
-from monitoring.http import reply as http_reply
-from monitoring.http import reply as http_urls
+from monitoring.http import reply as http_reply, reply as http_urls
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Measurement, Outcome, Source
 from monitoring.output import exposition, logs, report
 from monitoring.redis import topology as redis_topology
 from monitoring.redis.faults import NONSENSE
-from monitoring.services import counters as service_counters
-from monitoring.services import labels as prometheus_text
+from monitoring.services import counters as service_counters, labels as prometheus_text
 from monitoring.store.lookback import HistoryError
 from monitoring.store.prometheus_history import PrometheusHistory
-from monitoring.tokens.codecs import records
-from monitoring.tokens.codecs import records as times
-from monitoring.tokens.codecs import table as token_codecs
+from monitoring.tokens.codecs import records, records as times, table as token_codecs
 from monitoring.tokens.results import tokens_json
 from monitoring.tokens.stats import TokenStats
 from tests.alerting_kit import alert, notice

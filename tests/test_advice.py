@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from monitoring.alerts import advice, advice_texts
-from monitoring.alerts import advice as advice_findings
+from monitoring.alerts import advice, advice as advice_findings, advice_texts
 from monitoring.anomaly.types import REASONS
 from monitoring.catalog import COMPONENTS, THRESHOLDS
 from monitoring.health import login as health_login

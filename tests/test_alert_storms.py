@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from monitoring.alerts import notifier as notifying
 from monitoring.alerts.notifier import Notifier

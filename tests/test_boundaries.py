@@ -11,13 +11,11 @@ from typing import Any, Optional
 
 import pytest
 
-from monitoring.alerts import lifecycle as flapping
-from monitoring.alerts import lifecycle as hysteresis
+from monitoring.alerts import lifecycle as flapping, lifecycle as hysteresis
 from monitoring.alerts.state import FIRING, AlertState
 from monitoring.certainty import Coverage, Severity, inside, percent
 from monitoring.config.settings import AlertSettings, Limit
-from monitoring.credentials import revocation
-from monitoring.credentials import rotation_states as states
+from monitoring.credentials import revocation, rotation_states as states
 from monitoring.credentials.facts import (
     CACHE,
     ROTATIONS,

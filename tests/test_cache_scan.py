@@ -17,16 +17,17 @@ import redis
 
 from monitoring.config.settings import RedisSettings, TokenSettings
 from monitoring.model import Fault
-from monitoring.redis import client as redis_client
-from monitoring.redis import count as cache_count
-from monitoring.redis import reader
-from monitoring.redis import scan as cache_scan
+from monitoring.redis import (
+    client as redis_client,
+    count as cache_count,
+    reader,
+    scan as cache_scan,
+)
 from monitoring.redis.profiles import KeySorter, Rule, masked_prefix, profile_of
 from monitoring.redis.scan import Budget, Door, ScanReport
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.stats import TokenStats
-from sandbox import redis_server as servers
-from sandbox import redis_topologies
+from sandbox import redis_server as servers, redis_topologies
 
 NOW = 1795402000
 DATA = Path(__file__).parent / "data" / "java-serialised"

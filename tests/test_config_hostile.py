@@ -9,8 +9,7 @@ from typing import Any, List
 
 import pytest
 
-from monitoring.config import build as config_notify
-from monitoring.config import rules as config_rules
+from monitoring.config import build as config_notify, rules as config_rules
 from monitoring.config.files import RawFile, read_file
 from monitoring.config.layers import Layer, Values, layer_of_file
 from monitoring.config.nodes import leaves

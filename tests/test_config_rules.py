@@ -11,8 +11,7 @@ from typing import Any, Optional
 import pytest
 
 from monitoring.channels import CHANNELS
-from monitoring.config import load as configuration
-from monitoring.config import schema_alerts
+from monitoring.config import load as configuration, schema_alerts
 from monitoring.config.load import ConfigurationError
 from tests.configuring import load, origin, problems, scripts_in, shown
 

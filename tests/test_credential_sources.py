@@ -9,8 +9,9 @@ from typing import Any, Iterator
 
 import pytest
 
-from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT, Answer
+from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT
 from monitoring.credentials.revocation import can_revoke
+from monitoring.credentials.source_kit import Answer
 from monitoring.credentials.sources import SOURCES, Sources, ask_clients, ask_rotations
 from monitoring.model import Finding, Source
 from monitoring.store.state import State

@@ -87,6 +87,7 @@ class Script:
             settings=self.settings,
             clock=stack.now,
             state=state,
+            interval=300.0,
             http=lambda service: asked.eapi,
             conjur=lambda: asked.conjur,
         )

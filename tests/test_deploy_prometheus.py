@@ -14,8 +14,7 @@ import yaml
 
 from deploy.prometheus import build, security, thresholds
 from deploy.prometheus.rule import Rule
-from monitoring.alerts import advice
-from monitoring.alerts import advice as advice_findings
+from monitoring.alerts import advice, advice as advice_findings
 from monitoring.catalog import COMPONENTS, HYGIENE, METRICS, SCRIPTS, THRESHOLDS
 from monitoring.config.settings import Limit, Settings
 from tests.deploying import metrics_in

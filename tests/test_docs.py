@@ -15,8 +15,7 @@ import yaml
 
 from deploy.prometheus import build as prometheus_build
 from deploy.prometheus.rule import Rule
-from monitoring.alerts import advice
-from monitoring.alerts import advice as advice_findings
+from monitoring.alerts import advice, advice as advice_findings
 from monitoring.catalog import METRICS, SCRIPTS, THRESHOLDS
 from monitoring.config.load import reference
 from sandbox import observers

@@ -17,8 +17,7 @@ from typing import Any, Callable, Iterator
 import pytest
 
 from monitoring.config.settings import TlsSettings
-from monitoring.http import reply as http_urls
-from monitoring.http import tls as certificates
+from monitoring.http import reply as http_urls, tls as certificates
 from monitoring.http.client import HttpClient, HttpFault, Reply
 from monitoring.http.wire import RESOLVER
 from sandbox.tls import Authority, server_context

@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from monitoring.alerts import grouping as causes
-from monitoring.alerts import lifecycle as alerts
-from monitoring.alerts import messages
+from monitoring.alerts import grouping as causes, lifecycle as alerts, messages
 from monitoring.alerts.lifecycle import Policy
 from monitoring.alerts.state import dump_state, load_state
 from monitoring.config.settings import AlertSettings, Silence

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Iterator, Optional
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from monitoring.alerts.outbox import KEPT, Outbox, Pause, backoff
 from monitoring.alerts.outbox_merge import FIRING, Waiting, merge

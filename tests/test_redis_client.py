@@ -15,9 +15,11 @@ import redis
 
 from monitoring.config.settings import RedisSettings, Secret, TlsSettings
 from monitoring.model import FAULT_KINDS
-from monitoring.redis import client as redis_client
-from monitoring.redis import faults as redis_faults
-from monitoring.redis import topology as redis_topology
+from monitoring.redis import (
+    client as redis_client,
+    faults as redis_faults,
+    topology as redis_topology,
+)
 from monitoring.redis.client import Cache, RedisFault
 from sandbox import redis_topologies
 from sandbox.redis_server import RedisServer, start

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from monitoring.analyze import REPORTS, wording
-from monitoring.analyze import html as axis
-from monitoring.analyze import html as charts
+from monitoring.analyze import REPORTS, html as axis, html as charts, wording
 from monitoring.analyze.analysis import Analysis, Anomalous, Counted, Period, analyse
 from monitoring.analyze.formats import sparkline
 from monitoring.analyze.trends import Sample, Trend

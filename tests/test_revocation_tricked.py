@@ -11,8 +11,9 @@ from typing import Any, Callable, Iterator, Optional
 import pytest
 
 from credential_usage_metrics import outcome_of
-from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT, Asked
+from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT
 from monitoring.credentials.revocation import Answer, can_revoke
+from monitoring.credentials.source_kit import Asked
 from monitoring.credentials.watch import CredentialWatch
 from monitoring.http.client import HttpClient, Reply
 from monitoring.store.state import State

@@ -10,10 +10,13 @@ import pytest
 
 from monitoring.config.settings import ServiceMetricsSettings, ServiceSettings, TlsSettings
 from monitoring.http.client import HttpClient
-from monitoring.services import counters, families
-from monitoring.services import counters as service_counters
-from monitoring.services import labels as prometheus_text
-from monitoring.services import metrics as service_metrics
+from monitoring.services import (
+    counters,
+    counters as service_counters,
+    families,
+    labels as prometheus_text,
+    metrics as service_metrics,
+)
 from monitoring.services.counters import CounterSample
 from monitoring.services.labels import Sample
 from sandbox.micrometer import ServiceMetrics as Meters

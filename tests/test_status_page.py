@@ -12,9 +12,7 @@ import pytest
 
 from monitoring.catalog import COMPONENTS, SCRIPTS
 from monitoring.model import Alert, AlertKey, AlertRow, Finding, Severity, Source
-from monitoring.output import pages as bars
-from monitoring.output import pages as status
-from monitoring.output import report as outputs
+from monitoring.output import pages as bars, pages as status, report as outputs
 from monitoring.output.exposition import Exporter
 from monitoring.store.state import State
 from sandbox import observers

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from monitoring.tokens.codecs import table as codecs
 from monitoring.tokens.codecs.java import JavaObject, JavaStreamError, read_object

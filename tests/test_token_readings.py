@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Optional
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
+from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 from monitoring.config.settings import Settings, TokenSettings
 from monitoring.model import Severity
 from monitoring.store.state import State
-from monitoring.tokens import clients as clients_module
-from monitoring.tokens import owners as owners_module
+from monitoring.tokens import clients as clients_module, owners as owners_module
 from monitoring.tokens.codecs import table as codecs
 from monitoring.tokens.codecs.facts import Decoded, Unsure
 from monitoring.tokens.codecs.records import FAR, IN_UNITS, NEVER, NO_ZONE, TEXT, ZERO, read_time

@@ -18,9 +18,11 @@ from grafana_foundation_sdk.builders import (
     table,
     timeseries,
 )
-from grafana_foundation_sdk.models import common as common_models
-from grafana_foundation_sdk.models import dashboard as models
-from grafana_foundation_sdk.models import prometheus as prometheus_models
+from grafana_foundation_sdk.models import (
+    common as common_models,
+    dashboard as models,
+    prometheus as prometheus_models,
+)
 
 from monitoring.catalog import METRICS, THRESHOLDS
 from monitoring.config.settings import Limit

@@ -18,10 +18,12 @@ from functools import partial
 from typing import Callable, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 from urllib.parse import urlsplit, urlunsplit
 
-from monitoring.alerts import delivery as routing
-from monitoring.alerts import lifecycle as alerts
-from monitoring.alerts import report as alert_report
-from monitoring.alerts import silences
+from monitoring.alerts import (
+    delivery as routing,
+    lifecycle as alerts,
+    report as alert_report,
+    silences,
+)
 from monitoring.alerts.conditions import UP, conditions
 from monitoring.alerts.delivery import OUTCOMES, Courier, Delivery, failing_channels, send_now
 from monitoring.alerts.lifecycle import FORGET_AFTER, vanished

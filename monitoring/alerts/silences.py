@@ -15,8 +15,7 @@ import json
 import re
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
-from monitoring.alerts import advice as advice_findings
-from monitoring.alerts import grouping as causes
+from monitoring.alerts import advice as advice_findings, grouping as causes
 from monitoring.alerts.conditions import BLIND, UP
 from monitoring.catalog import HYGIENE, THRESHOLDS
 from monitoring.config.settings import Maintenance, Silence

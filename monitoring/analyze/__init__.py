@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Mapping
 
-from monitoring.analyze import formats
-from monitoring.analyze import html as as_html
+from monitoring.analyze import formats, html as as_html
 from monitoring.analyze.analysis import Analysis
 
 #: format -> how an Analysis reads in it

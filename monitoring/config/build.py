@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 from monitoring.catalog import COMPONENTS, THRESHOLDS
 from monitoring.config.kinds import epoch
 from monitoring.config.layers import Values
-from monitoring.config.nodes import Leaf
-from monitoring.config.nodes import Path as Keys
+from monitoring.config.nodes import Leaf, Path as Keys
 from monitoring.config.problems import Problem, shown, spell
 from monitoring.config.schema_alerts import ALERT_MANAGER, SECTIONS, SEVERITIES
 from monitoring.config.settings import (

@@ -14,8 +14,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from monitoring.catalog import THRESHOLDS
 from monitoring.config.env import Environment
 from monitoring.config.files import RawFile
-from monitoring.config.nodes import Free, Leaf, Node, Rows, Table, leaves, node_at
-from monitoring.config.nodes import Path as Keys
+from monitoring.config.nodes import Free, Leaf, Node, Path as Keys, Rows, Table, leaves, node_at
 from monitoring.config.problems import Problem, did_you_mean, shown, spell, unknown
 
 

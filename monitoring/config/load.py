@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, Iterator, List, Mapping, Optional, Tuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from monitoring.config import build as config_build
-from monitoring.config import env
-from monitoring.config import kinds as config_kinds
-from monitoring.config import rules as config_rules
+from monitoring.config import (
+    build as config_build,
+    env,
+    kinds as config_kinds,
+    rules as config_rules,
+)
 from monitoring.config.files import RawFile, read_file
 from monitoring.config.layers import Entry, Layer, Values, layer_of_environment, layer_of_file
 from monitoring.config.nodes import Leaf, leaves
@@ -149,7 +151,7 @@ def _wrong_certificates(file: Path) -> Optional[str]:
 
 __all__ = ["ConfigurationError", "Problem", "connections", "describe", "load", "reference"]
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring.config.settings import Settings
-from monitoring.credentials.facts import (
-    CACHE,
-    Answer,
-    Asked,
-    CachedFacts,
-    LegacyFacts,
-    NodeFacts,
-    dark,
-)
+from monitoring.credentials.facts import CACHE, CachedFacts, LegacyFacts, NodeFacts
 from monitoring.credentials.shared_census import Seen
+from monitoring.credentials.source_kit import Answer, Asked, dark
 from monitoring.model import Fault, Source
 from monitoring.redis import client as redis_client
 from monitoring.redis.faults import RedisFault

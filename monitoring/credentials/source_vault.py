@@ -11,7 +11,8 @@ from urllib.parse import unquote
 from monitoring.config.settings import ConjurSettings, Limit, Settings
 from monitoring.conjur.answers import outdated
 from monitoring.conjur.client import ConjurClient, ConjurFault, Variable
-from monitoring.credentials.facts import VAULT, Answer, Asked, absent, dark
+from monitoring.credentials.facts import VAULT
+from monitoring.credentials.source_kit import Answer, Asked, absent, dark
 from monitoring.model import Fault, Source
 
 #: What our identity must not hold: execute reads the secret, update writes one.

@@ -15,27 +15,16 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Opti
 from urllib.parse import quote
 
 from monitoring.config.settings import ServiceSettings
-from monitoring.credentials.facts import (
-    CACHE,
-    EAPI,
-    ROTATIONS,
-    SAPI,
-    VAULT,
-    Answer,
-    Asked,
-    RotationFacts,
-    absent,
-    dark,
-)
+from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT, RotationFacts
 from monitoring.credentials.source_cache import ask_cache
+from monitoring.credentials.source_kit import Answer, Asked, absent, dark
 from monitoring.credentials.source_vault import ask_vault
 from monitoring.health.probing import bearer
 from monitoring.http.client import HttpClient, HttpFault, Reply
 from monitoring.http.reply import date_of
 from monitoring.model import Fault, Source
 from monitoring.services import metrics as service_metrics
-from monitoring.services.families import LOGINS as LOGINS_NOUN
-from monitoring.services.families import none_counted
+from monitoring.services.families import LOGINS as LOGINS_NOUN, none_counted
 from monitoring.services.metrics import ServiceMetrics
 from monitoring.text import identity_of, parse_iso
 

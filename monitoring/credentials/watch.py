@@ -38,8 +38,6 @@ from monitoring.credentials.facts import (
     ROTATIONS,
     SAPI,
     VAULT,
-    Answer,
-    Asked,
     CachedFacts,
     CredentialFacts,
 )
@@ -64,12 +62,12 @@ from monitoring.credentials.memory import (
     remembered,
     to_ask,
 )
+from monitoring.credentials.source_kit import Answer, Asked
 from monitoring.credentials.source_vault import VaultSeen, ask_rights
 from monitoring.credentials.sources import UNREADABLE, RotationsSeen, Sources, ask_clients
 from monitoring.credentials.usage import Look, UsageBook, UsageHistory, Window
 from monitoring.model import Finding, Source
-from monitoring.services.families import LOGINS
-from monitoring.services.families import findings as of_counters
+from monitoring.services.families import LOGINS, findings as of_counters
 from monitoring.store.state import State
 
 #: Clients whose last rotation is asked for again in each cycle, though nothing says it changed.

@@ -26,8 +26,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from monitoring.config.settings import TlsSettings
-from monitoring.http import reply as http_urls
-from monitoring.http import tls, wire
+from monitoring.http import reply as http_urls, tls, wire
 from monitoring.http.reply import (
     PHASES,
     BodyError,

@@ -18,8 +18,7 @@ from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optio
 from monitoring.catalog import SCRIPTS
 from monitoring.certainty import Basis, Coverage, severity
 from monitoring.model import Outcome, Severity
-from monitoring.output import report
-from monitoring.output import token_rows as terminal_tokens
+from monitoring.output import report, token_rows as terminal_tokens
 from monitoring.sla.levels import Point, Span, span
 from monitoring.text import iso_seconds, printable, redact, redacted, safe_id, say
 

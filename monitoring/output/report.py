@@ -25,8 +25,7 @@ from monitoring.model import (
     Severity,
     Source,
 )
-from monitoring.output import logs
-from monitoring.output import logs as streams
+from monitoring.output import logs, logs as streams
 from monitoring.text import counted, iso, redacted, safe_id
 
 # -- an Outcome as the documented JSON, as one sentence, and as a table of rows.

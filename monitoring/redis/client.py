@@ -22,8 +22,7 @@ from redis.retry import Retry
 from monitoring.config.settings import RedisSettings, Secret
 from monitoring.http import tls, wire
 from monitoring.model import Fault
-from monitoring.redis import faults, sentinels, topology
-from monitoring.redis import sentinels as seeds
+from monitoring.redis import faults, sentinels, sentinels as seeds, topology
 from monitoring.redis.faults import RedisFault
 from monitoring.redis.topology import Member, Node
 from monitoring.text import printable

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
-from typing import Counter as CounterOf
+from typing import (
+    Any,
+    Callable,
+    Counter as CounterOf,
+    Dict,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from monitoring.redis.profiles import CREDENTIAL, INDEX, TOKEN, VALIDATION, Rule, client_and_id
 from monitoring.tokens.codecs.table import (

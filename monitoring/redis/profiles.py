@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Counter as CounterOf
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Counter as CounterOf, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring.tokens.codecs.table import clean_key
 

@@ -6,8 +6,7 @@ from binascii import crc_hqx
 from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate, compress, groupby
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
-from typing import Counter as CounterOf
+from typing import Any, Counter as CounterOf, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from monitoring.model import Fault
 from monitoring.redis.count import Page, Part

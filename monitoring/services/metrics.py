@@ -12,8 +12,7 @@ from monitoring.config.settings import ServiceMetricsSettings, ServiceSettings
 from monitoring.http import reply as http_urls
 from monitoring.http.client import HttpClient, HttpFault, Reply
 from monitoring.model import Fault
-from monitoring.services import counters as service_counters
-from monitoring.services import labels as prometheus_text
+from monitoring.services import counters as service_counters, labels as prometheus_text
 from monitoring.services.counters import CounterSample, GaugeSample
 
 __all__ = ["CounterSample", "GaugeSample", "ServiceMetrics", "read"]

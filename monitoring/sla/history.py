@@ -9,9 +9,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from monitoring.certainty import watched_seconds
 from monitoring.config.settings import RunSettings, Settings, SlaSettings
-from monitoring.health import login_probe as login
-from monitoring.health import probes as cache
-from monitoring.health import probes as vault
+from monitoring.health import login_probe as login, probes as cache, probes as vault
 from monitoring.model import Measurement
 from monitoring.sla.levels import GAUGE_WINDOWS, OVERALL, gauges
 from monitoring.store.lookback import HistoryError, Point, Series

@@ -27,8 +27,7 @@ from typing import (
 )
 
 from monitoring.alerts.outbox_merge import EVERYONE, FIRING
-from monitoring.alerts.state import FIRING as STATE_FIRING
-from monitoring.alerts.state import AlertState, dump_state, load_state
+from monitoring.alerts.state import FIRING as STATE_FIRING, AlertState, dump_state, load_state
 from monitoring.model import Alert, AlertKey, Severity
 from monitoring.store import schema
 from monitoring.store.files import StateError, attempt, version_sentence

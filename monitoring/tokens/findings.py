@@ -12,8 +12,7 @@ from typing import Iterator, Mapping, Optional, Sequence, Tuple
 from monitoring.config.settings import TokenSettings
 from monitoring.model import Finding, Severity, Verdict, worst
 from monitoring.redis.profiles import Rule
-from monitoring.services.families import CLIENTS, TOKENS, VALIDATIONS
-from monitoring.services.families import findings as of_counters
+from monitoring.services.families import CLIENTS, TOKENS, VALIDATIONS, findings as of_counters
 from monitoring.text import counted, iso_seconds, printable, safe_id, say
 from monitoring.tokens.hygiene import HygieneFinding
 from monitoring.tokens.measurements import CLIFF_LEAST, Looked, cached_validations, generation

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Counter as CounterOf
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Counter as CounterOf, Dict, Iterator, List, Mapping, Optional, Tuple
 
 from monitoring.certainty import Doubt
 from monitoring.config.settings import TokenSettings

@@ -1,4 +1,4 @@
-"""Decision: from the collected counts of a census to its answer."""
+"""Decision: the frozen answer of a token census, and how the collected counts become it."""
 
 from __future__ import annotations
 

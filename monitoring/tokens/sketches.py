@@ -9,8 +9,7 @@ import math
 from array import array
 from collections import Counter
 from dataclasses import dataclass
-from typing import Counter as CounterOf
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Counter as CounterOf, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 NEW, AGAIN, CONFLICT = 0, 1, 2
 

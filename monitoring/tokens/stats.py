@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import (
     Callable,
     Collection,
+    Counter as CounterOf,
     Dict,
     FrozenSet,
     Iterable,
@@ -23,7 +24,6 @@ from typing import (
     Set,
     Tuple,
 )
-from typing import Counter as CounterOf
 
 from monitoring.config.settings import TokenSettings
 from monitoring.tokens.clients import LIFE_BITS, ByIssue, ClientLedger, Limits, MintedBefore
@@ -300,8 +300,6 @@ class TokenStats:
             self._by_issue[alive] = ByIssue(ledgers, alive)
         return self._by_issue[alive]
 
-    # -- shared with another process
-
     @property
     def folded(self) -> bool:
         """Whether some readings are told apart by this process alone."""
@@ -330,8 +328,7 @@ class TokenStats:
         undecodable: Mapping[str, int],
         conflicts: int,
     ) -> None:
-        """Stand where another census ended, as far as `minted_before`, `may_be_of`, `last_ends`,
-        `holds` and the clients' rows of the result rest on it."""
+        """Stand where another census ended, as far as clients' rows and their tokens go."""
         self._clients.update(clients)
         self._versions.update({reading: Counter(each) for reading, each in versions.items()})
         self._undecodable.update(undecodable)

@@ -1,4 +1,4 @@
-"""Decision: values written by Java's own serialisation (Spring's default)."""
+"""Decision: values written by Java's own serialisation, by a bounded reader of its stream."""
 
 from __future__ import annotations
 
