@@ -1,5 +1,4 @@
-"""The kit the three scripts share: settings in, live HTTP / Redis / Conjur / alerting and run
-modes out.
+"""What the three scripts share: settings in, live HTTP, Redis, Conjur, alerting and run modes out.
 
 It decides which timeout, which CA file and which token each part gets; no wire format, SQL, vendor
 name or threshold stands here. The map of the house is in monitoring/__init__.py.
