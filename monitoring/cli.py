@@ -179,12 +179,18 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--all belongs to --check-config")
     if args.prometheus_address and args.prometheus_port is None:
         parser.error("--prometheus-address needs --prometheus-port")
+    _check_silence(parser, args)
+    if args.web_config and args.prometheus_port is None:
+        parser.error("--web-config needs --prometheus-port")
+
+
+def _check_silence(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.silence is not None and args.unsilence is not None:
+        parser.error("--silence begins a silence and --unsilence ends one; ask for one at a time")
     if args.silence is not None and (args.hush is None or not (args.reason or "").strip()):
         parser.error("--silence needs --for (how long, as 2h) and --reason (why, in a few words)")
     if args.silence is None and (args.hush is not None or args.reason is not None):
         parser.error("--for and --reason say how long and why --silence ALERT holds")
-    if args.web_config and args.prometheus_port is None:
-        parser.error("--web-config needs --prometheus-port")
 
 
 #: Flags that ask for something by name and run no cycle.

@@ -210,7 +210,9 @@ class Pipeline:
     send_budget: float = 10.0
     _deliveries: Sequence[Any] = field(default=(), repr=False)
     _others: Optional[figures.Table] = field(default=None, repr=False)
-    _past: Tuple[float, Mapping[str, Sequence[bars.Bar]]] = field(default=(0.0, {}), repr=False)
+    _past: Tuple[float, Optional[Mapping[str, Sequence[bars.Bar]]]] = field(
+        default=(0.0, {}), repr=False
+    )
     _seen: Tuple[Optional[Outcome], status.Document] = field(default=(None, {}), repr=False)
 
     def steps(self) -> list[Step]:
@@ -263,16 +265,16 @@ class Pipeline:
         ended, past = outcome.at + outcome.seconds, self._bars(outcome)
         return lambda ago, note: status.render_status(seen, told, ended + ago, note, past=past)
 
-    def _bars(self, outcome: Outcome) -> Mapping[str, Sequence[bars.Bar]]:
-        """How the components stood; looked up again when it is old. Empty where it cannot be read:
+    def _bars(self, outcome: Outcome) -> Optional[Mapping[str, Sequence[bars.Bar]]]:
+        """How the components stood; looked up again when it is old. None where it cannot be read:
         the rest of the page is worth more."""
-        if self.history is None or outcome.at - self._past[0] < _BARS_STAND:
+        if self.history is None or 0 <= outcome.at - self._past[0] < _BARS_STAND:
             return self._past[1]
         names = (*COMPONENTS, *(c.name for c in outcome.components if c.name not in COMPONENTS))
         try:
             self._past = outcome.at, bars.of(self.history, names, outcome.at + outcome.seconds)
         except (StateError, HistoryError):
-            return {}
+            return None
         return self._past[1]
 
     def _told(self) -> Optional[Mapping[str, Sequence[str]]]:

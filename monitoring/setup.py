@@ -19,6 +19,7 @@ from typing import (
     Callable,
     ContextManager,
     Dict,
+    Iterable,
     Iterator,
     List,
     Mapping,
@@ -246,7 +247,7 @@ def _try(topic: Topic, answers: Known, host: Host) -> Tuple[Severity, str]:
     took = "" if found.response_time_ms is None else f", in {found.response_time_ms:.0f} ms"
     sentence = f"{found.name}: {found.status.word}{took}"
     host.say(f"{sentence}: {found.message}" if found.message else sentence, found.status)
-    if found.status is not Severity.OK:
+    if found.up is not True:  # what is up and not well is watched all the same
         host.say(f"until that is mended {topic.costs}", found.status)
     return found.status, found.message
 
@@ -280,12 +281,15 @@ def _line(name: str, value: str) -> str:
 
 def save(path: Path, text: str) -> None:
     """Replace a file at once, for its owner alone. Raises OperatorError."""
+    made = ""
     try:
         handle, made = tempfile.mkstemp(prefix=".env-", dir=path.parent)  # mode 0600
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
         os.replace(made, path)
     except OSError as exc:
+        if made:  # half a file with secrets in it
+            Path(made).unlink(missing_ok=True)
         raise OperatorError(f"{path} cannot be written: {exc.strerror}") from exc
 
 
@@ -339,6 +343,20 @@ _LEVELS: Mapping[Any, str] = {
 _MARKS: Mapping[Any, str] = {**dict.fromkeys(_LEVELS, "? "), Severity.CRITICAL: "! "}
 
 
+def _only_what_was_read(found: env.Environment) -> None:
+    """Refuse to replace a `.env` whose lines are not known, or that somebody else may have
+    written. Raises OperatorError."""
+    wrong = [problem.sentence for problem in found.problems] + list(found.refused)
+    if wrong:
+        raise OperatorError(f"--setup: {' '.join(wrong)}; mend or remove it, nothing was written")
+
+
+def worst_exit(statuses: Iterable[int]) -> int:
+    """Of exit statuses the one to end with: what does not work before what cannot be told."""
+    order = (ExitStatus.OK, ExitStatus.WARNING, ExitStatus.UNKNOWN, ExitStatus.CRITICAL)
+    return int(max((ExitStatus(status) for status in statuses), key=order.index))
+
+
 class Setup:
     """`load` makes settings of an environment (raises ConfigurationError), `open_kit` a kit of
     settings, `cycle` a look at some components, or at all for none."""
@@ -358,9 +376,17 @@ class Setup:
     def run(self, scripts: Path) -> int:
         """0 all that was asked for works; 1 something is missing; 2 something does not work."""
         folder = env.here(scripts)
+<<<<<<< ours
         known = env.gather(self._environ, (scripts, folder)).values
         asked = {question.name for question in names()}
         known = {n: v for n, v in known.items() if n in asked or n[: -len("_FILE")] in asked}
+=======
+        found = env.gather(self._environ, (scripts, folder))
+        _only_what_was_read(found)
+        known = found.values
+        names = {q.name for q in names()}
+        known = {n: v for n, v in known.items() if n in names or n[: -len("_FILE")] in names}
+>>>>>>> theirs
         with tempfile.TemporaryDirectory(prefix="payment-api-setup-") as tries:
             self._tries = Path(tries)
             result = guide(known, self)
@@ -372,11 +398,11 @@ class Setup:
         save(path, written(before, answers))
         self.say(f"{path} is written, readable for you alone")
         try:
-            self._first_look(result)
+            looked, told = self._first_look(result)
         except OperatorError as error:
             self.say(str(error), Severity.CRITICAL)
             return int(ExitStatus.CRITICAL)
-        return int(EXIT_OF[result.status])
+        return worst_exit((int(EXIT_OF[result.status]), looked, told))
 
     def look(self, answers: Mapping[str, str], component: str) -> Component:
         """One component with these answers, without memory. Raises OperatorError."""
@@ -399,17 +425,19 @@ class Setup:
         with self._open(settings, quiet) as kit:
             yield kit
 
-    def _first_look(self, result: Result) -> None:
-        """The first true table, and a test alert to whoever is told."""
+    def _first_look(self, result: Result) -> Tuple[int, int]:
+        """The first true table, and a test alert to whoever is told: their exit statuses."""
+        alerted = int(ExitStatus.OK)
         with self._opened(result.answers) as kit:
-            modes.run(kit, self._cycle(kit, ()))
+            looked = modes.run(kit, self._cycle(kit, ()))
             told = any(result.answers.get(name) for name in CHANNELS)
             if told and self._agrees("Send a test alert and its end through each channel?"):
-                modes.test_alerts(kit)
+                alerted = modes.test_alerts(kit)
         self.say(
             "Next, a line for cron: */5 * * * * cd "
             f"{env.here(Path())} && {sys.executable} {Path(sys.argv[0]).absolute()} --single-run",
         )
+        return looked, alerted
 
     # -- the person, or nobody
 

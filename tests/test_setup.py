@@ -16,6 +16,7 @@ import pytest
 from dotenv import dotenv_values
 
 from monitoring import setup as setup_guide
+from monitoring import setup as setup_run
 from monitoring.model import Component, OperatorError, Severity
 from monitoring.setup import Question
 from sandbox import redis_server
@@ -134,6 +135,52 @@ def test_a_line_break_is_refused() -> None:
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match="cannot be written"):
         setup_guide.save(tmp_path / "not" / "there" / ".env", "")
+
+
+def test_half_a_file_does_not_stay(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()  # which no file can replace
+    with pytest.raises(OperatorError, match="cannot be written"):
+        setup_guide.save(tmp_path / ".env", "SECRET='x'")
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "worst"),
+    [((0, 0, 0), 0), ((1, 0, 0), 1), ((0, 3, 0), 3), ((1, 3, 0), 3), ((0, 3, 2), 2)],
+)
+def test_the_exit_status_is_the_worst_of_all_that_was_tried(
+    statuses: tuple[int, ...], worst: int
+) -> None:
+    assert setup_run.worst_exit(statuses) == worst
+
+
+@pytest.mark.parametrize(("text", "mode"), [("A='open\n", 0o600), ("A=1\n", 0o666)])
+def test_a_file_that_was_not_read_is_not_replaced(text: str, mode: int, tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.write_text(text)
+    path.chmod(mode)
+    own = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+    done = set_up(tmp_path, {**own, "MONITORING_STATE_DIR": str(tmp_path / "state")})
+    assert done.returncode == 3, done.stdout
+    assert "nothing was written" in done.stdout + done.stderr
+    assert path.read_text() == text
+
+
+def test_what_is_up_and_not_well_is_watched_all_the_same() -> None:
+    class Slow(Person):
+        def look(self, answers: Mapping[str, str], component: str) -> Component:
+            return Component(component, Severity.WARNING, True, 900.0, message="slow")
+
+    person = Slow(EVERYTHING)
+    setup_guide.guide({}, person)
+    assert not any("until that is mended" in said for said in person.heard)
+
+
+@needs_redis
+def test_a_channel_that_fails_is_in_the_exit_status(stack: Stack, tmp_path: Path) -> None:
+    done = set_up(tmp_path, environment(stack, SLACK_WEBHOOK_URL="http://127.0.0.1:9/hook"))
+    assert "slack: failed" in done.stdout
+    assert done.returncode == 2, done.stdout
 
 
 def test_the_rights_offered_are_those_of_deploy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from monitoring.alerts import silences
 from monitoring.alerts.outbox_merge import merge
+from monitoring.alerts.silences import matches
 from monitoring.config.settings import Silence
 from monitoring.model import AlertKey, OperatorError
 from monitoring.store.state import State
@@ -30,8 +32,10 @@ KEY = AlertKey("prod", "health_check", "payment-eapi", "health_status")
         (
             KEY.text,
             {"environment": "prod", "script": "health_check", "component": "payment-eapi",
-             "metric": "health_status"},
+             "metric": "health_status", "client": ""},
         ),
+        ("accepts_tampered", {"metric": "accepts_tampered"}),
+        ("PaymentApiRotationStuck", {"metric": "rotation_stuck"}),
         (
             AlertKey("prod", "s", "payment-eapi", "failure_burst", "a/b[1]").text,
             {"environment": "prod", "script": "s", "component": "payment-eapi",
@@ -53,7 +57,13 @@ def test_an_incident_is_all_that_its_cause_explains() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "hint"), [("helth_status", "did you mean health_status"), ("zzzzzz", "--alerts")]
+    ("asked", "hint"),
+    [
+        ("helth_status", "did you mean health_status"),
+        ("zzzzzz", "--alerts"),
+        ("prod/health_check/payment-eapi/helth_status/", "did you mean health_status"),
+        ("prod/health_check/payment-eapi/zzzzzz/", "--alerts"),
+    ],
 )
 def test_what_names_nothing_is_refused_with_a_hint(asked: str, hint: str) -> None:
     with pytest.raises(OperatorError, match=hint):
@@ -78,6 +88,26 @@ def test_it_is_kept_replaced_and_removed(tmp_path: Path) -> None:
     assert silences.remove(state, "x")
     assert not silences.remove(state, "x")
     assert silences.kept(state) == {}
+    state.close()
+
+
+def test_the_key_of_an_alert_without_a_client_is_not_that_of_every_client() -> None:
+    (match,) = silences.names(AlertKey("p", "s", "c", "failure_burst").text, [])
+    one = alert(component="c", metric="failure_burst")
+    keys = {
+        client: AlertKey("p", "s", "c", "failure_burst", client) for client in ("", "client-004")
+    }
+    hushed = {name: matches(replace(one, key=key), match) for name, key in keys.items()}
+    assert hushed == {"": True, "client-004": False}
+
+
+def test_it_ends_under_any_spelling_of_its_name(tmp_path: Path) -> None:
+    state = State.open(str(tmp_path / "s"))
+    silences.put(state, "PaymentApiHealthStatus", [silence(T0)])
+    assert list(silences.kept(state)) == ["health_status"]
+    assert silences.remove(state, "health_status")
+    silences.put(state, "health_status", [silence(T0)])
+    assert silences.remove(state, "PaymentApiHealthStatus")
     state.close()
 
 
@@ -142,6 +172,7 @@ def test_from_the_command_line_to_the_note_that_it_is_over(tmp_path: Path) -> No
         ("--silence", "health_status", "--for", "2h", "--reason", " "),
         ("--silence", "health_status", "--for", "soon", "--reason", "x"),
         ("--for", "2h"),
+        ("--silence", "health_status", "--for", "2h", "--reason", "x", "--unsilence", "y"),
         ("--silence", "nothing_of_the_kind", "--for", "2h", "--reason", "x"),
     ],
 )

@@ -14,7 +14,8 @@ from monitoring.catalog import COMPONENTS, SCRIPTS
 from monitoring.model import Alert, AlertKey, AlertRow, Finding, Severity, Source
 from monitoring.output import pages as bars, pages as status, report as outputs
 from monitoring.output.exposition import Exporter
-from monitoring.store.state import State
+from monitoring.run import Pipeline
+from monitoring.store.state import State, StateError
 from sandbox import observers
 from tests import alerting_kit as have
 from tests.alerting_kit import CRITICAL, OK, T0, WARNING, component, outcome
@@ -222,6 +223,35 @@ def test_nearly_always_up_is_not_always() -> None:
     points = [Seen(NOW - n * 300, 300.0, 1.0) for n in range(288, 0, -1)]
     points.append(Seen(NOW, 1.0, 0.0))
     assert "up 99.998 %" in bars.render({"x": bars.measure(points, NOW)})
+
+
+def test_a_history_that_cannot_be_read_is_not_an_empty_one() -> None:
+    assert "Nothing is recorded yet" in status.render_status(all_three(), {}, NOW, past={})
+    page = status.render_status(all_three(), {}, NOW, past=None)
+    assert "what was recorded could not be read" in page
+    assert "Nothing is recorded yet" not in page
+
+
+class Unread:
+    """A history that fails until `works`."""
+
+    works = False
+
+    def series(self, *_: Any) -> List[Any]:
+        if not self.works:
+            raise StateError("disk I/O error")
+        return []
+
+
+def test_the_bars_are_looked_up_again_after_a_failure_and_a_clock_set_back() -> None:
+    history = Unread()
+    pipeline = Pipeline(60.0, history=history)
+    assert pipeline._bars(outcome(at=T0)) is None
+    history.works = True
+    assert pipeline._bars(outcome(at=T0 + 1)) == {}
+    history.works = False
+    assert pipeline._bars(outcome(at=T0 + 2)) == {}, "a recent look stands"
+    assert pipeline._bars(outcome(at=T0 - 3600)) is None, "one of the future does not"
 
 
 def full_page() -> str:

@@ -10,77 +10,9 @@ from typing import Iterator, Mapping, Tuple
 
 from deploy.prometheus.rule import Proof, Rule, Series, by_client
 from monitoring.alerts import advice
-from monitoring.catalog import HYGIENE
 from monitoring.model import AlertKey
+from monitoring.reasons import ELSEWHERE, REASONS
 
-_CACHE, _EAPI, _SAPI = "redis-cache", "payment-eapi", "payment-sapi"
-_LOGIN, _VAULT, _ROTATION = "authentication-flow", "conjur-vault", "rotation-service"
-#: Script -> reason -> (where it is found, what it is in a few words).
-REASONS: Mapping[str, Mapping[str, Tuple[str, str]]] = {
-    "health_check": {
-        "accepts_wrong_secret": (_LOGIN, "EAPI accepts a wrong secret"),
-        "accepts_tampered": (_LOGIN, "SAPI accepts a token whose signature is wrong"),
-        "accepts_expired": (_LOGIN, "SAPI accepts a token that has expired"),
-        "accepts_alg_none": (_LOGIN, "SAPI accepts a token without a signature (alg none)"),
-        "token_unreadable": (_LOGIN, "EAPI gives a token that is no JWT"),
-        "token_unsigned": (_LOGIN, "EAPI gives tokens without a signature"),
-        "token_algorithm": (_LOGIN, "EAPI signs tokens with an algorithm outside the policy"),
-        "token_without_expiry": (_LOGIN, "EAPI gives tokens that never expire"),
-        "token_born_expired": (_LOGIN, "EAPI gives tokens that have already expired"),
-        "token_without_issue_time": (_LOGIN, "EAPI gives tokens without a time of issue"),
-        "token_clock_skew": (_LOGIN, "the clock of EAPI differs from ours"),
-        "token_lifetime": (_LOGIN, "tokens live longer than the policy allows"),
-        "token_of_another": (_LOGIN, "EAPI gave one client the token of another"),
-        "token_permission": (_LOGIN, "the canary's token lacks its permission"),
-    },
-    "token_usage_metrics": {
-        **{name: (_CACHE, f"tokens break the rule {name}") for name in HYGIENE},
-        "out_of_habit": (_CACHE, "tokens are minted, held or refused as never at this hour"),
-        "no_tokens": (_CACHE, "no token was found"),
-        "clients_going_dark": (_CACHE, "clients do not renew and will lose their last token"),
-        "renewing_every_call": (_CACHE, "clients log in for every call"),
-        "generation_sources_disagree": (_CACHE, "cache and services count new tokens differently"),
-        "validation_sources_disagree": (_SAPI, "cache and services count validations differently"),
-        "token_client_claim": (_CACHE, "another claim than the one used seems to name the client"),
-        "tokens_of_no_known_client": (_CACHE, "live tokens belong to no known client"),
-    },
-    "credential_usage_metrics": {
-        "failures_then_success": (_EAPI, "many logins failed, then one succeeded"),
-        "failure_burst": (_EAPI, "many logins fail at once"),
-        "volume_spike": (_EAPI, "many more calls than ever at this hour"),
-        "slow_abuse": (_EAPI, "a little more use than usual, for long"),
-        "off_habit": (_EAPI, "active at hours at which it never was"),
-        "dormant_woken": (_EAPI, "used again after a long silence"),
-        "new_client": (_EAPI, "a client that was never seen logs in"),
-        "source_fanout": (_EAPI, "used from many more addresses than usual"),
-        "source_takeover": (_EAPI, "all its calls come from a strange network"),
-        "slow_guessing": (_EAPI, "a strange address guesses its secret, slowly"),
-        "failure_spray": (_EAPI, "one strange address tries secrets on many clients"),
-        "shared_failures": (_EAPI, "many clients fail at once from their own hosts"),
-        "silence": (_EAPI, "a client that always calls has stopped"),
-        "disabled_credential_used": (_EAPI, "a credential that was taken out of use is tried"),
-        "rotation_failed": (_ROTATION, "a rotation has failed"),
-        "rotation_stuck": (_ROTATION, "a rotation is stuck: two secrets are valid"),
-        "rotation_unclear": (_ROTATION, "a rotation cannot be followed"),
-        "rotation_never_adopted": (_ROTATION, "the new secret of a rotation is not used"),
-        "rotation_half_done": (_ROTATION, "a rotation is half done"),
-        "rotation_overdue": (_ROTATION, "a secret is overdue for rotation"),
-        "rotation_due_soon": (_ROTATION, "a secret is soon due for rotation"),
-        "rotation_annotation_broken": (_VAULT, "the vault cannot rotate a secret by itself"),
-        "rotation_ttl_malformed": (_VAULT, "a malformed rotation/ttl stops the vault's rotator"),
-        "rotator_stuck": (_VAULT, "the vault's own rotator has stopped"),
-        "tokens_outlive_credential": (_CACHE, "tokens live on after their secret"),
-        "vault_secret_never_set": (_VAULT, "a secret was never set"),
-        "vault_client_vanished": (_VAULT, "a client is gone from the vault's list"),
-        "vault_client_missing": (_VAULT, "a client is not in the vault"),
-        "vault_client_made_again": (_VAULT, "a client was deleted and made again"),
-        "permitted_roles_drift": (_VAULT, "more identities may read a secret"),
-        "identity_holds_execute": (_VAULT, "the monitor's own identity may read secrets"),
-        "identity_holds_update": (_VAULT, "the monitor's own identity may change secrets"),
-    },
-}
-#: Reasons that a rule of another file tells: thresholds of these names, and the monitor's own.
-ELSEWHERE = ("tokens_without_ttl", "undecodable_tokens", "expiry_cliff", "scan_truncated")
 _BY = ("category", "client", "component", "severity")
 
 

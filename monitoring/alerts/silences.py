@@ -17,9 +17,10 @@ from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, T
 
 from monitoring.alerts import advice as advice_findings, grouping as causes
 from monitoring.alerts.conditions import BLIND, UP
-from monitoring.catalog import HYGIENE, THRESHOLDS
+from monitoring.catalog import THRESHOLDS
 from monitoring.config.settings import Maintenance, Silence
 from monitoring.model import Alert, AlertKey, Notice, OperatorError, Severity
+from monitoring.reasons import ELSEWHERE, REASONS
 from monitoring.text import iso_seconds, say
 
 # -- is an alert quiet by plan now: a maintenance window or a silence?
@@ -115,18 +116,19 @@ def names(asked: str, known: Iterable[AlertKey]) -> List[Mapping[str, str]]:
     """What `--silence ASKED` is about, as patterns of an alert's key: an alert's name as messages
     spells it (`PaymentApiHealthStatus`, `health_status`), or a key as `--alerts` shows it. `known`
     are the keys of alerts that were seen. Raises OperatorError for what names nothing."""
+    there = {*_names(), *(key.metric for key in known)}
+    metric = spelt(asked)
     if asked.count("/") == len(_FIELDS) - 1:
         parts = [part.replace("%2F", "/").replace("%25", "%") for part in asked.split("/")]
-        match = {name: glob.escape(part) for name, part in zip(_FIELDS, parts) if part}
-        metrics = causes.metrics_of(parts[3]) if causes.is_family(asked) else (parts[3],)
-        if causes.is_family(asked):
-            del match["component"]
-        return [{**match, "metric": metric} for metric in metrics]
-    metric = _snake(asked)
-    there = {*_names(), *(key.metric for key in known)}
-    if metrics := causes.metrics_of(metric):
+        metric = parts[3]
+        if causes.is_family(asked):  # wherever and of whomever it shows
+            match = {name: glob.escape(parts[n]) for n, name in enumerate(_FIELDS[:2])}
+            return [{**match, "metric": each} for each in causes.metrics_of(metric)]
+        if metric in there:
+            return [{name: glob.escape(part) for name, part in zip(_FIELDS, parts)}]
+    elif metrics := causes.metrics_of(metric):
         return [{"metric": each} for each in metrics]
-    if fnmatch.filter(there, metric):
+    elif fnmatch.filter(there, metric):
         return [{"metric": metric}]
     near = difflib.get_close_matches(metric, sorted(there), n=1)
     hint = f"; did you mean {near[0]}?" if near else "; --alerts names those that fire"
@@ -134,12 +136,14 @@ def names(asked: str, known: Iterable[AlertKey]) -> List[Mapping[str, str]]:
 
 
 def _names() -> Iterator[str]:
-    yield from (UP, BLIND, *HYGIENE, *advice_findings.FINDINGS)
+    yield from (UP, BLIND, *ELSEWHERE, *advice_findings.FINDINGS)
+    yield from (reason for reasons in REASONS.values() for reason in reasons)
     yield from (threshold.key for threshold in THRESHOLDS.values())
 
 
-def _snake(name: str) -> str:
-    """`PaymentApiHealthStatus` -> `health_status`; other spellings stay as they are."""
+def spelt(name: str) -> str:
+    """The one spelling under which a silence is kept: `PaymentApiHealthStatus` ->
+    `health_status`; other names stay as they are."""
     bare = name[len(_PREFIX) :] if name.startswith(_PREFIX) else ""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", bare).lower() if bare else name
 
@@ -151,14 +155,15 @@ def put(state: Any, asked: str, found: Sequence[Silence]) -> None:
         {"match": dict(one.match), "owner": one.owner, "reason": one.reason, "until": one.until}
         for one in found
     ]
-    state.put(_SCOPE, asked, json.dumps(rows))
+    state.put(_SCOPE, spelt(asked), json.dumps(rows))
 
 
 def remove(state: Any, asked: str) -> bool:
     """End a silence before its time; False: there was none of that name. Raises StateError."""
-    there = state.get(_SCOPE, asked) is not None
+    name = spelt(asked)
+    there = state.get(_SCOPE, name) is not None
     with state.transaction() as tx:
-        forget(tx, asked)
+        forget(tx, name)
     return there
 
 

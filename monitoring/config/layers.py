@@ -179,17 +179,17 @@ def layer_of_environment(found: Environment, schema: Table, cwd: Path) -> Layer:
         layer.entries[("ALERT_MANAGER", "enabled")] = replace(
             entry, value=True, raw=True, node=node
         )
-    layer.notes += [_stray(found, name, schema) for name in found.where]
+    known = variables(schema)
+    layer.notes += [_stray(found, name, known) for name in sorted({*found.where}.difference(known))]
     return layer
 
 
-def _stray(found: Environment, name: str, schema: Table) -> str:
+def _stray(found: Environment, name: str, known: List[str]) -> str:
     """A variable that nothing reads and that is nearly a name we know. The environment has many
     that are no business of ours, so there it has to be nearer than in a `.env`."""
-    known = variables(schema)
     cutoff = 0.88 if found.where[name] == "environment" else 0.8
     near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=cutoff)
-    if name in known or not near:
+    if not near:
         return ""
     return f"{found.where[name]}: {name} is not read by anything; did you mean {near[0]}?"
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from html import escape
 from types import MappingProxyType
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from monitoring.catalog import SCRIPTS
 from monitoring.certainty import Basis, Coverage, severity
@@ -86,14 +86,13 @@ def page(head: str, body: Sequence[str]) -> str:
 
 # -- how each component stood in the last day and month, as a bar of small parts.
 # A part of which less than half was watched is not known, which is a look of its own: low and
-# hatched, so that it can be told from up and down without colour.
+# grey,
+# so that it can be told from up and down without colour too.
 
 #: (name, seconds, parts)
 WINDOWS = (("24 h", 86400.0, 48), ("30 d", 30 * 86400.0, 30))
 _ENOUGH = 0.5  # of a part that must be watched
 UP, PART, DOWN, UNKNOWN = "up", "part", "down", "unknown"
-
-Ask = Callable[[str, float], Sequence[Point]]
 
 
 @dataclass(frozen=True)
@@ -298,12 +297,12 @@ def render_status(
     now: float,
     note: str = "",
     *,
-    past: Mapping[str, Sequence[Bar]] = MappingProxyType({}),
+    past: Optional[Mapping[str, Sequence[Bar]]] = MappingProxyType({}),
 ) -> str:
     """The page as of `now`. `told`: key of an alert -> the channels that know of it; None: that
-    could not be read. `past`: component -> how it stood in the last day and month. `note` is HTML
-    below the headline, for whoever serves the page; a page without one is a file, and says that it
-    grows old."""
+    could not be read. `past`: component -> how it stood in the last day and month, None
+    likewise. `note` is HTML below the headline, for whoever serves the page; a page without one is
+    a file, and says that it grows old."""
     environment = str(documents[0]["environment"])
     word = verdict(documents, now)
     head = escape(f"{environment}: {_HEADS[word]}")
@@ -398,7 +397,9 @@ def _components(documents: Sequence[Document]) -> str:
     return _table(header, rows) or _NOT_LOOKED.format("health_check.py")
 
 
-def _past(past: Mapping[str, Sequence[Bar]]) -> str:
+def _past(past: Optional[Mapping[str, Sequence[Bar]]]) -> str:
+    if past is None:
+        return "<p>Not known: what was recorded could not be read.</p>"
     drawn = render(past)
     return f"{LEGEND}{drawn}" if drawn else _NOT_RECORDED
 
