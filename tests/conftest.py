@@ -120,7 +120,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> Optional[str]:
 #: Python; CI's further ones leave them out (`-m "not slow"`), `make matrix` runs them everywhere.
 _SLOW = (
     *("endurance", "ecosystem", "textfile", "setup", "silences", "faults", "quarter", "readme"),
-    *("secrets", "web_demo", "deploy", "mutation", "alert_storms", "benchmark"),
+    *("secrets", "web_demo", "deploy", "mutation", "alert_storms", "benchmark", "hostile_servers"),
 )
 
 

@@ -148,6 +148,14 @@ def _error_fields(exc_info: Any) -> dict[str, str]:
     }
 
 
+def _drop_trace_of_library(record: logging.LogRecord) -> bool:
+    """A library's remark on what a peer sent keeps its sentence only. Its traceback would read as a
+    fault of ours: urllib3 logs one for each malformed header."""
+    if record.name.partition(".")[0] in _CHATTY:
+        record.exc_info, record.exc_text = None, None
+    return True
+
+
 def json_wanted(log_format: str, stream: TextIO) -> bool:
     """`auto` is text on a terminal, JSON otherwise."""
     return log_format == "json" or (log_format == "auto" and not stream.isatty())
@@ -161,6 +169,7 @@ def setup(level: str, log_format: str, script: str, environment: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     as_json = json_wanted(log_format, sys.stderr)
     handler.setFormatter(JsonFormatter(script, environment) if as_json else TextFormatter())
+    handler.addFilter(_drop_trace_of_library)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

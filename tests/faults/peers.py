@@ -18,9 +18,9 @@ from tests.scripts import SCRIPTS
 
 CASES = Path(__file__).resolve().parents[1] / "data" / "peers.jsonl"
 #: What a user has not to read: the names of Python's own exceptions.
-_EXCEPTIONS = ("ValueError", "TypeError", "KeyError", "IndexError", "AttributeError")
-_EXCEPTIONS += ("OverflowError", "UnicodeEncodeError", "UnicodeDecodeError", "RecursionError")
-_EXCEPTIONS += ("AssertionError", "MemoryError", "ZeroDivisionError", "StopIteration")
+EXCEPTION_NAMES = ("ValueError", "TypeError", "KeyError", "IndexError", "AttributeError")
+EXCEPTION_NAMES += ("OverflowError", "UnicodeEncodeError", "UnicodeDecodeError", "RecursionError")
+EXCEPTION_NAMES += ("AssertionError", "MemoryError", "ZeroDivisionError", "StopIteration")
 
 
 def bulk(text: bytes) -> bytes:
@@ -113,7 +113,7 @@ def check(run: Run, peer: str, down: str) -> Dict[str, Any]:
     """The run is in good form, the outage is seen, and the peer alone is spoiled."""
     run.check_form()
     said = run.out + run.err + json.dumps(run.document)
-    assert not [name for name in _EXCEPTIONS if name in said], said[-3000:]
+    assert not [name for name in EXCEPTION_NAMES if name in said], said[-3000:]
     rows = run.rows()
     outage = {f"payment-{down}", f"{down}-metrics"} & set(rows)
     assert outage, rows
@@ -162,7 +162,7 @@ def _reports(ground: Ground) -> str:
         run_text = run.out + run.err
         assert "Traceback" not in run_text, run_text
         assert "stack_trace" not in run_text, run_text
-        assert not [name for name in _EXCEPTIONS if name in run_text], run_text
+        assert not [name for name in EXCEPTION_NAMES if name in run_text], run_text
         assert run.status in (0, 1, 2, 3), run.said()
         ends.append(run.status)
     return f"exits {ends}"
