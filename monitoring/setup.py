@@ -376,17 +376,11 @@ class Setup:
     def run(self, scripts: Path) -> int:
         """0 all that was asked for works; 1 something is missing; 2 something does not work."""
         folder = env.here(scripts)
-<<<<<<< ours
-        known = env.gather(self._environ, (scripts, folder)).values
-        asked = {question.name for question in names()}
-        known = {n: v for n, v in known.items() if n in asked or n[: -len("_FILE")] in asked}
-=======
         found = env.gather(self._environ, (scripts, folder))
         _only_what_was_read(found)
         known = found.values
-        names = {q.name for q in names()}
-        known = {n: v for n, v in known.items() if n in names or n[: -len("_FILE")] in names}
->>>>>>> theirs
+        asked = {question.name for question in names()}
+        known = {n: v for n, v in known.items() if n in asked or n[: -len("_FILE")] in asked}
         with tempfile.TemporaryDirectory(prefix="payment-api-setup-") as tries:
             self._tries = Path(tries)
             result = guide(known, self)

@@ -49,18 +49,11 @@ TARGETS: Mapping[str, Tuple[str, ...]] = {
     "monitoring.alerts.delivery": ("routing",),
     "monitoring.alerts.outbox_merge": ("outbox",),
     "monitoring.alerts.lifecycle": ("boundaries", "alerts", "alerts_properties", "maintenance"),
-<<<<<<< ours
-    "monitoring.alerts.grouping": ("alerts", "messages", "incidents", "notifier"),
-    "monitoring.tokens.hygiene": ("token_findings", "token_stats", "token_measurements"),
-    "monitoring.alerts.outbox": ("outbox",),
-=======
-    "monitoring.alerts.lifecycle": ("boundaries", "alerts", "alerts_properties"),
     "monitoring.alerts.grouping": ("hygiene_limits", "alerts", "messages", "incidents"),
     "monitoring.tokens.hygiene": (
         *("hygiene_limits", "token_findings", "token_stats", "token_measurements"),
     ),
     "monitoring.alerts.outbox": ("outbox_file", "outbox"),
->>>>>>> theirs
 }
 
 _NOWHERE = -1

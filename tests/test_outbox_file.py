@@ -1,4 +1,4 @@
-"""The outbox and its file at "one" and "equal": what is taken over, written, forgotten, numbered."""
+"""The outbox and its file at "one" and "equal": what is taken over, written, forgotten."""
 
 from __future__ import annotations
 

@@ -39,9 +39,7 @@ def test_who_hears_of_it(
     assert channels_for(told, settings) == heard, sentence
 
 
-def test_a_group_goes_wherever_a_member_would_have_gone_and_a_severity_without_channels_to_the_log() -> (
-    None
-):
+def test_a_group_goes_wherever_a_member_would_and_a_severity_without_channels_to_the_log() -> None:
     settings = NotificationSettings(by_severity=USUAL, channels=ON, routes=(VAULT,))
     members = (alert(WARNING, "a"), alert(WARNING, "conjur-vault"))
     assert channels_for(replace(notice(), also=members), settings) == ("slack", "email", LOG)

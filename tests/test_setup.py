@@ -15,8 +15,7 @@ from typing import Any, Iterator, Mapping, Optional
 import pytest
 from dotenv import dotenv_values
 
-from monitoring import setup as setup_guide
-from monitoring import setup as setup_run
+from monitoring import setup as setup_guide, setup as setup_run
 from monitoring.model import Component, OperatorError, Severity
 from monitoring.setup import Question
 from sandbox import redis_server
