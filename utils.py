@@ -94,10 +94,10 @@ class Kit:
 
     def history(self) -> Any:
         """Where lookbacks are read: the state file, or the configured Prometheus."""
-        from monitoring.store import lookback as history
+        from monitoring.store.prometheus_history import open_history
 
         state = self.state if self.settings.history.prometheus_url else self.kept
-        return history.open_history(state, self.settings.history, self.http)
+        return open_history(state, self.settings.history, self.http)
 
     def recorder(self) -> Any:
         """Where this run's samples are kept: always the state file."""

@@ -21,7 +21,13 @@ from monitoring.model import FAULT_KINDS, Fault
 from monitoring.store import lookback as history
 from monitoring.store.history import LocalHistory
 from monitoring.store.lookback import HistoryError, Point
-from monitoring.store.prometheus_history import MAX_POINTS, PrometheusHistory, query, step_for
+from monitoring.store.prometheus_history import (
+    MAX_POINTS,
+    PrometheusHistory,
+    open_history,
+    query,
+    step_for,
+)
 from monitoring.store.state import State
 
 MS = "payment_api_response_time_ms"
@@ -201,10 +207,10 @@ def test_a_missing_secret_file_is_named(tmp_path: Path) -> None:
 
 def test_the_setting_picks_the_history(tmp_path: Path) -> None:
     state = State.open(tmp_path)
-    local = history.open_history(state, HistorySettings(), lambda: pytest.fail("not needed"))
+    local = open_history(state, HistorySettings(), lambda: pytest.fail("not needed"))
     assert isinstance(local, LocalHistory)
     settings = HistorySettings(prometheus_url="http://x")
-    remote = history.open_history(state, settings, lambda: Door(200, matrix()))
+    remote = open_history(state, settings, lambda: Door(200, matrix()))
     assert isinstance(remote, PrometheusHistory)
     state.close()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitoring.alerts.silences import is_open, why_quiet
+from monitoring.alerts.maintenance import is_open, why_quiet
 from monitoring.config.settings import Maintenance, Silence
 from monitoring.text import parse_iso
 from tests.alerting_kit import T0, alert

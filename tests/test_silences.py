@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from monitoring.alerts import silences
+from monitoring.alerts.maintenance import matches
 from monitoring.alerts.outbox_merge import merge
-from monitoring.alerts.silences import matches
 from monitoring.config.settings import Silence
 from monitoring.model import AlertKey, OperatorError
 from monitoring.store.state import State

@@ -16,9 +16,9 @@ from functools import partial
 from typing import Callable, Collection, Iterator, Mapping, Optional, Protocol, Sequence, Tuple
 
 from monitoring.alerts import advice
+from monitoring.alerts.maintenance import matches
 from monitoring.alerts.outbox import LONGEST_RETRY_AFTER, Outbox, Pause, backoff
 from monitoring.alerts.outbox_merge import Waiting, recipient_of
-from monitoring.alerts.silences import matches
 from monitoring.channels.base import Channel, Kit, Refusal, TransportError
 from monitoring.config.settings import NotificationSettings
 from monitoring.model import Alert, AlertKey, Notice, Outcome, Severity

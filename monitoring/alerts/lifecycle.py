@@ -22,7 +22,7 @@ from typing import FrozenSet, Iterable, Mapping, Optional, Tuple
 
 from monitoring.alerts import grouping
 from monitoring.alerts.conditions import BLIND
-from monitoring.alerts.silences import why_quiet
+from monitoring.alerts.maintenance import why_quiet
 from monitoring.alerts.state import FIRING, OK, PENDING, AlertState
 from monitoring.catalog import COMPONENTS
 from monitoring.config.settings import AlertSettings, Maintenance, Silence

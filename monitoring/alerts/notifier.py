@@ -27,9 +27,9 @@ from monitoring.alerts import (
 from monitoring.alerts.conditions import UP, conditions
 from monitoring.alerts.delivery import OUTCOMES, Courier, Delivery, failing_channels, send_now
 from monitoring.alerts.lifecycle import FORGET_AFTER, vanished
+from monitoring.alerts.maintenance import why_quiet
 from monitoring.alerts.outbox import Outbox, Pause, Shelf
 from monitoring.alerts.outbox_merge import channel_of, target
-from monitoring.alerts.silences import why_quiet
 from monitoring.alerts.state import AlertState, dump_state, load_state
 from monitoring.channels import CHANNELS, alertmanager
 from monitoring.channels.base import Channel, Kit

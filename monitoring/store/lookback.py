@@ -7,11 +7,9 @@ have `series(name, labels, start, end)`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, NamedTuple, Protocol, Tuple
+from typing import Mapping, NamedTuple, Protocol, Tuple
 
-from monitoring.config.settings import HistorySettings
 from monitoring.model import Fault
-from monitoring.store.state import State
 
 
 class Point(NamedTuple):
@@ -54,15 +52,3 @@ class History(Protocol):
     ) -> list[Series]:
         """Every series of the metric that has `labels` (and perhaps more), points in
         (start, end]. Raises HistoryError."""
-
-
-def open_history(state: State, settings: HistorySettings, http: Callable[[], Any]) -> History:
-    """The history a lookback reads: of `prometheus_url` when that is set, else the state file.
-    `http` makes an HttpClient; only the former calls it."""
-    if settings.prometheus_url:
-        from monitoring.store.prometheus_history import PrometheusHistory
-
-        return PrometheusHistory(http(), settings)
-    from monitoring.store.history import LocalHistory
-
-    return LocalHistory(state, settings)

@@ -8,14 +8,15 @@ Prometheus, Thanos, Mimir and VictoriaMetrics speak the same `/api/v1/query_rang
 from __future__ import annotations
 
 import math
-from typing import Any, Iterable, Iterator, Mapping, Tuple
+from typing import Any, Callable, Iterable, Iterator, Mapping, Tuple
 from urllib.parse import urlencode
 
 from monitoring.catalog import METRICS
 from monitoring.config.settings import HistorySettings
 from monitoring.http.reply import HttpFault
 from monitoring.model import Fault
-from monitoring.store.lookback import HistoryError, Point, Series
+from monitoring.store.lookback import History, HistoryError, Point, Series
+from monitoring.store.state import State
 from monitoring.text import redact
 
 MAX_POINTS = 11000  # per series; more is refused (web/api/v1/api.go)
@@ -197,3 +198,13 @@ def _clean(text: object) -> str:
 
 def _error(kind: str, message: str) -> HistoryError:
     return HistoryError(Fault(kind, message))
+
+
+def open_history(state: State, settings: HistorySettings, http: Callable[[], Any]) -> History:
+    """The history a lookback reads: of `prometheus_url` when that is set, else the state file.
+    `http` makes an HttpClient; only the former calls it."""
+    if settings.prometheus_url:
+        return PrometheusHistory(http(), settings)
+    from monitoring.store.history import LocalHistory
+
+    return LocalHistory(state, settings)
