@@ -234,7 +234,7 @@ def show_levels(kit: utils.Kit, lookback: float, form: str) -> int:
 
 def set_up(args: argparse.Namespace) -> int:
     """The first hour; see monitoring/setup.py."""
-    from monitoring.setup import Setup
+    from monitoring.guided_setup import Setup
 
     opened, loaded = partial(utils.kit, SCRIPT), partial(utils.loaded, SCRIPT, args)
     asked = Setup(args, loaded, opened, lambda kit, names: HealthCheck(kit, names).cycle)

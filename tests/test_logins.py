@@ -100,7 +100,7 @@ class Look:
             environ=self._environ,
             cwd=self._folder,
         )
-        with closing(utils.Kit(self._script, settings, argparse.Namespace())) as kit:
+        with closing(utils.Kit(self._script, settings, argparse.Namespace(interval=300.0))) as kit:
             kit.clock = lambda: self._now
             outcome = self._cycle(kit)(self._now)
         # what a user reads, with everything that JSON cannot hold taken out

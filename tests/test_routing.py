@@ -13,9 +13,9 @@ from tests.alerting_kit import CRITICAL, WARNING, alert, notice
 
 ON = {"slack": {}, "email": {}, "pagerduty": {}, MIRROR: {}, LOG: {}}
 USUAL = {"critical": ("pagerduty", "slack"), "warning": ("slack", "off", MIRROR, LOG)}
-VAULT = Route({"component": "conjur-vault"}, ("email",))
-NOBODY = Route({"component": "conjur-vault"}, ())
-WARNINGS = Route({}, ("email",), severities=("warning",))
+VAULT = Route(match={"component": "conjur-vault"}, channels=("email",))
+NOBODY = Route(match={"component": "conjur-vault"}, channels=())
+WARNINGS = Route(match={}, channels=("email",), severities=("warning",))
 
 
 @pytest.mark.parametrize(

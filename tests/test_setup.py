@@ -15,9 +15,9 @@ from typing import Any, Iterator, Mapping, Optional
 import pytest
 from dotenv import dotenv_values
 
-from monitoring import setup as setup_guide, setup as setup_run
+from monitoring import guided_setup as setup_guide, guided_setup as setup_run
+from monitoring.guided_setup import Question
 from monitoring.model import Component, OperatorError, Severity
-from monitoring.setup import Question
 from sandbox import redis_server
 from sandbox.options import Options
 from sandbox.stack import Stack

@@ -44,7 +44,7 @@ from monitoring.text import iso_seconds, say
 # Healthchecks style (healthchecks.io/docs/http_api): the address alone means success, `/start` and
 # `/fail` below it the others.
 
-_LOG = logging.getLogger("monitoring.alerts.notifier")
+_LOG = logging.getLogger("monitoring.alerts.heartbeat")
 _PATHS = {"start": "/start", "success": "", "fail": "/fail"}
 
 
