@@ -218,7 +218,7 @@ def test_good_words_are_spelt_here_alone_and_said_by_affirm_alone(path: Path) ->
         u.node.lineno
         for u in uses(path)
         if isinstance(u.node, ast.Name) and u.node.id in NAMES and isinstance(u.node.ctx, ast.Load)
-        if not u.asks and not u.in_a_vocabulary and "judging" not in name
+        if not u.asks and not u.in_a_vocabulary and not name.startswith("monitoring/health/")
     ]
     assert not loose, f"{name}: a good word is said without affirm at lines {loose}"
 
@@ -234,7 +234,7 @@ def test_a_good_status_is_made_by_severity_alone(path: Path) -> None:
     assert not made or name in (CERTAINTY, *NO_VERDICT), f"{name}: Severity.OK at lines {made}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "monitoring" / "judging").glob("*.py")), ids=str)
+@pytest.mark.parametrize("path", sorted((ROOT / "monitoring" / "health").glob("*.py")), ids=str)
 def test_a_judge_calls_nothing_good_by_itself(path: Path) -> None:
     """`good` and `severity` do, from what was seen."""
     source = path.read_text(encoding="utf-8")

@@ -202,22 +202,6 @@ def test_a_change_that_the_file_did_not_take_is_written_by_the_next_turn(state: 
     assert state.read("SELECT count(*) FROM notices WHERE told IS NULL") == [(0,)]
 
 
-def test_a_new_file_is_given_what_the_lost_one_held(state: State) -> None:
-    outbox = made(state)
-    put(outbox, "first", "slack")
-    put(outbox, "first", "email", component="payment-eapi")
-    deliver(outbox, "slack")
-    for path in state.folder.glob(f"{state.path.name}*"):
-        path.unlink()
-    state.retry()
-    with outbox.turn():
-        pass
-    assert outbox.kept
-    assert [row.channel for row in outbox.waiting()] == ["email"]
-    assert state.read("SELECT key, channel FROM alert_told") == [(KEY, "slack")]
-    assert state.read("SELECT channel FROM notices_waiting") == [("email",)]
-
-
 def test_another_file_is_one_with_another_number_and_the_first_is_none(state: State) -> None:
     """A row that another process deleted is not written anew; only a new file is filled."""
     outbox = made(state)

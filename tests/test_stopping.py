@@ -43,7 +43,8 @@ FORGETFUL = {
 }
 FRAME = """
 import os, signal, sys, time, weakref
-from monitoring import logs, stopping
+from monitoring import stopping
+from monitoring.output import logs
 logs.setup("INFO", "json", "health_check", "test")
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # pytest may run under nohup
 stopping.stop_on_signals()
@@ -79,7 +80,7 @@ def test_a_signal_is_not_forgotten(where: str, name: str) -> None:
 
 def test_what_a_finalizer_raises_is_one_json_line() -> None:
     program = """
-from monitoring import logs
+from monitoring.output import logs
 logs.setup("INFO", "json", "health_check", "test")
 class Broken:
     def __del__(self):
