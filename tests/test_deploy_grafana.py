@@ -94,7 +94,7 @@ def test_what_fires_stands_at_the_top_with_its_cause(uid: str) -> None:
     first = next(panels(uid))
     assert first["title"] == "What fires now, and why"
     assert "payment_api_component_error" in first["targets"][0]["expr"]
-    assert first["fieldConfig"]["defaults"]["noValue"] == "nothing fires"
+    assert first["fieldConfig"]["defaults"]["noValue"] == "no firing alert is recorded"
 
 
 def test_a_client_of_a_panel_leads_to_all_that_is_known_of_it() -> None:

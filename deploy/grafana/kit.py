@@ -260,7 +260,7 @@ FIRING = Row(
             kind="table",
             width=24,
             height=6,
-            empty="nothing fires",
+            empty="no firing alert is recorded",
         )
     ],
 )

@@ -174,7 +174,7 @@ ROTATION = Row(
             "In rotation",
             "Clients that are between two secrets, and the state each is in.",
             [(f"max by (client_id, state) ({series(_STATE, state=BETWEEN)}) == 1", "")],
-            kind="table", runbook="rotation-overdue", empty="no rotation runs",
+            kind="table", runbook="rotation-overdue", empty="no running rotation is recorded",
         ),
         Panel(
             "Live tokens of old secrets",

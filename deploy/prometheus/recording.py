@@ -39,11 +39,11 @@ def told(window: str) -> str:
 
 
 def watched(window: str) -> str:
-    """Expression: environments that have been watched since half of the window ago, at least. Of
-    a budget that is known for minutes only nothing can be said."""
-    half = {"1h": "30m", "6h": "3h", "1d": "12h", "3d": "36h"}[window]
+    """Expression: environments that were watched for at least half of the window. Of a budget that
+    is known for minutes only nothing can be said."""
+    step, half = {"1h": ("1m", 30), "6h": ("5m", 36), "1d": ("15m", 48), "3d": ("30m", 72)}[window]
     series = 'payment_api_last_cycle_timestamp_seconds{script="health_check"}'
-    return f"last_over_time({series}[{window}] offset {half})"
+    return f"(count_over_time({series}[{window}:{step}]) >= {half})"
 
 
 def groups() -> list[dict[str, Any]]:
