@@ -1,4 +1,4 @@
-"""The outbox and its file at "one" and "equal": what is taken over, written, forgotten."""
+"""The outbox and its file at "one" and "equal": taken over, written, forgotten, numbered."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ from typing import Any, Iterator, Mapping, Optional
 import pytest
 
 from monitoring.alerts import outbox as module
-from monitoring.alerts.outbox import LONGEST_RETRY_AFTER, SLOWEST, Outbox, Pause, Shelf, backoff
+from monitoring.alerts.outbox import (
+    LONGEST_RETRY_AFTER,
+    SLOWEST,
+    Outbox,
+    Pause,
+    Shelf,
+    backoff,
+)
 from monitoring.alerts.outbox_merge import EVERYONE, Waiting
+from monitoring.store import files
 from monitoring.store.state import State
 from tests.alerting_kit import T0, notice
 
@@ -200,6 +208,29 @@ def test_a_change_that_the_file_did_not_take_is_written_by_the_next_turn(state: 
     outbox.set_pause("email", Pause(1))
     assert outbox.kept
     assert state.read("SELECT count(*) FROM notices WHERE told IS NULL") == [(0,)]
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_new_file_is_given_what_the_lost_one_held(
+    state: State, monkeypatch: pytest.MonkeyPatch, *, reused: bool
+) -> None:
+    """Also where the file system gives it the inode of the lost one, as ext4 and tmpfs may do."""
+    if reused:
+        monkeypatch.setattr(files, "identity", lambda path: (path.stat().st_dev, 1))
+        state.mend(ValueError("to be opened anew"))
+    outbox = made(state)
+    put(outbox, "first", "slack")
+    put(outbox, "first", "email", component="payment-eapi")
+    deliver(outbox, "slack")
+    for path in state.folder.glob(f"{state.path.name}*"):
+        path.unlink()
+    state.retry()
+    with outbox.turn():
+        pass
+    assert outbox.kept
+    assert [row.channel for row in outbox.waiting()] == ["email"]
+    assert state.read("SELECT key, channel FROM alert_told") == [(KEY, "slack")]
+    assert state.read("SELECT channel FROM notices_waiting") == [("email",)]
 
 
 def test_another_file_is_one_with_another_number_and_the_first_is_none(state: State) -> None:

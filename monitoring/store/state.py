@@ -315,6 +315,7 @@ class State:
         # One opener at a time: changing to WAL, migrating and moving aside must not overlap.
         with hold(self.folder / "open.lock", wait=2 * patience):
             files.finish_replacing(self.path, self._fresh)
+            anew = not self.path.exists()  # it may get the inode of one that was deleted
             files.prepare_file(self.path)
             connection, exc = None, self._doubt
             if exc is None:
@@ -325,7 +326,7 @@ class State:
             if self.trouble or self._doubt:
                 _do_or_close(_probe, connection)
             identity = files.identity(self.path)
-            self.generation += identity != self._identity
+            self.generation += anew or identity != self._identity
             self._identity = identity
             return connection
 
