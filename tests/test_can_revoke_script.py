@@ -164,6 +164,9 @@ TOKENS = {
     "iat as text": of(iat={"now": -23400, "in": "text"}),
     "iat with a fraction": of(iat={"now": -23400, "in": "float"}),
     "without iat": of(iat=None),
+    "iat in the future": of(iat={"now": 7200}, exp={"now": 10800}),
+    "somebody's, with iat in the future": of(sub=UUID, iat={"now": 7200}, exp={"now": 10800}),
+    "iat after exp": of(iat={"now": 900}, exp={"now": 600}),
     "iat null": {**OLD, "iat": None},
     "exp null": {**OLD, "exp": None},
     "exp false": of(exp=False),
@@ -213,7 +216,11 @@ def test_an_old_token_in_another_form(form: Callable[[str], Value], stack: Stack
     assert answer.returncode in (2, 3), answer.stdout
 
 
-KEYS = ("token_id:x", "token:a:b:c", "validation:{}:none", "validation:{}:process_payment")
+KEYS = (
+    *("token_id:x", "token:a:b:c", "validation:{}:none", "validation:{}:process_payment"),
+    *("validation:{}", "validation::{}", "validation:{}:a:b", "validation:x:{}"),
+    "validation:Bearer {}:none",
+)
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -227,7 +234,27 @@ def test_an_old_token_under_another_key(key: str, stack: Stack, ask: Ask) -> Non
     assert token not in answer.stdout
 
 
+COLLECTIONS: Mapping[str, Callable[[Any, str], Any]] = {
+    "a list": lambda redis, token: redis.rpush("token:row", token),
+    "a set": lambda redis, token: redis.sadd("token:row", token),
+    "a sorted set": lambda redis, token: redis.zadd("token:row", {token: 1}),
+}
+
+
+@pytest.mark.parametrize("keep", COLLECTIONS.values(), ids=COLLECTIONS.keys())
+def test_an_old_token_in_a_collection(
+    keep: Callable[[Any, str], Any], stack: Stack, ask: Ask
+) -> None:
+    with stack.redis_client() as redis:
+        keep(redis, jwt(stack, OLD))
+    answer = ask()
+    assert answer.returncode in (2, 3), answer.stdout
+
+
 OTHERS = {
+    "a future token of another known client": of(
+        sub="client-002", iat={"now": 7200}, exp={"now": 10800}
+    ),
     "an old token of the client named other": of(sub="other"),
     "a new token of the client named other": of(sub="other", iat={"now": -60}),
     "a user's token from after the end": of(sub=UUID, iat={"now": -60}),

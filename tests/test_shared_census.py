@@ -166,6 +166,15 @@ def test_a_census_that_did_not_see_every_key_is_not_shared(
     assert not used(world.ask(world.settings, world.now))
 
 
+def test_a_cache_with_other_types_under_tokens_keys_is_looked_at(
+    server: RedisServer, world: World
+) -> None:
+    with server.client() as client:
+        client.rpush("token:row", "what may be a token")
+    world.count(world.settings, world.now)
+    assert not used(world.ask(world.settings, world.now))
+
+
 def test_another_server_behind_the_same_address_is_another_cache(
     world: World, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

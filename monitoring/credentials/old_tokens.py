@@ -15,6 +15,7 @@ from monitoring.credentials.facts import (
     TokenFacts,
     version_number,
 )
+from monitoring.text import counted
 from monitoring.tokens.clients import MintedBefore
 from monitoring.tokens.results import ClientTokens
 
@@ -45,9 +46,21 @@ def tokens_of(cache: CacheSeen, facts: CredentialFacts) -> TokenFacts:
         unowned_until=None if unsaid else max((at for at in ends if at), default=None),
         any_live=cache.result.active > 0,
         longest=_longest(share),
-        doubts=doubts_of(cache.readers, cache.cluster),
+        doubts=doubts_of(cache.readers, cache.cluster) + _of_the_future(cache, facts.client),
     )
     return _with_old(found, cache, facts, share or ClientTokens(0, 0, 0.0))
+
+
+def _of_the_future(cache: CacheSeen, client: str) -> Tuple[Doubt, ...]:
+    """A time of issue that is still to come is wrong, so the token may be of any secret."""
+    if not any(each.name == "iat_in_future" for each in cache.result.hygiene):
+        return ()
+    by_now = cache.stats.now + SKEW
+    mine, strange = _minted(cache, client), cache.stats.may_be_of
+    many = mine(_FOR_EVER).live - mine(by_now).live
+    many += strange(client, _FOR_EVER).live - strange(client, by_now).live
+    why = f"{counted(many, 'live token')} issued in the future, by its own word: maybe an old one"
+    return (Doubt("two_readings", why),) if many > 0 else ()
 
 
 def _longest(share: Optional[ClientTokens]) -> float:
@@ -70,10 +83,10 @@ def _with_old(
     older = _of_older(share.by_version, version)
     if ended is None:
         return replace(found, old=older or None)
-    counted = _minted(cache, facts.client)
-    before, always = counted(ended), counted(_FOR_EVER)
+    minted = _minted(cache, facts.client)
+    before, always = minted(ended), minted(_FOR_EVER)
     both = facts.rotation is not None and facts.rotation.deprecated_by is None
-    near = counted(ended if both else ended + EAPI_CACHE + SKEW, SKEW)
+    near = minted(ended if both else ended + EAPI_CACHE + SKEW, SKEW)
     # no time of issue: could be of any version
     timeless = max(0, found.live - always.live)
     unsaid = timeless or older > before.live

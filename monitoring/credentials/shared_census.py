@@ -115,7 +115,7 @@ class SharedCensus:
             return False
         stats_of = Shared(
             *(self._scope, seen.at, seen.keys, dict(seen.matched)),
-            *(dict(stats.undecodable), stats.conflicts, rows),
+            *(dict(stats.undecodable), stats.hygiene.count("jti_conflict"), rows),
             *(list(seen.credentials), list(seen.readers), list(seen.primaries)),
         )
         body = msgspec.msgpack.encode(stats_of)
@@ -176,8 +176,9 @@ _NOBODY = tuple(Nobody)
 
 
 def _rows(stats: TokenStats) -> Optional[List[_Row]]:
-    """None where readings were folded: those are known to the process that made them alone."""
-    if stats.folded:
+    """None where readings were folded: those are known to the process that made them alone. None
+    also where tokens were issued in the future: the file does not hold that doubt."""
+    if stats.folded or stats.hygiene.count("iat_in_future"):
         return None
     return [
         _Row(

@@ -127,7 +127,7 @@ def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
     left = settings.run.looking - (time.monotonic() - started) - _MARGIN
     older = _older(clients, report, facts, left)
     whole = not report.truncated and not report.faults and not report.unread
-    unreadable = sum(result.undecodable.values())
+    unreadable = sum(result.undecodable.values()) + report.counted.foreign
     seen = CacheSeen(stats, result, _cached(facts), older, whole, unreadable)
     seen = _with_nodes(seen, cache, clients)  # last: what was lost under the scan shows
     seen = replace(seen, cluster=_unserved(cache) if settings.redis.cluster else "")

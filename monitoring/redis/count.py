@@ -17,6 +17,7 @@ from typing import (
 )
 
 from monitoring.redis.profiles import CREDENTIAL, INDEX, TOKEN, VALIDATION, Rule, client_and_id
+from monitoring.tokens.codecs.jwt_text import bare_jwt
 from monitoring.tokens.codecs.table import (
     CredentialFact,
     Decoded,
@@ -57,6 +58,7 @@ class Page:
     parts: List[Part] = field(default_factory=list)
     gone: int = 0
     others: int = 0
+    foreign: int = 0  # of others, those under the keys of tokens
 
 
 CREDENTIALS_KEPT = 20_000
@@ -94,6 +96,7 @@ class Counted:
     credentials: Tuple[CredentialFact, ...]
     credentials_undecodable: Mapping[str, int]
     index_members: int
+    foreign: int = 0
 
 
 class PartCounter:
@@ -113,10 +116,12 @@ class PartCounter:
         self._credentials: List[CredentialFact] = []
         self._index_members = 0
         self._expired_asked = 0
+        self._foreign = 0
 
     def count(self, page: Page, ask_ttls: AskTtls) -> None:
         """Count a page; ``ask_ttls`` has the expiries of suspicious keys asked for."""
         self._types.update(gone=page.gone, other=page.others)
+        self._foreign += page.foreign
         for part in page.parts:
             if part.kind == "ttl":
                 self._stats.add_ttls(part.context, part.values)
@@ -139,6 +144,7 @@ class PartCounter:
             credentials=tuple(self._credentials),
             credentials_undecodable=dict(self._unreadable[CREDENTIAL]),
             index_members=self._index_members,
+            foreign=self._foreign,
         )
 
     def _tokens(self, part: Part, ask_ttls: AskTtls) -> None:
@@ -201,8 +207,11 @@ class PartCounter:
 
 
 def _jwt_of_name(key: bytes) -> bytes:
-    """The key of a verdict names the token it is about: `validation:{JWT}:{permission}`."""
-    return clean_key(key).partition(b":")[2].rpartition(b":")[0]
+    """The key of a verdict names the token it is about: `validation:{JWT}:{permission}`, or
+    wherever else between the colons it stands."""
+    rest = clean_key(key).partition(b":")[2]
+    found = (bare_jwt(part) for part in rest.split(b":"))
+    return next((jwt for jwt in found if jwt), rest.rpartition(b":")[0])
 
 
 _BY_ROLE = {

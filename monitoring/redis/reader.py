@@ -12,7 +12,7 @@ from monitoring.model import Fault
 from monitoring.redis.count import Page, Part
 from monitoring.redis.faults import refused
 from monitoring.redis.pipeline import Client, Command, Door, Refusal, Wire
-from monitoring.redis.profiles import COMPANIONS, CREDENTIAL, KeySorter, Rule
+from monitoring.redis.profiles import COMPANIONS, CREDENTIAL, TOKEN, KeySorter, Rule
 from monitoring.tokens.codecs.table import CREDENTIAL_FIELDS, TOKEN_FIELDS
 
 # -- what to ask a server for, for which keys: the commands of a scan, and no other.
@@ -311,7 +311,7 @@ class NodeReader:
         if None in part.values:
             missing = [key for key, value in zip(part.keys, part.values) if value is None]
             if "hash" in ask.tried:
-                page.others += len(missing)
+                _note_others(page, ask, len(missing))
             else:
                 self._later += self._ask(
                     "hash", ask.rule, missing, ttls=ask.ttls, tried=("string",)
@@ -324,7 +324,7 @@ class NodeReader:
             k for k, v in zip(part.keys, part.values) if isinstance(v, list) and not any(v)
         ]  # gone, or a hash with none of our fields
         if "string" in ask.tried:
-            page.others += len(wrong)
+            _note_others(page, ask, len(wrong))
         else:
             self._later += self._ask("string", ask.rule, wrong, ttls=ask.ttls, tried=("hash",))
         self._later += self._ask("type", ask.rule, empty)
@@ -342,7 +342,7 @@ class NodeReader:
     def _receive_types(self, ask: Ask, part: Part, page: Page) -> None:
         page.gone += part.values.count(b"none")
         hashes = [k for k, v in zip(part.keys, part.values) if v == b"hash"]
-        page.others += len(part.keys) - part.values.count(b"none") - len(hashes)
+        _note_others(page, ask, len(part.keys) - part.values.count(b"none") - len(hashes))
         if hashes:
             page.parts.append(Part(ask.rule, "hash", hashes, [{} for _ in hashes]))
 
@@ -390,6 +390,14 @@ class NodeReader:
 
 
 _WRONG_TYPE = Refusal("type")
+
+
+def _note_others(page: Page, ask: Ask, many: int) -> None:
+    """Keys that are neither texts nor hashes: lists and sets, which may hold tokens too."""
+    page.others += many
+    page.foreign += many if ask.rule.role == TOKEN else 0
+
+
 _OTHER_SLOTS = Refusal("slot")
 _RECEIVERS = {
     "string": NodeReader._receive_strings,

@@ -264,7 +264,8 @@ class ClientLedger:
         others.update((times, 1) for times in self._named_alone())
         odd = MintedBefore(exact=not self.minutes)
         for (issued, until), many in others.items():
-            if (issued is None or issued < moment) and (until is None or until > now):
+            unsure = issued is None or (until is not None and until < issued)
+            if (unsure or (issued or 0) < moment) and (until is None or until > now):
                 odd = odd.plus(MintedBefore(many, until, endless=many if until is None else 0))
         doubts = tuple(self.doubts) if odd.live else ()
         return found.plus(odd).plus(MintedBefore(doubts=doubts))

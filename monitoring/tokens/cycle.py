@@ -108,7 +108,8 @@ class TokenUsage:
         courses = self._renewals.load()
 
         def share(cache: Any, stats: TokenStats, report: ScanReport) -> None:
-            self._shared.keep(stats, seen_of(cache, report, now))
+            if not report.counted.foreign:  # values of other types may hold tokens as well
+                self._shared.keep(stats, seen_of(cache, report, now))
 
         found = take_census(
             self._connect,

@@ -235,6 +235,11 @@ class TokenStats:
             if token.reason is None and not self.is_excluded(token):
                 self._ledger(reading_of(token)).note_named(token)
 
+    @property
+    def now(self) -> int:
+        """The moment by which tokens are called live, in epoch seconds."""
+        return self._limits.now
+
     def minted_before(
         self, client: str, moment: float, *, slack: float = 0.0
     ) -> Optional[MintedBefore]:
@@ -309,11 +314,6 @@ class TokenStats:
     def undecodable(self) -> Mapping[str, int]:
         """Values under token keys that are no token, by reason."""
         return self._undecodable
-
-    @property
-    def conflicts(self) -> int:
-        """Tokens left out of the count because another has the same id and other times."""
-        return self.hygiene.count("jti_conflict")
 
     def ledgers(self) -> Iterator[Tuple[Reading, ClientLedger, Mapping[str, int]]]:
         """Every reading's ledger, settled, and its live tokens by version."""
