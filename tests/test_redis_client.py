@@ -100,6 +100,28 @@ class Wire:
         self._listener.close()
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"*1000000000\r\n",
+        b"~1000000000\r\n",
+        b"%500000000\r\n",
+        b">1000000000\r\n",
+        b"*1\r\n*1000000000\r\n",
+        b"*2\r\n$100000\r\n" + b"x" * 100000 + b"\r\n*99999999999999999999999\r\n",
+    ],
+)
+def test_room_for_an_endless_array_is_not_made(reply: bytes) -> None:
+    with Wire(reply) as server, cache_at(server.port) as asked:
+        client = next(iter(asked.nodes())).client
+        with pytest.raises(redis_client.ERRORS) as caught:
+            client.execute_command("PING")
+    fault = redis_client.translate(caught.value)
+    assert fault is not None
+    assert fault.kind == "protocol"
+    assert "elements, more than" in fault.message
+
+
 # --- one server -----------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import logging
+import re
 import ssl
 import time
 from typing import Any, Dict, Iterator, List, Optional, Tuple
@@ -30,6 +31,36 @@ from monitoring.text import printable
 # -- the way to one Redis server: name, TCP and TLS within its timeout, replies too.
 
 
+#: The head of an array, set, map or push, where its number of elements has at least six digits.
+_LONG = re.compile(rb"\n[*~%>](\d{6,})")
+_HEAD = 24  # bytes of a head that may be cut in two
+_LEAST = 4  # bytes of the shortest element
+_ENDLESS = "the cache announces an answer of {} elements, more than any that was asked for"
+
+
+class _ReplySocket(wire.TimedSocket):
+    """Refuses an array that cannot be whole within `most` bytes: the parser makes room for all
+    elements at once, and a billion of them hold up every other thread for seconds."""
+
+    _before = b"\n"
+
+    def sendall(self, data: Any, *flags: int) -> None:
+        """Send everything; a new reply begins."""
+        self._before = b"\n"
+        super().sendall(data, *flags)
+
+    def _received(self, data: Any) -> None:
+        super()._received(data)
+        whole = self._before + bytes(data)
+        self._before = whole[-_HEAD:]
+        if not any(mark in whole for mark in (b"*", b"~", b"%", b">")):
+            return
+        for head in _LONG.finditer(whole):
+            if self.most is not None and int(head[1][:20]) * _LEAST > self.most:
+                self._sock.close()
+                raise wire.WireFault("protocol", _ENDLESS.format(int(head[1][:20])))
+
+
 class Door:
     """Opens connections and keeps the socket opened last, for its stopwatch."""
 
@@ -37,14 +68,14 @@ class Door:
         self.timeout = timeout
         self._context = context
         self._most = most
-        self._socket: Optional[wire.TimedSocket] = None
+        self._socket: Optional[_ReplySocket] = None
 
     @property
     def secured(self) -> bool:
         """Whether TLS is spoken."""
         return self._context is not None
 
-    def open(self, host: str, port: int) -> wire.TimedSocket:
+    def open(self, host: str, port: int) -> _ReplySocket:
         """A connected socket whose every reply must be whole within the timeout, and hold `most`
         bytes at most. WireFault."""
         deadline = wire.Deadline(self.timeout)
@@ -52,7 +83,7 @@ class Door:
         if self._context is not None:
             sock = wire.secure(sock, self._context, host, deadline)
         fresh = wire.Deadline(self.timeout)
-        self._socket = wire.TimedSocket(sock, fresh, renewing=True, most=self._most)
+        self._socket = _ReplySocket(sock, fresh, renewing=True, most=self._most)
         return self._socket
 
     @property
