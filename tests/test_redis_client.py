@@ -223,7 +223,7 @@ def test_a_database_that_is_not_there_is_our_mistake(redis_server: RedisServer) 
     assert (fault.kind, "REDIS_DB" in fault.message) == ("config", True)
 
 
-@pytest.mark.parametrize("head", [b"$5000000000\r\n", b"*1000000000\r\n"])
+@pytest.mark.parametrize("head", [b"$5000000000\r\n", b"*500000\r\n"])
 def test_an_answer_without_end_is_cut_off(head: bytes) -> None:
     sent: list[int] = []
     block = b":12345\r\n" * 8192
