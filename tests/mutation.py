@@ -45,10 +45,10 @@ TARGETS: Mapping[str, Tuple[str, ...]] = {
     "monitoring.sla.levels": ("service_levels",),
     "monitoring.credentials.ages": ("credential_ages",),
     "monitoring.health.judges": ("health_vault",),
-    "monitoring.alerts.silences": ("maintenance",),
+    "monitoring.alerts.maintenance": ("maintenance",),
     "monitoring.alerts.delivery": ("routing",),
     "monitoring.alerts.outbox_merge": ("outbox",),
-    "monitoring.alerts.lifecycle": ("boundaries", "alerts", "alerts_properties", "maintenance"),
+    "monitoring.alerts.lifecycle": ("boundaries", "alerts", "maintenance", "alerts_properties"),
     "monitoring.alerts.grouping": ("hygiene_limits", "alerts", "messages", "incidents"),
     "monitoring.tokens.hygiene": (
         *("hygiene_limits", "token_findings", "token_stats", "token_measurements"),
