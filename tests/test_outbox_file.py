@@ -49,7 +49,7 @@ def written(made: Shelf[str, int], stored: dict[str, Optional[int]]) -> Mapping[
 
 def filed(**rows: Optional[int]) -> tuple[Shelf[str, int], dict[str, Optional[int]]]:
     made, stored = shelf()
-    made.adopt(list(rows.items()), another=False)
+    made.adopt(list(rows.items()), another=False, examined=True)
     return made, stored
 
 
@@ -63,11 +63,11 @@ def test_what_was_changed_here_outlives_what_the_file_says() -> None:
     made, stored = filed(a=1, b=2)
     made["a"] = 7
     made.remove("b")
-    made.adopt([("a", 1), ("b", 2), ("c", 3)], another=False)
+    made.adopt([("a", 1), ("b", 2), ("c", 3)], another=False, examined=True)
     assert made == {"a": 7, "c": 3}
     assert written(made, stored) == {"a": 7, "b": None}
     made.written()
-    made.adopt([("a", 8)], another=False)
+    made.adopt([("a", 8)], another=False, examined=True)
     assert made == {"a": 8}, "once written, the file's word counts"
 
 
@@ -75,6 +75,14 @@ def test_a_row_that_cannot_be_read_is_deleted() -> None:
     made, stored = filed(a=1, b=None)
     assert made == {"a": 1}
     assert written(made, stored) == {"b": None}
+
+
+@pytest.mark.parametrize("examined", [False, True])
+def test_what_is_known_of_a_row_outlives_that_it_cannot_be_read(*, examined: bool) -> None:
+    made, stored = filed(a=1, b=2)
+    made.adopt([("a", None), ("b", 2), ("c", None)], another=False, examined=examined)
+    assert made == {"a": 1, "b": 2}
+    assert written(made, stored) == ({"a": 1, "c": None} if examined else {})
 
 
 def test_a_row_that_never_was_in_the_file_is_not_deleted_there() -> None:
@@ -87,14 +95,14 @@ def test_a_row_that_never_was_in_the_file_is_not_deleted_there() -> None:
 def test_another_file_gets_all_that_this_process_answers_for() -> None:
     made, stored = filed(a=1, b=2)
     made.own = lambda value: value == 2
-    made.adopt([], another=True)
+    made.adopt([], another=True, examined=True)
     assert made == {"b": 2}
     assert written(made, stored) == {"b": 2}
     plain, kept = filed(a=1)
-    plain.adopt([], another=True)
+    plain.adopt([], another=True, examined=True)
     assert written(plain, kept) == {"a": 1}, "everything, unless somebody says otherwise"
     same, nothing = filed(a=1)
-    same.adopt([], another=False)
+    same.adopt([], another=False, examined=True)
     assert (same, written(same, nothing)) == ({}, {}), "another process deleted it"
 
 

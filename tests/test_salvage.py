@@ -228,3 +228,49 @@ def test_a_sound_file_that_a_cycle_failed_on_is_left_as_it_is(site: Site) -> Non
         assert not state.mend(ValueError("our own fault"))
         assert state.usable
     assert list(_everything(site.folder)) == before
+
+
+_UNREADABLE = {
+    "who was told": ["UPDATE alert_told SET at = 'x'"],
+    "the states": ["UPDATE alert_states SET body = 'x'"],
+    "their keys": ["UPDATE alert_states SET key = CAST(key AS BLOB)"],
+    "all three places": [
+        "UPDATE alert_told SET at = 'x'",
+        "UPDATE alert_states SET body = '{}'",
+        "UPDATE notices SET body = '{', reason = 'lost'",
+    ],
+}
+
+
+@pytest.mark.parametrize("ends", ["at once", "later"])
+@pytest.mark.parametrize("what", _UNREADABLE)
+def test_a_loop_knows_what_it_told_whatever_the_file_says(site: Site, what: str, ends: str) -> None:
+    """Rows turn unreadable under a loop: nobody hears again that it began, all hear the end."""
+    with State.open(site.folder) as state:
+        notifier = Notifier(site.settings(), state, site.clock)
+
+        def cycle(severity: Any) -> None:
+            notifier.process(outcome(component(severity, "payment-eapi"), at=site.clock.at))
+            notifier.deliver(5.0)
+            state.retry()
+            site.clock.at += 60
+
+        cycle(CRITICAL)
+        with closing(sqlite3.connect(site.folder / FILE_NAME, isolation_level=None)) as other:
+            for sql in _UNREADABLE[what]:
+                other.execute(sql)
+        for severity in (CRITICAL, CRITICAL) if ends == "later" else ():
+            cycle(severity)
+        assert site.sent == []
+        for _ in range(3):
+            cycle(OK)
+    assert sorted(site.sent) == sorted((name, KEY, "resolved") for name in PEOPLE)
+
+
+def test_a_text_that_became_a_blob_is_a_text_again(site: Site) -> None:
+    """One bit of a record's header does that: from cron, what waits for the channel is sent."""
+    with State.open(site.folder) as state, state.transaction() as tx:
+        tx.execute("UPDATE notices SET told = NULL, channel = CAST(channel AS BLOB)")
+        tx.execute("DELETE FROM alert_told")
+    site.run(CRITICAL)
+    assert {name for name, key, _ in site.sent if key == KEY} == set(PEOPLE)

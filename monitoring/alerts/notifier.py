@@ -28,7 +28,7 @@ from monitoring.alerts.conditions import UP, conditions
 from monitoring.alerts.delivery import OUTCOMES, Courier, Delivery, failing_channels, send_now
 from monitoring.alerts.lifecycle import FORGET_AFTER, vanished
 from monitoring.alerts.maintenance import why_quiet
-from monitoring.alerts.outbox import Outbox, Pause, Shelf
+from monitoring.alerts.outbox import Outbox, Pause, Shelf, text_of
 from monitoring.alerts.outbox_merge import channel_of, target
 from monitoring.alerts.state import AlertState, dump_state, load_state
 from monitoring.channels import CHANNELS, alertmanager
@@ -184,7 +184,7 @@ class Notifier:
             state, give_up_after=give_up_after, past=past, recipients=self._recipients
         )
         self._states: Shelf[str, AlertState] = Shelf(
-            _STATES, lambda row: str(row[0]), lambda row: load_state(row[1]), _store_state
+            _STATES, lambda row: text_of(row[0]), lambda row: load_state(row[1]), _store_state
         )
         self._first = True
         # Before the cycle writes anything: it may be the last that can be read.

@@ -91,14 +91,20 @@ class Shelf(Dict[K, V]):
         self.pop(key, None)
         (self._changed.add if key in self._filed else self._changed.discard)(key)
 
-    def adopt(self, rows: Sequence[Tuple[K, Optional[V]]], *, another: bool) -> None:
-        """Take over what the file holds, but for what was changed here; a row without a value
-        cannot be read and is deleted. `another`: this file has not seen what we know."""
+    def adopt(
+        self, rows: Sequence[Tuple[K, Optional[V]]], *, another: bool, examined: bool
+    ) -> None:
+        """Take over what the file holds, but for what was changed here; of a row without a value,
+        which cannot be read, what was known here stays. Once the file is `examined`, such a row is
+        written anew, or deleted; before, it may be found elsewhere in the file. `another`: this
+        file has not seen what we know."""
         if another:
             self._changed |= {key for key, value in self.items() if self.own(value)}
         self._filed = {key for key, _ in rows}
-        self._changed |= {key for key, value in rows if value is None}
-        ours = {key: self[key] for key in self._changed if key in self}
+        unread = {key for key, value in rows if value is None}
+        if examined:
+            self._changed |= unread
+        ours = {key: self[key] for key in self._changed | unread if key in self}
         theirs = {k: v for k, v in rows if v is not None and k not in self._changed}
         self.clear()
         self.update(theirs)
@@ -161,8 +167,8 @@ class Outbox:
         self._past = tuple(past)
         self._recipients = recipients or {}
         self._rows = Shelf(_WAITING, lambda row: int(row[0]), _waiting, _store_row)
-        self._told = Shelf(_TOLD, lambda row: (_text(row[0]), _text(row[1])), _at, _store_told)
-        self._pauses = Shelf(_PAUSES, lambda row: _text(row[0]), _pause, _store_pause)
+        self._told = Shelf(_TOLD, lambda row: (text_of(row[0]), text_of(row[1])), _at, _store_told)
+        self._pauses = Shelf(_PAUSES, lambda row: text_of(row[0]), _pause, _store_pause)
         self._top = 0  # the highest number of a row in the file
         self._generation = 0
         self.kept = False
@@ -203,9 +209,9 @@ class Outbox:
             keys = self._state.parsed(rows, shelf.key)
             values = self._state.parsed(rows, shelf.parse)
             pairs = [pair for pair in zip(keys, values) if pair[0] is not None]
-            if not self._state.examined:  # what cannot be read is looked for elsewhere in the file
-                pairs = [pair for pair in pairs if pair[1] is not None]
-            shelf.adopt(pairs, another=another)
+            if None in keys and not self._state.examined:  # it may be any that we know
+                pairs += [(key, None) for key in shelf.keys() - set(keys)]
+            shelf.adopt(pairs, another=another, examined=self._state.examined)
 
     def _split(self) -> None:
         """What an older version kept of a channel as a whole becomes a row of each recipient."""
@@ -431,7 +437,8 @@ _TOLD = "SELECT key, channel, at FROM alert_told"
 _PAUSES = "SELECT key, value FROM kv WHERE scope = 'channel'"
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """The value of a column of texts. Raises TypeError where it is none."""
     if not isinstance(value, str):
         raise TypeError(f"a text is wanted, not {value!r}")
     return value
@@ -444,13 +451,13 @@ def _at(row: Row) -> float:
 def _waiting(row: Row) -> Waiting:
     return Waiting(
         id=int(row[0]),
-        key=_text(row[1]),
-        channel=_text(row[2]),
+        key=text_of(row[1]),
+        channel=text_of(row[2]),
         notice=load_notice(row[3]),
         created=float(row[4]),
         attempts=int(row[5]),
         begun=row[6] is not None,
-        why=_text(row[7]),
+        why=text_of(row[7]),
         due=float(row[8]),
     )
 
