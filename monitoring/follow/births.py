@@ -1,0 +1,191 @@
+"""Decision: whether each accepted token was minted, as far as the changes of the cache tell.
+
+A token is `born` (its minting was seen), an `orphan` (it was used, and nobody minted it: forged
+with a real key) or `unknown`. It is an orphan only if nothing was missed since before it says that
+it was issued; what a stranger writes into a token can make it unknown, never somebody else's.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, replace
+from typing import Dict, Iterator, List, Optional, Tuple
+
+from monitoring.follow.index import HashIndex
+
+BORN, UNKNOWN, ORPHAN = "born", "unknown", "orphan"
+BIRTHS_KEPT = 4_000_000
+USES_KEPT = 50_000  # tokens whose use was seen and whose birth was not
+WINDOWS_KEPT = 64  # of a client, in which a birth may have been missed
+CLIENTS_WITH_WINDOWS = 10_000
+LONGEST = 30 * 86400  # a birth is remembered for a life of this many seconds
+_EVERYBODY = ""
+
+
+@dataclass(frozen=True)
+class Use:
+    """An accepted token. ``identity`` is the hash of its id, ``content`` of its claims (0: they
+    were not read), ``at`` when it was first seen in use, all times in epoch seconds. ``shape``
+    says for people what stands in it, never the token."""
+
+    identity: int
+    content: int
+    client: str
+    iat: Optional[float]
+    exp: Optional[float]
+    at: float
+    count: int = 1
+    shape: str = ""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """``word`` is born, unknown or orphan, ``why`` the named reason."""
+
+    word: str
+    why: str
+
+
+class Births:
+    """Births and uses in bounded memory, about 24 bytes a birth. ``skew``: by how many seconds
+    clocks may differ."""
+
+    def __init__(
+        self, *, skew: float, births_kept: int = BIRTHS_KEPT, uses_kept: int = USES_KEPT
+    ) -> None:
+        self._skew, self._births_kept, self._uses_kept = skew, births_kept, uses_kept
+        self._hashes, self._contents = array("Q"), array("I")
+        self._index = HashIndex(self._hashes)
+        self._free = array("I")
+        self._dying: Dict[int, array[int]] = {}  # minute -> rows to forget
+        self._uses: Dict[Tuple[int, int], Use] = {}
+        self._windows: Dict[str, List[Tuple[float, float]]] = {}
+        self.whole_since: Optional[float] = None
+        self.uses_left_out = 0
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def began(self, now: float) -> None:
+        """From here on every change is heard."""
+        self.whole_since = now
+
+    def cut(self) -> None:
+        """Changes were missed. What was seen to be born stays born."""
+        self.whole_since = None
+
+    def missed(self, client: Optional[str], since: float, until: float) -> None:
+        """A birth of the client (None: of any) may have been missed in this time: a value was gone
+        or replaced before it could be read."""
+        name = client or _EVERYBODY
+        if name not in self._windows and len(self._windows) >= CLIENTS_WITH_WINDOWS:
+            name = _EVERYBODY
+        windows = sorted([*self._windows.get(name, ()), (since, until)])
+        joined = windows[:1]
+        for start, end in windows[1:]:
+            if start <= joined[-1][1]:
+                joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+            else:
+                joined.append((start, end))
+        if len(joined) > WINDOWS_KEPT:
+            joined[:2] = [(joined[0][0], joined[1][1])]
+        self._windows[name] = joined
+
+    def born(self, identity: int, content: int, exp: Optional[float], now: float) -> None:
+        """A token was minted. Known ones stay as they are, except that a content becomes known."""
+        row = self._index.find(identity)
+        if row is not None:
+            self._contents[row] = self._contents[row] or content
+            return
+        if len(self._index) >= self._births_kept:
+            self.cut()  # from now on births are missed
+            return
+        row = self._row(identity, content)
+        last = now + LONGEST if exp is None else min(exp, now + LONGEST)
+        minute = int((last + self._skew) // 60) + 1
+        self._dying.setdefault(minute, array("I")).append(row)
+
+    def _row(self, identity: int, content: int) -> int:
+        if self._free:
+            row = self._free.pop()
+            self._hashes[row], self._contents[row] = identity, content
+        else:
+            row = len(self._hashes)
+            self._hashes.append(identity)
+            self._contents.append(content)
+        self._index.add(identity, row)
+        return row
+
+    def used(self, use: Use) -> None:
+        """A token was accepted, once more if it is known. Of a minted one nothing is kept."""
+        if self._minted(use):
+            return
+        key = (use.identity, use.content)
+        before = self._uses.get(key)
+        if before is not None:
+            self._uses[key] = replace(before, count=before.count + use.count)
+        elif len(self._uses) < self._uses_kept:
+            self._uses[key] = use
+        else:
+            self.uses_left_out += 1
+
+    def certificate(self, use: Use, now: float) -> Certificate:
+        """What is known of where a used token came from."""
+        row = self._index.find(use.identity)
+        copied = row is not None and self._copied(row, use)
+        if row is not None and not copied:
+            return Certificate(BORN, "minted")
+        why = self._doubt(use, now)
+        if why:
+            return Certificate(UNKNOWN, why)
+        return Certificate(ORPHAN, "copied_id" if copied else "never_minted")
+
+    def _minted(self, use: Use) -> bool:
+        row = self._index.find(use.identity)
+        return row is not None and not self._copied(row, use)
+
+    def _copied(self, row: int, use: Use) -> bool:
+        """Whether the minted token of this id says something else."""
+        return bool(use.content and self._contents[row] and use.content != self._contents[row])
+
+    def _doubt(self, use: Use, now: float) -> str:
+        """Why its birth may have happened unseen, or been forgotten; empty: it cannot have."""
+        if use.iat is None or use.exp is None:
+            return "without_times"
+        if self.whole_since is None or use.iat - self._skew <= self.whole_since:
+            return "older_than_the_watch"
+        if use.iat > use.at + self._skew or use.exp <= now:
+            return "clocks"
+        if use.exp - use.iat > LONGEST:
+            return "lives_too_long"
+        start, end = use.iat - self._skew, use.iat + self._skew
+        windows = [*self._windows.get(use.client, ()), *self._windows.get(_EVERYBODY, ())]
+        if any(since <= end and until >= start for since, until in windows):
+            return "may_have_been_missed"
+        return ""
+
+    def orphans(self, now: float, *, settled: float = 0.5) -> Iterator[Use]:
+        """Used tokens that nobody minted. One seen less than ``settled`` seconds ago is left for
+        the next time: what was minted on another node may not have been read yet."""
+        for use in self._uses.values():
+            if use.at <= now - settled and self.certificate(use, now).word == ORPHAN:
+                yield use
+
+    def forget(self, now: float) -> None:
+        """Let go of what has died or was minted after all, and of doubts older than any life."""
+        for minute in [minute for minute in self._dying if minute * 60 <= now]:
+            for row in self._dying.pop(minute):
+                self._index.remove(self._hashes[row])
+                self._hashes[row] = 0
+                self._free.append(row)
+        self._uses = {
+            key: use
+            for key, use in self._uses.items()
+            if now < (use.at + LONGEST if use.exp is None else use.exp) and not self._minted(use)
+        }
+        oldest = now - LONGEST - 2 * self._skew
+        kept = {
+            name: [window for window in windows if window[1] >= oldest]
+            for name, windows in self._windows.items()
+        }
+        self._windows = {name: windows for name, windows in kept.items() if windows}
