@@ -140,5 +140,5 @@ def test_a_client_that_often_pauses_is_hardly_ever_told() -> None:
 def test_a_wild_spell_of_many_hours_is_one_surprise() -> None:
     profile = Profile(0)
     for score in (0.0, 4.0, 5.0, 3.0, 0.2, 4.0):
-        profile.remember_surprise(score, 6.0)
+        profile.remember_surprise(score)
     assert 1.9 < profile.surprises <= 2.0

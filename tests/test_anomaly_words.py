@@ -147,8 +147,8 @@ def _check_guessing(found: Anomaly, client: Client) -> None:
     source = str(found.evidence["source"])
     now = hour_of(found)
     tried = [(client(t) or Usage(0, 0)).sources or {} for t in range(now - hours + 1, now + 1)]
-    refused = sum(sources.get(source, 0) for sources in tried)
-    assert _number(r"at least (\d+) times?", found.sentence) <= refused
+    called = sum(sources.get(source, 0) for sources in tried)
+    assert _number(r"at least (\d+) calls?", found.sentence) <= called
     assert source in found.sentence
 
 

@@ -27,7 +27,7 @@ from typing import (
 )
 
 from monitoring.anomaly import profiles as anomaly_codec
-from monitoring.anomaly.platform import Platform, busy_levels, shared_penalty, survey
+from monitoring.anomaly.platform import Platform, busy_levels, excuses, shared_penalty, survey
 from monitoring.anomaly.profiles import DAY, SETTLE_HOURS, WEEK, Profile
 from monitoring.anomaly.runs import silence, slow
 from monitoring.anomaly.scene import (
@@ -39,8 +39,8 @@ from monitoring.anomaly.scene import (
     Look,
     network,
 )
-from monitoring.anomaly.telling import as_anomaly, is_calm, is_due, platform_anomaly
-from monitoring.anomaly.types import REASONS, Anomaly, Bucket, Sensitivity, Usage
+from monitoring.anomaly.telling import as_anomaly, is_calm, is_due
+from monitoring.anomaly.types import PLATFORM, REASONS, Anomaly, Bucket, Sensitivity, Usage
 from monitoring.anomaly.views import (
     REST_HOURS,
     WAKING_HOURS,
@@ -122,9 +122,18 @@ class HourCollector:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `as_dict` gave."""
-        self.until, self._hour = state["until"], state["hour"]
-        self._seconds = float(state["seconds"])
-        self._rows = {name: Usage(*row) for name, row in state["rows"].items()}
+        until, hour = state["until"], state["hour"]
+        rows = {str(name): _usage(*row) for name, row in state["rows"].items()}
+        self._seconds = anomaly_codec.finite(state["seconds"])
+        self.until = None if until is None else anomaly_codec.finite(until)
+        self._hour = None if hour is None else int(hour)
+        self._rows = rows
+
+
+def _usage(ok: float, failed: float, sources: Optional[Mapping[str, float]]) -> Usage:
+    finite = anomaly_codec.finite
+    known = None if sources is None else {str(s): finite(n) for s, n in sources.items()}
+    return Usage(finite(ok), finite(failed), known)
 
 
 def _merged(a: Usage, b: Usage) -> Usage:
@@ -340,7 +349,7 @@ class Detector:
                 profile = anomaly_codec.decode(text)
                 profile.limit = self._limits.get(name, self._limit)
                 self._profiles[name] = profile
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except anomaly_codec.UNREADABLE:
             self.counts["unreadable"] += 1
 
     def _load_platform(self, text: Union[str, bytes]) -> None:
@@ -447,7 +456,8 @@ class Detector:
     def _tell_of_all(self, hour: Hour) -> Iterator[Anomaly]:
         """What many clients have in common is the platform's, or one stranger's."""
         for finding in self._platform.judge_failures(hour, len(self._profiles)):
-            yield platform_anomaly(hour.number, finding, hour.number - (self._platform.born or 0))
+            age = hour.number - (self._platform.born or 0)
+            yield as_anomaly(hour.number, PLATFORM, finding, hours=age)
 
     def _tell_of(self, hour: Hour, judged: Judged) -> Iterator[Anomaly]:
         name, profile, findings = judged
@@ -455,14 +465,15 @@ class Detector:
         for finding in findings:
             surge = finding.reason in _SURGES and not finding.evidence["joined"]
             surge = surge and finding.score - penalty < profile.limit
-            if surge or self._platform.excuses(finding, hour.number):
+            if surge or excuses(hour, finding):
                 self.counts["shared"] += 1
             elif finding.reason == "silence" and self._platform.hushes(profile, hour):
                 self.counts["hushed"] += 1
             elif is_due(profile, finding, hour.number):
                 if finding.reason == "silence":
                     finding.evidence["others"] = self._platform.tell_silence(name, hour)
-                yield as_anomaly(hour.number, name, profile, finding)
+                age = profile.seen - 1
+                yield as_anomaly(hour.number, name, finding, hours=age, limit=profile.limit)
 
 
 def _loudest_first(judged: Judged) -> Tuple[float, str]:

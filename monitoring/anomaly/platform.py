@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from math import fsum, log10, sqrt
-from typing import Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from monitoring.anomaly.profiles import Profile
+from monitoring.anomaly.profiles import Profile, finite
 from monitoring.anomaly.scene import (
     LEARNING_HOURS,
     NO_USAGE,
@@ -36,10 +36,9 @@ _SHARED_CLIENTS, _SHARED_SHARE = 3, 0.04  # so many clients that fail at once ar
 _SHARED_HOURS = 12  # quiet hours after which shared failures are told anew
 _SPRAYED = 5  # clients on which one strange address fails in an hour
 _NEWCOMER_HOURS = 2000.0  # one new client in so many client-hours, before any was counted
-_FOREIGN, _UNKNOWN = (
-    2.0,
-    1.0,
-)  # score of a new client from a foreign network; from nobody knows where
+# Score of a new client from a foreign network; from nobody knows where.
+_FOREIGN, _UNKNOWN = 2.0, 1.0
+_SHARED_SURE, _SPRAY_SURE = 6.0, 9.0  # scores; neither is a matter of chance
 
 
 class Platform:
@@ -52,7 +51,7 @@ class Platform:
         self.client_hours = 0.0
         self.newcomers = 0.0
         self.quiet = 0.0
-        self.shared = self.shared_told = -_HUSH_HOURS - 1  # hours of failures that clients share
+        self.shared_told = -_HUSH_HOURS - 1  # the last hour of failures that clients share
         self.sprays: Dict[str, int] = {}  # strange address: the hour in which it was told of
         self.hushed = -_HUSH_HOURS - 1  # the hour in which one silence last spoke for many
 
@@ -61,13 +60,20 @@ class Platform:
         return dict(vars(self))
 
     def restore(self, state: Mapping[str, object]) -> None:
-        """Take over what `as_dict` gave; unknown names are ignored, missing ones keep defaults."""
-        vars(self).update({key: value for key, value in state.items() if key in vars(self)})
+        """Take over what `as_dict` gave; unknown names are ignored, missing ones keep defaults.
+        Of damaged values nothing is taken over, and one of UNREADABLE is raised."""
+        read = {
+            key: _READERS.get(key, int)(state[key])
+            for key in vars(self)
+            if state.get(key) is not None
+        }
+        vars(self).update(read)
 
     def set_back(self, hour: int) -> None:
         """As of a profile."""
         self.born, self.hour = min(self.born or hour, hour), min(self.hour or hour, hour)
-        self.hushed = min(self.hushed, hour)
+        self.hushed, self.shared_told = min(self.hushed, hour), min(self.shared_told, hour)
+        self.sprays = {who: min(at, hour) for who, at in self.sprays.items()}
 
     def note_quiet(self, hour: Hour, clients: int) -> None:
         """Are more clients unexpectedly quiet than chance and this platform's past explain?"""
@@ -82,22 +88,18 @@ class Platform:
         found = []
         count = len(hour.failing)
         if count >= max(_SHARED_CLIENTS, _SHARED_SHARE * clients):
-            self.shared = hour.number
+            hour.shared = True
             if hour.number - self.shared_told > _SHARED_HOURS:
                 evidence: Dict[str, object] = {"clients": count, "of": clients}
-                found.append(Finding("shared_failures", 6.0, count, 0.0, evidence))
+                found.append(Finding("shared_failures", _SHARED_SURE, count, 0.0, evidence))
             self.shared_told = hour.number
         self.sprays = {who: at for who, at in self.sprays.items() if hour.number - at <= 24}
         for source, names in sorted(hour.strange.items()):
             if len(names) >= _SPRAYED and source not in self.sprays:
                 self.sprays[source] = hour.number
                 evidence = {"source": source, "clients": len(names)}
-                found.append(Finding("failure_spray", 9.0, len(names), 0.0, evidence))
+                found.append(Finding("failure_spray", _SPRAY_SURE, len(names), 0.0, evidence))
         return found
-
-    def excuses(self, finding: Finding, hour: int) -> bool:
-        """Whether a burst of failures is one of many in this hour, which were told as one."""
-        return finding.evidence.get("own") is True and hour == self.shared
 
     def hushes(self, profile: Profile, hour: Hour) -> bool:
         """Was this silence told of already, as one of many that set in together? If it outlasts
@@ -190,6 +192,27 @@ def survey(profiles: Mapping[str, Profile], rows: Mapping[str, Usage], hour: Hou
     if due < _OUTAGE_CLIENTS or silent < _OUTAGE_SHARE * due:
         return False
     return fsum(expected) >= _OUTAGE_CALLS
+
+
+def _finite_by_name(values: Mapping[str, float]) -> Dict[str, float]:
+    return {str(name): finite(value) for name, value in values.items()}
+
+
+def _hours_by_name(values: Mapping[str, int]) -> Dict[str, int]:
+    return {str(name): int(value) for name, value in values.items()}
+
+
+#: How a stored value is read; the others are hours.
+_READERS: Dict[str, Callable[[Any], object]] = {
+    **dict.fromkeys(("client_hours", "newcomers", "quiet"), finite),
+    "networks": _finite_by_name,
+    "sprays": _hours_by_name,
+}
+
+
+def excuses(hour: Hour, finding: Finding) -> bool:
+    """Whether a burst of failures is one of many in this hour, which were told as one."""
+    return hour.shared and finding.evidence.get("own") is True
 
 
 def shared_penalty(hour: Hour, name: str, clients: int) -> float:

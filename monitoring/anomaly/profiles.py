@@ -7,7 +7,6 @@ One JSON object of about 4 kB: `v` the version, scalars by name, tables as base6
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import struct
 from array import array
@@ -148,7 +147,7 @@ class Profile:
     known: Dict[str, int]
     holds: Dict[str, Tuple[int, float, int]]  # reason: (hour, observed, hours of hold-off)
     suspects: Dict[str, int]
-    guessers: Dict[str, Tuple[int, float]]  # strange address: (first hour, failures since)
+    guessers: Dict[str, Tuple[int, float, float]]  # stranger: (first hour, failures, successes)
 
     def __init__(self, born: int) -> None:
         self.born = born
@@ -274,7 +273,7 @@ class Profile:
         self.born, self.last_call = min(self.born, hour), min(self.last_call, hour)
         self.known = {source: min(at, hour) for source, at in self.known.items()}
         self.suspects = {source: min(at, hour) for source, at in self.suspects.items()}
-        self.guessers = {who: (min(at, hour), n) for who, (at, n) in self.guessers.items()}
+        self.guessers = {who: (min(s[0], hour), *s[1:]) for who, s in self.guessers.items()}
         self.holds = {why: (min(at, hour), x, n) for why, (at, x, n) in self.holds.items()}
 
     def calibrate(self, score: float) -> float:
@@ -288,14 +287,14 @@ class Profile:
         )
         return (score - SURPRISE) * _SURPRISE_MEAN / mean - log10(min(1.0, rate))
 
-    def remember_surprise(self, score: float, cap: float) -> None:
-        """Take the hour's raw score into the calibration, at most `cap` above the threshold. Hours
-        that follow a surprising one are the same event, and count no more."""
+    def remember_surprise(self, score: float) -> None:
+        """Take the hour's raw score into the calibration, at most SURPRISE_CAP above the threshold.
+        Hours that follow a surprising one are the same event, and count no more."""
         self.surprise_hours = self.surprise_hours * 0.9995 + 1.0
         before, self.surprised = self.surprised, int(score > SURPRISE)
         if score > SURPRISE and not before:
             self.surprises = self.surprises * 0.995 + 1.0
-            self.surprise_sum = self.surprise_sum * 0.995 + min(score - SURPRISE, cap)
+            self.surprise_sum = self.surprise_sum * 0.995 + min(score - SURPRISE, SURPRISE_CAP)
 
     def meet(self, sources: List[str], hour: int) -> None:
         """Remember these addresses; of too many, those used last are kept."""
@@ -313,6 +312,9 @@ class Profile:
 # 32-bit floats, so that a detector restored from text finds what the original would have found.
 
 VERSION = 1
+_LARGEST = 1e40
+#: What damaged text brings while it is taken apart.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, struct.error)
 
 
 def encode(profile: Profile) -> str:
@@ -344,7 +346,7 @@ def decode(text: Union[str, bytes]) -> Profile:
         raise ValueError("profile has no version that this program reads")
     try:
         return reader(state)
-    except (TypeError, LookupError, AttributeError, struct.error, binascii.Error) as error:
+    except UNREADABLE as error:
         raise ValueError("profile is damaged") from error
 
 
@@ -354,19 +356,31 @@ def _read_version_1(state: Mapping[str, Any]) -> Profile:
     for name in COUNTS:
         setattr(profile, name, int(state.get(name, 0)))
     for name in NUMBERS:
-        setattr(profile, name, float(state.get(name, 0.0)))
+        setattr(profile, name, finite(state.get(name, 0.0)))
     for name, length in ARRAYS.items():
         if name in state:
             setattr(profile, name, _unpack(state[name], length))
     profile.known = {str(k): int(hour) for k, hour in state.get("known", {}).items()}
     profile.suspects = {str(k): int(hour) for k, hour in state.get("suspects", {}).items()}
     guessers = state.get("guessers", {})
-    profile.guessers = {str(k): (int(found[0]), float(found[1])) for k, found in guessers.items()}
+    profile.guessers = {str(k): _guesser(*found) for k, found in guessers.items()}
     holds = state.get("holds", {})
     profile.holds = {
         str(k): (int(hold[0]), float(hold[1]), int(hold[2])) for k, hold in holds.items()
     }
     return profile
+
+
+def _guesser(first: int, failed: float, entered: float = 0.0) -> Tuple[int, float, float]:
+    return int(first), finite(failed), finite(entered)
+
+
+def finite(value: Any) -> float:
+    """The number; ValueError for one that no detector wrote, which would spoil every sum."""
+    number = float(value)
+    if not abs(number) <= _LARGEST:  # nor is it NaN
+        raise ValueError("not a number that a sum of calls can be")
+    return number
 
 
 READERS: Dict[Any, Callable[[Mapping[str, Any]], Profile]] = {1: _read_version_1}
@@ -381,4 +395,6 @@ def _pack(values: array[float]) -> str:
 def _unpack(text: str, length: int) -> array[float]:
     if not text:
         return array("f", bytes(4 * length))
-    return array("f", struct.unpack(f"<{length}f", base64.b64decode(text, validate=True)))
+    values = struct.unpack(f"<{length}f", base64.b64decode(text, validate=True))
+    finite(sum(values))
+    return array("f", values)

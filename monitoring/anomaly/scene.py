@@ -38,7 +38,7 @@ class Hour:
     __slots__ = (
         *("number", "exposure", "week_hour", "day_hour", "of_day"),
         *("factor_sum", "factor_weight", "home", "conspicuous", "quiet", "hush"),
-        *("failing", "strange"),
+        *("failing", "strange", "shared"),
     )
 
     def __init__(self, number: int, exposure: float, home: Optional[Mapping[str, float]]) -> None:
@@ -48,7 +48,7 @@ class Hour:
         self.factor_sum = self.factor_weight = 0.0
         self.home: Mapping[str, float] = home or {}
         self.conspicuous: List[str] = []
-        self.hush = False
+        self.hush = self.shared = False  # silences; failures that many clients have in common
         self.failing: List[str] = []  # clients with more failures than theirs, from their own hosts
         self.strange: Dict[str, List[str]] = {}  # strange address: clients that it failed on
         self.quiet: Set[str] = set()  # clients in a silence that is no longer chance

@@ -87,5 +87,7 @@ def _read(state: State) -> List[Told]:
 
 
 def _row(told: Told) -> Dict[str, object]:
-    anomaly = {**told.anomaly.__dict__, "evidence": {}}
+    # Of the evidence only what tells one finding from another is kept.
+    kept = {key: value for key, value in told.anomaly.evidence.items() if key == "source"}
+    anomaly = {**told.anomaly.__dict__, "evidence": kept}
     return {"told": told.at, "anomaly": anomaly}

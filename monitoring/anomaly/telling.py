@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import Any, Callable, Dict, Mapping
 
 from monitoring.anomaly.profiles import Profile
 from monitoring.anomaly.scene import Finding
-from monitoring.anomaly.types import PLATFORM, TECHNIQUES, Anomaly
+from monitoring.anomaly.types import TECHNIQUES, Anomaly
 
 # -- a finding as one sentence that is true of its evidence.
 
@@ -122,8 +123,8 @@ def _takeover(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
 
 def _guessing(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     return (
-        f"{client} was refused at least {_plural(found.observed, 'time')} in "
-        f"{_plural(seen['hours'], 'hour')} from {seen['source']}, {_FOREIGN}, and never let in"
+        f"{client} failed often enough in {_plural(seen['hours'], 'hour')} to account for at least "
+        f"{_plural(found.observed, 'call')} from {seen['source']}, {_FOREIGN}: it may be guessing"
     )
 
 
@@ -136,8 +137,8 @@ def _shared(_client: str, found: Finding, seen: Mapping[str, Any]) -> str:
 
 def _spray(_client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     return (
-        f"{seen['source']}, {_FOREIGN}, was refused as "
-        f"{_plural(found.observed, 'client')} in this hour: somebody tries secrets on many clients"
+        f"{seen['source']}, {_FOREIGN}, called as {_plural(found.observed, 'client')} in this hour "
+        "of which each failed as often as it called, or more: it may be trying secrets on many"
     )
 
 
@@ -187,10 +188,12 @@ def is_calm(profile: Profile, number: int) -> bool:
     return all(number - hold[0] > 2 * HOLD_HOURS for hold in profile.holds.values())
 
 
-def as_anomaly(number: int, name: str, profile: Profile, finding: Finding) -> Anomaly:
-    """The finding of hour `number` (since the epoch), with its sentence and severity."""
-    age = (profile.seen - 1) / 24.0
-    critical = finding.score >= profile.limit + CRITICAL_MARGIN
+def as_anomaly(
+    number: int, name: str, finding: Finding, *, hours: int, limit: float = inf
+) -> Anomaly:
+    """The finding of hour `number` (since the epoch), with its sentence and severity; it rests on
+    `hours` of history, and is critical if its score is far beyond `limit`."""
+    age = max(0, hours) / 24.0
     return Anomaly(
         at=number * 3600.0,
         client=name,
@@ -199,7 +202,7 @@ def as_anomaly(number: int, name: str, profile: Profile, finding: Finding) -> An
         observed=finding.observed,
         expected=finding.expected,
         sentence=sentence(name, finding, age),
-        severity="critical" if critical else "warning",
+        severity="critical" if finding.score >= limit + CRITICAL_MARGIN else "warning",
         profile_age_days=age,
         evidence=_evidence(finding),
     )
@@ -208,23 +211,6 @@ def as_anomaly(number: int, name: str, profile: Profile, finding: Finding) -> An
 def _evidence(finding: Finding) -> Mapping[str, object]:
     technique = TECHNIQUES.get(finding.reason)
     return {**finding.evidence, "technique": technique} if technique else finding.evidence
-
-
-def platform_anomaly(number: int, finding: Finding, hours: int) -> Anomaly:
-    """A finding about all clients together; it names none."""
-    age = max(0, hours) / 24.0
-    return Anomaly(
-        at=number * 3600.0,
-        client=PLATFORM,
-        reason=finding.reason,
-        score=finding.score,
-        observed=finding.observed,
-        expected=finding.expected,
-        sentence=sentence(PLATFORM, finding, age),
-        severity="warning",
-        profile_age_days=age,
-        evidence=_evidence(finding),
-    )
 
 
 def series_anomaly(anomaly: Anomaly, unit: float) -> Anomaly:

@@ -11,7 +11,7 @@ import math
 from math import log10
 from typing import List, Tuple
 
-from monitoring.anomaly.profiles import DAY, MAX_SOURCES, SURPRISE_CAP, WEEK, WEEK_PRIOR
+from monitoring.anomaly.profiles import DAY, MAX_SOURCES, SPREAD_PRIOR, WEEK, WEEK_PRIOR
 from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look, network
 
 # -- tail probabilities of counts, on the scale -log10 p.
@@ -109,6 +109,7 @@ GUESSES, GUESS_HOURS, GUESS_LEAST_HOURS = 8.0, 24, 3  # failures of one strange 
 TAKEN = 0.9  # of the calls from strange addresses: somebody else is the client now
 _OTHER_PLACE = 2.0  # the most that leaving all its own addresses at once says
 _MOST_GUESSERS, _MOST_AN_HOUR = 8, 2.5  # of an hour: a burst is told as such
+_GUESSING_SURE = 1.0  # so many failures of a stranger alone are this far beyond the limit
 _HOURS_A_SESSION = 4.0
 _RETRIED = 0.25  # of all calls failed: the rest are tries again
 
@@ -136,7 +137,7 @@ def volume(look: Look) -> Findings:
         raw = score(_chance(look, mean, phi))
         found = _volume_findings(look, raw, mean)
     trusted = not found or look.profile.seen < TRUSTED_HOURS
-    look.profile.remember_surprise(raw if trusted else 0.0, SURPRISE_CAP)
+    look.profile.remember_surprise(raw if trusted else 0.0)
     return found
 
 
@@ -178,7 +179,8 @@ def _chance(look: Look, mean: float, phi: float) -> float:
             chance += weight * upper(calls, other, phi)
     session = profile.session()
     if session > 0.0 and profile.busy > mean:
-        chance += min(1.0, _HOURS_A_SESSION * session) * upper(calls, profile.busy, max(phi, 0.35))
+        wide = max(phi, SPREAD_PRIOR)
+        chance += min(1.0, _HOURS_A_SESSION * session) * upper(calls, profile.busy, wide)
     return min(1.0, chance)
 
 
@@ -250,49 +252,62 @@ def failures(look: Look) -> Findings:
     if sure < profile.limit:
         return NONE
     evidence = {**(_source_evidence(look) if joined else {}), "calls": look.ok + look.failed}
-    if not joined:
+    own = not joined and _from_home(look)
+    if own:
         look.hour.failing.append(look.name)
-        if profile.failing < LASTING_HOURS and _from_home(look):
+        if profile.failing < LASTING_HOURS and look.mature:
             look.withheld = True
             return NONE  # its own hosts, and some get through: a wrong rollout, not a stranger
-    return [Finding("failure_burst", sure, look.failed, mean, {**evidence, "own": not joined})]
+    return [Finding("failure_burst", sure, look.failed, mean, {**evidence, "own": own})]
 
 
 def _from_home(look: Look) -> bool:
-    """Whether most calls came from addresses that the client is known by."""
-    if not look.mature or not look.sources or look.profile.suspects.keys() & look.sources.keys():
+    """Whether most calls came from addresses that the client is known by. Where addresses are not
+    known, nobody can say so."""
+    if not look.sources or look.profile.suspects.keys() & look.sources.keys():
         return False
     return look.fresh_calls < 0.5 * (look.ok + look.failed)
 
 
 def _note_strangers(look: Look) -> None:
-    """Which addresses of networks that are not at home failed on this client, and how often in the
-    last day; of one that also got in, nothing."""
-    profile, now = look.profile, look.hour.number
-    old = [who for who, (first, _) in profile.guessers.items() if now - first >= GUESS_HOURS]
-    for who in old:
-        del profile.guessers[who]
-    if not look.failed or not look.sources or not look.mature:
+    """Which addresses of networks that are not at home may have failed on this client, how often in
+    the last day, and how often they got in since. (Whose calls failed is not known: of an address
+    with more calls than failed at all, the rest got in.)"""
+    guessers, now = look.profile.guessers, look.hour.number
+    for who in [who for who, seen in guessers.items() if now - seen[0] >= GUESS_HOURS]:
+        del guessers[who]
+    if not look.sources or not look.mature or not (look.failed or guessers):
         return
     for source, calls in look.sources.items():
-        if calls <= look.failed and network(source) not in look.hour.home:
-            look.hour.strange.setdefault(source, []).append(look.name)
-            if source in profile.guessers or len(profile.guessers) < _MOST_GUESSERS:
-                first, failed = profile.guessers.get(source, (now, 0.0))
-                profile.guessers[source] = (first, failed + min(calls, _MOST_AN_HOUR))
+        if calls > look.failed:
+            if source in guessers:
+                first, failed, entered = guessers[source]
+                guessers[source] = (first, failed, entered + calls - look.failed)
+        elif calls > 0 and network(source) not in look.hour.home:
+            _note_stranger(look, source, calls)
+
+
+def _note_stranger(look: Look, source: str, calls: float) -> None:
+    """An address that failed, unless it is known by now to get in more often than not."""
+    guessers = look.profile.guessers
+    first, failed, entered = guessers.get(source, (look.hour.number, 0.0, 0.0))
+    failed += min(calls, _MOST_AN_HOUR)
+    if source in guessers or len(guessers) < _MOST_GUESSERS:
+        guessers[source] = (first, failed, entered)
+    if entered <= failed:
+        look.hour.strange.setdefault(source, []).append(look.name)
 
 
 def guessing(look: Look) -> Findings:
     """A strange address that fails on the client hour by hour, too seldom to be a burst."""
     profile, now = look.profile, look.hour.number
-    for source, (first, failed) in profile.guessers.items():
-        if (
-            failed >= GUESSES
-            and now - first >= GUESS_LEAST_HOURS
-            and source in (look.sources or ())
-        ):
+    for source, (first, failed, entered) in profile.guessers.items():
+        if source not in (look.sources or ()) or entered > failed or failed < GUESSES:
+            continue
+        if now - first >= GUESS_LEAST_HOURS:
             evidence: dict[str, object] = {"source": source, "hours": now - first + 1}
-            return [Finding("slow_guessing", profile.limit + 1.0, failed, 0.0, evidence)]
+            sure = profile.limit + _GUESSING_SURE
+            return [Finding("slow_guessing", sure, failed, 0.0, evidence)]
     return NONE
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
 from monitoring.anomaly.types import Anomaly
 from monitoring.config.settings import Limit
@@ -321,17 +321,27 @@ def _each_or_all(reason: str, said: Mapping[str, str], together: str) -> Iterato
 
 
 def of_anomalies(anomalies: Sequence[Anomaly]) -> List[Finding]:
-    """One finding per client and reason, the newest; at most ANOMALIES_TOLD, the strangest."""
-    newest: Mapping[Tuple[str, str], Anomaly] = {(a.client, a.reason): a for a in anomalies}
-    worst = sorted(newest.values(), key=lambda a: (-a.score, a.client, a.reason))
-    return [_anomaly(anomaly) for anomaly in worst[:ANOMALIES_TOLD]]
+    """One finding per client and reason, the newest (of different strangers, of each); at most
+    ANOMALIES_TOLD, the strangest."""
+    newest: Dict[Tuple[str, str], Dict[object, Anomaly]] = {}
+    for each in anomalies:
+        of_each = newest.setdefault((each.client, each.reason), {})
+        of_each[each.evidence.get("source")] = each
+    worst = sorted(
+        newest.items(), key=lambda item: (-max(a.score for a in item[1].values()), item[0])
+    )
+    return [_anomaly(list(each.values())) for _, each in worst[:ANOMALIES_TOLD]]
 
 
-def _anomaly(anomaly: Anomaly) -> Finding:
+def _anomaly(anomalies: List[Anomaly]) -> Finding:
+    anomaly = max(anomalies, key=lambda a: (a.score, a.at))
+    others = [a.sentence for a in anomalies if a is not anomaly]
+    told = " ".join([anomaly.sentence, *others[: MOST_NAMED - 1]])
+    more = len(others) - (MOST_NAMED - 1)
     return Finding(
         anomaly.reason,
         _SEVERITIES.get(anomaly.severity, Severity.WARNING),
-        safe_text(anomaly.sentence),
+        safe_text(f"{told} And {more} more like these." if more > 0 else told),
         _COMPONENTS[EAPI],
         client=anomaly.client,
         evidence={
