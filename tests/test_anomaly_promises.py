@@ -13,7 +13,17 @@ from monitoring.anomaly.store import AnomalyStore, Told
 from monitoring.anomaly.types import Sensitivity
 from monitoring.credentials.findings import of_anomalies
 from monitoring.store.state import State
-from tests.anomaly_worlds import START, Client, bucket, crowd, hour_of, run, steady, with_hours
+from tests.anomaly_worlds import (
+    START,
+    Client,
+    bucket,
+    crowd,
+    hour_of,
+    run,
+    shaped,
+    steady,
+    with_hours,
+)
 
 STRANGE, OTHER = "198.18.0.7", "203.0.113.9"
 HOUR = 3600.0
@@ -243,3 +253,25 @@ def test_a_damaged_value_is_set_aside_and_the_run_goes_on(
     run(crowd(4), range(_BEFORE, _BEFORE + 30), detector)
     again = Detector(profiles={**texts, **detector.dump()})
     assert again.counts["unreadable"] == 0
+
+
+# --- the budget of few
+
+
+def test_few_clients_share_the_budget_of_five() -> None:
+    """A surge that one of many is not told of is told of the only one, and of five not."""
+    extra = {500: Usage(20, 0, {"10.0.0.1": 20})}
+
+    def told(fewest: int) -> List[str]:
+        world = {"c0": with_hours(steady(9), extra)}
+        return [f.client for f in run(world, range(520), Detector(fewest_clients=fewest))]
+
+    assert told(5) == ["c0"]
+    assert told(1) == []
+
+
+def test_a_client_with_wild_hours_is_told_far_beyond_all_of_them() -> None:
+    """Hours that jump ten-fold by chance have no habit; forty-fold is beyond the last days."""
+    wild = shaped(5, lambda t: 10.0 * (1 + (t * 7919) % 11), None)
+    world = {"c": with_hours(wild, {600: Usage(900, 0)})}
+    assert [(hour_of(f), f.reason) for f in run(world, range(620))] == [(600, "volume_spike")]

@@ -126,7 +126,7 @@ class HourCollector:
         rows = {str(name): _usage(*row) for name, row in state["rows"].items()}
         self._seconds = anomaly_codec.finite(state["seconds"])
         self.until = None if until is None else anomaly_codec.finite(until)
-        self._hour = None if hour is None else int(hour)
+        self._hour = None if hour is None else int(anomaly_codec.unsigned(hour))
         self._rows = rows
 
 
@@ -177,6 +177,7 @@ def learn(look: Look, findings: List[Finding]) -> None:
         profile.learn(calls / hour.exposure, hour.week_hour, hour.day_hour)
     if hour.exposure >= _LEAST_EXPOSURE:
         profile.yesterday[hour.of_day] = look.ok / hour.exposure
+        profile.note_near(look.ok / hour.exposure)
     profile.seen += 1
 
 
@@ -271,6 +272,7 @@ PLATFORM_KEY = "*platform*"  # under this name `dump` keeps what clients share
 AHEAD = 900.0  # seconds
 FORGET_HOURS = 60 * 24  # a client at rest for so long gives its place away when places are short
 _MONTH_HOURS = 730.0
+FEWEST_CLIENTS = 5  # fewer share the budget of so many: who watches one client can look at more
 DEFAULT_SENSITIVITY = Sensitivity()
 _SURGES = ("volume_spike", "off_habit")
 
@@ -292,9 +294,12 @@ class Detector:
         profiles: Optional[Mapping[str, Union[str, bytes]]] = None,
         *,
         max_clients: int = 10_000,
+        fewest_clients: int = FEWEST_CLIENTS,
     ) -> None:
         self.counts: Counter[str] = Counter()
-        self._limit = _limit(sensitivity.false_alerts_per_client_month)
+        self._budget, self._fewest = sensitivity.false_alerts_per_client_month, fewest_clients
+        self._limit = _limit(self._budget)
+        self._sharing = fewest_clients
         self._limits = {name: _limit(n) for name, n in sensitivity.per_client.items()}
         self._max_clients = max_clients
         self._profiles: Dict[str, Profile] = {}
@@ -368,6 +373,7 @@ class Detector:
         rows = (
             {n: u for n, u in closed.rows.items() if n not in unknown} if unknown else closed.rows
         )
+        self._share_budget()
         hour = Hour(number, closed.exposure, platform.home(len(profiles)))
         self._changed.update(profiles)
         if survey(profiles, rows, hour):
@@ -377,6 +383,16 @@ class Detector:
             if name in profiles:
                 profiles[name].skip(1, hour.of_day)
         return self._tell(hour, self._judge_clients(hour, rows, frozenset(unknown)))
+
+    def _share_budget(self) -> None:
+        """Clients whose number is small share the budget of `fewest_clients`."""
+        sharing = min(max(1, len(self._profiles)), self._fewest)
+        if sharing == self._sharing:
+            return
+        self._sharing = sharing
+        self._limit = _limit(self._budget * self._fewest / sharing)
+        for name, profile in self._profiles.items():
+            profile.limit = self._limits.get(name, self._limit)
 
     def _bridge_gap(self, number: int) -> None:
         platform = self._platform

@@ -24,6 +24,7 @@ WEEK_MEMORY, DAY_MEMORY, LEVEL_MEMORY = 5.0, 16.0, 336.0
 WEEK_PRIOR, DAY_PRIOR = 3.0, 0.05  # how many observations the coarser mean is worth
 SPREAD_PRIOR, SPREAD_LEAST = 0.35, 0.002  # dispersion: var = mean + dispersion * mean ** 2
 SPREAD_WEIGHT = 12.0  # hours that the prior is worth
+NEAR_MEMORY = 0.01  # what one hour weighs among those of the last days
 CARRY_MEMORY, CARRY_PRIOR, CARRY_MOST = 0.998, 48.0, 0.95
 LEFT_MEMORY, LEFT_PRIOR = 0.95, 4.0  # what is left of the dispersion, for each hour of the day
 SETTLE_HOURS = 72  # errors made before the third day say nothing about the client
@@ -69,8 +70,9 @@ NUMBERS = (
     *("low_score", "low_m", "low_x", "low_after_low", "low_any", "due"),
     *("surprises", "surprise_sum", "surprise_hours"),
     *("offset", "carried", "carried_n", "left_all", "left_all_n"),
-    *("starts", "odd_starts", "idle", "busy"),
+    *("starts", "odd_starts", "idle", "busy", "near", "near_square"),
 )
+SIGNED = ("residual_all", "failure_residual", "offset", "carried", "sum_x", "sum_m")
 MAPS = ("known", "holds", "suspects", "guessers")
 
 
@@ -133,6 +135,8 @@ class Profile:
     odd_starts: float  # times it began to call at an hour at which it hardly ever does
     idle: float  # hours without a call
     busy: float  # calls in an hour with any
+    near: float  # calls in an hour of the last days, whatever hour of the day
+    near_square: float  # their variance
     week: array[float]
     week_n: array[float]
     day: array[float]
@@ -258,6 +262,16 @@ class Profile:
             self.starts = self.starts * 0.98 + 1.0
             self.odd_starts = self.odd_starts * 0.98 + odd
 
+    def note_near(self, calls: float) -> None:
+        """Take an hour into the mean and the variance of the last days."""
+        if not self.seen:
+            self.near = calls
+            return
+        offset = calls - self.near
+        self.near += NEAR_MEMORY * offset
+        self.near_square += NEAR_MEMORY * offset * offset
+        self.near_square *= 1.0 - NEAR_MEMORY
+
     def skip(self, hours: int, first: int) -> None:
         """Hours that nobody observed, the first at hour of day `first`: no rest, no silence."""
         self.offset = 0.0
@@ -354,9 +368,10 @@ def _read_version_1(state: Mapping[str, Any]) -> Profile:
     profile = Profile(int(state["born"]))
     profile.silent = bool(state.get("silent", False))
     for name in COUNTS:
-        setattr(profile, name, int(state.get(name, 0)))
+        setattr(profile, name, int(unsigned(state.get(name, 0))))
     for name in NUMBERS:
-        setattr(profile, name, finite(state.get(name, 0.0)))
+        read = finite if name in SIGNED else unsigned
+        setattr(profile, name, read(state.get(name, 0.0)))
     for name, length in ARRAYS.items():
         if name in state:
             setattr(profile, name, _unpack(state[name], length))
@@ -373,6 +388,14 @@ def _read_version_1(state: Mapping[str, Any]) -> Profile:
 
 def _guesser(first: int, failed: float, entered: float = 0.0) -> Tuple[int, float, float]:
     return int(first), finite(failed), finite(entered)
+
+
+def unsigned(value: Any) -> float:
+    """The number, where a detector writes none below 0; ValueError for any other."""
+    number = finite(value)
+    if number < 0.0:
+        raise ValueError("below zero")
+    return number
 
 
 def finite(value: Any) -> float:

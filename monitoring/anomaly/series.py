@@ -27,7 +27,7 @@ class SeriesDetector:
         profiles: Optional[Mapping[str, Union[str, bytes]]] = None,
     ) -> None:
         self.name, self.unit = name, unit
-        self._detector = Detector(sensitivity, profiles)
+        self._detector = Detector(sensitivity, profiles, fewest_clients=1)
 
     def feed(self, at: float, seconds: float, value: Optional[float]) -> List[Anomaly]:
         """The mean `value` from `at` for `seconds`; None = not measured, which is a gap."""

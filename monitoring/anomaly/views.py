@@ -8,7 +8,7 @@ first in each, so that an ordinary hour costs no special function.
 from __future__ import annotations
 
 import math
-from math import log10
+from math import log10, sqrt
 from typing import List, Tuple
 
 from monitoring.anomaly.profiles import DAY, MAX_SOURCES, SPREAD_PRIOR, WEEK, WEEK_PRIOR
@@ -118,6 +118,7 @@ _AS_YESTERDAY = 0.05  # chance that what was unusual yesterday comes again at th
 _CARRIED_LEAST = 0.5  # a low hour before this one lowers what is expected to half at most
 _AS_LAST_WEEK = 0.3  # chance that it follows its own hour of the week, whatever its day does
 _DAY_DOUBT = 0.1  # variance of a day's level at which yesterday and habit weigh the same
+_FAR, _FAR_SURE, _FARTHER = 5.0, 4.16, 0.05  # deviations from all hours of the last days; score
 _MOST_FRESH_SOURCES = 20  # named in the evidence
 _ALERT_CAP = 1.0  # what was told is misuse, and says less of the client's own wildness
 
@@ -135,7 +136,7 @@ def volume(look: Look) -> Findings:
     raw, found = 0.0, NONE
     if look.ok >= 3 and excess * excess > 1.7 * (mean + phi * mean * mean) and excess > 0.0:
         raw = score(_chance(look, mean, phi))
-        found = _volume_findings(look, raw, mean)
+        found = _volume_findings(look, raw, mean) or _beyond_all(look, mean)
     trusted = not found or look.profile.seen < TRUSTED_HOURS
     look.profile.remember_surprise(raw if trusted else 0.0)
     return found
@@ -194,17 +195,39 @@ def _volume_findings(look: Look, raw: float, mean: float) -> Findings:
         sure += look.rarity
     if sure < profile.limit:
         return NONE
-    if look.sources and not joined and look.failed >= _RETRIED * (look.ok + look.failed):
-        return NONE  # from its own hosts, and much of it fails: it tries again, nobody misuses it
+    if not joined and _tries_again(look):
+        return NONE
     level = profile.level * look.hour.exposure
     evidence = _source_evidence(look) if joined else {}
     evidence.update(usual=level, joined=joined)
     quiet = look.mu < 0.25 * level + 0.5
+    if quiet and profile.seen < TRUSTED_HOURS:
+        return NONE  # an hour of the week that was seen once is no habit yet
     reasons = (["off_habit"] if quiet else []) + (
         ["volume_spike"] if not quiet or look.ok > 2.0 * level + 5.0 else []
     )
     due = {"off_habit": look.mu, "volume_spike": mean}
     return [Finding(reason, sure, look.ok, due[reason], evidence) for reason in reasons]
+
+
+def _beyond_all(look: Look, mean: float) -> Findings:
+    """Far more calls than any hour of the last days explains, habit apart: of a client whose hours
+    are too wild for a habit this is what is left to say. Among many clients it takes very much."""
+    profile = look.profile
+    deviation = sqrt(profile.near_square + profile.near)
+    far = look.ok - max(profile.near, mean)
+    if far < _FAR * deviation or look.ok < _FAR:
+        return NONE
+    sure = _FAR_SURE + _FARTHER * (far / max(deviation, 1.0) - _FAR)
+    if sure < profile.limit or _tries_again(look):
+        return NONE
+    evidence: dict[str, object] = {"usual": profile.level * look.hour.exposure, "joined": False}
+    return [Finding("volume_spike", sure, look.ok, mean, evidence)]
+
+
+def _tries_again(look: Look) -> bool:
+    """From its own hosts, and much of it fails: nobody misuses it."""
+    return bool(look.sources) and look.failed >= _RETRIED * (look.ok + look.failed)
 
 
 def _source_evidence(look: Look) -> dict[str, object]:
