@@ -23,11 +23,12 @@ if __name__ == "__main__":
 import argparse
 import time
 from dataclasses import replace
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, List, Optional, Sequence
 
 import utils
 from monitoring import __version__, cli, text as redact, thresholds
 from monitoring.anomaly import replay
+from monitoring.anomaly.grading import Label
 from monitoring.anomaly.store import sensitivity_of
 from monitoring.anomaly.types import Bucket
 from monitoring.config.settings import Settings
@@ -78,6 +79,12 @@ def build_parser() -> argparse.ArgumentParser:
         "'history' for what this monitor recorded) and print its findings as JSON lines",
     )
     own.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="what is known to be misuse in the recording of --replay, to grade the findings by: "
+        'JSON lines {"client":…,"kind":…,"from":TIME,"to":TIME}',
+    )
+    own.add_argument(
         "--lookback",
         type=cli.duration,
         metavar="TIME",
@@ -95,6 +102,8 @@ def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
     """Flags that mean nothing without another one."""
     if args.lookback is not None and args.replay != HISTORY:
         parser.error("--lookback belongs to --replay history")
+    if args.labels is not None and args.replay is None:
+        parser.error("--labels belongs to --replay")
     if args.format is not None and not (
         args.check_rotation or args.can_revoke is not None or args.inventory
     ):
@@ -200,14 +209,16 @@ def revocation(kit: utils.Kit, client: str, form: str) -> int:
     return int(answer.exit_status)
 
 
-def back_test(kit: utils.Kit, file: str, lookback: float) -> int:
+def back_test(kit: utils.Kit, file: str, lookback: float, labels: Optional[str]) -> int:
     """`--replay`: 0, or 3 when something is not a recording of buckets, or there was none: of
     nothing it cannot be said that nothing was found."""
     sensitivity = sensitivity_of(kit.settings.credentials)
     try:
-        done = replay.replay(_recorded(kit, file, lookback), sensitivity, sys.stdout.write)
+        known = None if labels is None else _labels(labels)
+        recorded = _recorded(kit, file, lookback)
+        done = replay.replay(recorded, sensitivity, sys.stdout.write, known)
     except (OSError, replay.ReplayError) as error:
-        said = error.strerror if isinstance(error, OSError) else error
+        said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         sys.stdout.flush()
         LOGGER.error("--replay %s: %s", file, said)
         return int(ExitStatus.UNKNOWN)
@@ -217,7 +228,15 @@ def back_test(kit: utils.Kit, file: str, lookback: float) -> int:
     if not done.read:
         said = "was recorded in that time" if file == HISTORY else "stands there: no bucket at all"
         LOGGER.error("--replay %s: nothing %s", file, said)
-    return int(ExitStatus.OK if done.read else ExitStatus.UNKNOWN)
+        return int(ExitStatus.UNKNOWN)
+    for told in done.graded:
+        LOGGER.info("--replay %s: %s", file, told)
+    return int(ExitStatus.OK)
+
+
+def _labels(file: str) -> List[Label]:
+    with open(file, "rb") as lines:
+        return replay.labels(replay.lines_of(lines))
 
 
 def _recorded(kit: utils.Kit, file: str, lookback: float) -> Iterator[Bucket]:
@@ -238,7 +257,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 
     def do(kit: utils.Kit) -> int:
         if args.replay is not None:
-            return back_test(kit, args.replay, args.lookback or MONTH)
+            return back_test(kit, args.replay, args.lookback or MONTH, args.labels)
         if args.can_revoke is not None:
             return revocation(kit, args.can_revoke, args.format or "text")
         if args.check_rotation:

@@ -108,15 +108,71 @@ def test_what_was_left_out_is_said(tmp_path: Path) -> None:
     (tmp_path / "w.jsonl").write_bytes(b"".join(early))
     done = run(SCRIPT, "--replay", "w.jsonl", env={}, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
-    (told,) = check_lines(done.stderr)
+    told = check_lines(done.stderr)[0]
     assert "2 buckets began before the end of the one before them" in str(told["message"])
 
 
 def test_the_script_reads_a_file_and_standard_input(tmp_path: Path) -> None:
     (tmp_path / "w.jsonl").write_bytes(b"".join(attack()))
     done = run(SCRIPT, "--replay", "w.jsonl", env={}, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
     assert [json.loads(text)["reason"] for text in done.stdout.splitlines()] == ["failure_burst"]
+    (told,) = check_lines(done.stderr)
+    said = str(told["message"])
+    assert "0.5 asked for, 4.35 observed (1 in 0.2 client-months" in said
+    assert "if nothing that was told is misuse" in said
+
+
+def test_labels_say_what_of_it_was_found(tmp_path: Path) -> None:
+    (tmp_path / "w.jsonl").write_bytes(b"".join(attack()))
+    hours = (24 * 21 - 2, 24 * 21 - 1)
+    names = ("c\x1b[31m", "somebody else")
+    rows = [
+        {
+            "client": name,
+            "kind": kind,
+            "from": iso_seconds(NOW + t * 3600),
+            "to": "2027-01-01T00:00:00Z",
+        }
+        for name, kind, t in zip(names, ("failure_burst", "silence"), hours)
+    ]
+    (tmp_path / "l.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = run(SCRIPT, "--replay", "w.jsonl", "--labels", "l.jsonl", env={}, cwd=tmp_path)
+    assert done.returncode == 0
+    asked, found = (str(line["message"]) for line in check_lines(done.stderr))
+    assert "0.5 asked for, 0 observed (0 in 0.2 client-months" in asked
+    assert "1 of 2 labelled events found: recall 0.50, precision 1.00, F1 0.67" in found
+    assert "failure_burst 1/1, silence 0/1" in found
+
+
+EARLY, LATER = "2026-03-02T00:00:00Z", "2027-01-01T00:00:00Z"
+RIGHT = {"client": "c", "kind": "x", "from": EARLY, "to": LATER}
+WRONG_LABELS = [
+    ([], "must be a JSON object"),
+    ({"client": "c", "from": EARLY}, "has no 'kind'"),
+    ({**RIGHT, "client": 7}, "has no 'client'"),
+    ({**RIGHT, "clients": "c"}, "has no 'client'"),
+    ({**RIGHT, "from": 3}, "must be times such as"),
+    ({**RIGHT, "from": LATER, "to": EARLY}, "after"),
+    ({**RIGHT, "number": "n"}, "whole number"),
+]
+
+
+@pytest.mark.parametrize(("bad", "said"), WRONG_LABELS)
+def test_a_bad_label_is_one_sentence_with_its_number(bad: Any, said: str) -> None:
+    with pytest.raises(replay.ReplayError, match="label, line 2: ") as caught:
+        replay.labels([b"\n", json.dumps(bad).encode()])
+    assert said in str(caught.value)
+
+
+def test_labels_without_a_replay_or_a_file_are_wrong_usage(tmp_path: Path) -> None:
+    alone = run(SCRIPT, "--labels", "l.jsonl", env={}, cwd=tmp_path)
+    assert alone.returncode == 3
+    assert "--labels belongs to --replay" in alone.stderr
+    (tmp_path / "w.jsonl").write_bytes(line(0, {}))
+    missing = run(SCRIPT, "--replay", "w.jsonl", "--labels", "none", env={}, cwd=tmp_path)
+    assert missing.returncode == 3
+    assert "none: No such file" in missing.stderr
 
 
 def test_the_script_ends_with_3_at_a_bad_line_after_what_came_before(tmp_path: Path) -> None:
@@ -150,5 +206,9 @@ def test_lookback_without_history_is_wrong_usage(tmp_path: Path) -> None:
 def test_a_bucket_may_come_from_history_too() -> None:
     told: list[str] = []
     buckets = (Bucket(NOW + h * 3600, 3600.0, {"c": Usage(50.0, 0.0)}) for h in range(48))
-    assert replay.replay(buckets, Sensitivity(), told.append) == (48, [])
+    done = replay.replay(buckets, Sensitivity(), told.append)
+    assert (done.read, done.left_out) == (48, [])
+    assert done.graded == [
+        "nothing is graded: the recording is not longer than 14 days, while habits form"
+    ]
     assert told == []

@@ -27,13 +27,13 @@ from typing import (
 )
 
 from monitoring.anomaly import profiles as anomaly_codec
+from monitoring.anomaly.learning import learn
 from monitoring.anomaly.platform import Platform, busy_levels, excuses, shared_penalty, survey
-from monitoring.anomaly.profiles import DAY, SETTLE_HOURS, WEEK, Profile
+from monitoring.anomaly.profiles import SETTLE_HOURS, Profile
 from monitoring.anomaly.runs import silence, slow
 from monitoring.anomaly.scene import (
     LEARNING_HOURS,
     NO_USAGE,
-    TRUSTED_HOURS,
     Finding,
     Hour,
     Look,
@@ -42,10 +42,7 @@ from monitoring.anomaly.scene import (
 from monitoring.anomaly.telling import as_anomaly, is_calm, is_due
 from monitoring.anomaly.types import PLATFORM, REASONS, Anomaly, Bucket, Sensitivity, Usage
 from monitoring.anomaly.views import (
-    REST_HOURS,
-    WAKING_HOURS,
     dormant,
-    failure_expectation,
     failures,
     fanout,
     guessing,
@@ -144,105 +141,6 @@ def _merged(a: Usage, b: Usage) -> Usage:
         for source, calls in b.sources.items():
             sources[source] = sources.get(source, 0.0) + calls
     return Usage(a.ok + b.ok, a.failed + b.failed, sources)
-
-
-# -- what of a judged hour goes into the client's profile, and what does not.
-
-_LEAST_EXPOSURE = 0.5  # a habit is not learned from less than half an hour
-_MOST_SUSPECTS = 8
-_HABITUAL = 0.5  # of the calls of a busy hour: one of habit
-_ACQUAINTED = 48  # hours before which no hour is one of habit
-_REST = 10  # hours without a call, after which a call begins a session
-_FARTHEST = 2.5  # standard deviations: one wild hour must not teach that hours follow each other
-
-
-def learn(look: Look, findings: List[Finding]) -> None:
-    """Take the hour in. Misuse must not become habit: after the first fortnight the calls of an
-    alerting hour are cut to what would not have alerted, and a silence is not learned before its
-    second day."""
-    profile, hour = look.profile, look.hour
-    reasons = [finding.reason for finding in findings]
-    rest = hour.number - profile.last_call
-    told = bool(reasons) and profile.seen >= TRUSTED_HOURS
-    if not told:
-        begins = profile.seen >= _ACQUAINTED and rest >= _REST
-        profile.note_session(look.ok, begins, begins and _is_odd(look))
-    if look.ok + look.failed > 0:
-        _learn_calls(look, reasons)
-    mute = profile.silent and profile.low_run > 0 and profile.yesterday[hour.of_day] > 0.0
-    if hour.exposure >= _LEAST_EXPOSURE and not (mute and profile.seen >= TRUSTED_HOURS):
-        calls = _clip(look, reasons)
-        offset = (calls - look.mu) / look.deviation
-        profile.follow(min(max(offset, -_FARTHEST), _FARTHEST), hour.of_day)
-        profile.learn(calls / hour.exposure, hour.week_hour, hour.day_hour)
-    if hour.exposure >= _LEAST_EXPOSURE:
-        profile.yesterday[hour.of_day] = look.ok / hour.exposure
-        profile.note_near(look.ok / hour.exposure)
-    profile.seen += 1
-
-
-def _is_odd(look: Look) -> bool:
-    """Whether neither this hour of the week or the day nor the next two are hours of habit."""
-    profile, hour = look.profile, look.hour
-    weekend = hour.day_hour - hour.of_day
-    usual = look.mu
-    for ahead in range(3):
-        usual = max(usual, profile.week[(hour.week_hour + ahead) % WEEK])
-        usual = max(usual, profile.day[weekend + (hour.of_day + ahead) % DAY])
-    return usual < _HABITUAL * profile.busy
-
-
-def _clip(look: Look, reasons: List[str]) -> float:
-    if not reasons or look.profile.seen < TRUSTED_HOURS:
-        return look.ok
-    if "slow_abuse" in reasons or "dormant_woken" in reasons:
-        return min(look.ok, look.mu + look.deviation)
-    if "volume_spike" in reasons or "off_habit" in reasons:
-        return min(look.ok, look.mu)
-    return look.ok
-
-
-def _learn_calls(look: Look, reasons: List[str]) -> None:
-    profile, now = look.profile, look.hour.number
-    rest = now - profile.last_call
-    if rest >= REST_HOURS and profile.seen > TRUSTED_HOURS and profile.returns < WAKING_HOURS - 1:
-        profile.returns += 1
-    else:
-        if profile.seen >= 24:
-            profile.longest_pause = max(profile.longest_pause, rest)
-        profile.last_call, profile.returns = now, 0
-    profile.active_hours = profile.active_hours * 0.999 + 1.0
-    _learn_failures(look, look.withheld or "failure_burst" in reasons)
-    if look.sources:
-        _learn_sources(look, reasons)
-
-
-def _learn_failures(look: Look, burst: bool) -> None:
-    profile = look.profile
-    mean = failure_expectation(look)[0]
-    failed = min(look.failed, mean) if burst else look.failed
-    profile.calls = profile.calls * 0.999 + look.ok + look.failed
-    profile.failures = profile.failures * 0.999 + failed
-    profile.failure_residual = profile.failure_residual * 0.998 + (failed - mean) ** 2 - mean
-    profile.failure_square = profile.failure_square * 0.998 + mean * mean
-
-
-def _learn_sources(look: Look, reasons: List[str]) -> None:
-    profile, now = look.profile, look.hour.number
-    sources = list(look.sources or ())
-    profile.distinct += (len(sources) - profile.distinct) / min(profile.active_hours, 200.0)
-    if profile.seen >= 72:
-        fresh = 0 if reasons else len(look.fresh)
-        profile.fresh_hours = profile.fresh_hours * 0.999 + (1.0 if fresh else 0.0)
-        profile.fresh_sources = profile.fresh_sources * 0.999 + fresh
-    if "failure_burst" in reasons and look.fresh:
-        profile.suspects = dict.fromkeys(sorted(look.fresh)[:_MOST_SUSPECTS], now)
-    elif profile.suspects and now - max(profile.suspects.values()) > 24:
-        profile.suspects = {}
-    # An address that came with misuse is no host of the client's for having come.
-    # (One to which all calls moved is told once: it may as well have moved.)
-    misused = profile.seen >= TRUSTED_HOURS and bool({*reasons} - {"source_takeover"})
-    profile.meet([s for s in sources if not (misused and s in look.fresh)], now)
 
 
 __all__ = [

@@ -23,6 +23,7 @@ from typing import (
 )
 
 from monitoring.anomaly.detector import Detector, Sensitivity
+from monitoring.anomaly.grading import Grader, Label, told
 from monitoring.anomaly.types import Anomaly, Bucket, Usage
 from monitoring.text import redacted, safe_id, safe_text
 
@@ -53,11 +54,12 @@ def parse_bucket(obj: object) -> Bucket:
         raise ValueError("'seconds' must be above 0 and at most 3600")
     if not isinstance(obj["clients"], dict):
         raise ValueError("'clients' must be an object of client names")
-    at = _parse_time(obj["at"])
+    at = parse_time(obj["at"])
     return Bucket(at, seconds, {name: _usage(name, row) for name, row in obj["clients"].items()})
 
 
-def _parse_time(value: object) -> float:
+def parse_time(value: object) -> float:
+    """Epoch seconds of a time with its zone; ValueError for anything else."""
     match = _STAMP.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("'at' must be a time such as 2026-03-02T00:00:00Z")
@@ -67,6 +69,36 @@ def _parse_time(value: object) -> float:
     except ValueError as error:
         raise ValueError("'at' is no date of the calendar") from error
     return (moment - _EPOCH).total_seconds() + float(match[2] or 0.0)
+
+
+def parse_label(row: object) -> Label:
+    """A decoded line `{"client": NAME, "kind": KIND, "from": TIME, "to": TIME}`; a spray has
+    `clients` and `address` in place of the client. ValueError names what is wrong."""
+    if not isinstance(row, dict):
+        raise ValueError("a label must be a JSON object")
+    for key in ("kind", "from", "to"):
+        if key not in row:
+            raise ValueError(f"the label has no {key!r}")
+    clients = row.get("clients", [])
+    if not isinstance(clients, list) or not (clients or isinstance(row.get("client"), str)):
+        raise ValueError("the label has no 'client', and no list 'clients'")
+    start, end = _moment(row["from"]), _moment(row["to"])
+    if end <= start:
+        raise ValueError("the label's 'to' must be after its 'from'")
+    names = frozenset(str(name) for name in clients)
+    address = str(row.get("address", ""))
+    number = row.get("number", 0)
+    if type(number) is not int:
+        raise ValueError("the label's 'number' must be a whole number")
+    client = str(row.get("client", ""))
+    return Label(str(row["kind"]), start, end, client, names, address, number)
+
+
+def _moment(text: object) -> float:
+    try:
+        return parse_time(text)
+    except ValueError:
+        raise ValueError("'from' and 'to' must be times such as 2026-03-02T00:00:00Z") from None
 
 
 def _usage(name: str, row: Any) -> Usage:
@@ -134,10 +166,12 @@ class ReplayError(Exception):
 
 
 class Replayed(NamedTuple):
-    """How many buckets were read, and one sentence for each thing that was left out of them."""
+    """How many buckets were read, one sentence for each thing that was left out of them, and the
+    false alerts that were asked for and observed."""
 
     read: int
     left_out: List[str]
+    graded: List[str]
 
 
 def lines_of(stream: BinaryIO) -> Iterator[bytes]:
@@ -150,6 +184,18 @@ def buckets(lines: Iterable[bytes]) -> Iterator[Bucket]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             yield _bucket(number, line)
+
+
+def labels(lines: Iterable[bytes]) -> List[Label]:
+    """The label of each line; empty lines are passed over. Raises ReplayError."""
+    return [_label(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _label(number: int, line: bytes) -> Label:
+    try:
+        return parse_label(_decoded(number, line))
+    except (ValueError, TypeError) as error:
+        raise ReplayError(f"label, line {number}: {safe_text(str(error))}") from None
 
 
 def _bucket(number: int, line: bytes) -> Bucket:
@@ -176,18 +222,24 @@ def _decoded(number: int, line: bytes) -> object:
 
 
 def replay(
-    recorded: Iterable[Bucket], sensitivity: Sensitivity, write: Callable[[str], object]
+    recorded: Iterable[Bucket],
+    sensitivity: Sensitivity,
+    write: Callable[[str], object],
+    known: Optional[Sequence[Label]] = None,
 ) -> Replayed:
-    """Feed the detector and write a line for each finding as soon as its hour is judged."""
-    detector, read = Detector(sensitivity), 0
+    """Feed the detector and write a line for each finding as soon as its hour is judged; grade
+    what was found, by the labels where there are any (`known`)."""
+    detector, grader, read = Detector(sensitivity), Grader(sensitivity, known), 0
     for bucket in recorded:
         read += 1
+        grader.note(bucket)
         for anomaly in detector.feed(bucket):
+            grader.take(anomaly)
             row = as_json(anomaly)
             row["client"] = safe_id(anomaly.client)
             row["sentence"] = safe_text(anomaly.sentence)
             write(json.dumps(redacted(row), allow_nan=False) + "\n")
-    return Replayed(read, _left_out(detector.counts))
+    return Replayed(read, _left_out(detector.counts), told(grader.result(), known is not None))
 
 
 def _left_out(counts: Mapping[str, int]) -> List[str]:
