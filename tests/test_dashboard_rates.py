@@ -1,7 +1,8 @@
 """What the panels draw of a counter that moves once in a cycle, asked of a real Prometheus.
 
-Each panel with a rate is drawn twice: of counters that move with each scrape (the truth), and of
-the same ones as a script exports them, at the default intervals."""
+Each panel with a rate is drawn of counters that move with each scrape (the truth), and of the same
+ones as a script exports them: at the default intervals, at longer and at shorter ones. What a rate
+looks back on is asked for as Grafana does it."""
 
 from __future__ import annotations
 
@@ -18,8 +19,10 @@ from monitoring.catalog import METRICS
 from sandbox import observers
 from tests.deploying import DEPLOY
 
-CYCLE, SCRAPE, SPAN, PER_SECOND = 300, 30, 180 * 60, 0.4
+SCRAPE, SPAN, PER_SECOND = 30, 300 * 60, 0.4
 SHOWN = 120 * 60  # seconds that are drawn, the newest
+#: Seconds between cycles -> the window of rates that the dashboards choose.
+WINDOWS = {60: 300, 300: 1200, 1800: 7200}
 _SERIES = re.compile(r"(payment_api_\w+)\{([^}]*)\}\[")
 _MATCHER = re.compile(r'(\w+)(=~|=)"([^"]*)"')
 
@@ -63,10 +66,15 @@ def exported(end: int) -> Iterator[str]:
     for name, series in sorted(wanted.items()):
         yield f"# TYPE {name[: -len('_total')]} counter"
         for labels in sorted(series):
-            for environment, step in (("true", SCRAPE), ("real", CYCLE)):
+            for environment, step in (("true", SCRAPE), *((f"every-{c}", c) for c in WINDOWS)):
                 text = ",".join(f'{k}="{v}"' for k, v in (("environment", environment), *labels))
                 for at in range(0, SPAN + 1, SCRAPE):
                     yield f"{name}{{{text}}} {at // step * step * PER_SECOND} {end - SPAN + at}"
+    yield "# TYPE payment_api_cycle_interval_seconds gauge"
+    for cycle in WINDOWS:
+        labels = f'environment="every-{cycle}",script="token_usage_metrics"'
+        for at in range(0, SPAN + 1, SCRAPE):
+            yield f"payment_api_cycle_interval_seconds{{{labels}}} {cycle} {end - SPAN + at}"
     yield "# EOF"
 
 
@@ -84,18 +92,44 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuple[Any, 
         server.stop()
 
 
-def values(server: Any, expr: str, environment: str, end: int) -> List[float]:
-    for variable, text in (("$environment", environment), ("$client", ".*")):
+def window(server: Any, environment: str, end: int) -> int:
+    """As Grafana fills the variable: the query, its answer as text, and the first match in it."""
+    board = json.loads((DEPLOY / "grafana" / "dashboards" / "payment-api-auth.json").read_text())
+    (variable,) = [v for v in board["templating"]["list"] if v["name"] == "window"]
+    asked = re.fullmatch(r"query_result\((.*)\)", variable["query"])
+    assert asked
+    expr = asked[1].replace("$environment", environment)
+    (sample,) = server.ask("query", query=expr, time=str(end))["result"]
+    found = re.search(variable["regex"].strip("/"), f"{{}} {sample['value'][1]} {end}000")
+    assert found
+    return int(found[1])
+
+
+def values(server: Any, expr: str, environment: str, around: Tuple[int, int]) -> List[float]:
+    width, end = around
+    for variable, text in {
+        "$environment": environment, "$client": ".*", "${window}": str(width)
+    }.items():  # fmt: skip
         expr = expr.replace(variable, text)
     found = server.ask("query_range", query=expr, start=str(end - SHOWN), end=str(end), step="30")
     return [float(value) for series in found["result"] for _, value in series["values"]]
 
 
+@pytest.mark.parametrize("cycle", WINDOWS)
+def test_rates_look_back_on_some_cycles(cycle: int, prometheus: Tuple[Any, int]) -> None:
+    assert window(prometheus[0], f"every-{cycle}", prometheus[1]) == WINDOWS[cycle]
+    assert window(prometheus[0], "of-an-older-exporter", prometheus[1]) == 1200
+
+
+@pytest.mark.parametrize("cycle", WINDOWS)
 @pytest.mark.parametrize("title", sorted(drawn()))
-def test_a_rate_is_right_between_two_cycles(title: str, prometheus: Tuple[Any, int]) -> None:
+def test_a_rate_is_right_between_two_cycles(
+    title: str, cycle: int, prometheus: Tuple[Any, int]
+) -> None:
     server, end = prometheus
+    around = window(server, f"every-{cycle}", end), end
     for expr in drawn()[title]:
-        truth, shown = (values(server, expr, name, end) for name in ("true", "real"))
+        truth, shown = (values(server, expr, name, around) for name in ("true", f"every-{cycle}"))
         assert truth, expr
         assert len(truth) == len(shown), expr
         near = [abs(a - b) <= 0.25 * abs(a) for a, b in zip(truth, shown)]

@@ -364,7 +364,7 @@ def test_the_demo_ends_as_a_whole(ended: str, tmp_path: Path) -> None:
 def test_every_setting_that_deploy_names_exists() -> None:
     known = {row.env for row in reference()} | {"MONITORING_STATE_DIR"}
     named = set(re.findall(r"\b([A-Z][A-Z_]+)_FILE\b", text("container", "compose.yml")))
-    config = next(d for d in documents("kubernetes", "base.yml") if d["kind"] == "ConfigMap")
+    config = next(d for d in documents("kubernetes/base", "base.yml") if d["kind"] == "ConfigMap")
     named |= {re.sub(r"_FILE$", "", name) for name in config["data"]}
     assert named <= known, named - known
 
@@ -376,23 +376,24 @@ KUBERNETES = ("base.yml", "exporters.yml", "cronjobs.yml", "podmonitor.yml")
 
 
 def test_an_overlay_takes_every_part_and_names_the_environment_once() -> None:
-    (base,) = documents("kubernetes", "kustomization.yml")
-    folder = DEPLOY / "kubernetes"
+    (base,) = documents("kubernetes/base", "kustomization.yml")
+    folder = DEPLOY / "kubernetes" / "base"
     assert all((folder / name).is_file() for name in base["resources"])
     left = {path.name for path in folder.glob("*.yml")} - set(base["resources"])
     assert left == {"kustomization.yml", "cronjobs.yml"}
-    settings = next(d for d in documents("kubernetes", "base.yml") if d["kind"] == "ConfigMap")
+    settings = next(d for d in documents("kubernetes/base", "base.yml") if d["kind"] == "ConfigMap")
     for environment in ("dev", "prod"):
-        path = folder / "overlays" / environment / "kustomization.yml"
+        path = folder.parent / "overlays" / environment / "kustomization.yml"
         overlay = yaml.safe_load(path.read_text())
         assert [(path.parent / name).resolve() for name in overlay["resources"]] == [folder]
         patch = yaml.safe_load(overlay["patches"][0]["patch"])
         assert patch["metadata"]["name"] == settings["metadata"]["name"]
         assert patch["data"]["MONITORING_ENV"] == environment
-        assert set(patch["data"]) <= set(settings["data"]), "a setting that the base does not have"
+        known = {*settings["data"], "MONITORING_ENV"}
+        assert set(patch["data"]) <= known, "a setting that the base does not have"
         (said,) = overlay["replacements"]
         assert said["source"]["fieldPath"] == "data.MONITORING_ENV"
-        monitor = documents("kubernetes", "podmonitor.yml")[0]
+        monitor = documents("kubernetes/base", "podmonitor.yml")[0]
         assert said["targets"][0]["select"] == {
             "kind": "PodMonitor", "name": monitor["metadata"]["name"],
         }  # fmt: skip
@@ -400,9 +401,40 @@ def test_an_overlay_takes_every_part_and_names_the_environment_once() -> None:
             assert "environment" in [rule["targetLabel"] for rule in end["relabelings"]]
 
 
+def test_an_overlay_does_not_lie_in_its_base() -> None:
+    """kustomize calls that a cycle and builds nothing."""
+    for overlay in (DEPLOY / "kubernetes" / "overlays").iterdir():
+        for name in yaml.safe_load((overlay / "kustomization.yml").read_text())["resources"]:
+            assert (overlay / name).resolve() not in overlay.resolve().parents
+
+
+@pytest.mark.parametrize("environment", ["dev", "prod"])
+def test_an_overlay_builds_and_says_its_environment_everywhere(environment: str) -> None:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        pytest.skip("kubectl is not installed")
+    words = [kubectl, "kustomize", str(DEPLOY / "kubernetes" / "overlays" / environment)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    made = {(d["kind"], d["metadata"]["name"]): d for d in yaml.safe_load_all(done.stdout)}
+    assert {kind for kind, _ in made} >= {
+        "Deployment",
+        "PodMonitor",
+        "PrometheusRule",
+        "NetworkPolicy",
+    }
+    settings = made["ConfigMap", "payment-api-monitoring"]["data"]
+    assert settings["MONITORING_ENV"] == environment
+    ends = made["PodMonitor", "payment-api-monitoring"]["spec"]["podMetricsEndpoints"]
+    said = [r["replacement"] for end in ends for r in end["relabelings"]
+            if r["targetLabel"] == "environment"]  # fmt: skip
+    assert said == [environment] * 3
+    assert "said-by-the-overlay" not in done.stdout
+
+
 def test_the_network_policy_lets_through_what_is_needed() -> None:
-    (policy,) = documents("kubernetes", "networkpolicy.yml")
-    deployment = documents("kubernetes", "exporters.yml")[0]
+    (policy,) = documents("kubernetes/base", "networkpolicy.yml")
+    deployment = documents("kubernetes/base", "exporters.yml")[0]
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     served = {
@@ -418,13 +450,13 @@ def test_the_network_policy_lets_through_what_is_needed() -> None:
 @pytest.mark.parametrize("name", [*KUBERNETES[:3], "networkpolicy.yml"])
 def test_kubernetes_would_take_it(name: str) -> None:
     validator = pytest.importorskip("kubernetes_validate", reason="needs Python 3.11")
-    for document in documents("kubernetes", name):
+    for document in documents("kubernetes/base", name):
         validator.validate(document, validator.latest_version(), strict=True)
 
 
 def pods() -> Iterator[tuple[str, dict[str, Any]]]:
     for name in KUBERNETES:
-        for document in documents("kubernetes", name):
+        for document in documents("kubernetes/base", name):
             if document["kind"] == "Deployment":
                 yield name, document["spec"]["template"]["spec"]
             if document["kind"] == "CronJob":
@@ -474,8 +506,8 @@ def test_a_finding_does_not_fail_the_job_but_blindness_does(
 
 
 def test_the_pod_monitor_finds_pods_and_ports() -> None:
-    monitor = documents("kubernetes", "podmonitor.yml")[0]
-    deployment = documents("kubernetes", "exporters.yml")[0]
+    monitor = documents("kubernetes/base", "podmonitor.yml")[0]
+    deployment = documents("kubernetes/base", "exporters.yml")[0]
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
     assert wanted <= deployment["spec"]["template"]["metadata"]["labels"].items()
     ports = [
@@ -491,7 +523,7 @@ def test_the_pod_monitor_finds_pods_and_ports() -> None:
 
 
 def test_secrets_of_the_config_map_are_mounted_files() -> None:
-    config = next(d for d in documents("kubernetes", "base.yml") if d["kind"] == "ConfigMap")
+    config = next(d for d in documents("kubernetes/base", "base.yml") if d["kind"] == "ConfigMap")
     for name, value in config["data"].items():
         if name.endswith("_FILE"):
             assert value.startswith("/run/secrets/payment-api-monitoring/")

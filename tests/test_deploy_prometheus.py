@@ -349,6 +349,80 @@ def test_an_exporter_that_dies_resolves_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def firing_at(tmp_path: Path, series: Mapping[str, str], told: Mapping[int, set[str]]) -> None:
+    """promtool finds exactly these alerts firing (of those named anywhere) at these minutes."""
+    names = set().union(*told.values())
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {
+                "expr": f'group by (alertname) (ALERTS{{alertname="{name}",alertstate="firing"}})',
+                "eval_time": f"{minute}m",
+                "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1}]
+                if name in firing
+                else [],
+            }
+            for minute, firing in told.items()
+            for name in sorted(names)
+        ],
+    }
+    path = tmp_path / "test.yml"
+    path.write_text(yaml.safe_dump({"rule_files": [str(p) for p in FILES], "tests": [test]}))
+    done = run("promtool", "test", "rules", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.prometheus
+@needs_promtool
+def test_what_becomes_unknown_is_not_over(tmp_path: Path) -> None:
+    """payment-sapi is down and slow, then our token is refused: nobody knows how it is. What fires
+    goes on, as the scripts' own alerts do, and ends once it is seen to be well."""
+    where = '{component="payment-sapi"}'
+    alive = {clock.format(script=script): "0+60x80" for script in SCRIPTS}
+    firing = {"PaymentApiHealthStatus"}
+    firing_at(
+        tmp_path,
+        {
+            **alive,
+            f"payment_api_health_status{where}": "1x9 0x9 stale _x38 1x20",
+            f"payment_api_component_degraded{where}": "0x9 0x9 stale _x38 0x20",
+            'payment_api_up{source="payment-sapi",script="health_check"}': "1x9 0x49 1x20",
+        },
+        {9: set(), 18: firing, 30: firing, 57: firing, 65: set()},
+    )
+
+
+@pytest.mark.prometheus
+@needs_promtool
+def test_a_finding_that_nobody_can_look_for_is_not_over(tmp_path: Path) -> None:
+    """A client's finding is gone for two reasons: it is over, or its source cannot be read."""
+    up = '{source="eapi-metrics",script="credential_usage_metrics"}'
+    firing = {"PaymentApiFailuresThenSuccess"}
+    firing_at(
+        tmp_path,
+        {
+            clock.format(script="credential_usage_metrics"): "0+60x80",
+            FINDING: "_x9 1x9 stale",
+            f"payment_api_up{up}": "1x18 0x29 1x30",
+        },
+        {8: set(), 12: firing, 30: firing, 48: firing, 50: set()},
+    )
+
+
+@pytest.mark.prometheus
+@needs_promtool
+def test_what_is_down_is_not_called_unread_as_well(tmp_path: Path) -> None:
+    """The cache hangs: every script says that it read nothing. One alert; and without
+    health_check, which would say that it is down, the other."""
+    unread = 'payment_api_up{source="redis",script="token_usage_metrics"}'
+    told = {"PaymentApiHealthStatus", "PaymentApiMonitoringBlind"}
+    status = 'payment_api_health_status{component="redis-cache"}'
+    alone = {"PaymentApiMonitoringBlind"}
+    firing_at(tmp_path, {unread: "1x9 0x20"}, {9: set(), 20: alone})
+    firing_at(tmp_path, {unread: "1x9 0x20", status: "1x9 0x20"}, {9: set(), 20: told - alone})
+
+
 def test_every_reason_with_a_text_of_its_own_has_a_rule() -> None:
     known = {reason for reasons in security.REASONS.values() for reason in reasons}
     elsewhere = {*security.ELSEWHERE, "notification_channel_failing"}

@@ -168,7 +168,7 @@ def test_the_recipes_work_as_they_stand(tmp_path: Path) -> None:
 def test_units_pods_and_logs_that_pages_name_exist() -> None:
     """What somebody types at night: `systemctl`, `kubectl`, `tail` of what deploy/ installs."""
     units = {path.name.partition("@")[0] for path in (DEPLOY / "systemd").glob("*@.*")}
-    manifests = "".join(read(path) for path in (DEPLOY / "kubernetes").glob("*.yml"))
+    manifests = "".join(read(path) for path in (DEPLOY / "kubernetes").rglob("*.yml"))
     for path in (*PAGES.values(), DOCS / "runbooks" / "README.md"):
         text = read(path)
         for unit in re.findall(r"(?:-u |restart |status )'?(payment-api-[\w-]+)", text):

@@ -132,7 +132,7 @@ def dashboard_expressions() -> list[str]:
         for panel in json.loads(path.read_text())["panels"]
         for target in panel.get("targets", [])
     }
-    variables = {"$environment": ".*", "$client": ".*", "$__rate_interval": "20s"}
+    variables = {"$environment": ".*", "$client": ".*", "${window}": "20"}
     for name, value in variables.items():
         texts = {text.replace(name, value) for text in texts}
     return sorted(texts)

@@ -85,6 +85,7 @@ def test_no_answer(kind, severity, up):
     assert component.message == "why"
     (source,) = sources_of(read(fault=Fault(kind, "why")), judged)
     assert source.ok is (severity is not UNKNOWN)
+    assert source.read is False  # whoever is to blame: `payment_api_up` is 0
     assert figures(judged)["health_status", "payment-eapi"] == (None if up is None else 0.0)
 
 

@@ -17,7 +17,16 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as models
 
 from deploy.grafana import authentication, health, security
-from deploy.grafana.kit import ENVIRONMENT, FIRING, SOURCE, Board, built, series
+from deploy.grafana.kit import (
+    ENVIRONMENT,
+    FIRING,
+    SOURCE,
+    WINDOW_QUERY,
+    WINDOW_REGEX,
+    Board,
+    built,
+    series,
+)
 from deploy.prometheus.build import defaults
 from monitoring.config.settings import Limit, Settings
 
@@ -52,6 +61,7 @@ def _dashboard(board: Board, runbooks: str) -> builders.Dashboard:
     environments = "label_values(payment_api_build_info, environment)"
     for name, label, query in (("environment", "Environment", environments), *board.variables):
         made.with_variable(_variable(name, label, query))
+    made.with_variable(_window())
     for link in _links(board, runbooks):
         made.link(link)
     return made.annotation(_alerts()).annotation(_rotations())
@@ -63,6 +73,14 @@ def _variable(name: str, label: str, query: str) -> builders.QueryVariable:
     made.current(models.VariableOption(text="All", value="$__all"))
     made.refresh(models.VariableRefresh.ON_TIME_RANGE_CHANGED)
     return made.sort(models.VariableSort.ALPHABETICAL_ASC)
+
+
+def _window() -> builders.QueryVariable:
+    """What rates look back on; nobody has to choose it."""
+    made = builders.QueryVariable("window").query(WINDOW_QUERY).regex(WINDOW_REGEX)
+    made.datasource(SOURCE).hide(models.VariableHide.HIDE_VARIABLE)
+    made.current(models.VariableOption(text="1200", value="1200"))
+    return made.refresh(models.VariableRefresh.ON_DASHBOARD_LOAD)
 
 
 def _links(board: Board, runbooks: str) -> list[builders.DashboardLink]:
@@ -91,7 +109,8 @@ def _rotations() -> builders.AnnotationQuery:
     """Rotations as blue marks, where each begins."""
     runs = f"{series('credential_rotation_state', state='~initiated|dual_active')} == 1"
     before = runs.replace("}", "} offset 5m")
-    began = f"max by (client_id) ({runs}) unless max by (client_id) ({before})"
+    by = "max by (environment, client_id)"
+    began = f"{by} ({runs}) unless {by} ({before})"
     made = builders.AnnotationQuery().name("Rotations").datasource(SOURCE).enable(True)
     return made.expr(began).icon_color("blue")
 

@@ -49,9 +49,14 @@ def _matcher(label: str, text: str) -> str:
     return f'{label}=~"{text[1:]}"' if text.startswith("~") else f'{label}="{text}"'
 
 
-#: What a rate looks back on: four cycles at the default intervals. A script's counters move once a
-#: cycle, so over less they read 0 most of the time and too much in the rest.
-WINDOW = "20m"
+#: What a rate looks back on: four cycles of the slowest script. Counters move once a cycle, so over
+#: less a rate reads 0 most of the time and too much in the rest.
+WINDOW = "${window}s"
+#: Seconds, asked for when a dashboard is opened; 20 minutes where no script says its interval.
+WINDOW_QUERY = (
+    f"query_result(clamp_min(max(4 * {series('cycle_interval_seconds')}) or vector(1200), 300))"
+)
+WINDOW_REGEX = r"/ (\d+)/"  # of `{} 1200 1764201600000`
 
 
 def per_second(name: str, *by: str, **matchers: str) -> str:

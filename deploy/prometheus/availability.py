@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Iterator, Tuple
 
 from deploy.prometheus import recording
-from deploy.prometheus.rule import HEALTH, Proof, Rule, Series
+from deploy.prometheus.rule import HEALTH, Proof, Rule, Series, last_cycle
 from monitoring.alerts import advice
 from monitoring.catalog import COMPONENTS
 
@@ -74,7 +74,7 @@ def _burn_proof(window: str) -> Proof:
     target = Series('payment_api_sla_target_ratio{component="redis-cache"}', "0.9995", "0.9995")
     # Half of the window before, the short window after.
     before, after = {"6h": (200, 35), "3d": (2200, 365)}[window]
-    cycles = Series('payment_api_last_cycle_timestamp_seconds{script="health_check"}', *_CLOCK)
+    cycles = Series(last_cycle("health_check"), *_CLOCK)
     return Proof(
         (Series(status, "1", "0"), target, cycles),
         "",  # the figure depends on the window's exact edges

@@ -1,9 +1,9 @@
 """Writes rules/*.yml and tests/*.yml: `python -m deploy.prometheus.build [--check]`.
 
-The same rules go to ../kubernetes/prometheusrule.yml, for the Prometheus Operator. Thresholds and
-intervals are those of your configuration (config.py and the rest), so build anew after changing
-them; `--runbooks URL` (else ALERTS["runbooks"]) says where docs/runbooks can be read, and without
-it no alert has a link to a page.
+The same rules go to ../kubernetes/base/prometheusrule.yml, for the Prometheus Operator.
+Thresholds and intervals are those of your configuration (config.py and the rest), so build anew
+after changing them; `--runbooks URL` (else ALERTS["runbooks"]) says where docs/runbooks can be
+read, and without it no alert has a link to a page.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 MADE = "# Made by `python -m deploy.prometheus.build` from the metric catalogue and config.py.\n"
 _KEPT = "2m"  # ends within the five minutes that an end may take
-OPERATOR = "../kubernetes/prometheusrule.yml"
+OPERATOR = "../kubernetes/base/prometheusrule.yml"
 _FOR_OPERATOR = {
     "apiVersion": "monitoring.coreos.com/v1",
     "kind": "PrometheusRule",

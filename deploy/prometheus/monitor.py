@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Iterable, Iterator, Mapping
 
-from deploy.prometheus.rule import HEALTH, LAST_CYCLE, Proof, Rule, Series
+from deploy.prometheus.rule import HEALTH, REMEMBERED, Proof, Rule, Series, last_cycle
 from monitoring.alerts import advice
-from monitoring.catalog import SCRIPTS
+from monitoring.catalog import SCRIPTS, SOURCES
 
 JOB = "payment-api-monitoring"
-_REMEMBERED = "3d"  # whatever dies on Friday evening is told of all weekend
 _MEANING = "Nobody is watching the payment API's authentication right now."
 
 
@@ -44,16 +43,13 @@ def _rule(alert: str, expr: str, **more: object) -> Rule:
 def _absent(script: str) -> Rule:
     """Gone from an environment that had it in the last days, or never seen at all. A plain
     absent() would be content with any other environment's."""
-    series = f'payment_api_last_cycle_timestamp_seconds{{script="{script}"}}'
-    had = f"group by (environment) (max_over_time({series}[{_REMEMBERED}]))"
-    prod, staging = (
-        f'payment_api_last_cycle_timestamp_seconds{{environment="{name}",script="{script}"}}'
-        for name in ("prod", "staging")
-    )
+    series = last_cycle(script)
+    had = f"group by (environment) (max_over_time({series}[{REMEMBERED}]))"
+    prod, staging = (last_cycle(script, environment=name) for name in ("prod", "staging"))
     return _rule(
         "PaymentApiMonitorAbsent",
         f"{had} unless group by (environment) ({series})"
-        f" or absent_over_time({series}[{_REMEMBERED}])",
+        f" or absent_over_time({series}[{REMEMBERED}])",
         severity="critical" if script == "health_check" else "warning",
         summary=f"{script} has not been seen",
         labels={"script": script},
@@ -71,12 +67,11 @@ def _absent(script: str) -> Rule:
 
 
 def _alive(script: str, *, gone: bool = False) -> Series:
-    series = f'payment_api_last_cycle_timestamp_seconds{{script="{script}"}}'
-    return Series(series, "0+60", "_" if gone else "0+60")
+    return Series(last_cycle(script), "0+60", "_" if gone else "0+60")
 
 
 def _stale(script: str, seconds: float) -> Rule:
-    series = f'payment_api_last_cycle_timestamp_seconds{{script="{script}"}}'
+    series = last_cycle(script)
     wrong = int(seconds / 60) + 10
     return _rule(
         "PaymentApiCycleStale",
@@ -107,23 +102,16 @@ def _unreachable() -> Rule:
     )
 
 
-#: Of which component a source tells, as the scripts' own alerts have it.
-_HOMES = (
-    ("redis", "redis-cache"),
-    ("conjur", "conjur-vault"),
-    ("eapi", "payment-eapi"),
-    ("sapi", "payment-sapi"),
-)
-
-
 def _blind() -> Rule:
     texts = advice.for_blindness()
     named = 'label_replace(payment_api_up, "component", "$1", "source", "(.+)")'
-    for start, component in _HOMES:
+    for start, component in SOURCES:
         named = f'label_replace({named}, "component", "{component}", "source", "{start}.*")'
     return _rule(
         "PaymentApiMonitoringBlind",
-        f"min by (environment, component) ({named}) == 0",
+        f"min by (environment, component) ({named}) == 0"
+        # What is down is told as that.
+        " unless on (environment, component) payment_api_health_status == 0",
         component="",
         summary="the monitor cannot read {{ $labels.component }}",
         meaning=texts.meaning,
@@ -149,14 +137,13 @@ def unwatched(rules: Iterable[Rule]) -> Iterator[Rule]:
 
 
 def _unwatched(script: str, names: list[str]) -> Rule:
-    labels = 'alertname="PaymentApiHealthStatus",alertstate="firing"'
-    labels = labels.replace("PaymentApiHealthStatus", names[0])
-    its = 'category="security",client="client-004",component="payment-sapi",severity="critical"'
+    told = f'ALERTS{{alertname="{names[0]}",alertstate="firing",category="security",'
+    told += 'client="client-004",component="payment-sapi",severity="critical"}'
     return _rule(
         "PaymentApiIncidentUnwatched",
         "max by (environment, category, client, component, severity) "
         f'(ALERTS{{alertname=~"{"|".join(names)}",alertstate="firing"}})'
-        f' unless on (environment) {LAST_CYCLE}{{script="{script}"}}',
+        f" unless on (environment) {last_cycle(script)}",
         severity="",
         category="",
         component="",
@@ -166,7 +153,7 @@ def _unwatched(script: str, names: list[str]) -> Rule:
         action=f"Start {script} again; until then look at the component yourself.",
         hold=5,
         proof=Proof(
-            (Series(f"ALERTS{{{labels},{its}}}", "_", "1"), _alive(script, gone=True)),
+            (Series(told, "_", "1"), _alive(script, gone=True)),
             "payment-sapi: something was told, and nobody watches it any more",
             {"client": "client-004", "component": "payment-sapi",
              "category": "security", "severity": "critical"},

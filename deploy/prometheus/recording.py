@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Any, Iterator
 
+from deploy.prometheus.rule import last_cycle
+
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 #: Windows whose bad cycles are counted, so that one failed probe wakes nobody.
 COUNTED = ("1h", "6h", "1d", "3d")
-_CYCLES = 'changes(payment_api_last_cycle_timestamp_seconds{script="health_check"}'
+_CLOCK = last_cycle("health_check")
 #: Windows after an outage in which it still burns its budget.
 TOLD = ("5m", "30m", "2h", "6h")
 _STATUS, _SYSTEM = "payment_api_health_status", "payment_api_system_up"
@@ -42,8 +44,7 @@ def watched(window: str) -> str:
     """Expression: environments that were watched for at least half of the window. Of a budget that
     is known for minutes only nothing can be said."""
     step, half = {"1h": ("1m", 30), "6h": ("5m", 36), "1d": ("15m", 48), "3d": ("30m", 72)}[window]
-    series = 'payment_api_last_cycle_timestamp_seconds{script="health_check"}'
-    return f"(count_over_time({series}[{window}:{step}]) >= {half})"
+    return f"(count_over_time({_CLOCK}[{window}:{step}]) >= {half})"
 
 
 def groups() -> list[dict[str, Any]]:
@@ -75,7 +76,7 @@ def _budgets() -> Iterator[dict[str, Any]]:
         expr = f"(1 - {availability(window)}) / on (environment, component) (1 - {_TARGET})"
         yield {"record": burn(window), "expr": expr}
         if window in COUNTED:
-            cycles = f"max by (environment) ({_CYCLES}[{window}]))"
+            cycles = f"max by (environment) (changes({_CLOCK}[{window}]))"
             share = f"(1 - {availability(window)})"
             yield {
                 "record": down(window),

@@ -45,7 +45,11 @@ class Proof:
 @dataclass(frozen=True)
 class Rule:
     """One alert. `hold` is minutes it must last. `meaning` and `action` are for a person who was
-    just woken up; `runbook` is a page of docs/runbooks; `dashboard` a Grafana uid."""
+    just woken up; `runbook` is a page of docs/runbooks; `dashboard` a Grafana uid.
+
+    `series` is what the expression looks at (empty: it ends when its series do), `by` the labels
+    that tell its alerts apart, beside the environment; `script` exports it (empty: all do);
+    `place` is the component that must be up for a finding to be seen (empty: none)."""
 
     alert: str
     expr: str
@@ -63,6 +67,7 @@ class Rule:
     series: str = ""
     by: Tuple[str, ...] = ()
     script: str = ""
+    place: str = ""
 
     def all_labels(self) -> dict[str, str]:
         """Labels the rule sets; what the series brings is not among them."""
@@ -70,26 +75,47 @@ class Rule:
         return {name: text for name, text in {**own, **self.labels}.items() if text}
 
 
-#: For so long what an exporter said last keeps an alert alive.
-_REMEMBERED = "1d"
+#: What is not known any more is remembered for so long: whatever dies on Friday evening is told
+#: of all weekend.
+REMEMBERED = "3d"
 LAST_CYCLE = "payment_api_last_cycle_timestamp_seconds"
 
 
+def last_cycle(script: str, **labels: str) -> str:
+    """The series that says when the last cycle of a script ended."""
+    inside = ",".join(f'{k}="{v}"' for k, v in sorted({**labels, "script": script}.items()))
+    return f"{LAST_CYCLE}{{{inside}}}"
+
+
 def held(rule: Rule) -> str:
-    """The rule's expression. An exporter that is gone has mended nothing, so what fires goes on
-    until it is back and says otherwise; nothing new begins by it."""
+    """The rule's expression. What cannot be seen any more (its exporter is gone, its component
+    unknown) is not over, so what fires goes on until it is seen again; nothing new begins by it."""
     if not rule.series:
         return rule.expr
-    alive, same = LAST_CYCLE, "environment, script"
-    if rule.script:
-        alive, same = f'{LAST_CYCLE}{{script="{rule.script}"}}', "environment"
-    last = f"(last_over_time({rule.series}[{_REMEMBERED}]) unless on ({same}) {alive})"
+    last = f"(last_over_time({rule.series}[{REMEMBERED}]) {_unless_seen(rule)})"
     labels = {"alertname": rule.alert, "alertstate": "firing", "component": rule.component}
     if "severity" not in rule.by:
         labels["severity"] = rule.severity
     inside = ",".join(f'{name}="{text}"' for name, text in labels.items() if text)
     by = ", ".join(("environment", *rule.by))
     return f"{rule.expr} or {rule.expr.replace(rule.series, last)} and on ({by}) ALERTS{{{inside}}}"
+
+
+def _unless_seen(rule: Rule) -> str:
+    """A figure is seen where there is one. A client's, or a finding, is also over when it is gone;
+    it is missed where its place was not looked at, as the scripts' own alerts have it: a component
+    that is not up, else any source of the script that could not be read."""
+    if "client" not in rule.by:
+        return f"unless on ({', '.join(('environment', *rule.by))}) {rule.series}"
+    if rule.place:
+        return (
+            f'unless on (environment) (payment_api_health_status{{component="{rule.place}"}} == 1)'
+        )
+    if rule.script:
+        alive, unread, by = last_cycle(rule.script), f'{{script="{rule.script}"}}', "environment"
+    else:
+        alive, unread, by = LAST_CYCLE, "", "environment, script"
+    return f"unless on ({by}) ({alive} unless on ({by}) (payment_api_up{unread} == 0))"
 
 
 def by_client(series: str) -> str:

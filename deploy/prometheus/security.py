@@ -6,7 +6,7 @@ severity, so that the two are one alert for Alertmanager.
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping, Tuple
+from typing import Any, Iterator, Mapping, Tuple
 
 from deploy.prometheus.rule import Proof, Rule, Series, by_client
 from monitoring.alerts import advice
@@ -20,28 +20,24 @@ def rules() -> Iterator[Rule]:
     """Every rule of this file."""
     for script, reasons in REASONS.items():
         for reason, (where, words) in reasons.items():
-            yield _rule(script, reason, where, words)
+            yield _of_reason(script, reason, where, words)
     named = [reason for reasons in REASONS.values() for reason in reasons]
-    yield _others((*named, *ELSEWHERE))
+    yield _of_others((*named, *ELSEWHERE))
 
 
-def _rule(script: str, reason: str, component: str, words: str) -> Rule:
+def _of_reason(script: str, reason: str, component: str, words: str) -> Rule:
     texts = advice.for_finding(reason)
-    series = f'payment_api_findings{{reason="{reason}",severity=~"warning|critical"}}'
-    return Rule(
-        alert=AlertKey("", "", "", reason).labels()["alertname"],
-        expr=f"max by (environment, {', '.join(_BY)}) ({by_client(series)}) > 0",
-        severity="",
-        category="",
-        component="",
-        summary=f"{_WHERE}: {words}",
+    return _rule(
+        AlertKey("", "", "", reason).labels()["alertname"],
+        f'reason="{reason}"',
+        _BY,
+        words=words,
         meaning=texts.meaning,
         action=texts.action,
         runbook=texts.runbook,
         dashboard=texts.dashboard,
-        series=series,
-        by=_BY,
         script=script,
+        place=component if script == "health_check" else "",
         proof=_proof(script, reason, component, f"{component}, client client-004: {words}"),
     )
 
@@ -49,24 +45,35 @@ def _rule(script: str, reason: str, component: str, words: str) -> Rule:
 _WHERE = "{{ $labels.component }}{{ if $labels.client }}, client {{ $labels.client }}{{ end }}"
 
 
-def _others(named: Tuple[str, ...]) -> Rule:
-    """Reasons that have no rule yet are told all the same."""
-    texts = advice.for_finding("")
-    series = f'payment_api_findings{{reason!~"{"|".join(named)}",severity=~"warning|critical"}}'
+def _rule(alert: str, reasons: str, by: Tuple[str, ...], *, words: str, **more: Any) -> Rule:
+    """A rule for findings whose reason the matcher `reasons` selects. What tells one alert from
+    another (`by`) comes from the series; `words` say what it is."""
+    series = f'payment_api_findings{{{reasons},severity=~"warning|critical"}}'
     return Rule(
-        alert="PaymentApiFinding",
-        expr=f"max by (environment, reason, {', '.join(_BY)}) ({by_client(series)}) > 0",
+        alert=alert,
+        expr=f"max by (environment, {', '.join(by)}) ({by_client(series)}) > 0",
         severity="",
         category="",
         component="",
-        summary=f"{_WHERE}: {{{{ $labels.reason }}}}",
+        summary=f"{_WHERE}: {words}",
+        series=series,
+        by=by,
+        **more,
+    )
+
+
+def _of_others(named: Tuple[str, ...]) -> Rule:
+    """Reasons that have no rule yet are told all the same."""
+    texts = advice.for_finding("")
+    return _rule(
+        "PaymentApiFinding",
+        f'reason!~"{"|".join(named)}"',
+        ("reason", *_BY),
+        words="{{ $labels.reason }}",
         meaning="The script has seen something that no single figure says.",
         action="Run the script with --single-run --verbose: the sentence says what to do.",
         runbook=texts.runbook,
         dashboard=texts.dashboard,
-        series=series,
-        by=("reason", *_BY),
-        script="",
         proof=_proof(
             "health_check",
             "something_new",

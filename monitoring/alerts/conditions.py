@@ -9,10 +9,15 @@ judged gives UNKNOWN, which neither fires nor resolves.
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, Optional, Tuple
+from typing import Iterator, Optional, Tuple
 
 from monitoring.alerts import advice
-from monitoring.catalog import COMPONENTS, THRESHOLDS
+from monitoring.catalog import (
+    COMPONENTS,
+    THRESHOLDS,
+    component_of_figure,
+    component_of_source,
+)
 from monitoring.model import Alert, AlertKey, Component, Finding, Outcome, Severity, Source, Verdict
 from monitoring.text import safe_id
 from monitoring.thresholds import in_unit, say
@@ -31,21 +36,6 @@ _PARENTS_OF_DEGRADED = {
     "payment-sapi": "redis-cache",
     _LOGIN: "payment-eapi payment-sapi conjur-vault redis-cache",
 }
-#: Where figures without a component label come from, by the start of their name.
-_HOMES = (
-    ("redis", "redis-cache"),
-    ("conjur", "conjur-vault"),
-    ("token_validation", "payment-sapi"),
-    ("token", "redis-cache"),
-    ("authentication_step", "authentication-flow"),
-    ("authentication", "payment-eapi"),
-    ("unauthorized", "payment-eapi"),
-    ("credential_access", "payment-eapi"),  # where the credential is used
-    ("credential", "conjur-vault"),
-)
-#: Sources by the component that they read.
-_SOURCE_OF = (("redis", "redis-cache"), ("conjur", "conjur-vault"), ("eapi", "payment-eapi"))
-_SOURCES = (*_SOURCE_OF, ("sapi", "payment-sapi"))
 
 
 def conditions(outcome: Outcome) -> Tuple[Alert, ...]:
@@ -124,15 +114,17 @@ def _blind_component(component: Component, outcome: Outcome) -> Alert:
 
 def _blind_source(source: Source, outcome: Outcome) -> Alert:
     why = source.why or source.error or "no reason given"
-    parent = _home(source.name, _SOURCES, "")
+    parent = component_of_source(source.name)
     return _blind(outcome, source.name, "" if source.ok else why, parent=parent)
 
 
-def _blind(outcome: Outcome, component: str, why: str, *, parent: str) -> Alert:
+def _blind(outcome: Outcome, name: str, why: str, *, parent: str) -> Alert:
+    """`name`: the component or source that cannot be read (`why`) or can. A source of a component
+    is blindness to that component, so the alert is about `parent` where there is one."""
     return Alert(
-        _key(outcome, parent or component, BLIND),
+        _key(outcome, parent or name, BLIND),
         Severity.WARNING if why else Severity.OK,
-        f"the monitor {f'cannot judge {component}: {why}' if why else f'sees {component} again'}",
+        f"the monitor {f'cannot judge {name}: {why}' if why else f'sees {name} again'}",
         parent=parent,
         **advice.for_blindness().fields(),
     )
@@ -214,20 +206,9 @@ def _key(outcome: Outcome, component: str, metric: str, client: str = "") -> Ale
     return AlertKey(outcome.environment, outcome.script, component, metric, safe_id(client))
 
 
-def _short(name: str) -> str:
-    prefix = "payment_api_"
-    return name[len(prefix) :] if name.startswith(prefix) else name
-
-
 def _component_of(verdict: Verdict) -> str:
-    named = verdict.measurement.labels.get("component")
-    if named:
-        return named
-    return _home(_short(verdict.measurement.name), _HOMES, "payment-api")
-
-
-def _home(name: str, homes: Iterable[Tuple[str, str]], otherwise: str) -> str:
-    return next((home for part, home in homes if name.startswith(part)), otherwise)
+    figure = verdict.measurement
+    return figure.labels.get("component") or component_of_figure(figure.name) or "payment-api"
 
 
 def _parent(component: str, category: str, outcome: Outcome) -> str:
@@ -239,4 +220,4 @@ def _parent(component: str, category: str, outcome: Outcome) -> str:
         return f"{_LOGIN} {_PARENTS_OF_DEGRADED[_LOGIN]}"
     if outcome.script and component in (*COMPONENTS, *(c.name for c in outcome.components)):
         return component
-    return _home(component, _SOURCES, "")
+    return component_of_source(component)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Tuple
 
-from monitoring.catalog import METRICS
+from monitoring.catalog import METRICS, component_of_figure
 from monitoring.certainty import Basis, Coverage, severity
 from monitoring.health.cache import judge_cache
 from monitoring.health.judging import (
@@ -243,13 +243,6 @@ JUDGES: Mapping[str, Judge] = {
     "authentication-flow": judge_login,
 }
 
-#: Whose figures without a `component` label are, by the start of their name.
-_HOMES = (
-    ("redis_", "redis-cache"),
-    ("conjur_", "conjur-vault"),
-    ("authentication_step_", "authentication-flow"),
-)
-
 
 def judge(reading: Reading, context: Context) -> Judged:
     """The component's row, its figures and findings, and what to remember of it. Pure; raises
@@ -272,6 +265,7 @@ def sources_of(reading: Reading, judged: Judged) -> Tuple[Source, ...]:
         error=component.error if blind else None,
         configured=reading.configured,
         truncated=reading.truncated,
+        silent=component.up is False and component.error not in (None, "http"),
     )
     if not judged.blind:
         return (whole,)
@@ -309,5 +303,4 @@ def _is_of(verdict: Verdict, component: Component) -> bool:
     labels, name = verdict.measurement.labels, verdict.measurement.name
     if METRICS[name].derived:
         return False
-    home = next((home for part, home in _HOMES if name.startswith(f"payment_api_{part}")), "")
-    return labels.get("component", home) == component.name
+    return (labels.get("component") or component_of_figure(name)) == component.name

@@ -87,7 +87,8 @@ def _derived(outcome: Outcome) -> Iterator[Measurement]:
     yield from _of_components(outcome)
     for source in outcome.sources:
         if source.configured:
-            yield Measurement("payment_api_up", float(source.ok), {**script, "source": source.name})
+            labels = {**script, "source": source.name}
+            yield Measurement("payment_api_up", float(source.read), labels)
     yield from _of_findings(outcome)
     yield from _times(outcome)
     rows: Counter[Labels] = Counter(
@@ -102,17 +103,16 @@ def _derived(outcome: Outcome) -> Iterator[Measurement]:
 def _of_components(outcome: Outcome) -> Iterator[Measurement]:
     """Why a component is not well."""
     for component in outcome.components:
+        where = {"component": component.name}
         if component.error in FAULT_KINDS and component.configured:
-            labels = {"component": component.name, "error": str(component.error)}
+            labels = {**where, "error": str(component.error)}
             yield Measurement("payment_api_component_error", 1.0, labels)
             status = component.details.get("http_status")
             if isinstance(status, int):
-                where = {"component": component.name}
                 yield Measurement("payment_api_component_http_status", float(status), where)
         how = state_of(component, outcome)
         if component.configured and how is not Severity.UNKNOWN:
             degraded = float(how is Severity.WARNING)
-            where = {"component": component.name}
             yield Measurement("payment_api_component_degraded", degraded, where)
 
 
