@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCRIPTS := health_check.py token_usage_metrics.py credential_usage_metrics.py
 WORKERS ?= 2
 
-.PHONY: demo demo-web test lint format bench fuzz mutants matrix audit generate lock sbom dev clean
+.PHONY: demo demo-web test lint format bench fuzz faults kills soak mutants matrix audit generate lock sbom dev clean
 
 demo: $(VENV)/.runtime  ## start the sandbox, run the scripts against it, keep the results
 	@$(BIN)/python -m sandbox.demo
@@ -30,6 +30,12 @@ bench: $(VENV)/.dev  ## one table of ratios
 
 fuzz: $(VENV)/.dev  ## the decoders and parsers, for longer than the tests do
 	FUZZ_EXAMPLES=100000 $(BIN)/python -m pytest -q -k "fuzz or hostile" --timeout 3600
+
+faults: $(VENV)/.dev  ## each call of SQLite, of the file system and of each kind of peer fails in turn (30 min)
+	FAULTS=all $(BIN)/python -m pytest -q -s tests/test_faults_in_turn.py
+
+kills: $(VENV)/.dev  ## kill -9 at 100 random points of an outage and its end, five receivers (10 min)
+	KILLS=100 $(BIN)/python -m pytest -q -s --timeout 7200 -k "killed and random" tests/test_faults.py
 
 mutants: $(VENV)/.dev  ## put small mistakes into the decisions: which does no test find? (20 min)
 	$(BIN)/python -m tests.mutation

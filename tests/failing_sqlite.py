@@ -22,22 +22,23 @@ class Counter:
     def step(self) -> None:
         self.calls += 1
         if self.first <= self.calls < self.first + self.many:
-            raise _made(self.exception)
+            raise made(self.exception)
 
 
-def _made(name: str) -> Exception:
+def made(name: str) -> Exception:
+    """An exception of that name, of SQLite's or of Python's own."""
     if name == "UnicodeDecodeError":
         return UnicodeDecodeError("utf-8", b"\xeb", 0, 1, "invalid continuation byte")
     kind = getattr(sqlite3, name, None) or getattr(builtins, name)
-    made: Exception = kind("this call was made to fail")
-    return made
+    error: Exception = kind("this call was made to fail")
+    return error
 
 
 class _Failing:
     """An object of SQLite's, each call of which may fail."""
 
-    def __init__(self, real: Any, counter: Counter) -> None:
-        self.__dict__.update(_real=real, _counter=counter)
+    def __init__(self, real: Any, step: Callable[[], None]) -> None:
+        self.__dict__.update(_real=real, _step=step)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._real, name)
@@ -45,8 +46,8 @@ class _Failing:
             return value
 
         def call(*args: Any, **named: Any) -> Any:
-            self._counter.step()
-            return _wrapped(value(*args, **named), self._counter)
+            self._step()
+            return _wrapped(value(*args, **named), self._step)
 
         return call
 
@@ -57,21 +58,27 @@ class _Failing:
         return self
 
     def __next__(self) -> Any:
-        self._counter.step()
+        self._step()
         return next(self._real)
 
 
-def _wrapped(value: Any, counter: Counter) -> Any:
-    return _Failing(value, counter) if isinstance(value, sqlite3.Cursor) else value
+def _wrapped(value: Any, step: Callable[[], None]) -> Any:
+    return _Failing(value, step) if isinstance(value, sqlite3.Cursor) else value
 
 
 def failing(first: int, many: int, exception: str) -> Callable[..., Any]:
     """In place of `sqlite3.connect`; its `counter` says how many calls there were."""
     counter = Counter(first, many, exception)
+    connect = stepping(counter.step)
+    connect.counter = counter  # type: ignore[attr-defined]
+    return connect
+
+
+def stepping(step: Callable[[], None]) -> Callable[..., Any]:
+    """In place of `sqlite3.connect`: each call of what it opens is preceded by `step`."""
 
     def connect(*args: Any, **named: Any) -> Any:
-        counter.step()
-        return _Failing(_CONNECT(*args, **named), counter)
+        step()
+        return _Failing(_CONNECT(*args, **named), step)
 
-    connect.counter = counter  # type: ignore[attr-defined]
     return connect

@@ -1,9 +1,10 @@
 """Mutation tests: a small mistake is put into a decision, and one of its tests must turn red.
 
 `python -m tests.mutation [MODULE ...] [--sample N] [--seed S]` tries every mistake (or N of them)
-and prints those that no test finds. Each mistake is tried in a forked process, in which the module
-is loaded from its changed source; the file itself is not touched. Exit status: 0 when every
-survivor is listed in SURVIVORS with its reason, else 1.
+and prints those that no test finds. Each is tried in a forked process: first in one that has
+collected the tests already and gets the changed code of the function; what survives there, in one
+that loads the module from its changed source. The file itself is not touched. Exit status: 0 when
+every survivor is listed in SURVIVORS with its reason, else 1.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import json
 import os
 import random
 import signal
 import sys
 import time
+import types
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 ROOT = Path(__file__).resolve().parent.parent
 SURVIVORS = ROOT / "tests" / "data" / "mutation-survivors.txt"
@@ -186,15 +190,96 @@ def dies(mutant: Mutant, tests: Sequence[str]) -> bool:
     child = os.fork()
     if not child:
         _become(mutant, tests)
+    return _ended_badly(child)
+
+
+def _ended_badly(child: int) -> bool:
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status) != 0
-        time.sleep(0.01)
+        time.sleep(0.005)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return True
+
+
+class _Loop:
+    """A plugin of pytest: in place of running the collected tests once, it runs them for each
+    mistake in a process of its own. `died`: those that were found."""
+
+    def __init__(self, tried: Sequence[Mutant]) -> None:
+        self._tried = tried
+        self.died: Set[Mutant] = set()
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        gc.freeze()  # shared with the children, and not looked through by each
+        for mutant in self._tried:
+            child = os.fork()
+            if not child:
+                os._exit(_status_with(mutant, session))
+            if _ended_badly(child):
+                self.died.add(mutant)
+        return True
+
+
+def _status_with(mutant: Mutant, session: Any) -> int:
+    """In the forked process: 0 when all tests pass with the mistake in the running code."""
+    from _pytest import main as pytest_main
+
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        _patch(mutant)
+        pytest_main.pytest_runtestloop(session)
+    except BaseException:  # noqa: BLE001 - the first red test ends the session by an exception
+        return 1
+    return int(session.testsfailed > 0)
+
+
+def _patch(mutant: Mutant) -> None:
+    """Give each function of the module, whoever holds it by now, its code with the mistake."""
+    found: Dict[Tuple[str, int], types.CodeType] = {}
+    made = compile(mutated(mutant), str(_path(mutant.module)), "exec", dont_inherit=True)
+    waiting = [made]
+    while waiting:
+        code = waiting.pop()
+        inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
+        found.update({(each.co_name, each.co_firstlineno): each for each in inner})
+        waiting += inner
+    gc.unfreeze()
+    for function in gc.get_objects():
+        if isinstance(function, types.FunctionType) and function.__module__ == mutant.module:
+            code = function.__code__
+            function.__code__ = found.get((code.co_name, code.co_firstlineno), code)
+
+
+def found_quickly(tried: Sequence[Mutant], names: Sequence[str]) -> Set[Mutant]:
+    """Which of the mistakes of one module the tests find in running code."""
+    import pytest
+
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        loop, null = _Loop(tried), os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(null, stream)
+        pytest.main(_words(names), plugins=[loop])
+        with os.fdopen(writer, "w") as answer:
+            answer.write(json.dumps([tried.index(mutant) for mutant in loop.died]))
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as answer:
+        said = answer.read()
+    os.waitpid(child, 0)
+    return {tried[at] for at in json.loads(said or "[]")}
+
+
+def _words(names: Sequence[str]) -> List[str]:
+    tests = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
+    return ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", *tests]
 
 
 def _become(mutant: Mutant, names: Sequence[str]) -> None:
@@ -210,9 +295,7 @@ def _become(mutant: Mutant, names: Sequence[str]) -> None:
             if name != __name__:
                 del sys.modules[name]
         sys.meta_path.insert(0, _Loader(mutant.module, mutated(mutant)))
-        tests = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
-        words = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header"]
-        status = int(pytest.main([*words, *tests]))
+        status = int(pytest.main(_words(names)))
     finally:
         os._exit(status)
 
@@ -234,6 +317,9 @@ def survivors(tried: Sequence[Mutant]) -> List[Mutant]:
             asis = Mutant(module, "", 0, "", "", _NOWHERE, 0)
             if module in table and dies(asis, table[module]):
                 raise RuntimeError(f"the tests of {module} fail as it is")
+            own = [mutant for mutant in alive if mutant.module == module]
+            quickly = found_quickly(own, table[module]) if module in table else set()
+            alive = [mutant for mutant in alive if mutant not in quickly]
         alive = [m for m in alive if m.module not in table or not dies(m, table[m.module])]
     return alive
 

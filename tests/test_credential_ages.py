@@ -7,8 +7,15 @@ from typing import Any
 
 import pytest
 
-from monitoring.credentials.ages import age_of, current_version, failing_rotator
+from monitoring.credentials.ages import (
+    age_of,
+    cache_is_old,
+    current_version,
+    failing_rotator,
+    superseded,
+)
 from monitoring.credentials.facts import (
+    SKEW,
     WATCH_GAP,
     Age,
     CachedFacts,
@@ -237,3 +244,94 @@ def test_a_date_in_the_configuration(
 ) -> None:
     facts = CredentialFacts("c", ledger=ledger, rotated_at=NOW - date * DAY)
     assert age_of(facts) == (age or age_of(replace(facts, rotated_at=None))), sentence
+
+
+def dated(since: float, ledger: LedgerFacts) -> CredentialFacts:
+    return CredentialFacts("c", cached=CachedFacts(True, "v6", created_at=since), ledger=ledger)
+
+
+SEEN_TO_COME = LedgerFacts(NOW - DAY, NOW - 1.1 * DAY)
+
+
+@pytest.mark.parametrize(
+    ("since", "source"),
+    [
+        (SEEN_TO_COME.first_seen + SKEW, "cache"),
+        (SEEN_TO_COME.first_seen + SKEW + 1, "ledger"),
+        (SEEN_TO_COME.watched_since - SKEW, "cache"),
+        (SEEN_TO_COME.watched_since - SKEW - 1, "ledger"),
+    ],
+)
+def test_clocks_may_differ_by_so_much_and_no_more(since: float, source: str) -> None:
+    assert age_of(dated(since, SEEN_TO_COME)).source == source
+
+
+def test_a_looked_up_date_may_differ_by_as_much() -> None:
+    came = LedgerFacts(NOW - DAY, NOW - 12 * DAY)
+    for since, source in (
+        (came.watched_since - SKEW, "configuration"),
+        (came.watched_since - SKEW - 1, "ledger"),
+        (came.watched_since, "configuration"),
+    ):
+        age = age_of(CredentialFacts("c", ledger=came, rotated_at=since))
+        assert age.source == source, since
+
+
+@pytest.mark.parametrize(
+    ("state", "vault", "present"),
+    [
+        ("initiated", None, 5),  # nobody may use the new one yet
+        ("failed", None, 5),
+        ("dual_active", None, 6),
+        ("new_active", None, 6),
+        ("initiated", 7, 7),  # written by hand since: the rotation is not about it
+    ],
+)
+def test_the_version_that_a_rotation_alone_speaks_of(state: str, vault: Any, present: int) -> None:
+    facts = CredentialFacts(
+        "c", vault=VaultFacts(vault) if vault else None, rotation=rotation(state)
+    )
+    assert current_version(facts) == present
+
+
+def test_where_the_old_version_is_not_named_the_new_one_does_not_count_yet() -> None:
+    facts = CredentialFacts("c", vault=VaultFacts(6), rotation=rotation("failed", old_version=""))
+    assert current_version(facts) == 6
+    assert current_version(replace(facts, vault=None)) is None
+
+
+@pytest.mark.parametrize(
+    ("sentence", "made", "vault", "history"),
+    [
+        ("no rotation was ever heard of", None, 7, False),
+        ("it failed, and somebody wrote the next version", rotation("failed"), 7, True),
+        ("it failed by its status", rotation("old_deprecated", status="FAILED"), 7, True),
+        ("it failed, and its own version is the last", rotation("failed"), 6, False),
+        ("it failed, and the old one is the last", rotation("failed"), 5, False),
+        ("it went well", rotation("new_active", status="COMPLETED"), 7, False),
+        ("of what version is not said", rotation("failed", new_version=""), 7, False),
+        ("nothing says what is there now", rotation("failed", old_version=""), None, False),
+    ],
+)
+def test_a_failed_rotation_is_history_once_somebody_went_beyond_it(
+    *, sentence: str, made: Any, vault: Any, history: bool
+) -> None:
+    facts = CredentialFacts("c", vault=VaultFacts(vault) if vault else None, rotation=made)
+    assert superseded(facts) is history, sentence
+
+
+@pytest.mark.parametrize(
+    ("sentence", "cached", "vault", "old"),
+    [
+        ("EAPI holds the version before", CachedFacts(True, "v5"), 6, True),
+        ("EAPI holds the present one", CachedFacts(True, "v6"), 6, False),
+        ("it does not say which", CachedFacts(True, ""), 6, False),
+        ("it holds none", None, 6, False),
+        ("nobody knows any version", None, None, False),
+    ],
+)
+def test_whether_eapi_loaded_the_replaced_version(
+    *, sentence: str, cached: Any, vault: Any, old: bool
+) -> None:
+    facts = CredentialFacts("c", vault=VaultFacts(vault) if vault else None, cached=cached)
+    assert cache_is_old(facts) is old, sentence

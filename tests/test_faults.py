@@ -47,7 +47,7 @@ _PARAMS = [pytest.param(row, id=row.name, marks=pytest.mark.xdist_group(row.grou
 @pytest.mark.parametrize("row", _PARAMS)
 def test_fault(row: Row, stacks: Stacks, tmp_path: Path) -> None:
     try:
-        play(row, Ground(stacks.of(row.options), tmp_path))
+        print(row.name, "|", play(row, Ground(stacks.of(row.options), tmp_path)))
     except NotHere as why:
         pytest.skip(str(why))
 

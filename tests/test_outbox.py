@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from monitoring.alerts.outbox import KEPT, Outbox, Pause, backoff
-from monitoring.alerts.outbox_merge import FIRING, Waiting, merge
+from monitoring.alerts.outbox_merge import FIRING, Waiting, merge, together
 from monitoring.model import Notice
 from monitoring.store.state import State
 from tests.alerting_kit import T0, notice
@@ -84,6 +84,38 @@ def go(outbox: Outbox, channel: str, now: float = T0 + 1) -> list[str]:
         outbox.begin(rows)
         outbox.told(rows, now)
     return [r.notice.reason for r in rows]
+
+
+def waits(number: int, whom: str, what: str = "first", *, begun: bool = False) -> Waiting:
+    return Waiting(number, "k", f"email:{whom}", notice(what), T0, begun=begun)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "rows", "most", "goes"),
+    [
+        ("nothing waits", [], 5, []),
+        ("one mail for both", [waits(1, "a"), waits(2, "b")], 5, [1, 2]),
+        ("another text goes apart", [waits(1, "a"), waits(2, "b", "resolved")], 5, [1]),
+        ("the oldest, and who waits for just that",
+         [waits(1, "a"), waits(2, "a", "escalated"), waits(3, "b"), waits(4, "b", "escalated")],
+         1, [1, 3]),
+        ("no more than it can carry",
+         [waits(1, "a"), waits(2, "a", "escalated"), waits(3, "a", "resolved")], 2, [1, 2]),
+        ("what may have arrived goes apart, first",
+         [waits(1, "a", begun=True), waits(2, "a", "escalated")], 5, [1]),
+        ("and what has not, before it",
+         [waits(1, "a"), waits(2, "a", "escalated", begun=True), waits(3, "a", "resolved")],
+         5, [1, 3]),
+        ("nobody else is in a mail that may have arrived",
+         [waits(1, "a", begun=True), waits(2, "b")], 5, [1]),
+        ("but who was in it is again",
+         [waits(1, "a", begun=True), waits(2, "b", begun=True)], 5, [1, 2]),
+    ],
+)  # fmt: skip
+def test_what_one_send_can_carry(
+    sentence: str, rows: list[Waiting], most: int, goes: list[int]
+) -> None:
+    assert [each.id for each in together(rows, most)] == goes, sentence
 
 
 def test_a_resolve_goes_to_exactly_those_who_were_told(outbox: Outbox) -> None:

@@ -149,6 +149,17 @@ class _Connection(redis.Connection):  # type: ignore[misc]
         except wire.WireFault as error:
             raise _NotConnected(error.fault) from None
 
+    def read_response(self, *args: Any, **named: Any) -> Any:
+        """One reply. What the library's parser trips over is the server's doing, also while it
+        greets and before it was asked anything."""
+        try:
+            return super().read_response(*args, **named)
+        except faults.NONSENSE:
+            self.disconnect()
+            place = wire.place(self.host, int(self.port))
+            text = f"{place} answers with what is not the protocol of Redis"
+            raise _NotConnected(Fault("protocol", text)) from None
+
     def can_read(self, timeout: float = 0) -> bool:
         """TLS 1.3 session tickets lie unread on a new connection, and redis-py 8 takes them for
         leftover data; so whatever is there is decrypted first (and kept)."""

@@ -5,7 +5,7 @@ clock), `jump` ([after, by]: the clock leaps by so much, so many seconds after t
 (the largest file in bytes), `handles` (how many may be open), `threads` (how many may still be
 started), `patience` (seconds that SQLite waits for a lock), `bug` (what our own fault says),
 `sqlite` (calls of SQLite that fail: the first, how many, with which exception), `system` (a call of
-the operating system that fails for a folder).
+the operating system that fails for a folder), `in_turn` (one call of a family fails).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import socket
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any, Callable, Dict
 
@@ -127,6 +128,103 @@ def failing_calls(plan: Any) -> None:
     setattr(module, name, failing)
 
 
+_FILE_CALLS = (
+    *("os.open", "os.mkdir", "os.chmod", "os.fchmod", "os.scandir", "os.close", "os.ftruncate"),
+    *("os.pwrite", "os.write", "os.unlink", "os.stat", "os.lstat", "os.replace", "os.rename"),
+    *("os.fsync", "os.fdopen", "fcntl.flock", "io.open", "builtins.open", "os.access", "os.fstat"),
+)
+_SOCKET_CALLS = (
+    *("connect", "send", "sendall", "recv", "recv_into", "settimeout", "setsockopt", "shutdown"),
+    *("makefile", "close"),
+)
+
+
+def one_in_turn(plan: Any) -> None:
+    """One call of a family fails, once: `plan` is [family, paths or ports that it concerns, the
+    call's number (0: none), the exception's name, a file that grows by a byte with each call]."""
+    family, where, number, exception, counted = plan
+    handle, write, guard = os.open(counted, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), os.write, []
+    lock = threading.Lock()
+
+    def step() -> None:
+        with lock:
+            guard.append(write(handle, b"."))
+            turn = len(guard) == number
+        if turn:
+            raise _made(exception)
+
+    if family == "sqlite":
+        _each_of_sqlite(step)
+    elif family == "files":
+        _each_of_files(where, step)
+    else:
+        _each_of_sockets(set(where), step)
+
+
+def _made(name: str) -> Exception:
+    from tests.failing_sqlite import made
+
+    kind = getattr(builtins, name, None)
+    if kind is not None and issubclass(kind, OSError):
+        error: Exception = kind(5, "made to fail")
+        return error
+    return made(name)
+
+
+def _each_of_sqlite(step: Callable[[], None]) -> None:
+    import sqlite3
+
+    from tests.failing_sqlite import stepping
+
+    sqlite3.connect = stepping(step)  # type: ignore[assignment]
+
+
+def _each_of_files(paths: Any, step: Callable[[], None]) -> None:
+    handles: Any = set()
+
+    def concerned(args: Any) -> bool:
+        named = [str(a) for a in args if isinstance(a, (str, os.PathLike))]
+        if named:
+            return any(path in name for path in paths for name in named)
+        return bool(args) and isinstance(args[0], int) and args[0] in handles
+
+    def failing(real: Any) -> Any:
+        def call(*args: Any, **more: Any) -> Any:
+            if not concerned(args):
+                return real(*args, **more)
+            step()
+            done = real(*args, **more)
+            if isinstance(done, int) and isinstance(args[0], (str, os.PathLike)):
+                handles.add(done)
+            return done
+
+        return call
+
+    for each in _FILE_CALLS:
+        module, name = each.split(".")
+        owner = importlib.import_module(module)
+        setattr(owner, name, failing(getattr(owner, name)))
+
+
+def _each_of_sockets(ports: Any, step: Callable[[], None]) -> None:
+    mine: Any = weakref.WeakSet()
+
+    def failing(name: str, real: Any) -> Any:
+        def call(self: Any, *args: Any, **more: Any) -> Any:
+            if name == "connect" and isinstance(args[0], tuple) and args[0][1] in ports:
+                mine.add(self)
+            if self in mine:
+                if name == "close":
+                    mine.discard(self)
+                step()
+            return real(self, *args, **more)
+
+        return call
+
+    for name in _SOCKET_CALLS:
+        setattr(socket.socket, name, failing(name, getattr(socket.socket, name)))
+
+
 TRICKS: Dict[str, Callable[[Any], None]] = {
     "dns": slow_names,
     "clock": shifted_clock,
@@ -138,6 +236,7 @@ TRICKS: Dict[str, Callable[[Any], None]] = {
     "bug": bug,
     "sqlite": failing_store,
     "system": failing_calls,
+    "in_turn": one_in_turn,
 }
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def _catches(pid: int, number: int) -> bool:
     return False
 
 
-def _listening(process: subprocess.Popen[str]) -> bool:
+def listening(process: subprocess.Popen[str]) -> bool:
     """Wait until the script handles SIGTERM; False when it has ended before."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until and process.poll() is None:
@@ -52,7 +52,7 @@ def _fresh() -> None:
 def interrupted(ground: Ground, words: Tuple[str, ...], sent: int, wait: float) -> Run:
     """A run that is sent a signal so many seconds after it began to listen."""
     process = ground.start(SCRIPT, *words, preexec_fn=_fresh)
-    _listening(process)
+    listening(process)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(wait)
     process.send_signal(sent)
@@ -83,7 +83,7 @@ def hung_up(ground: Ground) -> str:
     for number in range(4):
         target = ground.folder / f"r{number}.jsonl"
         process = ground.start(SCRIPT, *LOOP, "--output", str(target), preexec_fn=_fresh)
-        _listening(process)
+        listening(process)
         if number == 3:  # on a busy machine the other three may all come before the loop
             _until(target.exists, process)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -186,10 +186,10 @@ def _packed(body: bytes, dice: random.Random) -> Tuple[bytes, List[bytes]]:
     name = dice.choice((b"gzip", b"deflate", b"br", b"gzip, gzip", b"x" * 9000, b"\xff"))
     packed = dice.choice(
         (
-            gzip.compress(body),
-            gzip.compress(body)[: dice.randrange(1, 30)],
+            gzip.compress(body, mtime=0),
+            gzip.compress(body, mtime=0)[: dice.randrange(1, 30)],
             zlib.compress(body),
-            gzip.compress(b" " * 30_000_000),
+            gzip.compress(b" " * 30_000_000, mtime=0),
             body,
         )
     )

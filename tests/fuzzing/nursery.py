@@ -2,7 +2,9 @@
 and forks a child for each run, which is measured by the kernel.
 
 As a program: reads a JSON line per run (script, words, env, cwd, out, err, patience) and answers
-with one (status, seconds, rss); status None: it did not end and was killed.
+with one (status, seconds, rss); status None: it did not end and was killed. `until`: a file and a
+number; once it has so many lines, the run is a loop that is asked to end. `tricks`: what is done to
+the process before (tests/faults/launch.py).
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional
+from types import MappingProxyType
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from tests import scripts
+from tests.faults.launch import TRICKS
 
 #: What a run imports on the way; a child that had to would be slow, not different.
 _WARM = (
@@ -55,10 +59,13 @@ class Nursery:
         folder: Path,
         *,
         patience: float,
+        until: Optional[Tuple[str, int]] = None,
+        tricks: Mapping[str, Any] = MappingProxyType({}),
     ) -> Dict[str, Any]:
         """The run, with `out` and `err` as texts."""
         job = {"script": script, "words": words, "env": dict(env), "cwd": str(folder)}
         job.update({"out": str(folder / "out"), "err": str(folder / "err"), "patience": patience})
+        job.update({"until": until, "tricks": dict(tricks)})
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(job) + "\n")
@@ -79,14 +86,23 @@ def child(job: Mapping[str, Any]) -> None:
     os.environ.update(job["env"])
     os.chdir(job["cwd"])
     sys.argv = [f"{job['script']}.py", *job["words"]]
+    for trick, value in job["tricks"].items():
+        TRICKS[trick](value)
     module, utils = importlib.import_module(job["script"]), importlib.import_module("utils")
     utils.leave(module.main(job["words"]))
 
 
-def reaped(pid: int, patience: float) -> Dict[str, Any]:
+def _lines(path: str) -> int:
+    return Path(path).read_bytes().count(b"\n") if os.path.exists(path) else 0
+
+
+def reaped(pid: int, patience: float, until: Optional[Tuple[str, int]]) -> Dict[str, Any]:
     """Wait for the child, but not for ever."""
     began = time.monotonic()
     while True:
+        if until is not None and _lines(until[0]) >= until[1]:
+            os.kill(pid, signal.SIGTERM)
+            until = None
         found, status, usage = os.wait4(pid, os.WNOHANG)
         spent = time.monotonic() - began
         if found:
@@ -107,7 +123,7 @@ def main() -> None:
         pid = os.fork()
         if pid == 0:
             child(job)
-        print(json.dumps(reaped(pid, job["patience"])), flush=True)
+        print(json.dumps(reaped(pid, job["patience"], job["until"])), flush=True)
 
 
 if __name__ == "__main__":
