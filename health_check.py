@@ -27,8 +27,8 @@ from typing import Iterator, Optional, Sequence, Tuple
 
 import utils
 from monitoring import __version__, cli, thresholds
-from monitoring.catalog import COMPONENTS
-from monitoring.config.settings import Settings
+from monitoring.components import COMPONENTS, LOGIN
+from monitoring.config.settings import Settings, unconfigured
 from monitoring.health import judges as health
 from monitoring.health.asking import Team, probes_of
 from monitoring.health.judging import Judged
@@ -43,14 +43,12 @@ from monitoring.sla.history import (
     availability,
     overdue_after,
     targets_of,
-    unconfigured,
 )
 from monitoring.sla.levels import BURN_WINDOWS, OVERALL, report as sla_of
 from monitoring.store.lookback import HistoryError
 
 SCRIPT = "health_check"
 MONTH = 30 * 86400.0
-LOGIN = "authentication-flow"
 
 EXAMPLES = """\
   python health_check.py --setup                               asks, tries, writes .env

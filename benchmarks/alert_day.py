@@ -22,7 +22,7 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from monitoring.alerts import lifecycle as alerts
-from monitoring.catalog import COMPONENTS
+from monitoring.components import COMPONENTS
 from monitoring.config.settings import AlertSettings
 from monitoring.model import Alert, AlertKey, Notice, Severity
 

@@ -12,7 +12,8 @@ from typing import Iterator
 
 from deploy.prometheus import build
 from monitoring.alerts import advice, advice as advice_findings
-from monitoring.catalog import COMPONENTS, THRESHOLDS
+from monitoring.catalog import THRESHOLDS
+from monitoring.components import COMPONENTS
 
 HERE = Path(__file__).resolve().parent
 PAGES = HERE / "runbooks"

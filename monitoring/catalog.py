@@ -7,28 +7,10 @@ name. Settings, exposition, dashboards, rules and README tables all read these t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Mapping
+from typing import Any, Mapping
 
-COMPONENTS = ("payment-eapi", "payment-sapi", "conjur-vault", "redis-cache", "authentication-flow")
-#: Start of a figure's name -> the component it is of, where no label says so.
-_OF_FIGURES = (
-    ("redis", "redis-cache"),
-    ("conjur", "conjur-vault"),
-    ("token_validation", "payment-sapi"),
-    ("token", "redis-cache"),
-    ("authentication_step", "authentication-flow"),
-    ("authentication", "payment-eapi"),
-    ("unauthorized", "payment-eapi"),
-    ("credential_access", "payment-eapi"),  # where the credential is used
-    ("credential", "conjur-vault"),
-)
-#: Start of a source's name -> the component that is read there.
-SOURCES = (
-    ("redis", "redis-cache"),
-    ("conjur", "conjur-vault"),
-    ("eapi", "payment-eapi"),
-    ("sapi", "payment-sapi"),
-)
+from monitoring.components import CACHE, COMPONENTS, LOGIN, SERVICES, VAULT
+
 SCRIPTS = ("health_check", "token_usage_metrics", "credential_usage_metrics")
 
 
@@ -90,20 +72,6 @@ class Threshold:
     def side(self) -> str:
         """On which side of a limit it is bad: `critical from 500 ms`, `warning up to 30 days`."""
         return "up to" if self.worse == "lower" else "from"
-
-
-def component_of_figure(metric: str) -> str:
-    """The component that a metric without the label `component` is of; empty: of none."""
-    return _by_start(metric[len("payment_api_") :], _OF_FIGURES)
-
-
-def component_of_source(source: str) -> str:
-    """The component that is read at a source; empty: none (a directory, say)."""
-    return _by_start(source, SOURCES)
-
-
-def _by_start(name: str, table: Iterable[tuple[str, str]]) -> str:
-    return next((component for start, component in table if name.startswith(start)), "")
 
 
 def _gauge(name: str, unit: str, text: str, *labels: str) -> Metric:
@@ -304,7 +272,7 @@ def script_of(metric: str) -> str:
     return next((script for script, its in owners if metric in {m.name for m in its}), "")
 
 
-_SERVICES = {"component": ("payment-eapi", "payment-sapi")}
+_SERVICES = {"component": SERVICES}
 
 
 def _limit(name: str, metric: str, unit: str, *words: str, **more: Any) -> Threshold:
@@ -323,18 +291,18 @@ _THRESHOLDS = (
     _limit(
         "performance.vault_response_time",
         "response_time_ms", "ms", "response time",
-        "Response time of Conjur.", where={"component": ("conjur-vault",)}, runbook="slow-vault",
+        "Response time of Conjur.", where={"component": (VAULT,)}, runbook="slow-vault",
     ),
     _limit(
         "performance.redis_response_time",
         "response_time_ms", "ms", "response time",
-        "Response time of Redis.", where={"component": ("redis-cache",)}, runbook="slow-redis",
+        "Response time of Redis.", where={"component": (CACHE,)}, runbook="slow-redis",
     ),
     _limit(
         "performance.authentication_time",
         "response_time_ms", "ms", "login time",
         "Time the canary waits for a token.",
-        where={"component": ("authentication-flow",)}, runbook="slow-authentication",
+        where={"component": (LOGIN,)}, runbook="slow-authentication",
     ),
     _limit(
         "performance.token_validation_time",

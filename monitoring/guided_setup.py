@@ -31,6 +31,7 @@ from typing import (
 
 from monitoring import modes
 from monitoring.certainty import combined
+from monitoring.components import CACHE, EAPI, LOGIN, SAPI, VAULT
 from monitoring.config import env
 from monitoring.config.problems import ConfigurationError
 from monitoring.config.settings import Settings
@@ -74,14 +75,14 @@ TOPICS: Tuple[Topic, ...] = (
     Topic(
         "Payment-EAPI, which gives tokens",
         (_Q("EAPI_ENDPOINT", "its URL, as https://payment-eapi.example.com"),),
-        "payment-eapi",
+        EAPI,
         (),
         "nobody watches whether clients can log in, and no failed login is counted",
     ),
     Topic(
         "Payment-SAPI, which checks tokens",
         (_Q("SAPI_ENDPOINT", "its URL"),),
-        "payment-sapi",
+        SAPI,
         (),
         "nobody watches whether tokens are accepted",
     ),
@@ -94,7 +95,7 @@ TOPICS: Tuple[Topic, ...] = (
             _Q("REDIS_PASSWORD", "its password", secret=True),
             _Q("REDIS_SSL", "true where it wants TLS"),
         ),
-        "redis-cache",
+        CACHE,
         (),
         "no token is counted, and --can-revoke can never say yes",
     ),
@@ -107,7 +108,7 @@ TOPICS: Tuple[Topic, ...] = (
             _Q("CONJUR_AUTHN_API_KEY", "its API key", secret=True),
             _Q("CONJUR_CERT_FILE", "its CA certificate, where your system does not know it"),
         ),
-        "conjur-vault",
+        VAULT,
         ("CONJUR_AUTHN_LOGIN", "CONJUR_AUTHN_API_KEY"),
         "no secret has an age, and no rotation is followed",
     ),
@@ -117,7 +118,7 @@ TOPICS: Tuple[Topic, ...] = (
             _Q("MONITORING_CLIENT_ID", "its client id"),
             _Q("MONITORING_CLIENT_SECRET", "its secret", secret=True),
         ),
-        "authentication-flow",
+        LOGIN,
         ("MONITORING_CLIENT_ID", "MONITORING_CLIENT_SECRET"),
         "nobody proves that a login works from end to end",
     ),
@@ -324,9 +325,9 @@ CONJUR_POLICY = """\
 
 def rights(failed: Sequence[str]) -> Iterator[Tuple[str, str]]:
     """What to offer whoever has no identity yet: title and lines."""
-    if "redis-cache" in failed:
+    if CACHE in failed:
         yield "A Redis user that may do what the scripts need and nothing else:", REDIS_ACL
-    if "conjur-vault" in failed:
+    if VAULT in failed:
         yield "An identity in Conjur that may see secrets' dates and read none:", CONJUR_POLICY
 
 

@@ -22,7 +22,7 @@ from typing import (
 )
 
 from monitoring import __version__
-from monitoring.catalog import COMPONENTS
+from monitoring.components import COMPONENTS
 from monitoring.model import AlertRow, Measurement, OperatorError, Outcome, Severity, Source, worst
 from monitoring.output import (
     figures,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from deploy.prometheus import build
-from monitoring.catalog import COMPONENTS
+from monitoring.components import COMPONENTS
 from monitoring.model import AlertKey
 from tests.deploying import DEPLOY
 

@@ -15,7 +15,8 @@ import yaml
 from deploy.prometheus import build, security, thresholds
 from deploy.prometheus.rule import Rule
 from monitoring.alerts import advice, advice as advice_findings
-from monitoring.catalog import COMPONENTS, HYGIENE, METRICS, SCRIPTS, THRESHOLDS
+from monitoring.catalog import HYGIENE, METRICS, SCRIPTS, THRESHOLDS
+from monitoring.components import COMPONENTS
 from monitoring.config.settings import Limit, Settings
 from tests.deploying import metrics_in
 

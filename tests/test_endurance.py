@@ -20,7 +20,6 @@ from typing import Dict, Iterator, List, Tuple
 
 import pytest
 
-from monitoring import catalog
 from monitoring.alerts.notifier import Notifier
 from monitoring.config.settings import AlertSettings, HistorySettings
 from monitoring.model import Finding, Measurement, Outcome, Severity
@@ -48,7 +47,7 @@ class Month:
         cycle = int((now - T0) / STEP)
         down = cycle % 72 in (10, 11, 12, 13)
         components = [component(CRITICAL if down else OK, name="redis-cache")]
-        components += [component(OK, name=name) for name in catalog.COMPONENTS[:3]]
+        components += [component(OK, name=name) for name in components.COMPONENTS[:3]]
         figures = [
             Measurement(
                 "payment_api_response_time_ms", self._dice.uniform(1, 9), {"component": c.name}

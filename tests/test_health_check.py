@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from monitoring.catalog import COMPONENTS
+from monitoring.components import COMPONENTS
 from monitoring.config.settings import HistorySettings
 from monitoring.model import Measurement, Outcome
 from monitoring.store.history import LocalHistory

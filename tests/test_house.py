@@ -10,6 +10,8 @@ from typing import Iterator
 
 import pytest
 
+from monitoring.components import COMPONENTS
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = ("health_check", "token_usage_metrics", "credential_usage_metrics")
 FRONT = [ROOT / f"{name}.py" for name in (*SCRIPTS, "utils") if (ROOT / f"{name}.py").exists()]
@@ -246,3 +248,19 @@ def test_nothing_shadows_the_standard_library() -> None:
 def test_no_file_names_a_place_outside_the_repository() -> None:
     for path in [*HOUSE, *FRONT, *SANDBOX]:
         assert not re.search(r"/work/|\.\./shared", path.read_text(encoding="utf-8")), path
+
+
+#: Where these words are something else: the issuer and the audience of tokens.
+NO_COMPONENTS = {"config/settings.py": 3, "components.py": None}
+
+
+@pytest.mark.parametrize("path", [*HOUSE, *FRONT], ids=str)
+def test_a_component_is_spelt_in_its_row_alone(path: Path) -> None:
+    spelt = [
+        node.value
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.Constant) and node.value in COMPONENTS
+    ]
+    name = str(path.relative_to(ROOT / "monitoring")) if path in HOUSE else path.name
+    allowed = NO_COMPONENTS.get(name, 0)
+    assert allowed is None or len(spelt) <= allowed

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from monitoring.catalog import COMPONENTS
+from monitoring.components import COMPONENTS
 from monitoring.config.settings import Secret
 from monitoring.health.asking import PROBES, Team, patience
 from monitoring.health.judges import judge

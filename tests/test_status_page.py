@@ -10,7 +10,8 @@ from typing import Any, Dict, List
 
 import pytest
 
-from monitoring.catalog import COMPONENTS, SCRIPTS
+from monitoring.catalog import SCRIPTS
+from monitoring.components import COMPONENTS
 from monitoring.model import Alert, AlertKey, AlertRow, Finding, Severity, Source
 from monitoring.output import pages as bars, pages as status, report as outputs
 from monitoring.output.exposition import Exporter

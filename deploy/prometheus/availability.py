@@ -7,7 +7,7 @@ from typing import Iterator, Tuple
 from deploy.prometheus import recording
 from deploy.prometheus.rule import HEALTH, Proof, Rule, Series, last_cycle
 from monitoring.alerts import advice
-from monitoring.catalog import COMPONENTS
+from monitoring.components import COMPONENTS
 
 #: (severity, long window, short window, burn rate): the pairs of Google's Site Reliability
 #: Workbook, chapter 5, for a budget of 30 days.

@@ -6,7 +6,8 @@ from typing import Iterable, Iterator, Mapping
 
 from deploy.prometheus.rule import HEALTH, REMEMBERED, Proof, Rule, Series, last_cycle
 from monitoring.alerts import advice
-from monitoring.catalog import SCRIPTS, SOURCES
+from monitoring.catalog import SCRIPTS
+from monitoring.components import SOURCES
 
 JOB = "payment-api-monitoring"
 _MEANING = "Nobody is watching the payment API's authentication right now."
@@ -105,7 +106,7 @@ def _unreachable() -> Rule:
 def _blind() -> Rule:
     texts = advice.for_blindness()
     named = 'label_replace(payment_api_up, "component", "$1", "source", "(.+)")'
-    for start, component in SOURCES:
+    for start, component in SOURCES.items():
         named = f'label_replace({named}, "component", "{component}", "source", "{start}.*")'
     return _rule(
         "PaymentApiMonitoringBlind",

@@ -12,6 +12,7 @@ from typing import Any, Mapping, Optional, Tuple
 
 from monitoring.alerts import advice_texts as texts
 from monitoring.catalog import THRESHOLDS
+from monitoring.components import LOGIN, ROWS
 
 # -- what alerts on findings say, by the finding's reason; see advice_texts.
 
@@ -234,9 +235,11 @@ def for_threshold(name: str) -> Advice:
 def for_component(component: str, error: str = "") -> Advice:
     """Advice on a component that is down or degraded. `error` is the fault's kind: what it hints
     at comes after the first thing to do."""
-    meaning, action, runbook = texts.COMPONENTS.get(component, texts.ANY_COMPONENT)
+    row = ROWS.get(component)
+    own = row and (row.meaning, row.action, row.runbook)
+    meaning, action, runbook = own or texts.ANY_COMPONENT
     hint = texts.FAULTS.get(error, "")
-    board = AUTHENTICATION if component == "authentication-flow" else HEALTH
+    board = AUTHENTICATION if component == LOGIN else HEALTH
     return Advice(meaning, f"{action} {hint}".strip(), runbook, board)
 
 
@@ -257,7 +260,7 @@ def for_finding(reason: str, category: str = "security") -> Advice:
 def runbooks() -> tuple[str, ...]:
     """Every page of docs/runbooks that an alert may link to, sorted."""
     pages = {threshold.runbook for threshold in THRESHOLDS.values()}
-    pages |= {row[2] for row in texts.COMPONENTS.values()} | {texts.ANY_COMPONENT[2]}
+    pages |= {row.runbook for row in ROWS.values()} | {texts.ANY_COMPONENT[2]}
     pages |= {row[2] for row in FINDINGS.values()} | set(texts.GENERAL.values())
     pages |= {text[2] for _, text in FAMILIES}
     return tuple(sorted(pages | {texts.BLIND[2]}))

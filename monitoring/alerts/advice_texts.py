@@ -140,34 +140,7 @@ THRESHOLDS: Mapping[str, Tuple[str, str]] = {
     ),
 }
 
-#: Component -> (meaning when it is down, first thing to do, page).
-COMPONENTS: Mapping[str, Tuple[str, str, str]] = {
-    "payment-eapi": (
-        "No client can log in; those with live tokens work on until these end.",
-        "Look at the service's pods and log; restart it if it hangs.",
-        "payment-eapi-down",
-    ),
-    "payment-sapi": (
-        "Tokens cannot be validated, so payments are refused.",
-        "Look at the service's pods and log; check its way to the cache.",
-        "payment-sapi-down",
-    ),
-    "conjur-vault": (
-        "Logins that miss the credential cache fail, and no credential can be rotated.",
-        "Check the vault's own health page and its database; consider its standby.",
-        "conjur-vault-down",
-    ),
-    "redis-cache": (
-        "Tokens can be neither stored nor found; every payment needs a new login.",
-        "Check the server process, then memory and disk of its host; consider a failover.",
-        "redis-cache-down",
-    ),
-    "authentication-flow": (
-        "A login does not work from end to end, though the components may look healthy.",
-        "See in details which step failed and open that component's page.",
-        "authentication-flow",
-    ),
-}
+#: A component without a row of its own: (meaning when it is down, first thing to do, page).
 ANY_COMPONENT = (
     "Something that the payment API's authentication needs does not work.",
     "Check the component itself, then the network between it and the monitor.",

@@ -12,12 +12,8 @@ from __future__ import annotations
 from typing import Iterator, Optional, Tuple
 
 from monitoring.alerts import advice
-from monitoring.catalog import (
-    COMPONENTS,
-    THRESHOLDS,
-    component_of_figure,
-    component_of_source,
-)
+from monitoring.catalog import THRESHOLDS
+from monitoring.components import CACHE, COMPONENTS, LOGIN, ROWS, WHOLE, of_figure, of_source
 from monitoring.model import Alert, AlertKey, Component, Finding, Outcome, Severity, Source, Verdict
 from monitoring.text import safe_id
 from monitoring.thresholds import in_unit, say
@@ -27,15 +23,6 @@ UP = "health_status"
 EXPIRY_STEPS = (30, 14, 7, 1)
 #: Alerts about expiries: they tell once per step instead of reminding.
 _EXPIRIES = ("availability.tls_certificate_days",)
-#: Whose failure explains which component's (DESIGN.md section 6).
-_LOGIN = "authentication-flow"
-_PARENTS_OF_DOWN = {_LOGIN: "payment-eapi payment-sapi"}
-#: Whose failure explains that a component is up but degraded: what it leans on.
-_PARENTS_OF_DEGRADED = {
-    "payment-eapi": "payment-sapi conjur-vault redis-cache",
-    "payment-sapi": "redis-cache",
-    _LOGIN: "payment-eapi payment-sapi conjur-vault redis-cache",
-}
 
 
 def conditions(outcome: Outcome) -> Tuple[Alert, ...]:
@@ -76,10 +63,16 @@ def _availability(component: Component, outcome: Outcome) -> Alert:
         f"{component.name} {_state_word(component, severity)}: {component.message or 'no details'}",
         value=None if component.up is None else float(component.up),
         threshold=1.0,
-        parent=(_PARENTS_OF_DOWN if down else _PARENTS_OF_DEGRADED).get(component.name, ""),
+        parent=_cause_of(component.name, down=down),
         evidence={"error": component.error} if down and component.error else {},
         **texts.fields(),
     )
+
+
+def _cause_of(component: str, *, down: bool) -> str:
+    """The components whose failure explains that this one is down, or up but degraded."""
+    row = ROWS.get(component)
+    return "" if row is None else " ".join(row.down_with if down else row.leans_on)
 
 
 def _state_word(component: Component, severity: Severity) -> str:
@@ -114,7 +107,7 @@ def _blind_component(component: Component, outcome: Outcome) -> Alert:
 
 def _blind_source(source: Source, outcome: Outcome) -> Alert:
     why = source.why or source.error or "no reason given"
-    parent = component_of_source(source.name)
+    parent = of_source(source.name)
     return _blind(outcome, source.name, "" if source.ok else why, parent=parent)
 
 
@@ -207,17 +200,19 @@ def _key(outcome: Outcome, component: str, metric: str, client: str = "") -> Ale
 
 
 def _component_of(verdict: Verdict) -> str:
-    figure = verdict.measurement
-    return figure.labels.get("component") or component_of_figure(figure.name) or "payment-api"
+    named = verdict.measurement.labels.get("component")
+    if named:
+        return named
+    return of_figure(verdict.measurement.name) or WHOLE
 
 
 def _parent(component: str, category: str, outcome: Outcome) -> str:
     """The components whose failure explains an alert about `component`. A security alert is only
     explained by a dead cache, out of which it was read: an attack may be why a service is down."""
-    if category == "security" and component != "redis-cache":
+    if category == "security" and component != CACHE:
         return ""
-    if component == _LOGIN:  # each step waits for what is behind it
-        return f"{_LOGIN} {_PARENTS_OF_DEGRADED[_LOGIN]}"
+    if component == LOGIN:  # each step waits for what is behind it
+        return f"{LOGIN} {_cause_of(LOGIN, down=False)}"
     if outcome.script and component in (*COMPONENTS, *(c.name for c in outcome.components)):
         return component
-    return component_of_source(component)
+    return of_source(component)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Iterable, Iterator, Mapping, Sequence, Tuple
 
 from monitoring.alerts.state import AlertState
+from monitoring.components import EAPI, NEAREST_FIRST, WHOLE
 from monitoring.model import Alert, AlertKey, Notice
 
 # -- what one cause explains is one incident.
@@ -24,7 +25,7 @@ from monitoring.model import Alert, AlertKey, Notice
 
 LOGINS, SLOW = "failed_logins", "slow"
 #: Cause -> where the incident is told to be.
-_PLACES = {LOGINS: "payment-eapi", SLOW: "payment-api"}
+_PLACES = {LOGINS: EAPI, SLOW: WHOLE}
 #: Of one cause, the most dangerous first.
 _LOGINS = (
     "failures_then_success",
@@ -40,8 +41,6 @@ _SLOW = (
     *("token_validation_time", "authentication_time"),
 )
 _METRICS = {**dict.fromkeys(_LOGINS, LOGINS), **dict.fromkeys(_SLOW, SLOW)}
-#: What is slow, the nearest to the cause first: each waits for those before it.
-_DEPTH = ("redis-cache", "conjur-vault", "payment-sapi", "payment-eapi", "authentication-flow")
 
 
 def family(alert: Alert) -> str:
@@ -96,7 +95,7 @@ def _rank(alert: Alert) -> int:
     if _METRICS[alert.key.metric] == LOGINS:
         return _LOGINS.index(alert.key.metric)
     place = alert.key.component
-    depth = _DEPTH.index(place) if place in _DEPTH else len(_DEPTH)
+    depth = NEAREST_FIRST.index(place) if place in NEAREST_FIRST else len(NEAREST_FIRST)
     return depth * len(_SLOW) + _SLOW.index(alert.key.metric)
 
 

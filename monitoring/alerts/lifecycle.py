@@ -24,7 +24,7 @@ from monitoring.alerts import grouping
 from monitoring.alerts.conditions import BLIND
 from monitoring.alerts.maintenance import why_quiet
 from monitoring.alerts.state import FIRING, OK, PENDING, AlertState
-from monitoring.catalog import COMPONENTS
+from monitoring.components import COMPONENTS
 from monitoring.config.settings import AlertSettings, Maintenance, Silence
 from monitoring.model import Alert, AlertRow, Notice, Outcome, Severity
 from monitoring.sla.levels import OVERALL

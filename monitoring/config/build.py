@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 from zoneinfo import ZoneInfo
 
-from monitoring.catalog import COMPONENTS, THRESHOLDS
+from monitoring.catalog import THRESHOLDS
+from monitoring.components import CACHE, COMPONENTS, EAPI, ROTATION, SAPI, VAULT
 from monitoring.config.kinds import epoch
 from monitoring.config.layers import Values
 from monitoring.config.nodes import Leaf, Path as Keys
@@ -207,10 +208,10 @@ def build(values: Values, state_dir: Path, problems: List[Problem]) -> Settings:
     """Settings from checked values; what the alerting rows get wrong goes to `problems`."""
     return Settings(
         environment=values["MONITORING_ENV"],
-        eapi=_service(values, "payment-eapi", "EAPI_ENDPOINT"),
-        sapi=_service(values, "payment-sapi", "SAPI_ENDPOINT"),
+        eapi=_service(values, EAPI, "EAPI_ENDPOINT"),
+        sapi=_service(values, SAPI, "SAPI_ENDPOINT"),
         rotation_url=values["ROTATION_ENDPOINT"],
-        rotation_tls=_tls(values, "rotation-service"),
+        rotation_tls=_tls(values, ROTATION),
         auth_token=values["MONITORING_AUTH_TOKEN"],
         components=_components(values),
         status_words=values.table("STATUS_WORDS"),
@@ -263,13 +264,13 @@ def _redis(values: Values) -> RedisSettings:
         password=values["REDIS_PASSWORD"],
         db=values["REDIS_DB"],
         ssl=values["REDIS_SSL"],
-        tls=_tls(values, "redis-cache", "REDIS_CA_FILE"),
+        tls=_tls(values, CACHE, "REDIS_CA_FILE"),
         sentinels=values["REDIS_SENTINELS"],
         master=values["REDIS_MASTER"],
         cluster=bool(values["REDIS_CLUSTER"]),
         seeds=() if isinstance(values["REDIS_CLUSTER"], bool) else values["REDIS_CLUSTER"],
         prefer_replicas=values["REDIS_PREFER_REPLICAS"],
-        timeout=values["TIMEOUTS", "redis-cache"],
+        timeout=values["TIMEOUTS", CACHE],
         scan_timeout=values["TIMEOUTS", "redis-scan"],
     )
 
@@ -283,8 +284,8 @@ def _conjur(values: Values) -> ConjurSettings:
         jwt_file=values["CONJUR_JWT_FILE"],
         jwt_service_id=values["CONJUR_JWT_SERVICE_ID"],
         variable_template=values["CONJUR_VARIABLE_TEMPLATE"],
-        timeout=values["TIMEOUTS", "conjur-vault"],
-        tls=_tls(values, "conjur-vault", "CONJUR_CERT_FILE"),
+        timeout=values["TIMEOUTS", VAULT],
+        tls=_tls(values, VAULT, "CONJUR_CERT_FILE"),
     )
 
 

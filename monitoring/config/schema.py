@@ -9,7 +9,8 @@ import re
 from dataclasses import replace
 from typing import Any, Callable, Dict, Mapping
 
-from monitoring.catalog import COMPONENTS, HYGIENE, SCRIPTS, THRESHOLDS, Threshold
+from monitoring.catalog import HYGIENE, SCRIPTS, THRESHOLDS, Threshold
+from monitoring.components import CACHE, COMPONENTS, EAPI, ROTATION, SAPI, SERVICES, VAULT
 from monitoring.config import kinds as k
 from monitoring.config.kinds import moment
 from monitoring.config.nodes import Free, Leaf, Node, Table, each, leaf, secret
@@ -97,8 +98,7 @@ COUNTERS = (
     *("credential_access", "http_requests", "authentication_success", "authentication_failures"),
     *("token_validation_success", "token_validation_failures"),
 )
-SERVICES = ("payment-eapi", "payment-sapi")
-TARGETS = (*SERVICES, "conjur-vault", "redis-cache", "rotation-service")
+TARGETS = (*SERVICES, VAULT, CACHE, ROTATION)
 
 _count = k.number(1, 100_000, whole=True)
 _short = k.duration(0.05)
@@ -131,10 +131,10 @@ _SERVICE: dict[str, Node] = {
     ),
     "SERVICE_PATHS": Table(
         {
-            "payment-eapi": each(
+            EAPI: each(
                 ("health", "detailed", "metrics", "token"), k.url_path, "Path below the endpoint"
             ),
-            "payment-sapi": each(
+            SAPI: each(
                 ("health", "detailed", "metrics", "validate"), k.url_path, "Path below the endpoint"
             ),
         },
@@ -155,7 +155,7 @@ _SERVICE: dict[str, Node] = {
         called="service",
     ),
     "TIMEOUTS": each(
-        (*SERVICES, "conjur-vault", "redis-cache", "redis-scan"),
+        (*SERVICES, VAULT, CACHE, "redis-scan"),
         _short,
         "Deadline of one request",
         called="target",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from monitoring.catalog import COMPONENTS
+from monitoring.components import COMPONENTS
 from monitoring.config import kinds as k
 from monitoring.config.kinds import moment
 from monitoring.config.nodes import Free, Node, Rows, Table, each, leaf, needed, secret

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Mapping, Optional
 
 from monitoring import text as redact
+from monitoring.components import CACHE, COMPONENTS, EAPI, LOGIN, SAPI, VAULT
 
 MOST_SECRET = 64 << 10
 
@@ -358,3 +359,16 @@ class Settings:
     components: tuple[ComponentSettings, ...] = ()  # beside the five
     origins: tuple[Origin, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+def unconfigured(settings: Settings) -> tuple[str, ...]:
+    """The components that nobody asks, since what their probes need is not configured."""
+    canary, eapi, sapi = settings.canary, settings.eapi, settings.sapi
+    needed = {
+        EAPI: eapi.url and eapi.paths.get("health"),
+        SAPI: sapi.url and sapi.paths.get("health"),
+        VAULT: settings.conjur.url,
+        CACHE: settings.redis.host,
+        LOGIN: canary.client_id and canary.client_secret and eapi.url and sapi.url,
+    }
+    return tuple(name for name in COMPONENTS if not needed[name])

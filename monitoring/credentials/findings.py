@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
 
+from monitoring import components
 from monitoring.anomaly.types import Anomaly
 from monitoring.config.settings import Limit
 from monitoring.credentials.ages import failing_rotator
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from monitoring.credentials.memory import Gained
 
 #: Where findings are: what a source speaks of.
-_COMPONENTS = {VAULT: "conjur-vault", CACHE: "redis-cache", EAPI: "payment-eapi"}
+_COMPONENTS = {source: components.of_source(source) for source in (VAULT, CACHE, EAPI)}
 _WARN = Severity.WARNING
 ANOMALIES_TOLD = 50
 _HELD = (

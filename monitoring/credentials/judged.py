@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
+from monitoring import components
 from monitoring.certainty import Doubt
 from monitoring.config.settings import CredentialSettings
 from monitoring.credentials.ages import current_version
@@ -200,7 +201,7 @@ def _before_us(count: int) -> str:
 
 def _about(reason: str, sentence: str, **evidence: Any) -> Finding:
     evidence = {"source": VAULT, "sources": [VAULT], **evidence}
-    return Finding(reason, Severity.UNKNOWN, sentence, "conjur-vault", evidence=evidence)
+    return Finding(reason, Severity.UNKNOWN, sentence, components.VAULT, evidence=evidence)
 
 
 def _unused(client: str, said: str) -> Finding:

@@ -22,6 +22,7 @@ from typing import (
 
 from monitoring.anomaly.store import AnomalyStore, Told, sensitivity_of
 from monitoring.certainty import Doubt
+from monitoring.components import EAPI as EAPI_SERVICE
 from monitoring.conjur.client import Variable
 from monitoring.credentials.ages import age_of, cache_is_old, current_version
 from monitoring.credentials.assembly import (
@@ -75,7 +76,6 @@ ASKED_AGAIN = 20
 #: The threshold on the age of secrets.
 AGE = "security.credential_age_days"
 #: Where logins are counted.
-_COUNTED_AT = "payment-eapi"
 #: Failed logins in a row after which a success is worth a word.
 GUESSES = 10.0
 
@@ -278,7 +278,7 @@ def _of_logins(told: Sequence[Told], window: Window, look: Look) -> Iterator[Fin
     one, on the page."""
     yield from of_anomalies([each.anomaly for each in told])
     unsure = window.unsure if window.seconds is not None else look.unsure
-    yield from of_counters(LOGINS, unsure, _COUNTED_AT)
+    yield from of_counters(LOGINS, unsure, EAPI_SERVICE)
 
 
 def _cached(answer: Answer) -> Mapping[str, CachedFacts]:

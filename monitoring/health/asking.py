@@ -1,7 +1,7 @@
 """Acquire: the five components asked at the same time, each within its own time.
 
-A row of `PROBES` per component, a module per kind. A probe turns whatever happens into a Reading;
-one that hangs for longer than its time is given up, and harms no other.
+A row of `components.ROWS` per component, a probe per kind. A probe turns whatever happens into a
+Reading; one that hangs for longer than its time is given up, and harms no other.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar
 
-from monitoring.catalog import COMPONENTS
+from monitoring.components import COMPONENTS, ROWS
 from monitoring.config.settings import Settings
 from monitoring.health.login_probe import probe_login
 from monitoring.health.probes import probe_cache, probe_further, probe_service, probe_vault
@@ -24,12 +24,15 @@ from monitoring.model import Fault, Reading
 Probe = Callable[[Live], Reading]
 T = TypeVar("T")
 
+#: Kind of a component -> its probe, which is given the component's name and what to ask with.
+KINDS: Mapping[str, Callable[[str, Live], Reading]] = {
+    "service": probe_service,
+    "vault": probe_vault,
+    "cache": probe_cache,
+    "login": probe_login,
+}
 PROBES: Mapping[str, Probe] = {
-    "payment-eapi": functools.partial(probe_service, "payment-eapi"),
-    "payment-sapi": functools.partial(probe_service, "payment-sapi"),
-    "conjur-vault": probe_vault,
-    "redis-cache": probe_cache,
-    "authentication-flow": probe_login,
+    name: functools.partial(KINDS[row.kind], name) for name, row in ROWS.items()
 }
 #: What a probe that keeps its deadlines may take beyond them on a busy machine.
 _GRACE = 1.0
@@ -42,15 +45,12 @@ _log = logging.getLogger("monitoring.health.asking")
 def patience(settings: Settings) -> Mapping[str, float]:
     """Seconds after which a probe is given up. Each request keeps its own deadline; this is the
     net below, for probes that make several."""
-    services = settings.eapi.timeout + settings.sapi.timeout
-    return {
-        "payment-eapi": settings.eapi.timeout + _GRACE,
-        "payment-sapi": settings.sapi.timeout + _GRACE,
-        "conjur-vault": 2 * settings.conjur.timeout + _GRACE,
-        "redis-cache": 2 * settings.redis.timeout + _GRACE,
-        "authentication-flow": services + _GRACE,
-        **{row.name: row.timeout + _GRACE for row in settings.components},
+    five = {
+        name: sum(getattr(settings, section).timeout for section in row.sections)
+        for name, row in ROWS.items()
     }
+    further = {row.name: row.timeout for row in settings.components}
+    return {name: seconds + _GRACE for name, seconds in {**five, **further}.items()}
 
 
 def probes_of(settings: Settings) -> Mapping[str, Probe]:

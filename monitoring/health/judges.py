@@ -1,7 +1,6 @@
 """Decision: readings of the components, judged: the vault, those a user added, and all together.
 
-A row of `JUDGES` per component, a module of `judging/` per kind; what they share is in
-`judging.common`.
+A judge per kind of component (`components.ROWS`); what they share is in `health.judging`.
 """
 
 from __future__ import annotations
@@ -9,8 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Tuple
 
-from monitoring.catalog import METRICS, component_of_figure
+from monitoring.catalog import METRICS
 from monitoring.certainty import Basis, Coverage, severity
+from monitoring.components import ROWS, of_figure
 from monitoring.health.cache import judge_cache
 from monitoring.health.judging import (
     CRITICAL,
@@ -230,17 +230,15 @@ def _details(facts: Mapping[str, Any], at: float) -> Iterator[Tuple[str, Any]]:
 
 
 # -- readings of the five components, judged.
-# A row of `JUDGES` per component, a module of `judging/` per kind; what they share is in
-# `judging.common`.
 
 Judge = Callable[[Reading, Context], Judged]
 
+#: Kind of a component -> its judge.
 JUDGES: Mapping[str, Judge] = {
-    "payment-eapi": judge_service,
-    "payment-sapi": judge_service,
-    "conjur-vault": judge_vault,
-    "redis-cache": judge_cache,
-    "authentication-flow": judge_login,
+    "service": judge_service,
+    "vault": judge_vault,
+    "cache": judge_cache,
+    "login": judge_login,
 }
 
 
@@ -248,7 +246,12 @@ def judge(reading: Reading, context: Context) -> Judged:
     """The component's row, its figures and findings, and what to remember of it. Pure; raises
     ValueError for what could be neither kept nor shown: called where that spoils the component
     alone (see `probes.Team`)."""
-    return keepable(JUDGES.get(reading.source, judge_further)(reading, context))
+    return keepable(_judge_of(reading.source)(reading, context))
+
+
+def _judge_of(component: str) -> Judge:
+    row = ROWS.get(component)
+    return judge_further if row is None else JUDGES[row.kind]
 
 
 def sources_of(reading: Reading, judged: Judged) -> Tuple[Source, ...]:
@@ -303,4 +306,4 @@ def _is_of(verdict: Verdict, component: Component) -> bool:
     labels, name = verdict.measurement.labels, verdict.measurement.name
     if METRICS[name].derived:
         return False
-    return (labels.get("component") or component_of_figure(name)) == component.name
+    return (labels.get("component") or of_figure(name)) == component.name

@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple
 
-from monitoring.catalog import COMPONENTS
 from monitoring.certainty import Basis, Coverage, severity
+from monitoring.components import COMPONENTS
 from monitoring.config.settings import CanarySettings, TokenSettings
 from monitoring.model import Component, Fault, Finding, Measurement, Reading, Severity
 from monitoring.text import iso_seconds, printable

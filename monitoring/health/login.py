@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Iterator, Mapping, Optional, Tuple
 
 from monitoring.certainty import Coverage, Doubt
+from monitoring.components import EAPI, SAPI
 from monitoring.health.judging import (
     CRITICAL,
     OK,
@@ -195,7 +196,6 @@ PROOFS = {
     "alg_none": "an unsigned token (alg none)",
     "wrong_secret": "a wrong client secret",
 }
-EAPI, SAPI = "payment-eapi", "payment-sapi"
 NO_CANARY = (
     "no canary client is configured, so nobody proves that logins work: set "
     "MONITORING_CLIENT_ID and MONITORING_CLIENT_SECRET"

@@ -98,7 +98,6 @@ def _object(part: str) -> Optional[Mapping[str, Any]]:
 # -- a login from end to end with the canary client, and the forgeries that must fail.
 # The token goes from EAPI to SAPI and nowhere else: no fact, no message and no file holds it.
 
-NAME = "authentication-flow"
 _REFUSALS = (400, 401, 403, 422)
 #: How long after its end a kept token must be refused: the services allow some clock skew.
 _RIPE_AFTER = 120.0
@@ -159,26 +158,26 @@ class _Flow:
         return reply
 
 
-def probe_login(live: Live) -> Reading:
+def probe_login(name: str, live: Live) -> Reading:
     """Facts: see `judging.login.judge_login`. `seconds` is the time EAPI took for the token.
     The proofs are tried when `live.prove` and after the good token was accepted, since a service
     that refuses everything proves nothing."""
     at = live.clock()
     canary = live.settings.canary
     if not canary.client_id or not canary.client_secret:
-        return Reading(NAME, at, configured=False)
+        return Reading(name, at, configured=False)
     for service, path in ((live.settings.eapi, "token"), (live.settings.sapi, "validate")):
         if not service.url:
             sentence = f"no endpoint of {service.name} is configured: no login can be tried"
-            return Reading(NAME, at, fault=Fault("config", sentence), configured=False)
+            return Reading(name, at, fault=Fault("config", sentence), configured=False)
         if not service.paths.get(path):
             sentence = f"no {path} path of {service.name} is configured"
-            return Reading(NAME, at, fault=Fault("config", sentence))
+            return Reading(name, at, fault=Fault("config", sentence))
     flow = _Flow(live)
     try:
         secret = reveal(canary.client_secret, "MONITORING_CLIENT_SECRET")
     except HttpFault as error:
-        return Reading(NAME, at, fault=error.fault)
+        return Reading(name, at, fault=error.fault)
     token = _token(flow, secret)
     if token:
         jwt = _decoded(flow, token)
@@ -186,7 +185,7 @@ def probe_login(live: Live) -> Reading:
         if live.prove and flow.facts["validate"].get("valid") is True:
             flow.facts["proofs"] = dict(_proofs(flow, jwt))
             _keep(flow, token, jwt)
-    return Reading(NAME, at, flow.steps.get("token"), flow.facts)
+    return Reading(name, at, flow.steps.get("token"), flow.facts)
 
 
 def _token(flow: _Flow, secret: str) -> str:

@@ -12,8 +12,8 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
 
-from monitoring.catalog import COMPONENTS
-from monitoring.config.settings import Settings
+from monitoring.components import COMPONENTS
+from monitoring.config.settings import Settings, unconfigured
 from monitoring.health.judging import Context, Proof
 from monitoring.services.memory import CanaryLog
 from monitoring.store.state import State
@@ -90,13 +90,7 @@ class Memory:
 
     def _checked(self) -> Tuple[str, ...]:
         """The components that have a check of their own here."""
-        s = self._settings
-        urls = {
-            "payment-eapi": s.eapi.url,
-            "payment-sapi": s.sapi.url,
-            "conjur-vault": s.conjur.url,
-        }
-        return tuple(name for name in COMPONENTS if urls.get(name, name))
+        return tuple(name for name in COMPONENTS if name not in unconfigured(self._settings))
 
     def note_forgeries(self, count: int) -> None:
         """`count` forged tokens were refused: scripts that count failures leave them out."""

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar, cast
 
+from monitoring.components import EAPI
 from monitoring.config.settings import (
     ComponentSettings,
     ConjurSettings,
@@ -76,7 +77,7 @@ def probe_service(name: str, live: Live) -> Reading:
     and `detailed` answers, `with_token` (whether we sent one), transport facts of the first,
     `metrics`. The basic health alone gives `seconds`; the others share what it left
     of the service's timeout, and are not asked when it did not answer."""
-    eapi = name == "payment-eapi"
+    eapi = name == EAPI
     service = live.settings.eapi if eapi else live.settings.sapi
     http = live.eapi if eapi else live.sapi
     at, left = live.clock(), TimeLeft(service.timeout)
@@ -119,10 +120,8 @@ def _detailed(http: Any, live: Live, url: str, left: TimeLeft) -> Dict[str, Any]
 
 # -- the Conjur vault: its own word, then a login and one metadata read, each timed.
 
-NAME = "conjur-vault"
 
-
-def probe_vault(live: Live) -> Reading:
+def probe_vault(name: str, live: Live) -> Reading:
     """Facts: `target` (digest of the address), `health` (of ConjurHealth), `steps`, `credentials`,
     `identity` (a word that stands for the vault and our login), `variables` (how many our identity
     sees), `step_fault` ((step, Fault, HTTP status or None) of the first authenticated step that
@@ -131,14 +130,14 @@ def probe_vault(live: Live) -> Reading:
     at = live.clock()
     if not live.settings.conjur.url:
         fault = Fault("config", "no vault is configured: set CONJUR_URL")
-        return Reading(NAME, at, fault=fault, configured=False)
+        return Reading(name, at, fault=fault, configured=False)
     asked = {"target": digest(live.settings.conjur.url)}
     try:
         client: ConjurClient = live.conjur()
         health = client.health()
     except ConjurFault as error:
         refusal = {} if error.reply is None else {"http_status": error.reply.status}
-        return Reading(NAME, at, fault=error.fault, facts={**asked, **refusal})
+        return Reading(name, at, fault=error.fault, facts={**asked, **refusal})
     facts: Dict[str, Any] = {"health": _health(health), "credentials": client.has_credentials}
     facts.update(asked)
     if health.reply is not None:
@@ -148,7 +147,7 @@ def probe_vault(live: Live) -> Reading:
         facts["server_date"], facts["answered_at"] = client.clocks
     facts["steps"] = {**health.steps, **facts.get("steps", {})}
     facts["identity"] = _identity(live.settings.conjur)
-    return Reading(NAME, at, _seconds(health), facts)
+    return Reading(name, at, _seconds(health), facts)
 
 
 def _identity(settings: ConjurSettings) -> str:
@@ -200,13 +199,12 @@ def _access(client: ConjurClient) -> Dict[str, Any]:
 
 # -- the Redis cache: every node's PING, INFO and slow log, and its topology's own word.
 
-CACHE_NAME = "redis-cache"
 _SLOWEST = 5
 _AT_ONCE = 8
 T = TypeVar("T")
 
 
-def probe_cache(live: Live) -> Reading:
+def probe_cache(name: str, live: Live) -> Reading:
     """Facts: `mode` (single, sentinel, cluster), `nodes` (each: name, role, seconds, fault, info,
     info_fault, slow, slow_fault), `cluster`, `sentinel`, `user`, `blind`. `seconds` is the PING of
     the slowest primary."""
@@ -214,21 +212,23 @@ def probe_cache(live: Live) -> Reading:
     cache: Optional[Cache] = None
     try:
         cache = live.cache()
-        return _read(cache, live.settings.redis, at)
+        seconds, facts = _read(cache, live.settings.redis)
+        return Reading(name, at, seconds, facts)
     except RedisFault as error:
-        return Reading(CACHE_NAME, at, fault=error.fault)
+        return Reading(name, at, fault=error.fault)
     finally:
         if cache is not None:
             cache.close()
 
 
-def _read(cache: Cache, settings: RedisSettings, at: float) -> Reading:
+def _read(cache: Cache, settings: RedisSettings) -> Tuple[Optional[float], Dict[str, Any]]:
+    """Seconds of the slowest primary, and the facts."""
     nodes = _ask_nodes(cache, cache.nodes())
     facts: Dict[str, Any] = {"mode": mode_of(settings), "nodes": nodes}
     if any(node["fault"] is None for node in nodes):
         clustered = settings.cluster or any(_says_cluster(node) for node in nodes)
         facts.update(_topology(cache, settings, clustered))
-    return Reading(CACHE_NAME, at, _cache_seconds(nodes), facts)
+    return _cache_seconds(nodes), facts
 
 
 def mode_of(settings: RedisSettings) -> str:

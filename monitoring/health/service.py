@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple
 
 from monitoring.certainty import Doubt
+from monitoring.components import SERVICES, SOURCES
 from monitoring.health.judging import (
     CHANGED,
     OK,
@@ -49,14 +50,6 @@ from monitoring.text import iso_seconds
 _REQUESTS = "http_requests"
 _FEWEST_REQUESTS = 20.0  # one failure among fewer is no ratio to wake anybody for
 _ABSENT = (401, 403, 404, 405)
-SERVICES = ("payment-eapi", "payment-sapi")
-#: What in a part's name says that it is a component with a check of our own.
-_PARTS = {
-    "redis-cache": "redis",
-    "conjur-vault": "conjur",
-    "payment-eapi": "eapi",
-    "payment-sapi": "sapi",
-}
 
 
 def judge_service(reading: Reading, context: Context) -> Judged:
@@ -194,7 +187,7 @@ def _troubled(parts: Mapping[str, str], context: Context, words: Words) -> Optio
 def _checked(part: str, components: Iterable[str]) -> bool:
     """Whether a component of ours is the part: `redisCache`, `conjurVault`, `paymentSapi`."""
     spelt = _spelt(part.partition("/")[0])
-    return any(_PARTS[name] in spelt for name in components if name in _PARTS)
+    return any(part in spelt for part, name in SOURCES.items() if name in components)
 
 
 def _dependencies(facts: Mapping[str, Any], words: Words) -> Mapping[str, str]:

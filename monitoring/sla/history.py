@@ -8,8 +8,7 @@ import math
 from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
 
 from monitoring.certainty import watched_seconds
-from monitoring.config.settings import RunSettings, Settings, SlaSettings
-from monitoring.health import login_probe as login, probes as cache, probes as vault
+from monitoring.config.settings import RunSettings, SlaSettings
 from monitoring.model import Measurement
 from monitoring.sla.levels import GAUGE_WINDOWS, OVERALL, gauges
 from monitoring.store.lookback import HistoryError, Point, Series
@@ -23,20 +22,6 @@ _log = logging.getLogger("monitoring.sla.history")
 def targets_of(sla: SlaSettings) -> Mapping[str, float]:
     """Availability targets by component, the whole's last."""
     return {**sla.availability, OVERALL: sla.overall}
-
-
-def unconfigured(settings: Settings) -> List[str]:
-    """The components that nobody asks, as their probes decide it."""
-    canary = settings.canary
-    eapi, sapi = settings.eapi, settings.sapi
-    asked = {
-        eapi.name: eapi.url and eapi.paths.get("health"),
-        sapi.name: sapi.url and sapi.paths.get("health"),
-        vault.NAME: settings.conjur.url,
-        cache.CACHE_NAME: settings.redis.host,
-        login.NAME: canary.client_id and canary.client_secret and eapi.url and sapi.url,
-    }
-    return [name for name, there in asked.items() if not there]
 
 
 def overdue_after(run: RunSettings) -> float:

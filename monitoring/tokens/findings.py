@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Iterator, Mapping, Optional, Sequence, Tuple
 
+from monitoring.components import CACHE, EAPI, SAPI
 from monitoring.config.settings import TokenSettings
 from monitoring.model import Finding, Severity, Verdict, worst
 from monitoring.redis.profiles import Rule
@@ -21,8 +22,6 @@ from monitoring.tokens.services import Validations
 
 # -- do the cache and the services' counters tell the same story?
 
-EAPI = "payment-eapi"
-SAPI = "payment-sapi"
 
 _DISAGREE = 4.0  # standard deviations
 _RATE_FACTOR = 1.5
@@ -85,8 +84,6 @@ def _validations(looked: Looked) -> Iterator[Finding]:
 def _share(counted: Validations, rate: float) -> Mapping[str, float]:
     return {"validations": round(counted.total), "success_rate": round(rate, 4)}
 
-
-CACHE = "redis-cache"
 
 #: Hygiene findings that a threshold judges, by the threshold's name.
 _JUDGED = {"without_ttl": "tokens_without_ttl"}

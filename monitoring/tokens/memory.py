@@ -14,6 +14,7 @@ import msgspec
 
 from monitoring.anomaly.series import SeriesDetector
 from monitoring.anomaly.types import Anomaly
+from monitoring.components import CACHE, SAPI
 from monitoring.model import Finding, Measurement, Severity
 from monitoring.store.state import State
 from monitoring.tokens.renewals import NEVER_LOOKED, Course, Courses, Step
@@ -163,7 +164,7 @@ def _finding(metric: str, anomaly: Anomaly) -> Finding:
         REASON,
         _SEVERITIES.get(anomaly.severity, Severity.WARNING),
         anomaly.sentence,
-        "payment-sapi" if failures else "redis-cache",
+        SAPI if failures else CACHE,
         category="security",
         evidence={
             "metric": metric,
