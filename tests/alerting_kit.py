@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
+from monitoring.config.secret import Secret
 from monitoring.config.settings import (
     AlertSettings,
     CanarySettings,
@@ -20,7 +21,6 @@ from monitoring.config.settings import (
     NotificationSettings,
     RedisSettings,
     RunSettings,
-    Secret,
     ServiceMetricsSettings,
     ServiceSettings,
     Settings,

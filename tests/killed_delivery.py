@@ -17,7 +17,7 @@ from typing import Any, Iterator, Sequence
 
 from monitoring import channels
 from monitoring.alerts.notifier import Notifier
-from monitoring.config.settings import Secret
+from monitoring.config.secret import Secret
 from monitoring.model import Notice
 from monitoring.store.state import State
 from tests.alerting_kit import CRITICAL, OK, T0, Clock, component, outcome, settings

@@ -8,7 +8,10 @@ from typing import Any, Callable, Iterator, List
 
 import pytest
 
-from monitoring.config.settings import Secret, Settings
+from monitoring.config.secret import Secret
+from monitoring.config.settings import (
+    Settings,
+)
 from monitoring.credentials.facts import SKEW
 from monitoring.credentials.old_tokens import EAPI_CACHE
 from monitoring.credentials.revocation import Answer, all_dead_at, can_revoke

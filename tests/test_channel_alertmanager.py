@@ -20,7 +20,10 @@ from monitoring.alerts.notifier import Notifier
 from monitoring.alerts.state import FIRING, OK, AlertState
 from monitoring.channels import CHANNELS, alertmanager
 from monitoring.channels.base import Kit, TransportError
-from monitoring.config.settings import AlertSettings, Secret
+from monitoring.config.secret import Secret
+from monitoring.config.settings import (
+    AlertSettings,
+)
 from monitoring.store.state import State
 from tests import alerting_kit as have
 from tests.alerting_kit import (

@@ -26,7 +26,10 @@ from cryptography.x509.oid import NameOID
 
 from monitoring.channels import email as channel
 from monitoring.channels.base import Kit, TransportError
-from monitoring.config.settings import AlertSettings, Secret
+from monitoring.config.secret import Secret
+from monitoring.config.settings import (
+    AlertSettings,
+)
 from tests.alerting_kit import WARNING, alert, free_port, notice
 
 

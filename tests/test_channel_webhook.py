@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.channels import webhook
 from monitoring.channels.base import Kit, TransportError, retry_after
-from monitoring.config.settings import Secret
+from monitoring.config.secret import Secret
 from tests.alerting_kit import alert, free_port, notice, receiver
 
 

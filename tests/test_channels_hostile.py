@@ -10,7 +10,7 @@ import pytest
 
 from monitoring.channels import CHANNELS
 from monitoring.channels.base import Kit, TransportError
-from monitoring.config.settings import Secret
+from monitoring.config.secret import Secret
 from tests.alerting_kit import notice
 from tests.raw_server import RawServer, Say, answers, http
 

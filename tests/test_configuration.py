@@ -14,8 +14,12 @@ import pytest
 from monitoring.catalog import THRESHOLDS
 from monitoring.config import load as configuration
 from monitoring.config.nodes import leaves
-from monitoring.config.schema import COUNTERS, SETTINGS
-from monitoring.config.settings import Limit, Secret
+from monitoring.config.schema import SETTINGS
+from monitoring.config.secret import Secret
+from monitoring.config.settings import (
+    COUNTERS,
+    Limit,
+)
 from monitoring.services.counters import CANONICAL
 from tests.configuring import DATA, ROOT, load, origin, scripts_in, shown
 
@@ -385,3 +389,15 @@ def test_loading_is_quiet(root: Path, capfd: pytest.CaptureFixture[str]) -> None
         warnings.simplefilter("error")
         load(root, (root / "config.example.py").read_text())
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_class_has_the_defaults_of_the_template(root: Path) -> None:
+    """Who makes one without a configuration (a test, a benchmark) has what a user has."""
+    made = load(root)
+    parts = [made.redis, made.conjur, made.canary, made.tokens, made.credentials]
+    parts += [made.service_metrics, made.alerts, made.history, made.run]
+    ours = {type(part).__name__: part for part in parts}
+    for name, part in ours.items():
+        for field in dataclasses.fields(part):
+            if field.default is not dataclasses.MISSING:
+                assert getattr(part, field.name) == field.default, (name, field.name)

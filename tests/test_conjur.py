@@ -11,7 +11,11 @@ from typing import Any, Callable, Iterator, Optional
 
 import pytest
 
-from monitoring.config.settings import ConjurSettings, Secret, TlsSettings
+from monitoring.config.secret import Secret
+from monitoring.config.settings import (
+    ConjurSettings,
+    TlsSettings,
+)
 from monitoring.conjur import answers as conjur_health, answers as conjur_variables
 from monitoring.conjur.client import ConjurClient, ConjurFault
 from monitoring.http.client import HttpClient, Reply

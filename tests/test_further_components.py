@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, Mapping
 import pytest
 
 from monitoring.config import schema as further
-from monitoring.config.settings import Secret
+from monitoring.config.secret import Secret
 from sandbox import redis_server
 from sandbox.options import Options
 from sandbox.stack import Stack

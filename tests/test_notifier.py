@@ -19,12 +19,12 @@ from monitoring.alerts import report as alert_report
 from monitoring.alerts.notifier import Notifier
 from monitoring.alerts.outbox_merge import FIRING
 from monitoring.alerts.state import load_state
+from monitoring.config.secret import Secret
 from monitoring.config.settings import (
     AlertSettings,
     Maintenance,
     Route,
     RunSettings,
-    Secret,
     Settings,
 )
 from monitoring.model import Finding, Severity, Source

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from monitoring.components import COMPONENTS
-from monitoring.config.settings import Secret
+from monitoring.config.secret import Secret
 from monitoring.health.asking import PROBES, Team, patience
 from monitoring.health.judges import judge
 from monitoring.health.judging import Context

@@ -12,7 +12,7 @@ import pytest
 from monitoring.alerts import messages
 from monitoring.channels import pagerduty
 from monitoring.config.load import secrets_of
-from monitoring.config.settings import Secret
+from monitoring.config.secret import Secret
 from monitoring.conjur import answers as vault_health
 from monitoring.output import logs
 from monitoring.store import prometheus_history as prometheus

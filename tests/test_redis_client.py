@@ -13,7 +13,11 @@ from typing import Any, Callable, Iterator
 import pytest
 import redis
 
-from monitoring.config.settings import RedisSettings, Secret, TlsSettings
+from monitoring.config.secret import Secret
+from monitoring.config.settings import (
+    RedisSettings,
+    TlsSettings,
+)
 from monitoring.model import FAULT_KINDS
 from monitoring.redis import (
     client as redis_client,

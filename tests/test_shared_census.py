@@ -10,7 +10,10 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from monitoring.config.settings import Secret, Settings
+from monitoring.config.secret import Secret
+from monitoring.config.settings import (
+    Settings,
+)
 from monitoring.credentials.cache_memory import CacheMemory
 from monitoring.credentials.facts import CredentialFacts, RotationFacts, TokenFacts
 from monitoring.credentials.old_tokens import tokens_of

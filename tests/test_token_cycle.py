@@ -10,7 +10,7 @@ from typing import Any, Iterator, Optional
 
 import pytest
 
-from monitoring.config.settings import Secret
+from monitoring.config.secret import Secret
 from monitoring.model import ExitStatus, Outcome
 from monitoring.redis import client as redis_client
 from monitoring.store.state import State

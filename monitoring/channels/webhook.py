@@ -14,7 +14,7 @@ from typing import Any, Dict, Sequence
 
 from monitoring.alerts.messages import clean, render
 from monitoring.channels.base import Kit, TransportError, ask
-from monitoring.config.settings import Secret
+from monitoring.config.secret import Secret
 from monitoring.model import Notice
 from monitoring.text import iso, safe_id
 

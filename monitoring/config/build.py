@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timezone
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Tuple, TypeVar
 from zoneinfo import ZoneInfo
 
 from monitoring.catalog import THRESHOLDS
 from monitoring.components import CACHE, COMPONENTS, EAPI, ROTATION, SAPI, VAULT
 from monitoring.config.kinds import epoch
 from monitoring.config.layers import Values
-from monitoring.config.nodes import Leaf, Path as Keys
+from monitoring.config.nodes import Free, Leaf, Path as Keys, Table
 from monitoring.config.problems import Problem, shown, spell
-from monitoring.config.schema_alerts import ALERT_MANAGER, SECTIONS, SEVERITIES
+from monitoring.config.schema_alerts import ALERT_MANAGER, SECTIONS
 from monitoring.config.settings import (
+    SEVERITIES,
     AlertSettings,
     CanarySettings,
     ComponentSettings,
@@ -40,6 +41,7 @@ from monitoring.config.settings import (
 
 # -- the settings of alerting: which channels are on, which are off and why.
 
+T = TypeVar("T")
 _SILENCE_NEEDS = {
     "match": "without it the silence would cover everything",
     "owner": "say who answers for it",
@@ -51,7 +53,7 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 def alert_settings(values: Values) -> AlertSettings:
     """ALERTS as it is."""
-    return AlertSettings(**values.table("ALERTS"))
+    return _made(AlertSettings, values, "ALERTS")
 
 
 def notifications(values: Values, problems: List[Problem]) -> NotificationSettings:
@@ -216,19 +218,30 @@ def build(values: Values, state_dir: Path, problems: List[Problem]) -> Settings:
         components=_components(values),
         status_words=values.table("STATUS_WORDS"),
         redis=_redis(values),
-        conjur=_conjur(values),
-        canary=_canary(values),
+        conjur=_made(ConjurSettings, values, tls=_tls(values, VAULT, "CONJUR_CERT_FILE")),
+        canary=_made(CanarySettings, values, "CANARY"),
         thresholds=_thresholds(values),
         sla=_sla(values),
-        tokens=TokenSettings(**values.table("TOKENS")),
-        credentials=_credentials(values),
-        service_metrics=_service_metrics(values),
+        tokens=_made(TokenSettings, values, "TOKENS"),
+        credentials=_made(CredentialSettings, values, "CREDENTIALS"),
+        service_metrics=_made(ServiceMetricsSettings, values, "SERVICE_METRICS"),
         alerts=alert_settings(values),
         notifications=notifications(values, problems),
-        history=_history(values),
-        run=_run(values),
+        history=_made(HistorySettings, values, "HISTORY"),
+        run=_made(RunSettings, values, "RUN"),
         state_dir=state_dir,
     )
+
+
+def _made(cls: Callable[..., T], values: Values, table: str = "", **more: Any) -> T:
+    """An object of `cls`: each field that is a setting from its place, the rest from `more`."""
+    found = {}
+    for each in fields(cls):  # type: ignore[arg-type]
+        if each.metadata:
+            node, path = each.metadata.get("node"), each.metadata["at"] or (table, each.name)
+            many = isinstance(node, (Free, Table))
+            found[each.name] = values.table(*path) if many else values[path]
+    return cls(**{**found, **more})
 
 
 def _components(values: Values) -> Tuple[ComponentSettings, ...]:
@@ -257,43 +270,13 @@ def _service(values: Values, name: str, endpoint: str) -> ServiceSettings:
 
 
 def _redis(values: Values) -> RedisSettings:
-    return RedisSettings(
-        host=values["REDIS_HOST"],
-        port=values["REDIS_PORT"],
-        username=values["REDIS_USERNAME"],
-        password=values["REDIS_PASSWORD"],
-        db=values["REDIS_DB"],
-        ssl=values["REDIS_SSL"],
+    nodes = values["REDIS_CLUSTER"]
+    return _made(
+        RedisSettings,
+        values,
         tls=_tls(values, CACHE, "REDIS_CA_FILE"),
-        sentinels=values["REDIS_SENTINELS"],
-        master=values["REDIS_MASTER"],
-        cluster=bool(values["REDIS_CLUSTER"]),
-        seeds=() if isinstance(values["REDIS_CLUSTER"], bool) else values["REDIS_CLUSTER"],
-        prefer_replicas=values["REDIS_PREFER_REPLICAS"],
-        timeout=values["TIMEOUTS", CACHE],
-        scan_timeout=values["TIMEOUTS", "redis-scan"],
-    )
-
-
-def _conjur(values: Values) -> ConjurSettings:
-    return ConjurSettings(
-        url=values["CONJUR_URL"],
-        account=values["CONJUR_ACCOUNT"],
-        login=values["CONJUR_AUTHN_LOGIN"],
-        api_key=values["CONJUR_AUTHN_API_KEY"],
-        jwt_file=values["CONJUR_JWT_FILE"],
-        jwt_service_id=values["CONJUR_JWT_SERVICE_ID"],
-        variable_template=values["CONJUR_VARIABLE_TEMPLATE"],
-        timeout=values["TIMEOUTS", VAULT],
-        tls=_tls(values, VAULT, "CONJUR_CERT_FILE"),
-    )
-
-
-def _canary(values: Values) -> CanarySettings:
-    return CanarySettings(
-        client_id=values["MONITORING_CLIENT_ID"],
-        client_secret=values["MONITORING_CLIENT_SECRET"],
-        **values.table("CANARY"),
+        cluster=bool(nodes),
+        seeds=() if isinstance(nodes, bool) else nodes,
     )
 
 
@@ -314,31 +297,6 @@ def _sla(values: Values) -> SlaSettings:
         overall=targets["overall"],
         authentication_success=targets["authentication_success"],
         minimum_watched=values["SLA_MINIMUM_WATCHED"],
-    )
-
-
-def _credentials(values: Values) -> CredentialSettings:
-    table = values.table("CREDENTIALS")
-    dates = {
-        client: epoch(when, timezone.utc) for client, when in table.get("rotated_at", {}).items()
-    }
-    known = {client: at for client, at in dates.items() if at is not None}
-    return CredentialSettings(**{**table, "rotated_at": known})
-
-
-def _service_metrics(values: Values) -> ServiceMetricsSettings:
-    return ServiceMetricsSettings(**values.table("SERVICE_METRICS"))
-
-
-def _history(values: Values) -> HistorySettings:
-    return HistorySettings(prometheus_url=values["PROMETHEUS_URL"], **values.table("HISTORY"))
-
-
-def _run(values: Values) -> RunSettings:
-    return RunSettings(
-        intervals=values.table("MONITORING_INTERVALS"),
-        heartbeat_url=values["HEARTBEAT_URL"],
-        **values.table("RUN"),
     )
 
 

@@ -14,7 +14,7 @@ from dotenv.parser import parse_stream
 
 from monitoring.config.files import distrust
 from monitoring.config.problems import Problem
-from monitoring.config.settings import open_regular
+from monitoring.config.secret import open_regular
 
 _BIGGEST = 64 * 1024
 

@@ -15,7 +15,7 @@ from types import CodeType
 from typing import Any, Iterable, Iterator, Mapping, Optional, Set, Tuple
 
 from monitoring.config.problems import Problem
-from monitoring.config.settings import open_regular
+from monitoring.config.secret import open_regular
 
 _log = logging.getLogger("monitoring.config.files")
 

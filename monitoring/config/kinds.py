@@ -9,12 +9,12 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from typing import Any, Callable, Mapping, Optional, Sequence
 from urllib.parse import urlsplit
 
 from monitoring.config.problems import did_you_mean, mask_urls
-from monitoring.config.settings import Secret
+from monitoring.config.secret import Secret
 from monitoring.text import parse_duration, say
 
 # -- what a configured moment in time may be.
@@ -46,6 +46,11 @@ def epoch(when: Any, zone: Any) -> Optional[float]:
         aware = when if when.tzinfo else when.replace(tzinfo=zone)
         return aware.timestamp()
     return when if when is None else float(when)
+
+
+def instant(value: Any) -> Optional[float]:
+    """A `moment` as epoch seconds; one that names no zone is in UTC."""
+    return epoch(moment(value), timezone.utc)
 
 
 def _read_moment(day: str, clock: Optional[str], zone: Optional[str]) -> datetime:

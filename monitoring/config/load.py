@@ -34,7 +34,11 @@ from monitoring.config.problems import (
     spell,
 )
 from monitoring.config.schema import CONNECTIONS, SCHEMA, SETTINGS
-from monitoring.config.settings import Origin, Secret, Settings, small_file
+from monitoring.config.secret import Secret, small_file
+from monitoring.config.settings import (
+    Origin,
+    Settings,
+)
 
 # -- every secret that settings hold, for the redaction list.
 

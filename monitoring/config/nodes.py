@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple, Union
 
 from monitoring.config import kinds as config_kinds
 from monitoring.config.kinds import Kind, text
+from monitoring.config.secret import Secret
 
 Path = Tuple[str, ...]
 
@@ -84,3 +85,42 @@ def needed(setting: Leaf) -> Leaf:
 def each(names: Iterable[str], kind: Kind, help_: str, called: str = "setting") -> Table:
     """A table whose keys are alike."""
     return Table({name: Leaf(kind, f"{help_}: {name}") for name in names}, called)
+
+
+# -- settings that are fields of a class of `config.settings`
+
+
+def setting(
+    what: Union[Kind, Free, Table], help_: str, default: Any, *, at: str = "", variable: bool = True
+) -> Any:
+    """A field that is a setting. `what` is its kind, or a table with help of its own. `at`: the
+    name that it has of its own, and its `variable` too; empty: it is a key in the table of its
+    class."""
+    node = what if isinstance(what, (Free, Table)) else Leaf(what, help_, at if variable else "")
+    metadata = {"node": node, "at": (at,) if at else ()}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def hidden(help_: str, *, at: str, member: Optional[Kind] = None) -> Any:
+    """The same for a secret; `member` checks it where it is given directly."""
+    node = secret(help_, at, member)
+    return field(default=Secret(), metadata={"node": node, "at": (at,)})
+
+
+def stands(*at: str, default: Any) -> Any:
+    """A field whose value is the setting at `at`, which a table of others declares."""
+    return field(default=default, metadata={"at": at})
+
+
+def names_of(cls: Any) -> dict[str, Node]:
+    """The settings of a class that have names of their own, in order."""
+    own = [f.metadata for f in fields(cls) if "node" in f.metadata and f.metadata["at"]]
+    return {each_["at"][0]: each_["node"] for each_ in own}
+
+
+def table_of(cls: Any) -> Table:
+    """The settings of a class that are keys of its table, in order."""
+    own = [f for f in fields(cls) if "node" in f.metadata and not f.metadata["at"]]
+    return Table({f.name: f.metadata["node"] for f in own})

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Tuple
 
-from monitoring.config.settings import Secret
+from monitoring.config.secret import Secret
 
 MASK = "***"
 _USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s]*@")

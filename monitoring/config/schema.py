@@ -1,6 +1,6 @@
 """Values: every name a configuration may hold, what it may be, and the variable that sets it.
 
-Adding a setting: one line here, one in config.example.py (and config.py), one field in settings.
+Adding a setting: one field in `config.settings`, one line in config.example.py (and config.py).
 """
 
 from __future__ import annotations
@@ -9,13 +9,24 @@ import re
 from dataclasses import replace
 from typing import Any, Callable, Dict, Mapping
 
-from monitoring.catalog import HYGIENE, SCRIPTS, THRESHOLDS, Threshold
+from monitoring.catalog import THRESHOLDS, Threshold
 from monitoring.components import CACHE, COMPONENTS, EAPI, ROTATION, SAPI, SERVICES, VAULT
 from monitoring.config import kinds as k
-from monitoring.config.kinds import moment
-from monitoring.config.nodes import Free, Leaf, Node, Table, each, leaf, secret
+from monitoring.config.nodes import Free, Leaf, Node, Table, each, leaf, names_of, secret, table_of
 from monitoring.config.schema_alerts import ALERTING
-from monitoring.config.settings import ComponentSettings, Secret, TlsSettings
+from monitoring.config.secret import Secret
+from monitoring.config.settings import (
+    CanarySettings,
+    ComponentSettings,
+    ConjurSettings,
+    CredentialSettings,
+    HistorySettings,
+    RedisSettings,
+    RunSettings,
+    ServiceMetricsSettings,
+    TlsSettings,
+    TokenSettings,
+)
 
 # -- what a row of `COMPONENTS` may hold: a component that the user adds to the five.
 
@@ -92,17 +103,9 @@ def _made(found: Dict[str, Any]) -> ComponentSettings:
 
 
 ENVIRONMENTS = ("dev", "test", "staging", "prod")
-#: The counters of service_counters.CANONICAL.
-COUNTERS = (
-    *("authentication_attempts", "token_generation", "token_validation"),
-    *("credential_access", "http_requests", "authentication_success", "authentication_failures"),
-    *("token_validation_success", "token_validation_failures"),
-)
 TARGETS = (*SERVICES, VAULT, CACHE, ROTATION)
 
-_count = k.number(1, 100_000, whole=True)
 _short = k.duration(0.05)
-_patterns = k.items(k.text(empty=False, longest=200))
 
 
 def _limits(threshold: Threshold) -> Table:
@@ -167,69 +170,16 @@ _SERVICE: dict[str, Node] = {
 }
 
 
-def _cluster(value: Any) -> Any:
-    """True, False, or nodes of the cluster as a tuple of (host, port)."""
-    if isinstance(value, (list, tuple)) or (isinstance(value, str) and ":" in value):
-        return k.items(k.endpoint(), least=1)(value)
-    try:
-        return k.flag(value)
-    except ValueError:
-        raise ValueError("write True, False, or nodes such as ['node-1:6379']") from None
-
-
 _REDIS: dict[str, Node] = {
-    "REDIS_HOST": leaf(k.host, "Host name of Redis", "REDIS_HOST"),
-    "REDIS_PORT": leaf(k.port, "Port of Redis", "REDIS_PORT"),
-    "REDIS_USERNAME": leaf(k.text(), "ACL user; empty: the default user", "REDIS_USERNAME"),
-    "REDIS_PASSWORD": secret("Password of Redis", "REDIS_PASSWORD"),
-    "REDIS_DB": leaf(k.number(0, 1_000_000, whole=True), "Database number", "REDIS_DB"),
-    "REDIS_SSL": leaf(k.flag, "TLS to Redis and its Sentinels", "REDIS_SSL"),
+    **names_of(RedisSettings),
     "REDIS_CA_FILE": leaf(k.path, "CA file of Redis", "REDIS_CA_FILE"),
-    "REDIS_SENTINELS": leaf(
-        k.items(k.endpoint(26379)), "Sentinels as host:port,host:port", "REDIS_SENTINELS"
-    ),
-    "REDIS_MASTER": leaf(k.text(empty=False), "Name the Sentinels know it by", "REDIS_MASTER"),
-    "REDIS_CLUSTER": leaf(
-        _cluster, "Redis Cluster: some nodes as host:port,host:port, or True", "REDIS_CLUSTER"
-    ),
-    "REDIS_PREFER_REPLICAS": leaf(k.flag, "Scan replicas rather than primaries"),
 }
-
-
-def _template(value: Any) -> str:
-    found: str = k.text(empty=False)(value)
-    if found.count("{client_id}") != 1 or found.replace("{client_id}", "").strip("/") == "":
-        raise ValueError("write a variable id that holds {client_id} exactly once")
-    return found
-
-
 _CONJUR: dict[str, Node] = {
-    "CONJUR_URL": leaf(k.url(), "URL of Conjur", "CONJUR_URL"),
-    "CONJUR_ACCOUNT": leaf(k.text(empty=False), "Conjur account", "CONJUR_ACCOUNT"),
-    "CONJUR_AUTHN_LOGIN": leaf(
-        k.text(), "Our identity, such as host/monitoring", "CONJUR_AUTHN_LOGIN"
-    ),
-    "CONJUR_AUTHN_API_KEY": secret("Its API key", "CONJUR_AUTHN_API_KEY"),
+    **names_of(ConjurSettings),
     "CONJUR_CERT_FILE": leaf(k.path, "CA file of Conjur", "CONJUR_CERT_FILE"),
-    "CONJUR_JWT_FILE": leaf(k.path, "JWT to log in with, instead of a key", "CONJUR_JWT_FILE"),
-    "CONJUR_JWT_SERVICE_ID": leaf(k.text(), "Service id of authn-jwt"),
-    "CONJUR_VARIABLE_TEMPLATE": leaf(_template, "Where a client's secret stands"),
 }
-
-_CANARY: dict[str, Node] = {
-    "MONITORING_CLIENT_ID": leaf(k.text(), "The canary's client id", "MONITORING_CLIENT_ID"),
-    "MONITORING_CLIENT_SECRET": secret("The canary's secret", "MONITORING_CLIENT_SECRET"),
-    "CANARY": Table(
-        {
-            "audience": leaf(k.text(empty=False), "Audience its token must name"),
-            "permission": leaf(k.text(empty=False), "Permission it asks SAPI for"),
-            "max_lifetime": leaf(k.duration(1), "Longest life its token may have"),
-            "max_clock_skew": leaf(k.duration(), "Clock difference its token may show"),
-            "proof_interval": leaf(k.duration(60), "Time between two rounds of negative proofs"),
-        }
-    ),
-}
-
+_CANARY = {**names_of(CanarySettings), "CANARY": table_of(CanarySettings)}
+_RUN = names_of(RunSettings)
 _FIGURES: dict[str, Node] = {
     "ALERT_THRESHOLDS": _thresholds(),
     "SLA_TARGETS": each(
@@ -241,102 +191,20 @@ _FIGURES: dict[str, Node] = {
     "SLA_MINIMUM_WATCHED": leaf(
         k.share, "Percent of the time that must be watched before a target is met"
     ),
-    "MONITORING_INTERVALS": each(
-        SCRIPTS, k.duration(1), "Time between two cycles", called="script"
-    ),
-    "TOKENS": Table(
-        {
-            "profile": leaf(k.choice("auto", "eapi", "sapi", "hash"), "Layout of the keys"),
-            "patterns": leaf(_patterns, "Patterns of token keys, instead of the profile's"),
-            "exclude": leaf(_patterns, "Patterns of keys to leave out"),
-            "max_keys": leaf(
-                k.number(1, 10**12, whole=True, optional=True), "Keys after which a scan ends"
-            ),
-            "time_budget": leaf(k.duration(0.1, optional=True), "Time after which a scan ends"),
-            "max_lifetime": leaf(k.duration(1), "Longest token life the policy allows"),
-            "algorithms": leaf(k.items(k.text(empty=False), least=1), "Algorithms expected"),
-            "issuer": leaf(k.text(), "Issuer expected; empty: any"),
-            "audience": leaf(k.text(), "Audience expected; empty: any"),
-            "permissions": leaf(k.items(k.text(empty=False)), "Permissions a token may hold"),
-            "client_claims": leaf(
-                k.items(k.text(empty=False), least=1), "Claims that name the client, in order"
-            ),
-            "permission_claims": leaf(
-                k.items(k.text(empty=False)), "Claims that grant permissions"
-            ),
-            "rate_window": leaf(k.duration(60), "Window of the generation rate"),
-            "top_clients": leaf(_count, "Clients with series of their own"),
-            "clock_skew": leaf(k.duration(), "Clock difference that is no finding"),
-            "ttl_tolerance": leaf(k.duration(), "Difference of TTL and exp that is no finding"),
-            "accepted_findings": leaf(
-                k.items(k.choice(*HYGIENE)), "Hygiene findings to report without a warning"
-            ),
-        }
-    ),
-    "CREDENTIALS": Table(
-        {
-            "rotation_days": leaf(k.number(1, 3660), "Days after which a secret must rotate"),
-            "due_soon_days": leaf(k.number(0, 3660), "Days before, from which it is due soon"),
-            "per_client_days": Free(leaf(k.number(1, 3660), "Rotation days of one client")),
-            "rotated_at": Free(leaf(moment, "When one client's secret was last rotated")),
-            "excluded": leaf(_patterns, "Clients that need no rotation"),
-            "transition": leaf(k.duration(60), "Longest dwell in one rotation state"),
-            "failure_window": leaf(k.duration(60), "Window of failed logins and anomalies"),
-            "top_clients": leaf(_count, "Clients with series of their own"),
-            "false_alerts_per_client_month": leaf(
-                k.number(0.001, 1000), "Budget of the anomaly detector"
-            ),
-            "per_client_sensitivity": Free(leaf(k.number(0.001, 1000), "Budget of one client")),
-        }
-    ),
-    "SERVICE_METRICS": Table(
-        {
-            "names": Free(
-                leaf(k.items(k.text(empty=False)), "Further names of one counter"),
-                k.choice(*COUNTERS),
-            ),
-            "client_labels": leaf(
-                k.items(k.text(empty=False), least=1), "Labels that name the client"
-            ),
-            "outcome_labels": leaf(
-                k.items(k.text(empty=False)), "Labels that say how a login or validation ended"
-            ),
-            "success_words": leaf(k.items(k.text(empty=False)), "Their words for a good end"),
-            "failure_words": leaf(k.items(k.text(empty=False)), "Their words for a bad end"),
-            "validation_reasons": leaf(
-                k.items(k.text(empty=False, longest=40)),
-                "Further reasons of failed validations to count apart",
-            ),
-        }
-    ),
+    "MONITORING_INTERVALS": _RUN["MONITORING_INTERVALS"],
+    "TOKENS": table_of(TokenSettings),
+    "CREDENTIALS": table_of(CredentialSettings),
+    "SERVICE_METRICS": table_of(ServiceMetricsSettings),
 }
 
 _KEEPING: dict[str, Node] = {
     "MONITORING_STATE_DIR": leaf(
         k.path, "Folder of the state; empty: the XDG state folder", "MONITORING_STATE_DIR"
     ),
-    "PROMETHEUS_URL": leaf(k.url(), "Read lookbacks from this server", "PROMETHEUS_URL"),
-    "HISTORY": Table(
-        {
-            "raw_for": leaf(k.duration(3600), "Samples kept as taken"),
-            "fine_for": leaf(k.duration(3600), "Samples kept at 5 minutes"),
-            "retention": leaf(k.duration(86400), "Samples kept at all, hourly"),
-            "max_series": leaf(_count, "Series kept"),
-            "prometheus_headers": Free(secret("Header")),
-            "prometheus_params": Free(leaf(k.text(), "Query parameter")),
-        }
-    ),
-    "RUN": Table(
-        {
-            "cron_interval": leaf(k.duration(1), "How often cron starts a script"),
-            "cycle_deadline": leaf(k.duration(1), "Time in which a cycle must end"),
-            "lock_wait": leaf(k.duration(), "Wait for another run of the same script"),
-            "user_agent": leaf(k.text(empty=False), "User-Agent of every request"),
-        }
-    ),
-    "HEARTBEAT_URL": secret(
-        "Check to ping at each cycle (Healthchecks style)", "HEARTBEAT_URL", k.url()
-    ),
+    **names_of(HistorySettings),
+    "HISTORY": table_of(HistorySettings),
+    "RUN": table_of(RunSettings),
+    "HEARTBEAT_URL": _RUN["HEARTBEAT_URL"],
 }
 
 SETTINGS = Table(

@@ -5,12 +5,8 @@ from __future__ import annotations
 from monitoring.components import COMPONENTS
 from monitoring.config import kinds as k
 from monitoring.config.kinds import moment
-from monitoring.config.nodes import Free, Node, Rows, Table, each, leaf, needed, secret
-
-SEVERITIES = ("critical", "warning", "info")
-
-_count = k.number(1, 100_000, whole=True)
-
+from monitoring.config.nodes import Free, Node, Rows, Table, each, leaf, needed, secret, table_of
+from monitoring.config.settings import SEVERITIES, AlertSettings
 
 _MATCH = Free(
     leaf(k.text(empty=False), "Glob pattern"),
@@ -114,28 +110,5 @@ ALERTING: dict[str, Node] = {
         ),
         "Planned work: measured, not told",
     ),
-    "ALERTS": Table(
-        {
-            "failure_threshold": leaf(
-                k.number(1, 100, whole=True), "Bad cycles before an alert fires"
-            ),
-            "recovery_threshold": leaf(
-                k.number(1, 100, whole=True), "Good cycles before it resolves"
-            ),
-            "window": leaf(k.m_of_n, "M of N bad cycles, instead"),
-            "reminder_interval": each(
-                SEVERITIES,
-                k.duration(60, never=True),
-                "Time between reminders",
-                called="severity",
-            ),
-            "give_up_after": leaf(k.duration(60), "Time after which a notice is given up"),
-            "send_budget": leaf(k.duration(0.1), "Time for sending in one cycle"),
-            "group_above": leaf(_count, "Equal alerts above which one notice is sent"),
-            "flap_changes": leaf(_count, "Changes within the window that are flapping"),
-            "flap_window": leaf(k.duration(60), "Window of flapping"),
-            "runbooks": leaf(k.url(told=True), "Base URL of docs/runbooks"),
-            "dashboards": leaf(k.url(told=True), "Base URL of the dashboards"),
-        }
-    ),
+    "ALERTS": table_of(AlertSettings),
 }

@@ -2,68 +2,52 @@
 
 Durations are seconds, sizes bytes. An empty string means "not configured". Secrets are `Secret`:
 they print masked and are read with `reveal()`, at the door that needs them.
+
+A field made by `setting` is a setting: what it may be, what it means, what it is by default (the
+same as in config.example.py), and the variable that sets it. It stands in the table of its class
+(`TOKENS`), or `at` a name of its own; `stands` only says where the value of a field is found.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, Mapping, Optional
+from typing import Any, Mapping, Optional
 
-from monitoring import text as redact
+from monitoring.catalog import HYGIENE, SCRIPTS
 from monitoring.components import CACHE, COMPONENTS, EAPI, LOGIN, SAPI, VAULT
+from monitoring.config import kinds as k
+from monitoring.config.nodes import Free, each, hidden, leaf, secret, setting, stands
+from monitoring.config.secret import Secret
 
-MOST_SECRET = 64 << 10
+SEVERITIES = ("critical", "warning", "info")
+#: The counters of `services.families`.
+COUNTERS = (
+    *("authentication_attempts", "token_generation", "token_validation"),
+    *("credential_access", "http_requests", "authentication_success", "authentication_failures"),
+    *("token_validation_success", "token_validation_failures"),
+)
+_count = k.number(1, 100_000, whole=True)
+_cycles = k.number(1, 100, whole=True)
+_words = k.items(k.text(empty=False))
+_patterns = k.items(k.text(empty=False, longest=200))
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading. Raises OSError, also for a device, a pipe or a folder: reading
-    those may never end."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return os.fdopen(handle, "rb")
+def _cluster(value: Any) -> Any:
+    """True, False, or nodes of the cluster as a tuple of (host, port)."""
+    if isinstance(value, (list, tuple)) or (isinstance(value, str) and ":" in value):
+        return k.items(k.endpoint(), least=1)(value)
+    try:
+        return k.flag(value)
+    except ValueError:
+        raise ValueError("write True, False, or nodes such as ['node-1:6379']") from None
 
 
-def small_file(path: Path, most: int = MOST_SECRET) -> bytes:
-    """The whole of a regular file of at most `most` bytes. Raises OSError for any other."""
-    with open_regular(path) as opened:
-        found = opened.read(most + 1)
-    if len(found) > most:
-        raise OSError(errno.EFBIG, f"it is larger than {most >> 10} KiB", str(path))
+def _template(value: Any) -> str:
+    found: str = k.text(empty=False)(value)
+    if found.count("{client_id}") != 1 or found.replace("{client_id}", "").strip("/") == "":
+        raise ValueError("write a variable id that holds {client_id} exactly once")
     return found
-
-
-@dataclass(frozen=True, repr=False)
-class Secret:
-    """A value that must not be shown. `path` set: re-read on every `reveal()`, so that a rotated
-    file is picked up (and masked from then on). Falsy when empty."""
-
-    value: str = ""
-    path: str = ""
-
-    def reveal(self) -> str:
-        """The secret itself; raises OSError when its file cannot be read, or is no text."""
-        if not self.path:
-            return self.value
-        try:
-            found = small_file(Path(self.path)).decode("utf-8").strip()
-        except UnicodeDecodeError:  # its own text quotes the file
-            raise OSError(errno.EILSEQ, "is not UTF-8 text", self.path) from None
-        redact.register(found)
-        return found
-
-    def __bool__(self) -> bool:
-        return bool(self.value or self.path)
-
-    def __repr__(self) -> str:
-        return "Secret(set)" if self else "Secret(empty)"
-
-    __str__ = __repr__
 
 
 @dataclass(frozen=True)
@@ -107,46 +91,71 @@ class ComponentSettings:
 
 @dataclass(frozen=True)
 class RedisSettings:
-    host: str = "localhost"
-    port: int = 6379
-    username: str = ""
-    password: Secret = Secret()
-    db: int = 0
-    ssl: bool = False
+    """`cluster`: whether it is one; `seeds`: nodes of it to ask (empty: host and port)."""
+
+    host: str = setting(k.host, "Host name of Redis", "localhost", at="REDIS_HOST")
+    port: int = setting(k.port, "Port of Redis", 6379, at="REDIS_PORT")
+    username: str = setting(k.text(), "ACL user; empty: the default user", "", at="REDIS_USERNAME")
+    password: Secret = hidden("Password of Redis", at="REDIS_PASSWORD")
+    db: int = setting(k.number(0, 1_000_000, whole=True), "Database number", 0, at="REDIS_DB")
+    ssl: bool = setting(k.flag, "TLS to Redis and its Sentinels", False, at="REDIS_SSL")
+    sentinels: tuple[tuple[str, int], ...] = setting(
+        k.items(k.endpoint(26379)), "Sentinels as host:port,host:port", (), at="REDIS_SENTINELS"
+    )
+    master: str = setting(
+        k.text(empty=False), "Name the Sentinels know it by", "mymaster", at="REDIS_MASTER"
+    )
+    cluster: bool = setting(
+        _cluster, "Redis Cluster: some nodes as host:port,host:port, or True", False,
+        at="REDIS_CLUSTER",
+    )  # fmt: skip
+    prefer_replicas: bool = setting(
+        k.flag, "Scan replicas rather than primaries", False, at="REDIS_PREFER_REPLICAS",
+        variable=False,
+    )  # fmt: skip
+    seeds: tuple[tuple[str, int], ...] = ()
     tls: TlsSettings = TlsSettings()
-    sentinels: tuple[tuple[str, int], ...] = ()
-    master: str = "mymaster"
-    cluster: bool = False
-    seeds: tuple[tuple[str, int], ...] = ()  # nodes of the cluster to ask; empty: host and port
-    prefer_replicas: bool = False
-    timeout: float = 2.0
-    scan_timeout: float = 10.0
+    timeout: float = stands("TIMEOUTS", CACHE, default=2.0)
+    scan_timeout: float = stands("TIMEOUTS", "redis-scan", default=10.0)
 
 
 @dataclass(frozen=True)
 class ConjurSettings:
-    url: str = ""
-    account: str = "payment-system"
-    login: str = ""
-    api_key: Secret = Secret()
-    jwt_file: str = ""
-    jwt_service_id: str = ""
-    variable_template: str = "payment/credentials/{client_id}"
-    timeout: float = 5.0
+    url: str = setting(k.url(), "URL of Conjur", "https://localhost:8443", at="CONJUR_URL")
+    account: str = setting(
+        k.text(empty=False), "Conjur account", "payment-system", at="CONJUR_ACCOUNT"
+    )
+    login: str = setting(
+        k.text(), "Our identity, such as host/monitoring", "", at="CONJUR_AUTHN_LOGIN"
+    )
+    api_key: Secret = hidden("Its API key", at="CONJUR_AUTHN_API_KEY")
+    jwt_file: str = setting(
+        k.path, "JWT to log in with, instead of a key", "", at="CONJUR_JWT_FILE"
+    )
+    jwt_service_id: str = setting(
+        k.text(), "Service id of authn-jwt", "", at="CONJUR_JWT_SERVICE_ID", variable=False
+    )
+    variable_template: str = setting(
+        _template, "Where a client's secret stands", "payment/credentials/{client_id}",
+        at="CONJUR_VARIABLE_TEMPLATE", variable=False,
+    )  # fmt: skip
+    timeout: float = stands("TIMEOUTS", VAULT, default=5.0)
     tls: TlsSettings = TlsSettings()
 
 
 @dataclass(frozen=True)
 class CanarySettings:
-    """The client that proves logins work. `proof_interval`: seconds between negative proofs."""
+    """The client that proves logins work."""
 
-    client_id: str = ""
-    client_secret: Secret = Secret()
-    audience: str = "payment-sapi"
-    permission: str = "view_status"
-    max_lifetime: float = 3600.0
-    max_clock_skew: float = 30.0
-    proof_interval: float = 3600.0
+    client_id: str = setting(k.text(), "The canary's client id", "", at="MONITORING_CLIENT_ID")
+    client_secret: Secret = hidden("The canary's secret", at="MONITORING_CLIENT_SECRET")
+    audience: str = setting(k.text(empty=False), "Audience its token must name", "payment-sapi")
+    permission: str = setting(k.text(empty=False), "Permission it asks SAPI for", "view_status")
+    max_lifetime: float = setting(k.duration(1), "Longest life its token may have", 3600.0)
+    max_clock_skew: float = setting(k.duration(), "Clock difference its token may show", 30.0)
+    proof_interval: float = setting(
+        k.duration(60), "Time between two rounds of negative proofs", 3600.0
+    )
 
     @property
     def clients(self) -> frozenset[str]:
@@ -177,41 +186,72 @@ class SlaSettings:
 
 @dataclass(frozen=True)
 class TokenSettings:
-    profile: str = "auto"
-    patterns: tuple[str, ...] = ()
-    max_keys: Optional[int] = None
-    time_budget: Optional[float] = None
-    max_lifetime: float = 3600.0
-    algorithms: tuple[str, ...] = ("HS256",)
-    issuer: str = "payment-eapi"
-    audience: str = "payment-sapi"
-    permissions: tuple[str, ...] = ("process_payment", "view_status")
-    rate_window: float = 900.0
-    top_clients: int = 50
-    clock_skew: float = 30.0
-    ttl_tolerance: float = 60.0
-    accepted_findings: tuple[str, ...] = ()  # hygiene findings that are reported, not warned of
-    client_claims: tuple[str, ...] = (
-        *("azp", "client_id", "clientId", "appid", "cid", "sub", "client"),
-    )  # fmt: skip
-    permission_claims: tuple[str, ...] = (
-        *("permissions", "scope", "scp", "scopes", "roles", "realm_access.roles", "authorities"),
-    )  # fmt: skip
-    exclude: tuple[str, ...] = ()  # patterns of keys that are looked at by nobody
+    profile: str = setting(k.choice("auto", "eapi", "sapi", "hash"), "Layout of the keys", "auto")
+    patterns: tuple[str, ...] = setting(
+        _patterns, "Patterns of token keys, instead of the profile's", ()
+    )
+    exclude: tuple[str, ...] = setting(_patterns, "Patterns of keys to leave out", ())
+    max_keys: Optional[int] = setting(
+        k.number(1, 10**12, whole=True, optional=True), "Keys after which a scan ends", None
+    )
+    time_budget: Optional[float] = setting(
+        k.duration(0.1, optional=True), "Time after which a scan ends", None
+    )
+    max_lifetime: float = setting(k.duration(1), "Longest token life the policy allows", 3600.0)
+    algorithms: tuple[str, ...] = setting(
+        k.items(k.text(empty=False), least=1), "Algorithms expected", ("HS256",)
+    )
+    issuer: str = setting(k.text(), "Issuer expected; empty: any", "payment-eapi")
+    audience: str = setting(k.text(), "Audience expected; empty: any", "payment-sapi")
+    permissions: tuple[str, ...] = setting(
+        _words, "Permissions a token may hold", ("process_payment", "view_status")
+    )
+    client_claims: tuple[str, ...] = setting(
+        k.items(k.text(empty=False), least=1),
+        "Claims that name the client, in order",
+        ("azp", "client_id", "clientId", "appid", "cid", "sub", "client"),
+    )
+    permission_claims: tuple[str, ...] = setting(
+        _words,
+        "Claims that grant permissions",
+        (
+            *("permissions", "scope", "scp", "scopes", "roles", "realm_access.roles"),
+            "authorities",
+        ),
+    )
+    rate_window: float = setting(k.duration(60), "Window of the generation rate", 900.0)
+    top_clients: int = setting(_count, "Clients with series of their own", 50)
+    clock_skew: float = setting(k.duration(), "Clock difference that is no finding", 30.0)
+    ttl_tolerance: float = setting(
+        k.duration(), "Difference of TTL and exp that is no finding", 60.0
+    )
+    accepted_findings: tuple[str, ...] = setting(
+        k.items(k.choice(*HYGIENE)), "Hygiene findings to report without a warning", ()
+    )
 
 
 @dataclass(frozen=True)
 class CredentialSettings:
-    rotation_days: float = 90.0
-    due_soon_days: float = 14.0
-    per_client_days: Mapping[str, float] = field(default_factory=dict)
-    rotated_at: Mapping[str, float] = field(default_factory=dict)
-    excluded: tuple[str, ...] = ()
-    transition: float = 3600.0
-    failure_window: float = 3600.0
-    top_clients: int = 50
-    false_alerts_per_client_month: float = 0.1
-    per_client_sensitivity: Mapping[str, float] = field(default_factory=dict)
+    rotation_days: float = setting(k.number(1, 3660), "Days after which a secret must rotate", 90.0)
+    due_soon_days: float = setting(
+        k.number(0, 3660), "Days before, from which it is due soon", 14.0
+    )
+    per_client_days: Mapping[str, float] = setting(
+        Free(leaf(k.number(1, 3660), "Rotation days of one client")), "", {}
+    )
+    rotated_at: Mapping[str, float] = setting(
+        Free(leaf(k.instant, "When one client's secret was last rotated")), "", {}
+    )
+    excluded: tuple[str, ...] = setting(_patterns, "Clients that need no rotation", ())
+    transition: float = setting(k.duration(60), "Longest dwell in one rotation state", 3600.0)
+    failure_window: float = setting(k.duration(60), "Window of failed logins and anomalies", 3600.0)
+    top_clients: int = setting(_count, "Clients with series of their own", 50)
+    false_alerts_per_client_month: float = setting(
+        k.number(0.001, 1000), "Budget of the anomaly detector", 0.1
+    )
+    per_client_sensitivity: Mapping[str, float] = setting(
+        Free(leaf(k.number(0.001, 1000), "Budget of one client")), "", {}
+    )
 
 
 @dataclass(frozen=True)
@@ -219,35 +259,61 @@ class ServiceMetricsSettings:
     """How the counters of the services are named and labelled. `success_words` and
     `failure_words` are values of the `outcome_labels`; `validation_reasons` are counted apart."""
 
-    names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    client_labels: tuple[str, ...] = ("clientId", "client_id", "client")
-    outcome_labels: tuple[str, ...] = ("success", "valid", "outcome", "result", "status", "code")
-    success_words: tuple[str, ...] = (
-        *("true", "yes", "success", "successful", "succeeded", "ok", "valid", "accepted"),
-        *("granted", "allowed", "passed", "authenticated"),
+    names: Mapping[str, tuple[str, ...]] = setting(
+        Free(leaf(_words, "Further names of one counter"), k.choice(*COUNTERS)), "", {}
     )
-    failure_words: tuple[str, ...] = (
-        *("false", "no", "failure", "failed", "fail", "error", "ko", "invalid", "rejected"),
-        *("refused", "denied", "unauthorized", "forbidden", "client_error", "server_error"),
+    client_labels: tuple[str, ...] = setting(
+        k.items(k.text(empty=False), least=1),
+        "Labels that name the client",
+        ("clientId", "client_id", "client"),
     )
-    validation_reasons: tuple[str, ...] = ()
+    outcome_labels: tuple[str, ...] = setting(
+        _words,
+        "Labels that say how a login or validation ended",
+        ("success", "valid", "outcome", "result", "status", "code"),
+    )
+    success_words: tuple[str, ...] = setting(
+        _words,
+        "Their words for a good end",
+        (
+            *("true", "yes", "success", "successful", "succeeded", "ok", "valid", "accepted"),
+            *("granted", "allowed", "passed", "authenticated"),
+        ),
+    )
+    failure_words: tuple[str, ...] = setting(
+        _words,
+        "Their words for a bad end",
+        (
+            *("false", "no", "failure", "failed", "fail", "error", "ko", "invalid", "rejected"),
+            *("refused", "denied", "unauthorized", "forbidden", "client_error", "server_error"),
+        ),
+    )
+    validation_reasons: tuple[str, ...] = setting(
+        k.items(k.text(empty=False, longest=40)),
+        "Further reasons of failed validations to count apart",
+        (),
+    )
 
 
 @dataclass(frozen=True)
 class AlertSettings:
-    """`dashboards` and `runbooks` are base URLs; empty: no links."""
+    """`dashboards` and `runbooks`: empty: no links. `window`: M of N cycles."""
 
-    failure_threshold: int = 2
-    recovery_threshold: int = 2
-    window: Optional[tuple[int, int]] = None  # M of N
-    reminder_interval: Mapping[str, float] = field(default_factory=dict)  # by severity word
-    give_up_after: float = 86400.0
-    send_budget: float = 10.0
-    group_above: int = 5
-    flap_changes: int = 6
-    flap_window: float = 3600.0
-    runbooks: str = ""
-    dashboards: str = ""
+    failure_threshold: int = setting(_cycles, "Bad cycles before an alert fires", 2)
+    recovery_threshold: int = setting(_cycles, "Good cycles before it resolves", 2)
+    window: Optional[tuple[int, int]] = setting(k.m_of_n, "M of N bad cycles, instead", None)
+    reminder_interval: Mapping[str, float] = setting(
+        each(SEVERITIES, k.duration(60, never=True), "Time between reminders", called="severity"),
+        "",
+        {},
+    )
+    give_up_after: float = setting(k.duration(60), "Time after which a notice is given up", 86400.0)
+    send_budget: float = setting(k.duration(0.1), "Time for sending in one cycle", 10.0)
+    group_above: int = setting(_count, "Equal alerts above which one notice is sent", 5)
+    flap_changes: int = setting(_count, "Changes within the window that are flapping", 6)
+    flap_window: float = setting(k.duration(60), "Window of flapping", 3600.0)
+    runbooks: str = setting(k.url(told=True), "Base URL of docs/runbooks", "")
+    dashboards: str = setting(k.url(told=True), "Base URL of the dashboards", "")
 
 
 @dataclass(frozen=True)
@@ -297,27 +363,40 @@ class NotificationSettings:
 
 @dataclass(frozen=True)
 class HistorySettings:
-    """Where samples are kept and how long; `prometheus_url` set: lookbacks read from there."""
+    """Where samples are kept and how long."""
 
-    raw_for: float = 48 * 3600.0
-    fine_for: float = 14 * 86400.0
-    retention: float = 90 * 86400.0
-    max_series: int = 2000
-    prometheus_url: str = ""
-    prometheus_headers: Mapping[str, Secret] = field(default_factory=dict)
-    prometheus_params: Mapping[str, str] = field(default_factory=dict)
+    raw_for: float = setting(k.duration(3600), "Samples kept as taken", 48 * 3600.0)
+    fine_for: float = setting(k.duration(3600), "Samples kept at 5 minutes", 14 * 86400.0)
+    retention: float = setting(k.duration(86400), "Samples kept at all, hourly", 90 * 86400.0)
+    max_series: int = setting(_count, "Series kept", 2000)
+    prometheus_url: str = setting(
+        k.url(), "Read lookbacks from this server", "", at="PROMETHEUS_URL"
+    )
+    prometheus_headers: Mapping[str, Secret] = setting(Free(secret("Header")), "", {})
+    prometheus_params: Mapping[str, str] = setting(Free(leaf(k.text(), "Query parameter")), "", {})
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Intervals of the loops by script name; `cron_interval`: how often cron starts us."""
+    """Intervals of the loops by script name."""
 
-    intervals: Mapping[str, float] = field(default_factory=dict)
-    cron_interval: float = 300.0
-    cycle_deadline: float = 30.0
-    lock_wait: float = 5.0
-    heartbeat_url: Secret = Secret()
-    user_agent: str = "payment-api-monitoring/1.0 (canary; see docs/security.md)"
+    intervals: Mapping[str, float] = setting(
+        each(SCRIPTS, k.duration(1), "Time between two cycles", called="script"),
+        "",
+        {},
+        at="MONITORING_INTERVALS",
+    )
+    cron_interval: float = setting(k.duration(1), "How often cron starts a script", 300.0)
+    cycle_deadline: float = setting(k.duration(1), "Time in which a cycle must end", 30.0)
+    lock_wait: float = setting(k.duration(), "Wait for another run of the same script", 5.0)
+    user_agent: str = setting(
+        k.text(empty=False),
+        "User-Agent of every request",
+        "payment-api-monitoring/1.0 (canary; see docs/security.md)",
+    )
+    heartbeat_url: Secret = hidden(
+        "Check to ping at each cycle (Healthchecks style)", at="HEARTBEAT_URL", member=k.url()
+    )
 
     @property
     def looking(self) -> float:

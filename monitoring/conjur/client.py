@@ -12,7 +12,10 @@ from dataclasses import replace
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 from urllib.parse import quote, unquote, urlencode
 
-from monitoring.config.settings import ConjurSettings, Secret
+from monitoring.config.secret import Secret
+from monitoring.config.settings import (
+    ConjurSettings,
+)
 from monitoring.conjur.answers import (
     ConjurFault,
     ConjurHealth,

@@ -9,7 +9,11 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, Mapping, Optional
 
-from monitoring.config.settings import Secret, ServiceSettings, Settings
+from monitoring.config.secret import Secret
+from monitoring.config.settings import (
+    ServiceSettings,
+    Settings,
+)
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Fault
 from monitoring.text import printable
