@@ -48,7 +48,7 @@ TARGETS: Mapping[str, Tuple[str, ...]] = {
     "monitoring.alerts.conditions": ("conditions",),
     "monitoring.sla.levels": ("service_levels",),
     "monitoring.credentials.ages": ("credential_ages",),
-    "monitoring.health.judges": ("health_vault",),
+    "monitoring.health.judges": ("health_vault", "health_rows", "health_service"),
     "monitoring.alerts.maintenance": ("maintenance",),
     "monitoring.alerts.delivery": ("routing",),
     "monitoring.alerts.outbox_merge": ("outbox",),
@@ -221,6 +221,8 @@ class _Loop:
                 os._exit(_status_with(mutant, session))
             if _ended_badly(child):
                 self.died.add(mutant)
+            if mutant.place == _NOWHERE and mutant in self.died:
+                break
         return True
 
 
@@ -256,25 +258,31 @@ def _patch(mutant: Mutant) -> None:
             function.__code__ = found.get((code.co_name, code.co_firstlineno), code)
 
 
-def found_quickly(tried: Sequence[Mutant], names: Sequence[str]) -> Set[Mutant]:
-    """Which of the mistakes of one module the tests find in running code."""
+def found_quickly(module: str, tried: Sequence[Mutant], names: Sequence[str]) -> Set[Mutant]:
+    """Which of the mistakes of the module the tests find in running code. Raises RuntimeError when
+    the tests fail without any mistake: then they find nothing."""
     import pytest
 
+    asis = Mutant(module, "", 0, "", "", _NOWHERE, 0)
+    every = [asis, *tried]
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
-        loop, null = _Loop(tried), os.open(os.devnull, os.O_RDWR)
+        loop, null = _Loop(every), os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(null, stream)
-        pytest.main(_words(names), plugins=[loop])
+        status = pytest.main(_words(names), plugins=[loop])
+        died = [every.index(mutant) for mutant in loop.died] if status == 0 else [0]
         with os.fdopen(writer, "w") as answer:
-            answer.write(json.dumps([tried.index(mutant) for mutant in loop.died]))
+            answer.write(json.dumps(died))
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as answer:
-        said = answer.read()
+        died = json.loads(answer.read() or "[0]")
     os.waitpid(child, 0)
-    return {tried[at] for at in json.loads(said or "[]")}
+    if 0 in died:
+        raise RuntimeError(f"the tests of {module} fail as it is: {', '.join(names)}")
+    return {every[at] for at in died}
 
 
 def _words(names: Sequence[str]) -> List[str]:
@@ -308,19 +316,18 @@ def survivors_known() -> Dict[str, str]:
 
 def survivors(tried: Sequence[Mutant]) -> List[Mutant]:
     """Those that no test finds. Raises RuntimeError when the tests of a module fail without any
-    mistake: then they find nothing."""
+    mistake."""
     import pytest  # noqa: F401 - once, for all forked processes
 
-    alive = list(tried)
+    known, alive = survivors_known(), list(tried)
     for table in (TARGETS, SLOWER):
-        for module in dict.fromkeys(mutant.module for mutant in alive):
-            asis = Mutant(module, "", 0, "", "", _NOWHERE, 0)
-            if module in table and dies(asis, table[module]):
-                raise RuntimeError(f"the tests of {module} fail as it is")
-            own = [mutant for mutant in alive if mutant.module == module]
-            quickly = found_quickly(own, table[module]) if module in table else set()
-            alive = [mutant for mutant in alive if mutant not in quickly]
-        alive = [m for m in alive if m.module not in table or not dies(m, table[m.module])]
+        for module in dict.fromkeys(m.module for m in alive if m.name not in known):
+            own = [m for m in alive if m.module == module and m.name not in known]
+            died = found_quickly(module, own, table[module]) if module in table else set()
+            alive = [mutant for mutant in alive if mutant not in died]
+    for table in (TARGETS, SLOWER):
+        new = [mutant for mutant in alive if mutant.name not in known and mutant.module in table]
+        alive = [m for m in alive if m not in new or not dies(m, table[m.module])]
     return alive
 
 

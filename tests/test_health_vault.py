@@ -112,3 +112,80 @@ def test_details_say_why_no_login_was_tried():
     details = judge(read(OSS, credentials=False), Context()).component.details
     assert "CONJUR_AUTHN_LOGIN" in details["access"]
     assert (details["edition"], details["version"]) == ("oss", "1.24.0")
+
+
+def test_degraded_and_nobody_gets_in_are_both_said():
+    failed = ("authenticate", Fault("auth", "refused"), 401)
+    component = judge(read({**LEADER, "degraded": True}, step_fault=failed), Context()).component
+    assert component.status is WARNING
+    assert component.message.startswith("says that it is degraded")
+    assert "refused" in component.message
+
+
+@pytest.mark.parametrize("status", [500, 499])
+def test_a_health_page_that_fails_is_down_from_500_on(status):
+    component = judge(read(fault=Fault("http", "why"), http_status=status), Context()).component
+    assert component.up is (False if status == 500 else None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "before", "severity", "said"),
+    [
+        (None, None, OK, "all its parts work"),
+        (1, None, OK, "all its parts work"),
+        (7, 7.0, OK, "all its parts work"),
+        (0, None, UNKNOWN, "shows it no variable;"),
+        (0, 5.0, UNKNOWN, "shows it no variable any more (it showed 5 before);"),
+    ],
+)
+def test_a_vault_that_shows_us_nothing_is_not_known_to_work(variables, before, severity, said):
+    facts = {} if variables is None else {"variables": variables}
+    known = {} if before is None else {"conjur/variables": before}
+    judged = judge(read(OSS, **facts), Context(counters=known))
+    assert (judged.component.status, judged.component.up) == (severity, True)
+    assert said in judged.component.message
+    assert dict(judged.counters) == ({"conjur/variables": variables} if variables else {})
+
+
+def test_so_many_remarks_are_said_and_so_many_shown():
+    many = [f"part {n}" for n in range(12)]
+    component = judge(read({**LEADER, "messages": many[:8], "remarks": many}), Context()).component
+    assert "part 4" in component.message
+    assert "part 5" not in component.message
+    assert len(component.details["messages"]) == 8
+    assert component.details["remarks"] == many[:10]
+
+
+@pytest.mark.parametrize(
+    ("step", "kind", "worked", "said"),
+    [
+        ("authenticate", "auth", NOW - 60, True),
+        ("authenticate", "auth", None, False),
+        ("authenticate", "noperm", NOW - 60, False),
+        ("count", "auth", NOW - 60, False),
+    ],
+)
+def test_a_login_that_worked_before_is_named_with_what_may_have_happened(step, kind, worked, said):
+    once = {} if worked is None else {"conjur-login/host/m": worked}
+    reading = read(OSS, step_fault=(step, Fault(kind, "why"), 401), identity="host/m")
+    message = judge(reading, Context(worked=once)).component.message
+    assert ("this login worked at" in message) is said
+
+
+def test_what_is_remembered_of_an_answer():
+    login, page = "conjur-login/host/m", "conjur-vault|t|word|"
+    facts = {"identity": "host/m", "target": "t"}
+    for steps, health, worked in (
+        ({"authenticate": 0.1}, OSS, (login, page)),
+        ({"authenticate": None}, OSS, (page,)),
+        ({}, OSS, (page,)),
+        ({"authenticate": 0.1}, {**OSS, "ok": None}, (login,)),
+        ({}, None, ()),
+    ):
+        assert judge(read(health, steps=steps, **facts), Context()).worked == worked
+    assert judge(read(OSS), Context()).worked == ()
+
+
+def test_what_a_vault_says_of_itself_is_cleaned():
+    details = judge(read({**OSS, "version": "1\x1b[2J"}), Context()).component.details
+    assert "\x1b" not in details["version"]

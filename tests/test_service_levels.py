@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-from monitoring.sla.levels import BURN_WINDOWS, Span, burn_rate, gauges, report, span
+from monitoring.sla.levels import (
+    BURN_WINDOWS,
+    ServiceLevel,
+    Span,
+    _verdict,
+    burn_rate,
+    gauges,
+    report,
+    span,
+)
 from monitoring.sla.report import FORMATS
 from monitoring.store.lookback import Point
 
@@ -250,3 +259,38 @@ def test_almost_all_is_not_shown_as_all():
     shown = FORMATS["text"](report({"c": row}, {"c": 0.999}, now=NOW, lookback=MONTH, least=0.5))
     assert "99.999 %" in shown
     assert "100.000 %" not in shown
+
+
+def test_a_report_begins_where_its_window_does():
+    found = report({}, {"c": 0.999}, now=NOW, lookback=MONTH, least=0.5)
+    assert (found.start, found.at) == (NOW - MONTH, NOW)
+
+
+def verdict(seen, target, burn=None, least=0.5):
+    return _verdict(seen, target, burn or {}, least)[0]
+
+
+@pytest.mark.parametrize(
+    ("sentence", "seen", "target", "burn", "word"),
+    [
+        ("what sums of floats leave is no miss", Span(1e8, 1e8 - 1, 1.0), 1.0, {}, "met"),
+        ("more than that is", Span(1e8, 1e8 - 1.5, 1.5), 1.0, {}, "missed"),
+        ("a rate at its limit is fast", Span(MONTH, MONTH, 0.0), 0.999, {"1h": 14.4}, "at_risk"),
+        ("one below it is not", Span(MONTH, MONTH, 0.0), 0.999, {"1h": 14.3}, "met"),
+        ("a tenth of the budget is left", Span(1000.0, 550.0, 450.0), 0.5, {}, "met"),
+        ("less than a tenth", Span(1000.0, 549.0, 451.0), 0.5, {}, "at_risk"),
+        ("of a budget below a second too", Span(100.0, 99.905, 0.095), 0.999, {}, "at_risk"),
+    ],
+)
+def test_verdicts_at_their_limits(*, sentence, seen, target, burn, word):
+    assert verdict(seen, target, burn) == word, sentence
+
+
+def test_small_spans():
+    assert burn_rate(Span(HOUR, 3599.5, 0.5), 0.999) == pytest.approx(0.5 / 3600 / 0.001)
+    assert Span(HOUR, 0.5, 0.0).availability == 1.0
+    assert Span(0.0, 0.0, 0.0).coverage(0.5).sentence == "nothing was recorded in this time"
+    assert Span(1.0, 0.25, 0.0).coverage(0.5).sentence.startswith("too little watched (25")
+    level = ServiceLevel("c", 0.999, Span(500.0, 500.0, 0.0), {}, "met", "")
+    assert level.budget_left_ratio == 1.0
+    assert Span(HOUR, 3000.0, 0.0).unknown == 600.0
