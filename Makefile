@@ -37,6 +37,9 @@ faults: $(VENV)/.dev  ## each call of SQLite, of the file system and of each kin
 kills: $(VENV)/.dev  ## kill -9 at 100 random points of an outage and its end, five receivers (10 min)
 	KILLS=100 $(BIN)/python -m pytest -q -s --timeout 7200 -k "killed and random" tests/test_faults.py
 
+soak: $(VENV)/.dev  ## 3,000 cycles of each script among hostile peers: is memory flat? (1 h)
+	SOAK_CYCLES=3000 $(BIN)/python -m pytest -q -s -k soak tests/test_endurance.py
+
 mutants: $(VENV)/.dev  ## put small mistakes into the decisions: which does no test find? (20 min)
 	$(BIN)/python -m tests.mutation
 

@@ -1,11 +1,13 @@
 """Years, played fast: a month of cycles through the real steps and state file, and the three
 scripts in a loop under changing faults. Nothing may grow, leak or drift.
 
-ENDURANCE_SECONDS makes the real loop longer (default 20).
+ENDURANCE_SECONDS makes the real loop longer (default 20), SOAK_CYCLES the one among hostile peers
+(`make soak`: 3,000).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,7 +18,8 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, List, Mapping, Tuple, Type
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -30,6 +33,7 @@ from sandbox.options import Options
 from sandbox.stack import Stack
 from tests.alerting_kit import CRITICAL, OK, T0, Clock, component, settings
 from tests.faults.ground import Ground
+from tests.fuzzing.peers import HostileHttp, HostilePeer, HostileRedis, HostileSmtp, Spoiled
 from tests.scripts import SCRIPTS, check_lines
 
 HOUR, DAY = 3600.0, 86400.0
@@ -167,10 +171,10 @@ def test_a_loop_under_faults_stays_as_it_is(stack: Stack, tmp_path: Path) -> Non
         check_lines((tmp_path / f"{script}.log").read_text())
 
 
-def _start(ground: Ground, script: str) -> subprocess.Popen[str]:
+def _start(ground: Ground, script: str, *, interval: float = INTERVAL) -> subprocess.Popen[str]:
     target = str(ground.folder / f"{script}.jsonl")
     with (ground.folder / f"{script}.log").open("w") as log:
-        words = ("--interval", str(INTERVAL), "--output", target)
+        words = ("--interval", str(interval), "--output", target)
         process = ground.start(script, *words, stdout=log, stderr=subprocess.STDOUT)
     until = time.monotonic() + 30
     while not Path(target).exists() and time.monotonic() < until and process.poll() is None:
@@ -205,10 +209,10 @@ def _thirds(values: List[int]) -> Tuple[float, float]:
     return statistics.median(values[third : 2 * third]), statistics.median(values[2 * third :])
 
 
-def _steady(script: str, weights: List[Weight]) -> None:
+def _steady(script: str, weights: List[Weight], *, by: float = 1.10) -> None:
     assert len(weights) > 20, "it was hardly watched"
     before, after = _thirds([w.rss for w in weights])
-    assert after < before * 1.10 + 2000, f"{script} grew from {before} to {after} kB"
+    assert after < before * by + 2000, f"{script} grew from {before} to {after} kB"
     for name in ("files", "threads"):
         before, after = _thirds([getattr(w, name) for w in weights])
         assert after <= before + 6, f"{script}: {name} went from {before} to {after}"
@@ -229,3 +233,87 @@ def _on_time(script: str, at: List[float], seconds: float) -> None:
     third = max(1, len(off) // 3)
     drift = statistics.median(off[-third:]) - statistics.median(off[:third])
     assert abs(drift) < INTERVAL / 4, f"{script} drifted by {drift:.3f} s: {off}"
+
+
+# -- a loop among peers of which nobody knows what they will say
+
+SOAK_CYCLES = int(os.environ.get("SOAK_CYCLES", "15"))
+PER_CYCLE = 20.0  # seconds that a cycle may take on the busiest machine
+#: The setting that leads to a peer -> what stands in between.
+BETWEEN: Mapping[str, Type[HostilePeer]] = {
+    "REDIS_PORT": HostileRedis,
+    **dict.fromkeys(("EAPI_ENDPOINT", "SAPI_ENDPOINT", "CONJUR_URL"), HostileHttp),
+    **dict.fromkeys(("ROTATION_ENDPOINT", "SLACK_WEBHOOK_URL", "ALERTMANAGER_URL"), HostileHttp),
+    "SMTP_PORT": HostileSmtp,
+}
+
+
+class _Forgotten(Dict[str, Spoiled]):
+    """What was said in thousands of cycles is not kept."""
+
+    def __setitem__(self, place: str, said: Spoiled) -> None:
+        """Nothing."""
+
+
+@contextlib.contextmanager
+def _among_hostile_peers(ground: Ground) -> Iterator[None]:
+    """A quarter of all answers is spoiled, each time otherwise; none hangs, so that time passes
+    with cycles and not with waiting."""
+    with contextlib.ExitStack() as proxies:
+        for name, kind in BETWEEN.items():
+            usual = ground.env[name]
+            target = int(usual) if usual.isdigit() else int(urlsplit(usual).port or 0)
+            proxy = kind(target, f"soak:{name}", ["nothing"])
+            proxy._share, proxy._way, proxy._mood = 0.25, "cut", "changing"
+            proxy.spoiled = _Forgotten()
+            proxies.enter_context(proxy)
+            ground.env[name] = usual.replace(str(target), str(proxy.port))
+        yield
+
+
+@pytest.mark.timeout(6 * 3600)
+@pytest.mark.xdist_group("endurance")
+def test_a_soak_among_hostile_peers_is_flat(stack: Stack, tmp_path: Path) -> None:
+    """Memory, threads, open files and the state file, of each script, over so many cycles."""
+    stack.faults.clear()
+    ground = Ground(stack, tmp_path)
+    brief = dict.fromkeys(("payment-eapi", "payment-sapi", "conjur-vault", "redis-cache"), "1s")
+    ground.setting("TIMEOUTS", {**brief, "redis-scan": "1s"})
+    ground.setting("ALERTS", {"send_budget": "1s"})
+    with _among_hostile_peers(ground):
+        running = {script: _start(ground, script, interval=0.01) for script in SCRIPTS}
+        weights = _soaked(ground, running)
+        for script, process in running.items():
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0, script
+            log = (tmp_path / f"{script}.log").read_text()
+            assert "Traceback" not in log, script
+    assert (tmp_path / "state" / "state.sqlite3").stat().st_size < 64 << 20
+    for script, seen in weights.items():
+        rss = [w.rss // 1024 for w in seen]
+        print(f"{script}: MB at each tenth {rss[:: max(1, len(rss) // 10)]}, most {max(rss)}")
+        assert max(rss) < 150, f"{script} took {max(rss)} MB"
+        if SOAK_CYCLES >= 300:
+            _steady(script, seen, by=1.04)
+
+
+def _soaked(
+    ground: Ground, running: Mapping[str, subprocess.Popen[str]]
+) -> Dict[str, List[Weight]]:
+    """What each weighed as its cycles went by, until every script has made its number."""
+    weights: Dict[str, List[Weight]] = {script: [] for script in running}
+    done, until = dict.fromkeys(running, 0), time.monotonic() + PER_CYCLE * SOAK_CYCLES
+    with contextlib.ExitStack() as files:
+        logs = {
+            script: files.enter_context((ground.folder / f"{script}.jsonl").open("rb"))
+            for script in running
+        }
+        while min(done.values()) < SOAK_CYCLES:
+            assert time.monotonic() < until, f"these cycles only: {done}"
+            for script, process in running.items():
+                assert process.poll() is None, f"{script} ended: {done}"
+                done[script] += logs[script].read().count(b"\n")
+                weights[script].append(_weigh(process.pid))
+            time.sleep(0.2)
+    print(f"cycles: {done}")
+    return weights

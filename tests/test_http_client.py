@@ -590,3 +590,37 @@ def test_five_threads_share_a_client(authority: Authority, secure: RawServer) ->
     for thread in threads:
         thread.join(20)
     assert json.dumps(got) == "[1, 1, 1, 1, 1]"
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [
+        (b"-1", "too_large"),  # Python's parser reads to the end of the connection at once
+        (b"-5", "body"),
+        (b"-" + b"F" * 30, "body"),
+        (b"F" * 30, "too_large"),
+        (b"1" * 60_000, "too_large"),
+    ],
+)
+def test_a_chunk_of_an_impossible_size_costs_no_more_than_any_body(size: bytes, kind: str) -> None:
+    sent = [0]
+
+    def say(wire: socket.socket, _request: bytes) -> None:
+        wire.sendall(CHUNKED + size + b"\r\n")
+        for _ in range(2000):
+            sent[0] += wire.send(b"x" * 65536)
+
+    with RawServer(say) as server, pytest.raises(HttpFault) as error:
+        client(max_bytes=1 << 20).get(server.url)
+    assert error.value.fault.kind == kind
+    assert sent[0] < 16 << 20, "what the two kernels hold, and twice the limit"
+
+
+def test_chunks_of_one_byte_each_are_read() -> None:
+    body = b"\n".join(b"x" for _ in range(2000))
+    said = CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    with RawServer(answers(said)) as server:
+        assert client(max_bytes=1 << 20).get(server.url).body == body

@@ -37,6 +37,7 @@ from monitoring.http.reply import (
     describe,
     fault,
     read_body,
+    say_size,
 )
 from monitoring.http.tls import TlsFacts
 from monitoring.text import printable, redact
@@ -49,7 +50,7 @@ MOST_HEAD = 128 << 10
 
 class Exchange:
     """One request and its answer: the deadline, what was measured, the connection's TLS. `most`:
-    bytes that may come until `lift`."""
+    bytes that may come until `body`."""
 
     def __init__(
         self, deadline: wire.Deadline, context: Optional[ssl.SSLContext], most: int = MOST_HEAD
@@ -83,10 +84,12 @@ class Exchange:
         self.socket = wire.TimedSocket(sock, self.deadline, most=self.most)
         return self.socket
 
-    def lift(self) -> None:
-        """From now on bytes are not counted here."""
+    def body(self, limit: int) -> None:
+        """The head has come. `read_body` counts the rest, but sees nothing of a chunk before it is
+        whole, and Python's parser reads one of the size -1 to the end of the connection; framing
+        may double what comes."""
         if self.socket is not None:
-            self.socket.most = None
+            self.socket.allow(2 * limit + MOST_HEAD)
 
     def phases(self) -> Dict[str, float]:
         """Seconds of each phase so far."""
@@ -117,6 +120,7 @@ _BROKEN = (
     http.client.HTTPException,
     OSError,
     ValueError,
+    OverflowError,  # of a chunk that claims to be larger than any memory
 )
 
 
@@ -334,13 +338,17 @@ class HttpClient:
 def _read(answer: requests.Response, exchange: Exchange, parts: SplitResult, limit: int) -> Reply:
     """The Reply of `answer`, its body read; raises HttpFault holding the Reply without a body."""
     headers = {name.lower(): printable(value, LONGEST) for name, value in answer.headers.items()}
-    exchange.lift()  # the head has come; `read_body` counts the rest
+    exchange.body(limit)
     url = http_urls.origin(parts)
     bare = Reply(answer.status_code, headers, b"", 0.0, {}, url, exchange.tls, date_of(headers))
     try:
         body = read_body(lambda n: answer.raw.read(n, decode_content=False), headers, limit)
     except BodyError as error:
         raise fault(error.kind, f"{url} answered {error}", bare) from None
+    except wire.WireFault as error:
+        if error.fault.kind != "too_large":
+            raise
+        raise fault("too_large", f"{url} answered more than {say_size(limit)}", bare) from None
     except _BROKEN as error:
         if _timed_out(error):
             text = f"{url} began to answer but did not end within {exchange.deadline.seconds:g} s"

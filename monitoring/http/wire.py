@@ -149,6 +149,7 @@ class TimedSocket:
         self._renewing = renewing
         self.most = most
         self._count = self._lines = 0
+        self._parsed = True
         self._limit: Optional[float] = None
         self._references = 0
         self._closing = False
@@ -162,6 +163,11 @@ class TimedSocket:
         self.sent_at: Optional[float] = None
         self.first_at: Optional[float] = None
         self.last_at: Optional[float] = None
+
+    def allow(self, most: int) -> None:
+        """From now on so many bytes may come, in lines as short as they like: no parser keeps
+        them."""
+        self._count, self.most, self._parsed = 0, most, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
@@ -200,7 +206,7 @@ class TimedSocket:
         self._count += size
         if self.most is None:
             return
-        if self._count > _UNCOUNTED:
+        if self._parsed and self._count > _UNCOUNTED:
             self._lines += bytes(data).count(b"\n")
         if self._count > self.most or self._lines > _MOST_LINES:
             self._sock.close()  # the rest may be gigabytes
