@@ -261,14 +261,19 @@ CREDENTIALS = {
 SERVICE_METRICS = {
     "names": {},
     "client_labels": ["clientId", "client_id", "client"],
-    "outcome_labels": ["success", "valid", "outcome", "result", "status", "code"],
+    "outcome_labels": [
+        *("success", "successful", "valid", "ok", "outcome", "result"),
+        *("status", "code", "status_code", "http_status"),
+    ],
     "success_words": [
         *("true", "yes", "success", "successful", "succeeded", "ok", "valid", "accepted"),
-        *("granted", "allowed", "passed", "authenticated"),
+        *("granted", "allowed", "allow", "passed", "pass", "authenticated", "authorized"),
     ],
     "failure_words": [
         *("false", "no", "failure", "failed", "fail", "error", "ko", "invalid", "rejected"),
-        *("refused", "denied", "unauthorized", "forbidden", "client_error", "server_error"),
+        *("refused", "denied", "deny", "unauthorized", "unauthenticated", "forbidden"),
+        *("client_error", "server_error", "bad_credentials", "invalid_credentials"),
+        *("invalid_signature", "expired", "revoked"),
     ],
     # Reasons of failed validations, beside the usual ones, with a series of their own instead of
     # "other": ['wrong_tenant'].

@@ -94,7 +94,7 @@ def _two_units(seconds: float) -> str:
 
 _ISO = re.compile(
     r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?"
-    r"\s*(Z|[+-]\d\d:?(?:\d\d)?)?)?\Z",
+    r"\s*(Z|UTC|GMT|[+-]\d\d:?(?:\d\d)?)?)?\Z",
     re.IGNORECASE,
 )
 
@@ -127,7 +127,7 @@ def parse_iso(text: str) -> float:
 
 def _offset(zone: str | None) -> float:
     """Seconds east of UTC."""
-    if not zone or zone in "Zz":
+    if not zone or zone[0] not in "+-":
         return 0.0
     digits = zone[1:].replace(":", "").ljust(4, "0")
     seconds = int(digits[:2]) * 3600.0 + int(digits[2:]) * 60.0

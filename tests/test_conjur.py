@@ -216,6 +216,73 @@ def test_no_type_of_any_field_upsets_it(value: Any) -> None:
         assert all(len(text) < 400 and text.isprintable() for text in health.messages)
 
 
+FOLLOWED = {"name": "s", "enabled": True, "last_msg_receipt_time": "2026-11-23 02:00:00 UTC"}
+STANDBY = {"state": "streaming", "sent_lsn": "0/10", "replay_lsn": "0/10"}
+
+
+def _page(*, logical: Any = None, **database: Any) -> dict[str, Any]:
+    """A healthy page, of a follower where `logical` is given."""
+    page = {"ok": True, "role": "follower" if logical else "master", "services": {"possum": "ok"}}
+    more = {"logical_replication_status": logical} if logical else {}
+    return {**page, "database": {"ok": True, "connect": {"main": "ok"}, **more, **database}}
+
+
+def _follower(**changed: Any) -> dict[str, Any]:
+    return _page(logical={"subscriptions": [{**FOLLOWED, **changed}]})
+
+
+def _leader(status: Any = None, **standby: Any) -> dict[str, Any]:
+    rows = {"pg_stat_replication": [{**STANDBY, **standby}], **(status or {})}
+    return _page(replication_status=rows)
+
+
+#: What is not as it should be, however it is spelt: the page, and a word of the message or doubt.
+NOT_WELL: list[tuple[Any, str]] = [
+    (_follower(enabled="f"), "switched off"),
+    (_follower(enabled="false"), "switched off"),
+    (_follower(last_msg_receipt_time="a while ago"), "does not say when"),
+    (_page(logical={"subscriptions": [{"name": "s", "enabled": True}]}), "does not say when"),
+    (_page(connect={"main": "could not connect"}), "could not connect"),
+    ({**_page(), "services": {"possum": "ok", "ok": False}}, "services are not ok"),
+    ({**_page(), "role": "unconfigured"}, "unconfigured"),
+    ({**_page(), "degraded": "perhaps"}, "degraded"),
+    (_page(free_space={"main": {"kbytes": -1}}), "free kbytes"),
+    ({"ok": True}, "nothing of its services"),
+]
+
+
+@pytest.mark.parametrize(("page", "said"), NOT_WELL, ids=[said for _, said in NOT_WELL])
+def test_what_is_not_well_is_said_however_it_is_spelt(page: Any, said: str) -> None:
+    health = _judged(page)
+    assert said in " ".join([*health.messages, *(doubt.sentence for doubt in health.doubts)])
+
+
+@pytest.mark.parametrize("page", [_page(), _follower(), _leader()])
+def test_a_page_that_is_well_has_no_doubts(page: Any) -> None:
+    health = _judged(page)
+    assert (health.messages, health.doubts) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        _leader(sent_lsn="1/0", replay_lsn="0/F0000000"),
+        _leader(sent_lsn=4294967296, replay_lsn=4026531840),
+        _leader(sent_location_bytes=4294967296, replay_location_bytes=4026531840, replay_lsn=None),
+        _leader({"pg_current_xlog_location_bytes": 4294967296}, replay_lsn="0/F0000000"),
+        _leader({"pg_current_wal_lsn": "1/0"}, replay_lsn="0/F0000000"),
+    ],
+)
+def test_a_lag_is_counted_from_positions_of_every_form(page: Any) -> None:
+    assert _judged(page).replication_lag_bytes == 1 << 28
+
+
+def test_flags_may_be_text() -> None:
+    logical = {"subscriptions": [FOLLOWED], "initial_replication_in_progress": "true"}
+    health = _judged({**_page(logical=logical), "degraded": "t"})
+    assert (health.initial_replication, health.degraded) == (True, True)
+
+
 def test_a_subscription_that_fell_silent_is_stale_by_the_vaults_own_clock() -> None:
     row = {"name": "s", "enabled": True, "last_msg_receipt_time": "2026-11-23T02:00:00+00:00"}
     body = {"ok": True, "database": {"logical_replication_status": {"subscriptions": [row]}}}

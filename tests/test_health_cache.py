@@ -92,6 +92,16 @@ def test_each_error_class(*, at_connect, kind, severity, up, said):
         ({"role": "active-replica", "master_link_status": "up"}, OK, None),
         ({"role": "active-replica", "master_link_status": "down"}, WARNING, "masterdown"),
         ({"role": "active-replica"}, WARNING, "masterdown"),
+        (
+            {
+                "role": "active-replica",
+                "master_link_status": "up",
+                "master_1_link_status": "down",
+            },
+            WARNING,
+            "masterdown",
+        ),
+        ({"role": "arbiter"}, UNKNOWN, "body"),
     ],
 )
 def test_what_ping_hides(info, severity, error):

@@ -48,6 +48,46 @@ def test_detailed_health_lowers_to_a_warning_at_most(detailed, severity, said):
     assert said in judged.component.message
 
 
+def within(**parts):
+    return {"status": "UP", "components": parts}
+
+
+OPEN = {"status": "UP", "details": {"state": "OPEN"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "severity", "said"),
+    [
+        # breakers: known by the name of what they stand in, by their failure rate, or flat
+        (within(circuitBreakers={"status": "UP", "details": {"vault": OPEN}}), WARNING, "/vault"),
+        (within(circuitBreakers={"status": "UP", "details": {"v": "OPEN"}}), WARNING, "/v CIRCUIT"),
+        ({"status": "UP", "breakers": {"v": "FORCED_OPEN"}}, WARNING, "breakers/v CIRCUIT_OPEN"),
+        (
+            {"status": "UP", "v": {"status": "UP", "failureRate": "9%", "state": "HALF_OPEN"}},
+            WARNING,
+            "v CIRCUIT_HALF_OPEN",
+        ),
+        (within(circuitBreakers={"status": "UP", "details": {"v": "CLOSED"}}), OK, "UP"),
+        (within(index=OPEN), OK, "UP"),  # an index is no breaker
+        # members of a composite of Boot 1 stand flat in it
+        ({"status": "UP", "db": {"status": "UP", "one": {"status": "DOWN"}}}, WARNING, "db/one"),
+        ({"status": "UP", "db": {"status": "UP", "version": {"major": 9}}}, OK, "UP"),
+        # a part that only sounds like a component with a check of its own
+        (within(eapiDb={"status": "DOWN"}), WARNING, "eapiDb DOWN"),
+        (within(redisStream={"status": "DOWN"}), WARNING, "redisStream DOWN"),
+        (within(redisCache={"status": "DOWN"}, redis={"status": "DOWN"}), OK, "UP"),
+        # a word that nobody knows is no good word
+        (within(db={"status": "FATAL"}), UNKNOWN, "STATUS_WORDS"),
+        (within(db={"status": "UNKNOWN"}), OK, "UP"),
+        (within(redisCache={"status": "FATAL"}), OK, "UP"),
+    ],
+)
+def test_parts_inside_an_answer_that_says_up(body, severity, said):
+    component = judge(read({"health": {"status": 200, "body": body, "text": ""}}), Context())
+    assert (component.component.status, component.component.up) == (severity, True)
+    assert said in component.component.message
+
+
 def test_the_basic_answer_decides_what_is_down():
     facts = {
         "health": {"status": 200, "body": {"status": "DOWN"}},

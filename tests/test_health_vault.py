@@ -30,9 +30,9 @@ def read(health=None, fault=None, **more):
 @pytest.mark.parametrize(
     ("health", "severity", "up", "said"),
     [
-        (OSS, OK, True, "all its parts work"),
-        (LEADER, OK, True, "all its parts work"),
-        (FOLLOWER, OK, True, "all its parts work"),
+        (OSS, OK, True, "is ok by its own word"),
+        (LEADER, OK, True, "is ok by its own word"),
+        (FOLLOWER, OK, True, "is ok by its own word"),
         (
             {**LEADER, "degraded": True, "messages": ["cluster: lost"]},
             WARNING,

@@ -241,6 +241,15 @@ SHAPES = [
         None,
         'success="maybe"',
     ),
+    Shape("a status with its reason", labelled('status="200 OK"', 'status="401 Unauthorized"')),
+    Shape("another name for the status", labelled('httpStatus="200"', 'httpStatus="401"')),
+    Shape(
+        "an exception where it failed",
+        labelled('exception="None"', 'exception="BadCredentials"'),
+        None,
+        None,
+        'exception="BadCredentials"',
+    ),
     Shape("a redirect", labelled('status="200"', 'status="302"'), None, None, 'status="302"'),
     Shape(
         "1 and 0 where they may mean either",
@@ -391,6 +400,13 @@ def test_a_figure_of_validations_appears_only_where_it_is_right(
     counted = values(found, "token_validation_failures_total")
     assert sum(n or 0 for n in counted) == (shape.failures or 0)
     assert len(counted) == (0 if shape.failures is None else 7)
+
+
+@pytest.mark.parametrize("label", ["consumer", "app"])
+def test_a_label_that_may_name_the_client_is_said(label: str, pages: Pages, tmp_path: Path) -> None:
+    look, page = Look(pages, tmp_path), labelled('success="true"', client=f'{label}="x",')
+    found = look(a=filled(page.replace("@", LOGINS), NOW))
+    assert f'{label}="x"' in said(found)["logins_without_clients"]
 
 
 def test_reasons_that_nobody_knew_are_counted_under_other_which_stands_at_0(

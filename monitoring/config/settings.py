@@ -270,14 +270,17 @@ class ServiceMetricsSettings:
     outcome_labels: tuple[str, ...] = setting(
         _words,
         "Labels that say how a login or validation ended",
-        ("success", "valid", "outcome", "result", "status", "code"),
+        (
+            *("success", "successful", "valid", "ok", "outcome", "result"),
+            *("status", "code", "status_code", "http_status"),
+        ),
     )
     success_words: tuple[str, ...] = setting(
         _words,
         "Their words for a good end",
         (
             *("true", "yes", "success", "successful", "succeeded", "ok", "valid", "accepted"),
-            *("granted", "allowed", "passed", "authenticated"),
+            *("granted", "allowed", "allow", "passed", "pass", "authenticated", "authorized"),
         ),
     )
     failure_words: tuple[str, ...] = setting(
@@ -285,7 +288,9 @@ class ServiceMetricsSettings:
         "Their words for a bad end",
         (
             *("false", "no", "failure", "failed", "fail", "error", "ko", "invalid", "rejected"),
-            *("refused", "denied", "unauthorized", "forbidden", "client_error", "server_error"),
+            *("refused", "denied", "deny", "unauthorized", "unauthenticated", "forbidden"),
+            *("client_error", "server_error", "bad_credentials", "invalid_credentials"),
+            *("invalid_signature", "expired", "revoked"),
         ),
     )
     validation_reasons: tuple[str, ...] = setting(

@@ -191,6 +191,9 @@ def client_of(name: str, template: str) -> str:
 
 _MOST_MESSAGES = 20
 _FOLLOWER = "follower"
+_FLAGS = {"true": True, "t": True, "false": False, "f": False}
+_UNITS = ("lsn", "location", "lsn_bytes", "location_bytes")
+_ROLES = ("", "master", "leader", "standby", _FOLLOWER)
 #: A position in the write-ahead log, as PostgreSQL prints it: two hexadecimal numbers.
 _LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})\Z")
 
@@ -269,7 +272,7 @@ def read_enterprise(
     return ConjurHealth(
         edition="enterprise" if claimed is not None else "unknown",
         ok=ok,
-        degraded=body.get("degraded") if isinstance(body.get("degraded"), bool) else None,
+        degraded=_flag(body.get("degraded")),
         role=role,
         replication_lag_bytes=_lag(body),
         stale=any(_stale_reasons(body)),
@@ -277,14 +280,21 @@ def read_enterprise(
         free_inodes=_least(body, "inodes"),
         subscriptions=None
         if subscriptions is None
-        else float(sum(row.get("enabled") is not False for row in subscriptions)),
-        initial_replication=first if follows and isinstance(first, bool) else None,
+        else float(sum(_flag(row.get("enabled", True)) is not False for row in subscriptions)),
+        initial_replication=_flag(first) if follows else None,
         silence=_silence(subscriptions or [], now if clock is None else clock),
         cluster=word(at(body, "cluster", "status")),
         messages=tuple(messages[:_MOST_MESSAGES]),
-        doubts=tuple(_doubts(role, subscriptions)),
+        doubts=tuple(_doubts(body, role, subscriptions)),
         reply=reply,
     )
+
+
+def _flag(value: Any) -> Optional[bool]:
+    """A boolean, or one as text (PostgreSQL says `t`); None for anything else."""
+    if isinstance(value, str):
+        return _FLAGS.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
 
 
 def _replication(body: Any) -> List[Mapping[str, Any]]:
@@ -292,32 +302,46 @@ def _replication(body: Any) -> List[Mapping[str, Any]]:
 
 
 def _lag(body: Any) -> Optional[float]:
-    lags = [lag for row in _replication(body) for lag in _lags(row)]
+    written = _positions(
+        at(body, "database", "replication_status"), "pg_current_xlog", "pg_current_wal"
+    )
+    lags = [lag for row in _replication(body) for lag in _lags(row, written)]
     return max(lags, default=None)
 
 
-def _lags(row: Mapping[str, Any]) -> Iterator[float]:
-    """What the row counts itself, and what its two positions in the log say."""
+def _lags(row: Mapping[str, Any], written: List[float]) -> Iterator[float]:
+    """What the row counts itself, and how far what it replayed lies behind what was sent to it and
+    what was `written` at all."""
     counted = number(row.get("replication_lag_bytes"))
     if counted is not None:
         yield counted
-    for sent, replayed in (("sent_lsn", "replay_lsn"), ("sent_location", "replay_location")):
-        ahead, behind = _position(row.get(sent)), _position(row.get(replayed))
-        if ahead is not None and behind is not None:
-            yield max(0.0, ahead - behind)
+    behind, ahead = _positions(row, "replay"), [*_positions(row, "sent"), *written]
+    if behind and ahead:
+        yield max(0.0, max(ahead) - max(behind))
+
+
+def _positions(row: Any, *names: str) -> List[float]:
+    """Those positions in the log that a row names so: `sent_lsn`, `sent_location_bytes`, ..."""
+    found = [_position(at(row, f"{name}_{unit}")) for name in names for unit in _UNITS]
+    return [position for position in found if position is not None]
 
 
 def _position(value: Any) -> Optional[float]:
-    """Bytes from the log's beginning of `16/B374D848`; None for what is no position."""
+    """Bytes from the log's beginning, of a number or of `16/B374D848`; None for what is none."""
     found = _LSN.match(value) if isinstance(value, str) else None
-    return float((int(found[1], 16) << 32) + int(found[2], 16)) if found else None
+    return float((int(found[1], 16) << 32) + int(found[2], 16)) if found else number(value)
 
 
 def _least(body: Any, what: str) -> Optional[float]:
-    volumes = at(body, "database", "free_space")
-    rows = volumes.values() if isinstance(volumes, Mapping) else ()
-    free = [number(at(row, what)) for row in rows]
+    free = [number(size) for name, size in _sizes(body) if name == what]
     return min((size for size in free if size is not None), default=None)
+
+
+def _sizes(body: Any) -> Iterator[Tuple[str, Any]]:
+    """What is free (kbytes, inodes) on each volume, as the page has it."""
+    volumes = at(body, "database", "free_space")
+    for row in volumes.values() if isinstance(volumes, Mapping) else ():
+        yield from ((what, at(row, what)) for what in ("kbytes", "inodes"))
 
 
 def _kilobytes(size: Optional[float]) -> Optional[float]:
@@ -329,9 +353,13 @@ def _messages(body: Any) -> Iterator[str]:
     for name, state in (services if isinstance(services, Mapping) else {}).items():
         if name != "ok" and state not in ("ok", "disabled", True):
             yield f"service {word(name)} is {word(state) or 'not ok'}"
-    for part in ("database", "audit"):
+    for part in ("services", "database", "audit"):
         if at(body, part, "ok") is False:
-            yield f"{part} is not ok"
+            yield f"{part} {'are' if part == 'services' else 'is'} not ok"
+    connections = at(body, "database", "connect")
+    for name, state in (connections if isinstance(connections, Mapping) else {}).items():
+        if state not in ("ok", True):
+            yield f"connection to database {word(name)} is {word(state) or 'not ok'}"
     if at(body, "cluster", "ok") is False:
         status = word(at(body, "cluster", "message")) or word(at(body, "cluster", "status"))
         yield f"cluster is not ok{status and ': ' + status}"
@@ -351,7 +379,7 @@ def _stale_reasons(body: Any) -> Iterator[str]:
     """A follower says ok while it serves old data; its subscriptions tell."""
     for row in _subscriptions(body) or []:
         name = word(row.get("name")) or "unnamed"
-        if row.get("enabled") is False:
+        if _flag(row.get("enabled", True)) is False:
             yield f"subscription {name} is switched off"
         for kind in ("apply_error_count", "sync_error_count"):
             if number(row.get(kind)):
@@ -363,15 +391,15 @@ def _stale_reasons(body: Any) -> Iterator[str]:
 def _silence(rows: List[Mapping[str, Any]], clock: Optional[float]) -> Optional[float]:
     """Seconds since the last message, by the vault's own clock where it shows one; None when it
     cannot be told."""
-    heard = []
-    for row in rows:
-        try:
-            heard.append(parse_iso(word(row.get("last_msg_receipt_time"))))
-        except (ValueError, OverflowError):
-            continue
+    heard = [moment for moment in map(_heard, rows) if moment is not None]
     if clock is None:
         return None
     return max((max(0.0, clock - moment) for moment in heard), default=None)
+
+
+def _heard(row: Mapping[str, Any]) -> Optional[float]:
+    """When the subscription last received anything; None where it does not say."""
+    return _moment(row.get("last_msg_receipt_time"))
 
 
 def outdated(health: ConjurHealth, silent_after: float) -> str:
@@ -386,10 +414,30 @@ def outdated(health: ConjurHealth, silent_after: float) -> str:
         return f"a follower that no longer gets every change: {'; '.join(health.messages[:2])}"
     if health.silence is not None and health.silence >= silent_after:
         return f"a follower that has received nothing for {health.silence:.0f} s"
-    return "; ".join(doubt.sentence for doubt in health.doubts)
+    return "; ".join(d.sentence for d in health.doubts if d.reason == "may_be_stale")
 
 
-def _doubts(role: str, subscriptions: Optional[List[Mapping[str, Any]]]) -> Iterator[Doubt]:
+def _doubts(
+    body: Any, role: str, subscriptions: Optional[List[Mapping[str, Any]]]
+) -> Iterator[Doubt]:
+    """What the page should tell, and does not, or not in a form that is known."""
+    if role not in _ROLES:
+        yield Doubt("unknown_word", f"it calls itself {role}, which is no role that is known")
+    if not any(isinstance(body.get(part), Mapping) for part in ("services", "database")):
+        yield Doubt("not_read", "it says ok and nothing of its services and its database")
     if role == _FOLLOWER and subscriptions is None:
         text = "this follower does not say what it subscribes to, so its data may be old"
         yield Doubt("may_be_stale", text)
+    if any(_heard(row) is None for row in subscriptions or []):
+        text = "this follower does not say when it last received anything, so its data may be old"
+        yield Doubt("may_be_stale", text)
+    status = at(body, "database", "logical_replication_status")
+    for name, value, fit in (
+        ("degraded", body.get("degraded"), _flag),
+        ("initial_replication_in_progress", at(status, "initial_replication_in_progress"), _flag),
+        *((f"free {what}", size, number) for what, size in _sizes(body)),
+    ):
+        if value is not None and fit(value) is None:
+            yield Doubt(
+                "not_read", f"what it says of {name} cannot be read: {word(str(value))[:40]}"
+            )

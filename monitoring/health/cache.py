@@ -6,6 +6,7 @@ replica or link is a warning. Figures carry the node they are of.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
 
@@ -38,6 +39,7 @@ _FAILED_SAVES = (
     ("aof_last_write_status", "write its append-only file"),
     ("aof_last_bgrewrite_status", "rewrite its append-only file, which grows meanwhile"),
 )
+_LINK = re.compile(r"master(_\d+)?_link_status", re.ASCII)
 _FEWEST_LOOKUPS = 100.0  # a hit ratio of less is chance
 
 # Metric -> field of INFO, where the figure is the field.
@@ -168,9 +170,10 @@ def _info_calls(info: Mapping[str, Any], node: Mapping[str, Any], mode: str) -> 
 
 
 def _replica_calls(info: Mapping[str, Any], node: Mapping[str, Any], mode: str) -> Iterator[Call]:
-    """An active replica (KeyDB) takes writes as well; its link has to be up like any other's."""
+    """An active replica (KeyDB) takes writes as well; its links (it may have several primaries)
+    have to be up like any other's."""
     name, role, link = node["name"], _field(info, "role"), _field(info, "master_link_status")
-    if link == "down":
+    if any(_LINK.fullmatch(str(key)) and _field(info, key) == "down" for key in info):
         yield Call(WARNING, True, f"{name} has lost its primary and serves old data", "masterdown")
     elif role in (*_REPLICA, _ACTIVE) and link != "up":
         sentence = f"{name} is a replica and does not say whether its link is up"
@@ -178,6 +181,8 @@ def _replica_calls(info: Mapping[str, Any], node: Mapping[str, Any], mode: str) 
     if role in _REPLICA and (mode == "single" or node["role"] in _PRIMARY):
         sentence = f"{name} is a replica, so tokens cannot be cached there: was there a failover?"
         yield Call(WARNING, True, sentence, "readonly")
+    if role and role not in (*_REPLICA, _ACTIVE, *_PRIMARY, "sentinel"):
+        yield Call(UNKNOWN, True, f"{name} has a role that is not known: {clean(role)}", "body")
 
 
 def _first(info: Mapping[str, Any], *names: str) -> Optional[float]:

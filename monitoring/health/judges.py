@@ -181,7 +181,7 @@ def _own_word(health: Mapping[str, Any], seen: Coverage) -> Call:
     basis = Basis((seen,), tuple(health.get("doubts", ())))
     if basis.missing:
         return Call(severity((), basis), True, f"{'; '.join(basis.missing)}{because}", "config")
-    return Call(severity((), basis), True, f"all its parts work{because}")
+    return Call(severity((), basis), True, f"is ok by its own word{because}")
 
 
 def _access(

@@ -8,6 +8,7 @@ address that has answered properly before and no longer does is an outage.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple
 
@@ -40,6 +41,8 @@ from monitoring.health.words import (
     dependency_up,
     is_bare,
     is_worded,
+    no_word,
+    strange,
     vocabulary,
     word_of,
 )
@@ -50,6 +53,11 @@ from monitoring.text import iso_seconds
 _REQUESTS = "http_requests"
 _FEWEST_REQUESTS = 20.0  # one failure among fewer is no ratio to wake anybody for
 _ABSENT = (401, 403, 404, 405)
+#: What in a part's name says that it is a component with a check of our own.
+_OURS = re.compile(
+    f"(?:payment)?({'|'.join(SOURCES)})"
+    "(?:cache|vault|reactive|service|client|server|connection|health|indicator|check|api)*"
+)
 
 
 def judge_service(reading: Reading, context: Context) -> Judged:
@@ -85,9 +93,14 @@ def _call(reading: Reading, context: Context, words: Words) -> Call:
         return outage(basic, known)
     detailed = context.known(f"{reading.source}/detailed", _target(facts, "detailed"))
     lowered = _lowered(facts.get("detailed"), detailed, words)
-    lowered = lowered or _troubled(_dependencies(facts, words), context, words)
+    blind = _unchecked(_dependencies(facts, words), context)
+    lowered = lowered or _troubled(blind, words)
     if basic.severity is OK and lowered:
         return replace(basic, severity=WARNING, message=lowered)
+    strangers = strange(blind, words)
+    if basic.severity is OK and strangers:
+        name, word = next(iter(strangers.items()))
+        return replace(basic, severity=UNKNOWN, message=f"says {name} {word}, {no_word(word)}")
     return basic
 
 
@@ -176,18 +189,23 @@ def _lowered(
     return f"is up, but its detailed health says {word}{blame}"
 
 
-def _troubled(parts: Mapping[str, str], context: Context, words: Words) -> Optional[str]:
-    """What a service that calls itself up says of parts that nobody else checks; None: nothing
-    bad. An open circuit breaker is the service's own, whatever lies behind it."""
-    blind = {n: w for n, w in parts.items() if "CIRCUIT" in w or not _checked(n, context.checked)}
+def _unchecked(parts: Mapping[str, str], context: Context) -> Mapping[str, str]:
+    """The parts that nobody else checks. An open circuit breaker is the service's own, whatever
+    lies behind it."""
+    return {n: w for n, w in parts.items() if "CIRCUIT" in w or not _checked(n, context.checked)}
+
+
+def _troubled(blind: Mapping[str, str], words: Words) -> Optional[str]:
+    """What a service that calls itself up says of such parts; None: nothing bad."""
     named = blamed(blind, words)
     return f"is up, but says {named}" if named else None
 
 
 def _checked(part: str, components: Iterable[str]) -> bool:
-    """Whether a component of ours is the part: `redisCache`, `conjurVault`, `paymentSapi`."""
-    spelt = _spelt(part.partition("/")[0])
-    return any(part in spelt for part, name in SOURCES.items() if name in components)
+    """Whether a component of ours is the part: `redisCache`, `conjurVault`, `paymentSapi`, and not
+    `redisStream` or `eapiDb`."""
+    found = _OURS.fullmatch(_spelt(part.partition("/")[0]))
+    return found is not None and SOURCES[found[1]] in components
 
 
 def _dependencies(facts: Mapping[str, Any], words: Words) -> Mapping[str, str]:

@@ -27,6 +27,7 @@ WORDS: Words = {
     "WILL_EXPIRE_SOON": (WARNING, True),
     "CIRCUIT_HALF_OPEN": (WARNING, True),
     "CIRCUIT_OPEN": (WARNING, False),
+    "RATE_LIMITED": (WARNING, True),
     **dict.fromkeys(("DOWN", "FAIL", "FAILED", "UNHEALTHY", "ERROR", "RED"), (CRITICAL, False)),
     "OUT_OF_SERVICE": (CRITICAL, False),
     "UNKNOWN": (UNKNOWN, None),
@@ -54,6 +55,7 @@ _OTHER_PATHS = "/api/v1/health, /internal/v1/health, /actuator/health or /manage
 _WORD_KEYS = ("status", "healthy", "outcome", "state", "health")
 _TREES = ("components", "details", "checks", "entries", "dependencies")
 _NAMES = ("name", "id")
+_BREAKERS = re.compile("circuit|breaker|hystrix", re.IGNORECASE)
 _OPEN = {"OPEN": "CIRCUIT_OPEN", "FORCED_OPEN": "CIRCUIT_OPEN", "HALF_OPEN": "CIRCUIT_HALF_OPEN"}
 
 
@@ -76,13 +78,13 @@ def word_of(body: object, text: str = "", words: Words = WORDS) -> Optional[str]
 
 
 def _word_in(body: Mapping[str, Any], words: Words) -> Optional[str]:
-    fields = {str(key).lower(): value for key, value in body.items()}
+    fields = _lowered(body)
     for key in _WORD_KEYS:
         word = _as_word(fields.get(key))
         if key == "healthy" and isinstance(fields.get(key), bool):
             return "HEALTHY" if fields[key] else "UNHEALTHY"
         if word and (key == "status" or word in words):
-            return _breaker(fields, word, words)
+            return word
     return None
 
 
@@ -95,14 +97,28 @@ def _as_word(value: object) -> Optional[str]:
     return None
 
 
-def _breaker(fields: Mapping[str, Any], word: str, words: Words) -> str:
-    """A breaker that was forced open says UNKNOWN, and one may be told to say UP: its `state`
-    says more."""
-    details = fields.get("details")
-    if not isinstance(details, Mapping) or "failureRate" not in details:
-        return word
-    state = _OPEN.get(normal(details.get("state", "")), word)
-    return state if meaning(word, words)[0] < meaning(state, words)[0] else word
+def _broken(name: str, value: object, word: Optional[str], words: Words) -> Optional[str]:
+    """The word of a part that is a circuit breaker, else `word`. One that was forced open says
+    UNKNOWN, and one may be told to say UP: its `state` says more. A breaker is known by its
+    `failureRate`, or by its name or that of what it stands in."""
+    named = _BREAKERS.search(name) is not None
+    if isinstance(value, str):
+        return _OPEN.get(normal(value), word) if named else word
+    details = _lowered(value).get("details")
+    for facts in (_lowered(value), _lowered(details)):
+        state = _OPEN.get(normal(facts.get("state", "")))
+        if state and (named or "failurerate" in facts) and _worse(state, word, words):
+            return state
+    return word
+
+
+def _lowered(value: object) -> Mapping[str, Any]:
+    """The entries of an object by their names in lower case; none of anything else."""
+    return {str(k).lower(): v for k, v in value.items()} if isinstance(value, Mapping) else {}
+
+
+def _worse(word: str, than: Optional[str], words: Words) -> bool:
+    return than is None or meaning(than, words)[0] < meaning(word, words)[0]
 
 
 def meaning(word: str, words: Words = WORDS) -> Tuple[Severity, Optional[bool]]:
@@ -127,14 +143,13 @@ class _Found:
     def note(self, name: str, word: str, depth: int) -> None:
         """Keep `word`; of two under one name the worse."""
         kept = self.shallow if depth <= _SHOWN_DEPTH else self.deep
-        known = kept.get(name)
-        if known is None or meaning(known, self.words)[0] < meaning(word, self.words)[0]:
+        if _worse(word, kept.get(name), self.words):
             kept[name] = word
 
 
 def _walked(body: object, words: Words) -> _Found:
     found = _Found(words)
-    _walk(_children(body, top=True), "", 0, found)
+    _walk(_children(body, words, top=True), "", 0, found)
     return found
 
 
@@ -146,19 +161,23 @@ def _walk(children: Iterable[Tuple[str, Any]], prefix: str, depth: int, found: _
         found.nodes += 1
         path = f"{prefix}{name}" if name else prefix.rstrip("/")
         word = word_of(value, "", found.words) if isinstance(value, (Mapping, str)) else None
+        word = _broken(path, value, word, found.words)
         if word:
             found.note(clean(path), word, depth)
         if word or isinstance(value, list):
-            _walk(_children(value), f"{path}/", depth + 1, found)
+            _walk(_children(value, found.words), f"{path}/", depth + 1, found)
         elif isinstance(value, Mapping):
             found.wordless += 1
             if depth == 0:  # a container of its own name, such as `services`
                 _walk(_members("details", value), f"{path}/", 1, found)
 
 
-def _children(body: object, *, top: bool = False) -> Iterator[Tuple[str, Any]]:
-    """Entries that may be parts: those of the known trees anywhere, flat ones at the top only
-    (below, a flat entry is a fact such as `version`), and the members of a list, by their name."""
+def _children(
+    body: object, words: Words = WORDS, *, top: bool = False
+) -> Iterator[Tuple[str, Any]]:
+    """Entries that may be parts: those of the known trees anywhere, flat ones at the top, and the
+    members of a list, by their name. Below the top a flat entry is a fact such as `version`,
+    unless it is an object with a known word of its own, as in the composites of Boot 1."""
     if isinstance(body, list):
         yield from ((_name_of(each), each) for each in body if isinstance(each, (Mapping, list)))
     if not isinstance(body, Mapping):
@@ -166,9 +185,14 @@ def _children(body: object, *, top: bool = False) -> Iterator[Tuple[str, Any]]:
     for key, tree in body.items():
         if str(key).lower() in _TREES:
             yield from _members(str(key).lower(), tree)
-    if top:
-        own = ("service", "groups", *_WORD_KEYS, *_TREES)
-        yield from (entry for entry in body.items() if str(entry[0]).lower() not in own)
+    own = ("service", "groups", *_WORD_KEYS, *_TREES)
+    for name, value in body.items():
+        if str(name).lower() not in own and (top or _is_part(value, words)):
+            yield name, value
+
+
+def _is_part(value: object, words: Words) -> bool:
+    return isinstance(value, Mapping) and _word_in(value, words) in words
 
 
 def _members(key: str, tree: object) -> Iterator[Tuple[str, Any]]:
@@ -177,11 +201,16 @@ def _members(key: str, tree: object) -> Iterator[Tuple[str, Any]]:
     elif isinstance(tree, Mapping):
         # Texts among `details` are facts, not words.
         kinds = (Mapping, list) if key == "details" else (Mapping, list, str)
-        yield from (entry for entry in tree.items() if isinstance(entry[1], kinds))
+        yield from (e for e in tree.items() if isinstance(e[1], kinds) or _is_open(*e))
+
+
+def _is_open(name: object, value: object) -> bool:
+    """Whether a text may be the whole of a breaker, as in `{"vault": "OPEN"}`."""
+    return isinstance(value, str) and str(name).lower() != "state" and normal(value) in _OPEN
 
 
 def _name_of(member: object) -> str:
-    fields = {str(k).lower(): v for k, v in member.items()} if isinstance(member, Mapping) else {}
+    fields = _lowered(member)
     return next((str(fields[key]) for key in _NAMES if isinstance(fields.get(key), str)), "")
 
 
@@ -201,6 +230,11 @@ def dependencies(body: object, words: Words = WORDS) -> Mapping[str, str]:
 def in_trouble(parts: Mapping[str, str], words: Words = WORDS) -> Mapping[str, str]:
     """The parts whose word is a warning or worse."""
     return {name: word for name, word in parts.items() if meaning(word, words)[0] > UNKNOWN}
+
+
+def strange(parts: Mapping[str, str], words: Words = WORDS) -> Mapping[str, str]:
+    """The parts whose word nobody knows."""
+    return {name: word for name, word in parts.items() if word not in words}
 
 
 def blamed(parts: Mapping[str, str], words: Words = WORDS) -> str:
@@ -287,11 +321,16 @@ def _by_word(word: str, words: Words) -> Call:
     if word not in words:
         if re.fullmatch(r"5\d\d", word):
             return Call(CRITICAL, False, f"answers with status {word} inside HTTP 200", "http")
-        cure = f"if it is one, say what it means in STATUS_WORDS, as in {{'{word}': 'warning'}}"
-        return Call(UNKNOWN, None, f"says {word}, which is no status word we know; {cure}")
+        return Call(UNKNOWN, None, f"says {word}, {no_word(word)}")
     level = words[word][0]
     up = {OK: True, WARNING: True, CRITICAL: False}.get(level)
     return Call(level, up, _SAID.get(word, f"says {word}"))
+
+
+def no_word(word: str) -> str:
+    """That `word` is not known, and the cure."""
+    cure = f"if it is one, say what it means in STATUS_WORDS, as in {{'{word}': 'warning'}}"
+    return f"which is no status word we know; {cure}"
 
 
 def _without_word(body: object, text: str) -> Call:

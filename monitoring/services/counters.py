@@ -299,7 +299,7 @@ def _labels(role: _Role, base: str, sample: Sample, tables: Tables) -> Dict[str,
     if role.name in ENDED:
         labels["end"], word = (role.end, "") if role.end else outcomes.end(given, tables)
         if not word and (not client or labels["end"] == ATTEMPTS):
-            word = outcomes.hint(given, tables)
+            word = outcomes.hint(given, tables, ends=labels["end"] == ATTEMPTS)
         if word:
             labels["word"] = word
         if role.name == "token_validation" and labels["end"] in (BAD, BAD_NAME):

@@ -130,6 +130,7 @@ _STATUS = ("status", "code", "statuscode", "outcome")
 #: Labels whose name is itself a good word may say 1 or 0; a status of 0 may mean either.
 _DIGITS = {"1": GOOD, "0": BAD}
 _CODE = re.compile(r"[1-5]([0-9]{2}|xx)", re.ASCII)
+_LINE_OF_STATUS = re.compile(r"[1-5][0-9]{2}[ _-]", re.ASCII)  # `401 Unauthorized`
 _CODES = {"2": GOOD, "4": BAD, "5": BAD}  # by the first digit of an HTTP status
 _CLASSES = {
     "informational": "100",
@@ -142,8 +143,10 @@ _WORD = re.compile(r"[A-Za-z_ -]{1,24}", re.ASCII)
 #: Labels that say where a series comes from, and nothing of whom or how.
 _PLACES = (
     *("application", "app", "service", "instance", "job", "pod", "namespace", "host", "env"),
-    *("exception", "method", "uri", "le", "quantile"),
+    *("method", "uri", "le", "quantile"),
 )
+#: Labels that say why something failed, and perhaps thereby that it did.
+_CAUSES = (*_REASON, "exception")
 
 
 @lru_cache(maxsize=4096)
@@ -201,11 +204,15 @@ def end(found: Given, known: Tables) -> Tuple[str, str]:
     return UNKNOWN_END, ", ".join(f'{found[n][0]}="{safe_id(found[n][1], 24)}"' for n in said)[:80]
 
 
-def hint(found: Given, known: Tables) -> str:
-    """The labels of a series that mean nothing to us, for the sentence that asks what they are;
-    with their values only where these are words and nobody's name or number."""
-    ours = {*known.clients, *known.outcomes, *_REASON, *_PLACES}
-    return ", ".join(_shown(*found[name]) for name in sorted(found) if name not in ours)[:80]
+def hint(found: Given, known: Tables, *, ends: bool) -> str:
+    """The labels of a series that mean nothing to us, for the sentence that asks what they are:
+    which says how the attempts ended (`ends`), else which names the client. With their values only
+    where these are words and nobody's name or number. Where there are none, those that commonly
+    say where a series comes from: one of them may."""
+    ours = {*known.clients, *known.outcomes, *(() if ends else _CAUSES)}
+    others = [name for name in sorted(found) if name not in ours]
+    likely = [name for name in others if name not in _PLACES]
+    return ", ".join(_shown(*found[name]) for name in likely or others)[:80]
 
 
 def reason(found: Given, known: Tables) -> str:
@@ -232,7 +239,7 @@ def _first(found: Given, names: Iterable[str]) -> str:
 def _meaning(label: str, value: str, known: Tables) -> str:
     """GOOD, BAD, or "" for a word that is not known."""
     word = plain(value)
-    if _CODE.fullmatch(word):
+    if _CODE.fullmatch(word) or _LINE_OF_STATUS.match(value.strip()):
         return _CODES.get(word[0], "")
     if word in _DIGITS:
         return _DIGITS[word] if known.words.get(label) == GOOD else ""
