@@ -553,7 +553,7 @@ def test_those_that_need_attention_come_first() -> None:
     def aged(name: str, days: float) -> CredentialFacts:
         return CredentialFacts(name, cached=CachedFacts(True, created_at=NOW - days * DAY))
 
-    stuck = RotationFacts("r", "dual_active", None, None, HOUR, NOW - 5 * HOUR)
+    stuck = RotationFacts("r", "dual_active", None, "2", HOUR, NOW - 5 * HOUR)
     all_of = [
         *(aged("young", 1), aged("older", 60), aged("soon", 80), aged("late", 95)),
         CredentialFacts("dark"),

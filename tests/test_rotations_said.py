@@ -68,6 +68,13 @@ VARIANTS = [
          {**RUNS, "current_state": "old_deprecated", "started_at": -8000}),
     case("the old one is deprecated", "on track",
          {**RUNS, "current_state": "old_deprecated", "started_at": -5000}),
+    case("no new version is named", "told", {**RUNS, "new_version": None}),
+    case("the new version has no number", "told", {**RUNS, "new_version": "b7c9"}),
+    case("a state in another spelling", "on track", {**RUNS, "current_state": "dualActive"}),
+    case("success 0", "told", {**RUNS, "success": 0}),
+    case("a status that is no word", "told", {**RUNS, "status": True}),
+    case("one runs and a later one failed", "told", {**RUNS, "started_at": -3000},
+         {**RUNS, "status": "FAILED", "started_at": -60}),
     case("a transition of a thousand days", "stuck",
          {**RUNS, "started_at": -28800, "transition_period_minutes": 1440000}),
 ]  # fmt: skip

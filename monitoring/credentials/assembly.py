@@ -19,6 +19,7 @@ from typing import (
 from monitoring.credentials.ages import age_of, current_version
 from monitoring.credentials.facts import (
     CACHE,
+    NOT_ASKED,
     ROTATIONS,
     VAULT,
     CredentialFacts,
@@ -177,7 +178,7 @@ def _dark(looked: Looked, client: str) -> Dict[str, str]:
     if client in looked.unheard:
         dark.setdefault(ROTATIONS, f"it did not tell of this client: {looked.unheard[client]}")
     elif client not in looked.heard:
-        dark.setdefault(ROTATIONS, "it was not asked about this client yet")
+        dark.setdefault(ROTATIONS, NOT_ASKED)
     return dark
 
 

@@ -18,6 +18,8 @@ VAULT, CACHE, ROTATIONS = "conjur", "redis", "rotation-service"
 EAPI, SAPI = "eapi-metrics", "sapi-metrics"
 #: Why nothing rests on a source that there is not.
 NOT_CONFIGURED = "not configured"
+#: The rotation service was read: of those that it was not asked about one by one, none runs.
+NOT_ASKED = "it was not asked about this client yet"
 
 #: Rotation states as the rotation service names them (FACTS.md section 0).
 IN_ROTATION = ("initiated", "dual_active", "old_deprecated")
@@ -89,7 +91,8 @@ class RotationFacts:
     old secret logs nobody in since then at the latest (None: it still may). `old_since`: when the
     rotation before this one began, that is, when the old version came. `status` is the service's
     word for how it goes, in upper case ("": it has none); `rivals` counts other rotations of the
-    client that run at the same time."""
+    client that run at the same time; `failed_since` is why a later one failed while this one runs
+    ("": none did)."""
 
     rotation_id: str
     state: str
@@ -105,6 +108,7 @@ class RotationFacts:
     old_since: Optional[float] = None
     status: str = ""
     rivals: int = 0
+    failed_since: str = ""
 
     @property
     def running(self) -> bool:

@@ -106,6 +106,9 @@ def _several(_facts: CredentialFacts, rotation: RotationFacts, _now: float) -> I
     if rotation.rivals:
         many = counted(rotation.rivals + 1, "rotation")
         yield Trouble(f"{many} of this client run at once: whose version will stay?", surely=False)
+    if rotation.failed_since:
+        why = f"it runs, and a later one failed: {rotation.failed_since}"
+        yield Trouble(why, surely=False)
 
 
 def _contradictions(

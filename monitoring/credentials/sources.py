@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Opti
 from urllib.parse import quote
 
 from monitoring.config.settings import ServiceSettings
-from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT, RotationFacts
+from monitoring.credentials.facts import BROKEN, CACHE, EAPI, ROTATIONS, SAPI, VAULT, RotationFacts
 from monitoring.credentials.source_cache import ask_cache
 from monitoring.credentials.source_kit import Answer, Asked, absent, dark
 from monitoring.credentials.source_vault import ask_vault
@@ -214,17 +214,31 @@ def _newness(rotation: RotationFacts) -> Tuple[bool, float]:
 
 def _linked(rotations: List[RotationFacts]) -> RotationFacts:
     newest, rivals = rotations[0], sum(other.ongoing for other in rotations[1:])
+    failure = next((r for r in rotations[1:] if newest.ongoing and _failed_after(r, newest)), None)
     before = (r for r in rotations[1:] if r.state == "new_active" or r.success)
     since = next((r.started_at for r in before if r.new_version == newest.old_version), None)
-    return replace(newest, old_since=since, rivals=rivals if newest.ongoing else 0)
+    return replace(
+        newest,
+        old_since=since,
+        rivals=rivals if newest.ongoing else 0,
+        failed_since="" if failure is None else failure.message or "no reason is given",
+    )
+
+
+def _failed_after(other: RotationFacts, began: RotationFacts) -> bool:
+    """Whether it failed, and was not begun before `began`."""
+    known = other.started_at is not None and began.started_at is not None
+    later = known and (other.started_at or 0.0) >= (began.started_at or 0.0)
+    return later and (other.state == "failed" or other.status in BROKEN or other.success is False)
 
 
 def _rotation(row: Mapping[str, Any]) -> RotationFacts:
     minutes = row.get("transition_period_minutes")
-    fit = isinstance(minutes, (int, float)) and 0 < minutes <= _LONGEST_TRANSITION
+    fit = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
+    fit = fit and 0 < minutes <= _LONGEST_TRANSITION
     return RotationFacts(
         rotation_id=_text(row.get("rotation_id")),
-        state=_text(row.get("current_state")).lower(),
+        state=_word_of(row.get("current_state")).lower(),
         old_version=_text(row.get("old_version")) or None,
         new_version=_text(row.get("new_version")) or None,
         transition=float(minutes) * 60 if fit and minutes is not None else None,
@@ -232,14 +246,21 @@ def _rotation(row: Mapping[str, Any]) -> RotationFacts:
         completed_at=_moment(row.get("completed_at")),
         success=_yes_or_no(row.get("success")),
         message=_text(row.get("message")),
-        status=re.sub(r"[ -]", "_", _text(row.get("status")).strip().upper()),
+        status=_word_of(row.get("status")).upper(),
     )
 
 
+def _word_of(value: Any) -> str:
+    """`dualActive`, `dual-active` and ` dual active ` are `dual_active`, in the case they have; a
+    boolean where a word should stand is a word that nobody knows."""
+    said = str(value) if isinstance(value, bool) else _text(value).strip()
+    return re.sub(r"[ -]+|(?<=[a-z])(?=[A-Z])", "_", said)
+
+
 def _yes_or_no(value: Any) -> Optional[bool]:
-    """A boolean, or the text of one; None for anything else."""
-    words = {"true": True, "false": False}
-    return value if isinstance(value, bool) else words.get(_text(value).lower())
+    """A boolean, its text, or another way to say no; None for anything else."""
+    words = {"true": True, "false": False, "no": False, "0": False}
+    return value if isinstance(value, bool) else words.get(_text(value).strip().lower())
 
 
 def _text(value: Any) -> str:
