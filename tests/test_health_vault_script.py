@@ -138,7 +138,9 @@ def test_its_clock_is_the_tokens(vault: ConjurReplay, run: Any) -> None:
     vault.answers["POST /authn/"] = raw("authenticate: host, API key, no Accept-Encoding", late)
     status, row = run(vault.url, **LOGIN)
     assert (status, row["status"]) == (2, "critical")
-    assert row["details"]["clock_skew_seconds"] == pytest.approx(-900, abs=5)
+    assert row["details"]["clock_skew_seconds"] == pytest.approx(
+        -900, abs=60
+    )  # a busy machine starts late
     assert "clock difference" in row["message"]
 
 

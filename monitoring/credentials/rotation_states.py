@@ -132,10 +132,20 @@ def _contradictions(
             f"it is not known here what status {safe_id(status)!r} means",
         ),
         (began is not None and began > now + SKEW, "it begins in the future"),
+        (
+            not ended and state not in UNBORN and new is None,
+            f"whether the vault holds {_name_of(rotation.new_version)} cannot be told",
+        ),
     )
     for wrong, why in said:
         if wrong:
             yield Trouble(f"the rotation cannot be judged: {why}", surely=False)
+
+
+def _name_of(version: Optional[str]) -> str:
+    if version is None:
+        return "its new version, which has no name,"
+    return f"its new version, called {safe_id(version)},"
 
 
 def _one_version(rotation: RotationFacts) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Callable, Optional
 
 from monitoring.certainty import OK, ON_TRACK, Basis, Coverage, Doubt, affirm
-from monitoring.credentials.ages import UNBORN, age_of, failing_rotator
+from monitoring.credentials.ages import age_of, failing_rotator
 from monitoring.credentials.facts import (
     CACHE,
     IN_ROTATION,
@@ -22,7 +22,6 @@ from monitoring.credentials.facts import (
     Age,
     CredentialFacts,
     Policy,
-    version_number,
 )
 from monitoring.credentials.rotation_states import (
     dwell_of,
@@ -33,7 +32,7 @@ from monitoring.credentials.rotation_states import (
     whole_time_over,
 )
 from monitoring.model import Severity
-from monitoring.text import safe_id, say
+from monitoring.text import say
 
 ROTATOR_GRACE = 120.0  # its loop runs every second; a minute or two late is stuck (FACTS.md)
 
@@ -228,14 +227,6 @@ def _basis(case: _Case) -> Basis:
     doubts = [Doubt("two_readings", trouble.why) for trouble in troubles(facts, case.now)]
     if rotation is not None and rotation.started_at is None:
         doubts.append(Doubt("lower_bound", "the rotation service does not say when it began"))
-    if rotation is not None and rotation.state not in UNBORN:
-        named = rotation.new_version
-        if version_number(named) is None:
-            new = "names no new version" if named is None else f"calls it {safe_id(named)}"
-            why = (
-                f"whether the vault holds the new version is not known: the rotation service {new}"
-            )
-            doubts.append(Doubt("unknown_word", why))
     read = {ROTATIONS: rotation is not None, VAULT: facts.vault is not None}
     return Basis(tuple(_read(facts, name, seen) for name, seen in read.items()), tuple(doubts))
 

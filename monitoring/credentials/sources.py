@@ -234,8 +234,8 @@ def _failed_after(other: RotationFacts, began: RotationFacts) -> bool:
 
 def _rotation(row: Mapping[str, Any]) -> RotationFacts:
     minutes = row.get("transition_period_minutes")
-    fit = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
-    fit = fit and 0 < minutes <= _LONGEST_TRANSITION
+    number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
+    fit = number and 0 < float(minutes or 0) <= _LONGEST_TRANSITION
     return RotationFacts(
         rotation_id=_text(row.get("rotation_id")),
         state=_word_of(row.get("current_state")).lower(),
