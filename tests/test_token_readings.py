@@ -338,6 +338,10 @@ def test_foreign_values_are_named_by_their_first_bytes(value: bytes, reason: str
         ({"realm_access.roles": ["root"]}, True),
         ({"scopes": ["root"]}, True),
         ({"authorities": ["ROLE_ADMIN"]}, True),
+        ({"authorities": [{"authority": "ROLE_ADMIN"}]}, True),
+        ({"authorities": [{"authority": "view_status"}]}, False),
+        ({"scopes": {"root": True, "view_status": True}}, True),
+        ({"scopes": {"root": False, "view_status": True}}, False),
         ({"scope": "openid profile view_status"}, False),
         ({"scope": "openid admin"}, True),
     ],
@@ -349,6 +353,27 @@ def test_permissions_in_every_claim(claims: Any, outside: bool, beside: bool) ->
     for reads in (1, 9):
         found = {each.name for each in taken(value, reads=reads)[1].result().hygiene}
         assert found == ({"permissions_outside"} if outside else set())
+
+
+@pytest.mark.parametrize(
+    ("nbf", "found"),
+    [
+        (0, set()),  # some issuers write it: valid since 1970
+        (NOW + 600, {"token_nbf_in_future"}),
+        (253402300799, {"token_nbf_in_future"}),
+    ],
+)
+def test_when_a_token_begins(nbf: int, found: set[str]) -> None:
+    value = jwt({**USUAL, "sub": "c", "iat": NOW, "exp": _AT, "nbf": nbf})
+    result = taken(value, reads=3)[1].result()
+    assert {each.name for each in result.hygiene} == found
+
+
+@pytest.mark.parametrize("zone", ["Z", " UTC", " GMT", "+00:00"])
+def test_a_zone_may_be_a_word(zone: str) -> None:
+    moment = read_time(as_text(_AT).replace("T", " ") + zone)
+    assert moment is not None
+    assert (moment.at, moment.doubts) == (_AT, ())
 
 
 def test_claims_are_configurable() -> None:

@@ -110,8 +110,8 @@ RULES: Mapping[str, HygieneRule] = {
         severe=True,
     ),
     "token_time_in_milliseconds": HygieneRule(
-        "JWTs whose exp or iat is in milliseconds or less, so that validators, which know seconds "
-        "alone, accept them for thousands of years: {count}.",
+        "JWTs with a time in milliseconds or less, while validators know seconds alone: by such an "
+        "exp they are accepted for thousands of years: {count}.",
         "Have the issuer write whole seconds (RFC 7519); then revoke what it has issued, by a new "
         "signing key.",
         severe=True,

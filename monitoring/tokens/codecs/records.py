@@ -133,7 +133,7 @@ def _text(text: str, jwt: bool) -> Optional[Moment]:
 def _has_zone(text: str) -> bool:
     """Of a text that `parse_iso` read."""
     clock = text[10:]
-    return bool(clock) and (clock[-1] in "Zz" or "+" in clock or "-" in clock)
+    return clock.upper().endswith(("Z", "UTC", "GMT")) or "+" in clock or "-" in clock
 
 
 def _zoneless(at: float, *, whole_day: bool = False) -> Moment:
@@ -169,6 +169,8 @@ _SUFFIX = "@clients"
 _OWNERS_LIMIT = 8
 #: How a client is named within an object of its own.
 _WITHIN = ("client_id", "clientId", "id", "sub", "name")
+#: How a permission is named within an object of its own.
+_PERMISSION = ("authority", "permission", "role", "name", "value", "id")
 USUAL = ClaimNames()
 
 
@@ -197,6 +199,8 @@ def _token(
     found = [_first(places, each) for each in wanted]
     times = [read_time(value, jwt=jwt) for value in found]
     iat, exp, nbf = times
+    if nbf is not None and ZERO in nbf.doubts:
+        nbf = None  # valid since 1970, as everything without it is; some issuers write 0
     if (iat is None and found[0] is not None) or (exp is None and found[1] is not None):
         return undecodable("bad_time", encoding)
     owners = owners_of(places, names.client if jwt else (*names.client, *CLIENT))
@@ -208,7 +212,7 @@ def _token(
         jti=jti,
         iat=_whole(iat.at, up=False) if iat else None,
         exp=_whole(exp.at, up=True) if exp else None,
-        nbf=nbf.earliest if nbf else None,
+        nbf=None if nbf is None else nbf.at if FAR in nbf.doubts else nbf.earliest,
         aud=_audience(_first(places, ("aud",) if jwt else ("aud", "audience"))),
         iss=text(_first(places, ("iss",) if jwt else ("iss", "issuer"))),
         permissions=grants_of(places, names),
@@ -274,10 +278,20 @@ def grants_of(places: Sequence[Mapping[str, Any]], names: ClaimNames) -> Optiona
     """Every permission that any of the claims grants; None when none of them is there."""
     found: Optional[dict[str, None]] = None
     for name in names.permissions:
-        granted = next((texts(value) for value in _at(places, name)), None)
+        granted = next((_granted(value) for value in _at(places, name)), None)
         if granted is not None:
             found = {**(found or {}), **dict.fromkeys(granted)}
     return None if found is None else tuple(found)
+
+
+def _granted(value: object) -> Optional[Tuple[str, ...]]:
+    """As `texts`; also Spring's list of objects that each name one (`{"authority": "ROLE_X"}`), and
+    an object of names that are true."""
+    if isinstance(value, dict):
+        value = [name for name, given in value.items() if given]
+    if isinstance(value, (list, tuple)):
+        value = [first(e, _PERMISSION) if isinstance(e, dict) else e for e in value[:LIST_LIMIT]]
+    return texts(value)
 
 
 def _at(places: Sequence[Mapping[str, Any]], name: str) -> List[Any]:
