@@ -145,6 +145,14 @@ def amount(value: float, unit: str = "") -> str:
     return f"{number} {unit}".strip()
 
 
+def percentage(ratio: float, digits: int = 2) -> str:
+    """`99.97 %` of a ratio; never rounded up to a whole 100 % that was not reached."""
+    text = f"{ratio * 100.0:.{digits}f}"
+    if ratio < 1.0 and float(text) == 100.0:
+        text = f"{100.0 - 10.0**-digits:.{digits}f}"
+    return f"{text} %"
+
+
 def counted(number: int, noun: str) -> str:
     """`1 token`, `2 tokens`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

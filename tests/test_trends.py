@@ -9,7 +9,9 @@ import pytest
 
 from monitoring.analyze import trends
 from monitoring.analyze.trends import DAY, Gap, Sample
+from monitoring.analyze.wording import number
 from monitoring.certainty import watched_seconds
+from monitoring.text import percentage
 
 START = dt.datetime(2026, 10, 12, tzinfo=dt.timezone.utc).timestamp()  # a Monday
 
@@ -158,3 +160,11 @@ def test_a_chart_shows_gaps_as_gaps() -> None:
     assert drawn[1] is None
     assert drawn[0] == pytest.approx(5.5)
     assert drawn[3] == pytest.approx(41.5)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [(1.0, "100.00 %"), (0.99999, "99.99 %"), (0.9997, "99.97 %"), (0.0, "0.00 %")],
+)
+def test_a_share_is_never_rounded_up_to_a_whole(ratio: float, said: str) -> None:
+    assert percentage(ratio) == number(ratio, "ratio") == said

@@ -162,6 +162,7 @@ def analyse(
     longest = max((s for s in series.values()), key=len)
     seconds = period.end - period.start
     ratio = series.get("payment_api_token_validation_success_ratio") or ()
+    ratio = _within(ratio, period.start, period.end)
     mean = trends.weighted_mean(ratio) if ratio else None
     success = mean if counted.success is None else counted.success
     rests_on = ratio if counted.success is None else counted.samples

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from monitoring.analyze.analysis import Analysis, Figure
 from monitoring.analyze.trends import Trend
-from monitoring.text import safe_id, say
+from monitoring.text import percentage, safe_id, say
 
 _ROUNDING = 1e-6
 _STEADY = 0.0005  # change per day that nobody would call one
@@ -19,7 +19,7 @@ def number(value: Optional[float], unit: str = "") -> str:
     if value is None:
         return "–"
     if unit == "ratio":
-        return f"{value:.2%}".replace("%", " %")
+        return percentage(value)
     if value == 1 and unit.endswith("s"):
         unit = unit[:-1]
     digits = 0 if abs(value) >= 100 or value == int(value) else 1

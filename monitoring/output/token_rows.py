@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Mapping, Optional, Tuple
 
-from monitoring.text import say
+from monitoring.text import percentage, say
 
 Row = Tuple[str, str]
 
@@ -90,7 +90,8 @@ def _validations(validations: Mapping[str, Any]) -> str:
     if rate is None:
         return "-"
     total = validations["success"] + validations["failure"]
-    return f"{rate:.2%} of {total:,} ({_where(validations)})"
+    share = percentage(rate).replace(" ", "")
+    return f"{share} of {total:,} ({_where(validations)})"
 
 
 def _where(validations: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 from monitoring.certainty import MET
 from monitoring.sla.levels import BURN_WINDOWS, ServiceLevel, SlaReport
-from monitoring.text import iso, redacted, say
+from monitoring.text import iso, percentage, redacted, say
 
 _HEADER = (
     *("component", "target", "up", "down min", "budget left", "burn 1h", "6h", "3d"),
@@ -116,13 +116,7 @@ def _cells(row: ServiceLevel) -> List[str]:
 
 
 def _percent(ratio: Optional[float], digits: int = 3) -> str:
-    """A ratio as percent, never rounded up to a whole 100 % that was not reached."""
-    if ratio is None:
-        return "-"
-    text = f"{ratio * 100.0:.{digits}f}"
-    if ratio < 1.0 and float(text) == 100.0:
-        text = f"{100.0 - 10.0**-digits:.{digits}f}"
-    return f"{text} %"
+    return "-" if ratio is None else percentage(ratio, digits)
 
 
 def _times(rate: Optional[float]) -> str:
