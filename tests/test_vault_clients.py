@@ -8,6 +8,7 @@ from typing import Any, Iterator
 
 import pytest
 
+from monitoring.config.settings import Secret
 from monitoring.credentials.assembly import rotator_reads
 from monitoring.credentials.facts import VAULT
 from monitoring.credentials.watch import CredentialWatch, Picture
@@ -230,6 +231,7 @@ ODD = {
     "a text": b'"payment-system:host:x"',
     "no JSON": b"<html>",
     "null": b"null",
+    "objects": b'[{"role":"payment-system:host:monitoring"}]',
 }
 
 
@@ -301,6 +303,19 @@ def test_execute_held_through_a_group(stack: Stack, watch: CredentialWatch) -> N
     stack.vault.groups["payment-services"].add("group:platform")
     stack.vault.groups["platform"] = {OWN}
     assert "identity_holds_execute" in reasons(watch.look(stack.now() + 60))
+
+
+def test_execute_held_by_a_host_with_a_long_name(tmp_path: Path, state: State) -> None:
+    """Its id is longer than what is shown of a name."""
+    with quiet_stack(2) as stack:
+        login = "host/" + "/".join(["conjur/authn-jwt/cluster"] * 8) + "/monitoring"
+        own = login.replace("host/", "host:", 1)
+        stack.vault.add_host(login, "k3y-of-a-long-name", "monitoring-access")
+        stack.vault.groups["payment-services"].add(own)
+        made = settings_of(stack, tmp_path)
+        conjur = replace(made.conjur, login=login, api_key=Secret("k3y-of-a-long-name"))
+        picture = watch_of(stack, replace(made, conjur=conjur), state).look(stack.now())
+        assert "identity_holds_execute" in reasons(picture)
 
 
 def test_execute_held_by_ownership(stack: Stack, watch: CredentialWatch) -> None:

@@ -151,9 +151,10 @@ def read_variable(entry: Any, template: str) -> Variable:
         created_at=_moment(entry.get("created_at")),
         expiries=tuple(expires for _, expires in versions),
         permissions=tuple(
-            (word(p.get("privilege")), word(p.get("role"))) for p in items(entry.get("permissions"))
+            (word(p.get("privilege")), identifier(p.get("role")))
+            for p in items(entry.get("permissions"))
         ),
-        owner=word(entry.get("owner")),
+        owner=identifier(entry.get("owner")),
     )
 
 
@@ -247,6 +248,11 @@ def number(value: Any) -> Optional[float]:
 def word(value: Any) -> str:
     """Text of at most 120 characters; "" for anything else."""
     return redact(value)[:120] if isinstance(value, str) else ""
+
+
+def identifier(value: Any) -> str:
+    """The id of a role, whole, for it is compared; "" for anything else."""
+    return identity_of(value) if isinstance(value, str) else ""
 
 
 def items(value: Any) -> List[Mapping[str, Any]]:

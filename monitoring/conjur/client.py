@@ -22,6 +22,7 @@ from monitoring.conjur.answers import (
     Variable,
     at,
     database_down,
+    identifier,
     number,
     read_enterprise,
     read_json,
@@ -98,7 +99,7 @@ class Session:
                 text = f"{reply.url} answered our login with JSON that is no token of a vault"
                 raise ConjurFault(Fault("body", text), reply)
             claims = _claims(token)
-            self.role, self.clocks = word(at(claims, "sub")), self._clocks(claims)
+            self.role, self.clocks = identifier(at(claims, "sub")), self._clocks(claims)
             self._header = f'Token token="{base64.b64encode(reply.body).decode()}"'
             self._renew_at = self._clock() + RENEW_AT * _life(claims)
 
@@ -279,9 +280,9 @@ class ConjurClient:
         if reply.status != 200:
             raise refused(reply, aside=True)
         body = read_json(reply)
-        if not isinstance(body, list):
-            raise ConjurFault(Fault("body", "the vault's list of roles is no list"), reply)
-        return [word(role) for role in body if isinstance(role, str)]
+        if not isinstance(body, list) or not all(isinstance(role, str) for role in body):
+            raise ConjurFault(Fault("body", "the vault's list of roles is no list of ids"), reply)
+        return [identifier(role) for role in body]
 
     def _pages(self, total: Optional[int]) -> Tuple[Dict[str, Variable], int]:
         """Variables by id, and the number of entries that are none. Ends at a page that brings
