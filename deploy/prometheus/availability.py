@@ -7,7 +7,7 @@ from typing import Iterator, Tuple
 from deploy.prometheus import recording
 from deploy.prometheus.rule import HEALTH, Proof, Rule, Series, last_cycle
 from monitoring.alerts import advice
-from monitoring.components import COMPONENTS
+from monitoring.components import COMPONENTS, ROWS
 
 #: (severity, long window, short window, burn rate): the pairs of Google's Site Reliability
 #: Workbook, chapter 5, for a budget of 30 days.
@@ -22,15 +22,21 @@ BURNS = (
 _TWO_CYCLES = 1.75
 #: Minutes: the second cycle in a row has failed. One that fails slowly may be scraped three times.
 _SECOND_CYCLE = 1.5
+#: What leans on others waits until it would be known that they are down.
+_AFTER_PARENTS = _SECOND_CYCLE + 1
 
 
 def rules() -> Iterator[Rule]:
     """Every rule of this file, the burn rates apart."""
     for component in COMPONENTS:
         yield _down(component)
-    yield _degraded()
+    leaning = [name for name, row in ROWS.items() if row.leans_on]
+    for component in leaning:
+        yield _degraded(component, "=", component)
+    yield _degraded("", "!~", "|".join(leaning))
 
 
+_ALERT = "PaymentApiHealthStatus"
 _CLOCK = ("0+60", "0+60")  # runs on, whatever is wrong
 
 
@@ -96,12 +102,24 @@ _WHY = "".join(
 )
 
 
+def _explained(component: str, severity: str, parents: Tuple[str, ...]) -> str:
+    """What is not told beside a parent that was told of as down a moment ago: consequences begin
+    with it and end a little later. What was told before its parent went down stays."""
+    if not parents:
+        return ""
+    down = recording.told("5m") + f'{{component=~"{"|".join(parents)}"}}'
+    own = f'alertname="{_ALERT}",alertstate="firing",component="{component}",severity="{severity}"'
+    return f" unless on (environment) ({down} unless on (environment) ALERTS{{{own}}})"
+
+
 def _down(component: str) -> Rule:
     texts = advice.for_component(component)
+    parents = ROWS[component].down_with
     series = f'payment_api_health_status{{component="{component}"}}'
     return Rule(
-        alert="PaymentApiHealthStatus",
-        expr=f"min by (environment, component) ({series}) == 0",
+        alert=_ALERT,
+        expr=f"min by (environment, component) ({series}) == 0"
+        + _explained(component, "critical", parents),
         severity="critical",
         category="availability",
         component=component,
@@ -113,7 +131,7 @@ def _down(component: str) -> Rule:
         action=texts.action,
         runbook=texts.runbook,
         dashboard=texts.dashboard,
-        hold=_SECOND_CYCLE,
+        hold=_AFTER_PARENTS if parents else _SECOND_CYCLE,
         proof=Proof(
             (Series(series, "1", "0"), *_http_500(component)),
             f"{component} is down: http, HTTP 500",
@@ -129,28 +147,32 @@ def _http_500(component: str) -> Tuple[Series, ...]:
     )
 
 
-def _degraded() -> Rule:
-    """Up and not well. The name is that of what is down: the same thing, and less of it."""
+def _degraded(component: str, sign: str, which: str) -> Rule:
+    """Up and not well. The name is that of what is down: the same thing, and less of it.
+    `component` is empty for those that lean on no other; `sign` and `which` match its series."""
     texts = advice.for_component("")
-    series, labels = "payment_api_component_degraded", {"component": "payment-eapi"}
+    series = f'payment_api_component_degraded{{component{sign}"{which}"}}'
+    labels = {"component": component or "redis-cache"}
+    parents = ROWS[component].leans_on if component else ()
     return Rule(
-        alert="PaymentApiHealthStatus",
-        expr=f"max by (environment, component) ({series}) == 1",
+        alert=_ALERT,
+        expr=f"max by (environment, component) ({series}) == 1"
+        + _explained(component, "warning", parents),
         severity="warning",
         category="availability",
-        component="",
+        component=component,
         summary=f"{{{{ $labels.component }}}} is degraded{_WHY}",
         meaning="It works, but not as it should: the next failure may take it down.",
         action="Run health_check.py --single-run --verbose: it says what is not well.",
         runbook=texts.runbook,
         dashboard=HEALTH,
-        hold=_SECOND_CYCLE,
+        hold=_AFTER_PARENTS if parents else _SECOND_CYCLE,
         series=series,
         by=("component",),
         script="health_check",
         proof=Proof(
             (Series(_series("component_degraded", labels), "0", "1"),),
-            "payment-eapi is degraded",
+            f"{labels['component']} is degraded",
             labels,
         ),
     )

@@ -19,7 +19,7 @@ def promtool_tests(name: str, rules: Sequence[Built]) -> dict[str, Any]:
 
 
 def _recorded(rules: Sequence[Built]) -> list[str]:
-    needed = any("component:" in rule.expr for rule, _ in rules)
+    needed = any("component:payment_api" in rule.expr for rule, _ in rules)
     return ["../rules/recording.yml"] if needed else []
 
 
