@@ -250,7 +250,8 @@ class Pipeline:
     def _share(self, outcome: Outcome) -> None:
         """On one port health_check serves what the other scripts found as well. The status
         page is less than that, so it comes last."""
-        figures.keep(self.state, outcome, self.interval)
+        scraped = bool(self.exporter and self.exporter.scraped)
+        figures.keep(self.state, outcome, self.interval, scraped=scraped)
         if self.exporter and outcome.script == _SERVES_ALL:
             self._others = figures.of_others(self.state, outcome)
         status.keep(self.state, self._document(outcome))

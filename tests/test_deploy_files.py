@@ -270,6 +270,16 @@ def dockerfile() -> list[tuple[str, str]]:
     return [(word, rest) for word, rest in rows]
 
 
+def test_the_base_image_is_named_by_its_digest() -> None:
+    file = text("container", "Dockerfile")
+    base = re.findall(r"^ARG BASE=(\S+)$", file, re.MULTILINE)
+    assert len(base) == 1
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}", base[0])
+    stages = re.findall(r"^FROM (\S+)(?: AS (\w+))?$", file, re.MULTILINE)
+    named = {"${BASE}", *(name for _, name in stages)}
+    assert {image for image, _ in stages} <= named
+
+
 def test_the_image_is_not_root_and_checks_its_health() -> None:
     rows = dockerfile()
     users = [rest for word, rest in rows if word == "USER"]

@@ -15,6 +15,7 @@ import pytest
 
 from monitoring.model import Measurement, Outcome
 from monitoring.output import figures
+from monitoring.output.exposition import Exporter
 from monitoring.store.state import State
 from sandbox.options import Options
 from sandbox.stack import Stack
@@ -47,6 +48,24 @@ def test_news_gets_old(state: State, later: float, there: bool, stale: Any) -> N
     found = figures.of_others(state, outcome("health_check", NOW + later))
     assert (found.get(RATE) == {(): 4.0}) is there
     assert found.get(STALE, {}).get(("token_usage_metrics",)) == stale
+
+
+def test_what_is_scraped_from_its_own_port_is_not_served_twice(state: State) -> None:
+    figures.keep(state, _tokens(), 300, scraped=True)
+    assert figures.of_others(state, outcome("health_check")) == {}
+    figures.keep(state, _tokens(), 300, scraped=False)
+    assert figures.of_others(state, outcome("health_check"))[RATE] == {(): 4.0}
+
+
+def test_a_scrape_is_told_from_a_look() -> None:
+    now = [0.0]
+    exporter = Exporter("health_check", interval=60, deadline=30, ticks=lambda: now[0])
+    exporter.answer("/metrics", {"Accept": "text/html"})
+    assert not exporter.scraped
+    exporter.answer("/metrics", {"X-Prometheus-Scrape-Timeout-Seconds": "5"})
+    assert exporter.scraped
+    now[0] = 211.0
+    assert not exporter.scraped, "nobody has come for three cycles"
 
 
 def test_ones_own_and_another_environments_are_not_shown(state: State) -> None:

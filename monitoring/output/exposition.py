@@ -52,6 +52,8 @@ _SERVED = """<p>The last cycle of this exporter ended {ago} s ago.{late}</p>
 <p><a href="/metrics">Metrics</a> &middot; <a href="/-/healthy">Health of this exporter</a></p>
 """
 _LATE = " It is overdue: what this page says may be over."
+#: Sent with every scrape, and by nobody else.
+_SCRAPER = "X-Prometheus-Scrape-Timeout-Seconds"
 _RESPONSE_MS = "payment_api_response_time_ms"
 _RESPONSE_SECONDS = "payment_api_response_time_seconds"
 _CYCLES = "payment_api_cycles_total"
@@ -97,6 +99,7 @@ class Exporter:
         self._patience = 3 * interval + deadline
         self._ticks = ticks
         self._last = ticks()
+        self._scraped: Optional[float] = None
         self._cycles: Counter[Labels] = Counter({(script, s.word): 0 for s in Severity})
         self._notifications: Counter[Labels] = Counter(
             {(script, channel, outcome): 0 for channel, outcome in attempts}
@@ -140,9 +143,17 @@ class Exporter:
         connection needs. Raises ServeError."""
         return MetricsServer(address, port, self.answer, rules)
 
+    @property
+    def scraped(self) -> bool:
+        """Whether a Prometheus (or what speaks like it) has read this page lately. A person who
+        looks at it is none."""
+        return self._scraped is not None and self._ticks() - self._scraped <= self._patience
+
     def answer(self, path: str, headers: Mapping[str, str]) -> Answer:
         """What a request for `path` gets; `headers` say which forms it accepts."""
         if path == "/metrics":
+            if _SCRAPER in headers:
+                self._scraped = self._ticks()
             page = self._page
             packed = accepts_gzip(headers.get("Accept-Encoding", ""))
             return page.answer(open_metrics=_wants_open_metrics(headers), packed=packed)

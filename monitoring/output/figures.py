@@ -2,7 +2,8 @@
 
 The figures of each script's last cycle lie in the state folder, so that one port can serve those of
 all. What is older than a few of its script's intervals is no news and is left out; before that it
-is marked as stale.
+is marked as stale. Figures whose own port is scraped are left out as well: a sum would count them
+twice.
 """
 
 from __future__ import annotations
@@ -154,22 +155,28 @@ def _of_findings(outcome: Outcome) -> Iterator[Measurement]:
 # -- of the other scripts
 
 
-def keep(state: Any, outcome: Outcome, interval: float) -> None:
-    """Remember the figures of a cycle; `interval` is the seconds to the next one. Raises
-    StateError."""
+def keep(state: Any, outcome: Outcome, interval: float, *, scraped: bool = False) -> None:
+    """Remember the figures of a cycle; `interval` is the seconds to the next one, `scraped` whether
+    the script's own port is. Raises StateError."""
     rows = [
         (name, labels, value)
         for name, samples in table_of(outcome, {}).items()
         for labels, value in samples.items()
     ]
     ended = outcome.at + outcome.seconds
-    kept = {"environment": outcome.environment, "at": ended, "interval": interval, "rows": rows}
+    kept = {
+        "environment": outcome.environment,
+        "at": ended,
+        "interval": interval,
+        "scraped": scraped,
+        "rows": rows,
+    }
     state.put(_SCOPE, outcome.script, json.dumps(kept, separators=(",", ":")))
 
 
 def of_others(state: Any, outcome: Outcome) -> Table:
-    """What the other scripts of the same environment found lately, each script with
-    `payment_api_figures_stale`. Raises StateError."""
+    """What the other scripts of the same environment found lately and nobody scrapes from their
+    own ports, each script with `payment_api_figures_stale`. Raises StateError."""
     sql = "SELECT key, value FROM kv WHERE scope = ? AND key != ?"
     rows = state.read(sql, (_SCOPE, outcome.script))
     table: Table = {}
@@ -182,7 +189,8 @@ def of_others(state: Any, outcome: Outcome) -> Table:
 def _kept(row: Tuple[Any, ...], outcome: Outcome) -> List[Tuple[str, Labels, float]]:
     page = json.loads(row[1])
     intervals = (outcome.at + outcome.seconds - page["at"]) / page["interval"]
-    if page["environment"] != outcome.environment or intervals > _GONE:
+    elsewhere = page["environment"] != outcome.environment or page.get("scraped")
+    if elsewhere or intervals > _GONE:
         return []
     found = [
         (str(name), tuple(map(str, labels)), float(value))
