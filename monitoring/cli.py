@@ -42,6 +42,16 @@ class Parser(argparse.ArgumentParser):
         return f" (did you mean {near[0]}?)" if near else ""
 
 
+def complete(parser: argparse.ArgumentParser) -> None:
+    """Answer a shell that completes a line, and end; without the library (`pip install
+    argcomplete`, `eval "$(register-python-argcomplete payment-api-health-check)"`) nothing."""
+    try:
+        import argcomplete
+    except ImportError:
+        return
+    argcomplete.autocomplete(parser)
+
+
 def duration(text: str) -> float:
     """argparse type: `90s`, `15m`, `24h`, `7d`, `2w` or seconds, above zero; gives seconds."""
     try:

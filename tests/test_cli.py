@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
+import types
 from typing import Any
 
 import pytest
 
+import utils
 from monitoring import cli
 
 
@@ -70,3 +73,23 @@ def test_help_shows_examples_and_the_exit_status() -> None:
     assert "--single-run" in text
     assert "3 cannot tell" in text
     assert isinstance(parser(), argparse.ArgumentParser)
+
+
+def test_a_shell_may_ask_how_a_line_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library gets the parser with all its flags before anything is parsed."""
+    asked: list[argparse.ArgumentParser] = []
+    library = types.ModuleType("argcomplete")
+    library.autocomplete = asked.append  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "argcomplete", library)
+    made = parser()
+    utils.parsed(made, "health_check", ["--single-run"])
+    assert asked == []
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    utils.parsed(made, "health_check", ["--single-run"])
+    assert asked == [made]
+
+
+def test_without_the_library_the_line_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "argcomplete", None)
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    assert utils.parsed(parser(), "health_check", ["--single-run"]).single_run
