@@ -128,8 +128,6 @@ def parser(script: str, description: str, examples: str) -> argparse.ArgumentPar
 def parsed(
     made: argparse.ArgumentParser, script: str, argv: Optional[Sequence[str]]
 ) -> argparse.Namespace:
-    if "_ARGCOMPLETE" in os.environ:
-        cli.complete(made)
     environment = os.environ.get("MONITORING_ENV", "")
     logs.setup("INFO", cli.requested_format(argv), script, environment)
     args = made.parse_args(argv)

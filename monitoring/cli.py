@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from typing import Any, NoReturn, Optional, Sequence
@@ -30,6 +31,12 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but first for a shell that completes the line."""
+        if "_ARGCOMPLETE" in os.environ:
+            _complete(self)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         LOGGER.error("%s: %s%s; see --help", self.prog, message, self._suggestion(message))
         sys.exit(ExitStatus.UNKNOWN)
@@ -42,7 +49,7 @@ class Parser(argparse.ArgumentParser):
         return f" (did you mean {near[0]}?)" if near else ""
 
 
-def complete(parser: argparse.ArgumentParser) -> None:
+def _complete(parser: argparse.ArgumentParser) -> None:
     """Answer a shell that completes a line, and end; without the library (`pip install
     argcomplete`, `eval "$(register-python-argcomplete payment-api-health-check)"`) nothing."""
     try:
