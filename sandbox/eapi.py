@@ -126,7 +126,6 @@ class EapiServer(SpringService):
         token = self.minter.mint(client_id, now, expires_at=cliff)
         if self.cache is not None:
             self.cache.store_minted(token)
-            self.cache.record_access(client_id)
         self.metrics.generated(client_id, time.perf_counter() - started)
         return token
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from sandbox.clock import jackson_time
-from sandbox.credentials import POLICY_SECONDS, CredentialBook
+from sandbox.credentials import CredentialBook
 from sandbox.service import SpringService
 from sandbox.token_cache import TokenCache
 from sandbox.web import Answer, Request, Route, json_answer
@@ -131,7 +131,7 @@ class RotationServer(SpringService):
             account.created[new] = account.updated_at = started
             rotation = Rotation(client_id, started, account.version, new, transition_minutes, fate)
             self.rotations.append(rotation)
-            self._tell(rotation, "rotating")
+            self._tell(rotation)
             self.advance()
         return rotation
 
@@ -160,21 +160,13 @@ class RotationServer(SpringService):
         account.updated_at = moment
         if state in (NEW, FAILED):
             rotation.completed_at = moment
-        self._tell(rotation, {NEW: "completed", FAILED: "failed"}.get(state, "rotating"))
+        self._tell(rotation)
 
-    def _tell(self, rotation: Rotation, status: str) -> None:
+    def _tell(self, rotation: Rotation) -> None:
         self.metrics.rotation(rotation.client_id, rotation.state)
         if self.cache is None:
             return
         self.cache.store_credential(self.book.credential(rotation.client_id))
-        fields: dict[str, Any] = {
-            "status": status,
-            "last_rotation": int(rotation.started_at),
-            "next_rotation": int(rotation.started_at + POLICY_SECONDS),
-        }
-        if status == "failed":
-            fields.update(failure_reason=rotation.message, failure_time=int(self.now()))
-        self.cache.record_rotation(rotation.client_id, **fields)
 
     def _idle_client(self) -> str:
         busy = {r.client_id for r in self.rotations if r.completed_at is None}

@@ -6,7 +6,7 @@ services do, which is why their own word about Redis is worth nothing.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, Optional
 
 import redis
 
@@ -117,22 +117,3 @@ class TokenCache:
         except redis.RedisError:
             self.errors += 1
             return False
-
-    def record_access(self, client_id: str) -> None:
-        """Older layout only: `credential:access:{client}:{timestamp}`."""
-        if self.encoding != "hash":
-            return
-        moment = int(self.now())
-        key = f"credential:access:{client_id}:{moment}"
-
-        def write(w: Wire) -> None:
-            w.hset(key, mapping={"timestamp": moment, "client_id": client_id})
-            w.expire(key, 86400)
-
-        self._write(write, None)
-
-    def record_rotation(self, client_id: str, **fields: Union[str, int]) -> None:
-        """Older layout only: `credential:rotation:{client}`."""
-        if self.encoding == "hash":
-            key = f"credential:rotation:{client_id}"
-            self._write(lambda w: w.hset(key, mapping=fields), None)

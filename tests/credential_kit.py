@@ -141,7 +141,7 @@ def cache_credential(stack: Stack, client: str, said: Optional[Mapping[str, Any]
     """EAPI's cached credential of the client (None: it has none now). Times are seconds from
     now."""
     with stack.redis_client() as redis:
-        redis.delete(f"credential:{client}", f"credential:rotation:{client}")
+        redis.delete(f"credential:{client}")
     if said is None:
         return
     now = stack.now()

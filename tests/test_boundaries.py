@@ -21,7 +21,6 @@ from monitoring.credentials.facts import (
     ROTATIONS,
     SKEW,
     CredentialFacts,
-    LegacyFacts,
     Policy,
     ProofFacts,
     RotationFacts,
@@ -296,14 +295,6 @@ def test_its_whole_time_is_over(ago: float, over: bool) -> None:
 def test_refused_since_the_end(failed: Any, used: Any, refused: bool) -> None:
     facts = replace(DONE, use=UseFacts(last_failed=failed, last_used=used))
     assert states.refused_since(facts) is refused
-
-
-def test_the_older_layout_says_since_when() -> None:
-    old = replace(DONE, rotation=None, cached=None)
-    rotating = replace(old, legacy=LegacyFacts("rotating", NOW - 60))
-    assert states.dwell_of(rotating, Policy(), NOW) == 60
-    idle = replace(old, legacy=LegacyFacts("idle", NOW - 60))
-    assert states.dwell_of(idle, Policy(), NOW) is None
 
 
 # -- limits, shares and times

@@ -21,7 +21,6 @@ from monitoring.credentials.facts import (
     CachedFacts,
     CredentialFacts,
     LedgerFacts,
-    LegacyFacts,
     RotationFacts,
     VaultFacts,
     version_number,
@@ -41,22 +40,20 @@ FULL = CredentialFacts(
     vault=VaultFacts(6, NOW + 20 * DAY, "x", 30 * DAY, (None, NOW + 20 * DAY)),
     cached=CachedFacts(True, "v6", created_at=NOW - 4 * DAY),
     rotation=rotation("new_active", completed_at=NOW - 2 * DAY),
-    legacy=LegacyFacts("completed", NOW - 5 * DAY),
     ledger=LedgerFacts(NOW - DAY, NOW - 12 * DAY),
 )
 
 
 def test_the_order_of_the_sources() -> None:
-    """Rotation service, cached credential, expiry minus ttl, older layout, ledger."""
+    """Rotation service, cached credential, expiry minus ttl, ledger."""
     facts, order = FULL, []
-    for gone in ("rotation", "cached", "vault", "legacy", "ledger"):
+    for gone in ("rotation", "cached", "vault", "ledger"):
         order.append(age_of(facts))
         facts = replace(facts, **{gone: None})
     assert order == [
         Age(NOW - 3 * DAY, "rotation_service"),
         Age(NOW - 4 * DAY, "cache"),
         Age(NOW - 10 * DAY, "vault_expiry"),
-        Age(NOW - 5 * DAY, "older_layout"),
         Age(NOW - DAY, "ledger", at_least=True, oldest=NOW - 12 * DAY),
     ]
     assert age_of(facts) == Age(None, "unknown")
@@ -66,7 +63,7 @@ OTHERS = [
     (
         "a rotation to a version below the vault's is not about this secret",
         replace(FULL, vault=VaultFacts(7), cached=None),
-        "older_layout",
+        "ledger",
     ),
     (
         "a cached credential from before the rotation is not about this secret",
@@ -81,7 +78,7 @@ OTHERS = [
             cached=None,
             vault=VaultFacts(6, NOW, "x", 30 * DAY, (NOW, NOW)),
         ),
-        "older_layout",
+        "ledger",
     ),
     (
         "nor does one that says it came after we saw it: the ttl was shortened",
@@ -111,11 +108,6 @@ OTHERS = [
             ledger=LedgerFacts(NOW - DAY, NOW - DAY),
         ),
         "cache",
-    ),
-    (
-        "a failed rotation of the older layout brought nothing",
-        CredentialFacts("c", legacy=LegacyFacts("failed", NOW - DAY)),
-        "unknown",
     ),
 ]
 

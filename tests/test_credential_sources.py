@@ -314,27 +314,6 @@ def test_hostile_clients_names_are_quoted_in_the_path(stack: Stack, tmp_path: Pa
     assert set(told.values()) <= {None}
 
 
-# -- the cache's older layout
-
-
-def test_the_older_layout(tmp_path: Path, state: State) -> None:
-    with quiet_stack(3, encoding="hash") as stack:
-        cache = stack.eapi.cache
-        assert cache is not None
-        cache.record_access("client-001")
-        now = int(stack.now())
-        cache.record_rotation("client-001", status="completed", last_rotation=now - 5 * 86400)
-        cache.record_rotation("client-002", status="failed", failure_reason="no\x1bway")
-        settings = replace(settings_of(stack, tmp_path), rotation_url="")
-        judged = by_client(watch_of(stack, settings, state).look(stack.now()))
-        first, second = judged["client-001"], judged["client-002"]
-        assert first.verdict.age.source == "older_layout"
-        assert first.verdict.age.since == now - 5 * 86400
-        assert first.facts.use.last_used == now
-        assert second.verdict.verdict == "failed"
-        assert "no" in second.verdict.why
-
-
 def test_tokens_are_told_apart_by_the_moment_the_old_secret_ended(
     stack: Stack, tmp_path: Path, state: State
 ) -> None:

@@ -17,7 +17,6 @@ from monitoring.credentials.facts import (
     CachedFacts,
     CredentialFacts,
     LedgerFacts,
-    LegacyFacts,
     Policy,
     RotationFacts,
     TokenFacts,
@@ -139,15 +138,6 @@ ROWS = [
         CredentialFacts("c1", dark={VAULT: "refused"}),
         "unknown",
         "no source tells its age: conjur: refused",
-    ),
-    (
-        "the older layout's failure counts where the rotation service knows nothing",
-        CredentialFacts(
-            "c1",
-            legacy=LegacyFacts("failed", failure_reason="timeout", failure_time=NOW - 7200.0),
-        ),
-        "failed",
-        "failed 2 h ago: timeout",
     ),
     (
         "expiries that all move together are Conjur's rotator failing",
@@ -290,16 +280,6 @@ STATES = [
         "the cache speaks without the service",
         CredentialFacts("c", cached=CachedFacts(True, rotation_state="dual_active")),
         "dual_active",
-    ),
-    (
-        "rotating in the older layout",
-        CredentialFacts("c", legacy=LegacyFacts("rotating")),
-        "dual_active",
-    ),
-    (
-        "completed in the older layout",
-        CredentialFacts("c", legacy=LegacyFacts("completed")),
-        "active",
     ),
     ("a word nobody knows is unknown", rotating("\x1b[31mweird"), "unknown"),
     (

@@ -132,18 +132,6 @@ def test_faults_start_a_rotation_in_trouble_and_mend_it(stack: Stack) -> None:
     assert stack.book.accounts[CLIENT].rotation_state is None
 
 
-def test_the_older_layout_has_a_hash() -> None:
-    options = Options(
-        clients=2, traffic=False, rotating=False, now=SimulatedClock(), encoding="hash"
-    )
-    with Stack(options) as stack:
-        stack.faults.set("rotation-failed", CLIENT)
-        with stack.redis_client() as client:
-            kept = client.hgetall(f"credential:rotation:{CLIENT}")
-    assert kept[b"status"] == b"failed"
-    assert {b"last_rotation", b"next_rotation", b"failure_reason", b"failure_time"} <= set(kept)
-
-
 def test_two_hundred_clients_through_a_quarter() -> None:
     clock = SimulatedClock()
     with Stack(Options(clients=200, traffic=False, rotating=False, now=clock)) as stack:

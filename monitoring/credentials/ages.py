@@ -1,7 +1,7 @@
 """Decision: how old a secret is, from the best source that speaks of the present version.
 
 Conjur keeps no creation time per version (FACTS.md section 1), so: rotation service, then the
-cached credential, then `expires_at` minus the rotator's ttl, then the older layout, then our own
+cached credential, then `expires_at` minus the rotator's ttl, then our own
 ledger, then a date in the configuration; of what was here before us the ledger knows a minimum.
 A source that speaks of another version than the present one is not about this secret.
 """
@@ -119,13 +119,6 @@ def _from_expiry(facts: CredentialFacts) -> Optional[Age]:
     return Age(vault.expires_at - vault.rotator_ttl, "vault_expiry")
 
 
-def _from_legacy(facts: CredentialFacts) -> Optional[Age]:
-    legacy = facts.legacy
-    if legacy is None or legacy.last_rotation is None or legacy.status == "failed":
-        return None  # the last rotation brought nothing
-    return Age(legacy.last_rotation, "older_layout")
-
-
 def _from_ledger(facts: CredentialFacts) -> Optional[Age]:
     ledger = facts.ledger
     if ledger is None:
@@ -173,7 +166,6 @@ _SOURCES: tuple[Callable[[CredentialFacts], Optional[Age]], ...] = (
     _from_rotation,
     _from_cache,
     _from_expiry,
-    _from_legacy,
     _from_ledger,
     _from_configuration,
     _at_least,

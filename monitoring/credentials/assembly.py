@@ -24,7 +24,6 @@ from monitoring.credentials.facts import (
     VAULT,
     CredentialFacts,
     LedgerFacts,
-    LegacyFacts,
     RotationFacts,
     UseFacts,
     VaultFacts,
@@ -107,7 +106,7 @@ def clients_of(looked: Looked, canary: AbstractSet[str]) -> FrozenSet[str]:
 def _elsewhere(looked: Looked) -> set[str]:
     """Clients that the cache or the rotation service names. Once the vault has been read, an old
     rotation of a client that it no longer has says nothing: it was deleted."""
-    cached = set(looked.cache.credentials) | set(looked.cache.legacy) if looked.cache else set()
+    cached = set(looked.cache.credentials) if looked.cache else set()
     rotated = {c: heard.rotation for c, heard in looked.heard.items() if heard.rotation}
     return cached | {c for c, r in rotated.items() if looked.vault is None or r.running}
 
@@ -139,7 +138,6 @@ def _facts(looked: Looked, client: str) -> CredentialFacts:
         vault=_vault(variable, client in looked.moving) if variable else None,
         cached=cached,
         rotation=_rotation(looked, client),
-        legacy=_legacy(looked, variable, client),
         dark=_dark(looked, client),
         clock=looked.clock,
         rotated_at=looked.rotated_at.get(client),
@@ -160,11 +158,6 @@ def _made(looked: Looked, variable: Optional[Variable]) -> Optional[float]:
 
 def _of_it(fact: Optional[_T], at: Optional[float], made: Optional[float]) -> Optional[_T]:
     return fact if made is None or (at is not None and at >= made) else None
-
-
-def _legacy(looked: Looked, variable: Optional[Variable], client: str) -> Optional[LegacyFacts]:
-    legacy = looked.cache.legacy.get(client) if looked.cache else None
-    return _of_it(legacy, legacy.last_rotation if legacy else None, _made(looked, variable))
 
 
 def _dark(looked: Looked, client: str) -> Dict[str, str]:
@@ -240,10 +233,9 @@ def _use(looked: Looked, facts: CredentialFacts) -> UseFacts:
 
 
 def _last_used(looked: Looked, facts: CredentialFacts, totals: Totals) -> Optional[float]:
-    """The last login that succeeded: as counted, as its newest token or the older layout says."""
+    """The last login that succeeded: as counted, or as its newest token says."""
     share = looked.cache.result.by_client.get(facts.client) if looked.cache else None
-    access = facts.legacy.last_access if facts.legacy else None
-    seen = (totals.last_ok, share.last_issued if share else None, access)
+    seen = (totals.last_ok, share.last_issued if share else None)
     return max((at for at in seen if at is not None), default=None)
 
 

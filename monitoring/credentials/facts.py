@@ -122,17 +122,6 @@ class RotationFacts:
 
 
 @dataclass(frozen=True)
-class LegacyFacts:
-    """`credential:rotation:{client}` and `credential:access:*` of the older script layout."""
-
-    status: str = ""
-    last_rotation: Optional[float] = None
-    failure_reason: str = ""
-    failure_time: Optional[float] = None
-    last_access: Optional[float] = None
-
-
-@dataclass(frozen=True)
 class LedgerFacts:
     """What this monitor remembers of the present version: `first_seen`, and `watched_since`, the
     last look at which the client did not have it yet (`first_seen` itself: there was none).
@@ -245,7 +234,6 @@ class CredentialFacts:
     vault: Optional[VaultFacts] = None
     cached: Optional[CachedFacts] = None
     rotation: Optional[RotationFacts] = None
-    legacy: Optional[LegacyFacts] = None
     ledger: Optional[LedgerFacts] = None
     use: UseFacts = UseFacts()
     tokens: Optional[TokenFacts] = None
@@ -268,7 +256,7 @@ class Policy:
 @dataclass(frozen=True)
 class Age:
     """Seconds since the present secret came, and which source says so (rotation_service, cache,
-    vault_expiry, older_layout, ledger, configuration). `at_least`: it may be older, but came after
+    vault_expiry, ledger, configuration). `at_least`: it may be older, but came after
     `oldest` (None: nobody knows). `since` None: not known."""
 
     since: Optional[float]

@@ -29,17 +29,14 @@ _PASSED = {"initiated": 0, "dual_active": 0, "old_deprecated": 1}
 
 def state_of(facts: CredentialFacts) -> str:
     """One of credential_facts.STATES. A disabled credential is disabled whatever else is said;
-    otherwise the rotation service outranks the cache, which outranks the older layout."""
-    cached, legacy = facts.cached, facts.legacy
+    otherwise the rotation service outranks the cache."""
+    cached = facts.cached
     if cached is not None and cached.active is False:
         return "disabled"
     if facts.rotation is not None and not superseded(facts):
         return _known({"new_active": "active"}.get(facts.rotation.state, facts.rotation.state))
     if cached is not None and cached.active is not None:
         return _known(cached.rotation_state or "active")
-    if legacy is not None and legacy.status:
-        words = {"rotating": "dual_active", "completed": "active"}
-        return _known(words.get(legacy.status, legacy.status))
     if facts.vault is not None and ROTATIONS not in facts.dark:
         return "active" if facts.vault.version is not None else "unknown"
     return "unknown"
@@ -181,14 +178,12 @@ def dwell_of(facts: CredentialFacts, policy: Policy, now: float) -> Optional[flo
 
 def _entered(facts: CredentialFacts, policy: Policy) -> Optional[float]:
     """When we saw the state change, else when it must have: at the start, plus one transition for
-    each state before it. Without the rotation service, as the cache or the older layout says."""
-    rotation, cached, legacy = facts.rotation, facts.cached, facts.legacy
+    each state before it. Without the rotation service, as the cache says."""
+    rotation, cached = facts.rotation, facts.cached
     if rotation is not None:
         return _entered_by(rotation, policy) if rotation.running else None
     if cached is not None and cached.rotation_state in IN_ROTATION:
         return cached.updated_at
-    if legacy is not None and legacy.status == "rotating":
-        return legacy.last_rotation
     return None
 
 

@@ -136,17 +136,9 @@ def _excluded(case: _Case) -> _Said:
 
 
 def _failed(case: _Case) -> _Said:
-    rotation, legacy = case.facts.rotation, case.facts.legacy
     wrong = troubles(case.facts, case.now)
     if any(trouble.surely for trouble in wrong):
         return "failed", "; ".join(trouble.why for trouble in wrong), _again(case)
-    if rotation is None and legacy is not None and legacy.status == "failed":
-        reason = legacy.failure_reason or "no reason is recorded"
-        return (
-            "failed",
-            f"the rotation failed{_ago(case, legacy.failure_time)}: {reason}",
-            _again(case),
-        )
     if failing_rotator(case.facts):
         why = "its expiry moves and no new version comes: Conjur's rotator fails on each try"
         return "failed", why, _MEND_ROTATOR
@@ -157,10 +149,6 @@ _MEND_ROTATOR = (
     "check that the rotator can reach the target and its account there; it logs nothing of a "
     "failure, and some stay until it is restarted"
 )
-
-
-def _ago(case: _Case, at: Optional[float]) -> str:
-    return f" {say(case.now - at)} ago" if at is not None and at <= case.now else ""
 
 
 def _again(case: _Case) -> str:

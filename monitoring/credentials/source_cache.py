@@ -1,36 +1,29 @@
-"""Acquire: what the cache knows of credentials: EAPI's cached ones, the older layout, and a census
-of live tokens. Read-only; values are decoded at once and the secret's hash never asked for."""
+"""Acquire: what the cache knows of credentials: EAPI's cached ones and a census of live
+tokens. Read-only; values are decoded at once and the secret's hash never asked for."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 from monitoring.config.settings import Settings
-from monitoring.credentials.facts import CACHE, CachedFacts, LegacyFacts, NodeFacts
+from monitoring.credentials.facts import CACHE, CachedFacts, NodeFacts
 from monitoring.credentials.shared_census import Seen
 from monitoring.credentials.source_kit import Answer, Asked, dark
 from monitoring.model import Fault, Source
 from monitoring.redis import client as redis_client
 from monitoring.redis.faults import RedisFault
-from monitoring.redis.pipeline import Refusal, Wire, keys_like
 from monitoring.redis.profiles import INDEX
 from monitoring.redis.scan import Budget, Door, ScanReport, census, profile_of
 from monitoring.redis.topology import Node
-from monitoring.text import identity_of, printable, say
+from monitoring.text import say
 from monitoring.tokens.codecs.facts import CredentialFact
-from monitoring.tokens.codecs.records import epoch_seconds
-from monitoring.tokens.codecs.table import clean_key
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.stats import CLIENTS_TRACKED, TokenStats
 
-#: Of the time in which peers are asked; the rest is for the older layout.
+#: Of the time in which peers are asked; the rest is for what the servers say of themselves.
 SHARE_OF_TIME = 0.75
-_MARGIN = 0.2  # seconds
-LEGACY_KEYS = 200_000
-_ACCESS, _ROTATION = b"credential:access:", b"credential:rotation:"
-_FIELDS = (b"status", b"last_rotation", b"failure_reason", b"failure_time")
 _DOOR = Door(redis_client.translate, redis_client.ERRORS)
 
 
@@ -45,7 +38,6 @@ class CacheSeen:
     stats: TokenStats
     result: TokenResult
     credentials: Mapping[str, CachedFacts] = field(default_factory=dict)
-    legacy: Mapping[str, LegacyFacts] = field(default_factory=dict)
     whole: bool = True
     unreadable: int = 0
     readers: Tuple[NodeFacts, ...] = ()
@@ -82,12 +74,10 @@ def seen_of(cache: redis_client.Cache, report: ScanReport, at: float) -> Seen:
 
 def _shared(cache: redis_client.Cache, asked: Asked) -> Optional[Answer]:
     """What the other script has counted lately, where that may stand for a look of our own; not
-    with the older layout, which it does not read, nor where no key is a token's."""
+    where no key is a token's."""
     settings, now, started = asked.settings, asked.clock(), time.monotonic()
     found = asked.shared.find(now) if asked.shared is not None else None
     if found is None or not any(found.matched.values()):
-        return None
-    if found.matched.get("credential:*", 0) > len(found.credentials):
         return None
     if not found.same_servers(*_nodes(cache, cache.scan_clients())):
         return None
@@ -124,11 +114,9 @@ def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
     )
     result = stats.result(None)
     facts = [fact for fact in report.counted.credentials if _tells(fact)]
-    left = settings.run.looking - (time.monotonic() - started) - _MARGIN
-    older = _older(clients, report, facts, left)
     whole = not report.truncated and not report.faults and not report.unread
     unreadable = sum(result.undecodable.values()) + report.counted.foreign
-    seen = CacheSeen(stats, result, _cached(facts), older, whole, unreadable)
+    seen = CacheSeen(stats, result, _cached(facts), whole, unreadable)
     seen = _with_nodes(seen, cache, clients)  # last: what was lost under the scan shows
     seen = replace(seen, cluster=_unserved(cache) if settings.redis.cluster else "")
     return _answer(report, seen, time.monotonic() - started)
@@ -254,85 +242,3 @@ def _cached(facts: Iterable[CredentialFact]) -> Dict[str, CachedFacts]:
         for fact in facts
         if fact.client
     }
-
-
-# -- the older layout: credential:access:* and credential:rotation:*
-
-
-def _older(
-    clients: Sequence[Any], report: ScanReport, facts: Sequence[CredentialFact], seconds: float
-) -> Dict[str, LegacyFacts]:
-    """Read where keys beside the cached credentials match, so that others pay nothing for it, and
-    not after a scan that ran out of its time."""
-    if report.truncated or report.matched.get("credential:*", 0) <= len(facts):
-        return {}
-    access: Dict[str, float] = {}
-    rotations: Dict[str, Mapping[bytes, Any]] = {}
-    for client in clients:
-        named = _older_keys(client, seconds / len(clients))
-        for key in named:
-            _note_access(key, access)
-        rotations.update(_rotations(client, [k for k in named if _name(k).startswith(_ROTATION)]))
-    return {
-        name: _legacy(rotations.get(name, {}), access.get(name)) for name in {*access, *rotations}
-    }
-
-
-def _name(key: bytes) -> bytes:
-    return clean_key(key)
-
-
-def _older_keys(client: Any, seconds: float) -> List[bytes]:
-    found: List[bytes] = []
-    for keys in keys_like(client, _DOOR, b"*credential:*", seconds=seconds):
-        found += [key for key in keys if _name(key).startswith((_ACCESS, _ROTATION))]
-        if len(found) >= LEGACY_KEYS:
-            break
-    return found[:LEGACY_KEYS]
-
-
-def _note_access(key: bytes, access: Dict[str, float]) -> None:
-    """`credential:access:{client}:{timestamp}`: the name says all."""
-    name = _name(key)
-    if not name.startswith(_ACCESS):
-        return
-    client, _, stamp = printable(name[len(_ACCESS) :].decode("utf-8", "replace")).rpartition(":")
-    at = epoch_seconds(stamp)
-    if client and at is not None:
-        client = identity_of(client)
-        access[client] = max(at, access.get(client, at))
-
-
-def _rotations(client: Any, keys: Sequence[bytes]) -> Dict[str, Mapping[bytes, Any]]:
-    found: Dict[str, Mapping[bytes, Any]] = {}
-    wire = Wire(client, _DOOR)
-    for start in range(0, len(keys), 500):
-        some = keys[start : start + 500]
-        wire.send([(b"HMGET", key, *_FIELDS) for key in some])
-        for key in some:
-            values = wire.read_values("HMGET", len(_FIELDS))
-            if isinstance(values, Refusal) and values.fault is not None:
-                raise RedisFault(values.fault)
-            if not isinstance(values, Refusal):  # else of another type, so not of this layout
-                owner = _name(key)[len(_ROTATION) :].decode("utf-8", "replace")
-                found[identity_of(printable(owner))] = dict(zip(_FIELDS, values))
-    wire.close()
-    return found
-
-
-def _legacy(fields: Mapping[bytes, Any], access: Optional[float]) -> LegacyFacts:
-    return LegacyFacts(
-        status=_word(fields.get(b"status")).lower(),
-        last_rotation=_moment(fields.get(b"last_rotation")),
-        failure_reason=_word(fields.get(b"failure_reason")),
-        failure_time=_moment(fields.get(b"failure_time")),
-        last_access=access,
-    )
-
-
-def _word(value: Any) -> str:
-    return printable(value.decode("utf-8", "replace"), 200) if isinstance(value, bytes) else ""
-
-
-def _moment(value: Any) -> Optional[float]:
-    return epoch_seconds(_word(value)) if value else None

@@ -6,13 +6,11 @@ redis-py from 5.0 has: ``client()`` gives a client on one connection of the pool
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import (
     Any,
     Callable,
     FrozenSet,
-    Iterator,
     List,
     Optional,
     Protocol,
@@ -178,26 +176,3 @@ class Wire:
 def _all(values: Sequence[Any], kinds: FrozenSet[type]) -> bool:
     """Whether all values are of these types; a set of 500 types costs 8 us."""
     return set(map(type, values)) <= kinds
-
-
-def keys_like(
-    client: Client, door: Door, pattern: bytes, *, seconds: float
-) -> Iterator[List[bytes]]:
-    """Pages of the keys that match, for so many seconds at most; raises RedisFault (timeout) after
-    that, and what Wire raises."""
-    until, cursor = time.monotonic() + seconds, b"0"
-    wire = Wire(client, door)
-    try:
-        while True:
-            wire.send([(b"SCAN", cursor, b"MATCH", pattern, b"COUNT", b"1000")])
-            page = wire.read_page()
-            if isinstance(page, Refusal):
-                raise RedisFault(page.fault) if page.fault else odd("SCAN")
-            cursor, keys = page
-            yield keys
-            if cursor == b"0":
-                return
-            if time.monotonic() > until:
-                raise RedisFault(Fault("timeout", "the scan did not end in its time"))
-    finally:
-        wire.close()
