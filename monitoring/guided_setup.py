@@ -33,7 +33,7 @@ from monitoring import modes
 from monitoring.certainty import combined
 from monitoring.components import CACHE, EAPI, LOGIN, SAPI, VAULT
 from monitoring.config import env
-from monitoring.config.problems import ConfigurationError
+from monitoring.config.problems import ConfigurationError, Environment
 from monitoring.config.settings import Settings
 from monitoring.model import EXIT_OF, Component, ExitStatus, OperatorError, Outcome, Severity
 from monitoring.output import logs, logs as streams
@@ -344,7 +344,7 @@ _LEVELS: Mapping[Any, str] = {
 _MARKS: Mapping[Any, str] = {**dict.fromkeys(_LEVELS, "? "), Severity.CRITICAL: "! "}
 
 
-def _only_what_was_read(found: env.Environment) -> None:
+def _only_what_was_read(found: Environment) -> None:
     """Refuse to replace a `.env` whose lines are not known, or that somebody else may have
     written. Raises OperatorError."""
     wrong = [problem.sentence for problem in found.problems] + list(found.refused)

@@ -23,8 +23,9 @@ from monitoring.redis import (
     reader,
     scan as cache_scan,
 )
+from monitoring.redis.count import ScanReport
 from monitoring.redis.profiles import KeySorter, Rule, masked_prefix, profile_of
-from monitoring.redis.scan import Budget, Door, ScanReport
+from monitoring.redis.scan import Budget, Door
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.stats import TokenStats
 from sandbox import redis_server as servers, redis_topologies

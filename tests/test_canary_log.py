@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from monitoring.services.counters import CounterKey, Delta
-from monitoring.services.memory import CanaryLog, Growth, refused
+from monitoring.services.families import Growth
+from monitoring.services.memory import CanaryLog, refused
 from monitoring.store.state import State
 from monitoring.tokens.services import without
 

@@ -35,15 +35,16 @@ from monitoring.credentials.facts import (
     Policy,
     RotationFacts,
     TokenFacts,
+    Totals,
     UseFacts,
     VaultFacts,
+    Window,
 )
 from monitoring.credentials.figures import Figures, bounded, measurements
 from monitoring.credentials.findings import findings, of_vault
 from monitoring.credentials.judged import Judged, doubts_of, judge_all, policy_of, row, rows
 from monitoring.credentials.memory import ShownClients
 from monitoring.credentials.rotations import SEVERITIES, judge
-from monitoring.credentials.usage import Totals, Window
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.model import Outcome, Severity, Source
 from monitoring.output import report

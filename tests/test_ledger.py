@@ -7,7 +7,7 @@ from typing import Any, Iterator, Optional
 
 import pytest
 
-from monitoring.conjur.client import Variable
+from monitoring.conjur.answers import Variable
 from monitoring.credentials.facts import WATCH_GAP, Age, LedgerFacts
 from monitoring.credentials.memory import Ledger
 from monitoring.store.state import State

@@ -9,10 +9,10 @@ from typing import Any, Iterator, Mapping, Optional
 
 import pytest
 
-from monitoring.conjur.client import Variable
+from monitoring.conjur.answers import Variable
 from monitoring.credentials.assembly import ttl_seconds
-from monitoring.credentials.facts import RotationFacts
-from monitoring.credentials.memory import Heard, RotationMemory, VaultMemory, remembered, to_ask
+from monitoring.credentials.facts import Heard, RotationFacts
+from monitoring.credentials.memory import RotationMemory, VaultMemory, remembered, to_ask
 from monitoring.credentials.sources import ask_rotations
 from monitoring.store.state import State
 from monitoring.text import parse_iso

@@ -15,10 +15,10 @@ from monitoring.config.settings import (
     Settings,
 )
 from monitoring.credentials.cache_memory import CacheMemory
-from monitoring.credentials.facts import CredentialFacts, RotationFacts, TokenFacts
+from monitoring.credentials.facts import CacheSeen, CredentialFacts, RotationFacts, TokenFacts
 from monitoring.credentials.old_tokens import tokens_of
 from monitoring.credentials.shared_census import SharedCensus, scope_of
-from monitoring.credentials.source_cache import CacheSeen, ask_cache
+from monitoring.credentials.source_cache import ask_cache
 from monitoring.credentials.source_kit import Answer, Asked
 from monitoring.redis import client as redis_client
 from monitoring.store.state import State

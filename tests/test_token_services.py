@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from monitoring.services.counters import CounterKey, Delta
-from monitoring.services.memory import Growth, Window
+from monitoring.services.families import Growth, Window
 from monitoring.tokens.services import Validations, figures, increases
 
 

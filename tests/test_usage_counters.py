@@ -9,8 +9,8 @@ import pytest
 
 from monitoring.anomaly.types import Usage
 from monitoring.config.settings import ServiceMetricsSettings
-from monitoring.credentials.facts import EAPI, SAPI
-from monitoring.credentials.usage import KEPT_FOR, LOGINS, RAW_FOR, Totals, UsageBook, UsageHistory
+from monitoring.credentials.facts import EAPI, SAPI, Totals
+from monitoring.credentials.usage import KEPT_FOR, LOGINS, RAW_FOR, UsageBook, UsageHistory
 from monitoring.services.counters import CounterSample, read_at
 from monitoring.services.labels import ATTEMPTS, BAD_NAME
 from monitoring.services.metrics import ServiceMetrics

@@ -12,9 +12,8 @@ from typing import Any, Mapping, Optional, Sequence
 from monitoring.config import load as configuration
 from monitoring.config.settings import Settings, TlsSettings, TokenSettings
 from monitoring.http.client import HttpClient
-from monitoring.redis.count import Counted, ValidationTotals
+from monitoring.redis.count import Counted, ScanReport, ValidationTotals
 from monitoring.redis.profiles import profile_of
-from monitoring.redis.scan import ScanReport
 from monitoring.store.state import State
 from monitoring.tokens.codecs.facts import Decoded
 from monitoring.tokens.cycle import TokenUsage

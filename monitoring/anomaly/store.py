@@ -8,7 +8,8 @@ from typing import Dict, List, Mapping, Optional, Tuple
 
 from monitoring.anomaly.detector import PLATFORM_KEY, Anomaly, Bucket, Detector, Sensitivity
 from monitoring.config.settings import CredentialSettings
-from monitoring.credentials.usage import LONGEST, UNKNOWN_CLIENT
+from monitoring.credentials.facts import UNKNOWN_CLIENT
+from monitoring.credentials.usage import LONGEST
 from monitoring.store.state import State
 
 MAX_CLIENTS = 10_000

@@ -5,39 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Container, Iterator, List, Mapping, MutableMapping, Optional, Tuple
+from typing import Iterator, List, Mapping, MutableMapping, Optional, Tuple
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 from monitoring.config.files import distrust
-from monitoring.config.problems import Problem
+from monitoring.config.problems import Environment, Problem
 from monitoring.config.secret import open_regular
 
 _BIGGEST = 64 * 1024
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Variables after the `.env` files were laid below the real ones. `where` says, per name,
-    `environment` or the path of the `.env`; `visited` is the path of the working directory's, where
-    that is not the scripts' own folder; `refused` says what was not obeyed, and why."""
-
-    values: Mapping[str, str]
-    where: Mapping[str, str]
-    problems: Tuple[Problem, ...] = field(default=())
-    visited: str = ""
-    refused: Tuple[str, ...] = ()
-
-    def without(self, names: Container[str]) -> Environment:
-        """The same without what the visited `.env` says of `names`."""
-        kept = {n: v for n, v in self.values.items() if not self._visited(n, names)}
-        return replace(self, values=kept, where={n: self.where[n] for n in kept})
-
-    def _visited(self, name: str, names: Container[str]) -> bool:
-        return name in names and bool(self.visited) and self.where[name] == self.visited
 
 
 def current() -> Mapping[str, str]:

@@ -9,12 +9,11 @@ import os
 import pwd
 import stat
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
-from typing import Any, Iterable, Iterator, Mapping, Optional, Set, Tuple
+from typing import Any, Iterable, Iterator, Mapping, Optional, Set
 
-from monitoring.config.problems import Problem
+from monitoring.config.problems import Problem, RawFile
 from monitoring.config.secret import open_regular
 
 _log = logging.getLogger("monitoring.config.files")
@@ -26,18 +25,6 @@ _RAISED = (
     *(ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, ImportError),
     *(LookupError, NameError, OSError, RuntimeError, SystemExit, TypeError, ValueError),
 )
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """One file as read. `names` holds its upper-case names and their values; `lower` the others
-    that are plain values, among which a misspelt setting may hide."""
-
-    file: str
-    folder: Path
-    names: Mapping[str, Any] = field(default_factory=dict)
-    lower: Tuple[str, ...] = ()
-    problems: Tuple[Problem, ...] = ()
 
 
 def read_file(path: Path, owners: Iterable[int] = ()) -> RawFile:

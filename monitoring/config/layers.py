@@ -12,10 +12,16 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from monitoring.catalog import THRESHOLDS
-from monitoring.config.env import Environment
-from monitoring.config.files import RawFile
 from monitoring.config.nodes import Free, Leaf, Node, Path as Keys, Rows, Table, leaves, node_at
-from monitoring.config.problems import Problem, did_you_mean, shown, spell, unknown
+from monitoring.config.problems import (
+    Environment,
+    Problem,
+    RawFile,
+    did_you_mean,
+    shown,
+    spell,
+    unknown,
+)
 
 
 @dataclass(frozen=True)

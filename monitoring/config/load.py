@@ -22,12 +22,14 @@ from monitoring.config import (
     kinds as config_kinds,
     rules as config_rules,
 )
-from monitoring.config.files import RawFile, read_file
+from monitoring.config.files import read_file
 from monitoring.config.layers import Entry, Layer, Values, layer_of_environment, layer_of_file
 from monitoring.config.nodes import Leaf, leaves
 from monitoring.config.problems import (
     ConfigurationError,
+    Environment,
     Problem,
+    RawFile,
     is_example,
     mask_urls,
     shown,
@@ -223,9 +225,7 @@ def load(
     )
 
 
-def _read_layers(
-    found: env.Environment, root: Path, config_file: Optional[str], cwd: Path
-) -> _Layers:
+def _read_layers(found: Environment, root: Path, config_file: Optional[str], cwd: Path) -> _Layers:
     chosen = config_file or found.values.get("MONITORING_CONFIG", "")
     # A file may look a target up by itself, and no rule would see where it came from.
     with env.overlay(found.without(config_rules.TARGETS).values):

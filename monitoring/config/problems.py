@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from dataclasses import dataclass
-from typing import Any, Iterable, Mapping, Tuple
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Container, Iterable, Mapping, Tuple
 
 from monitoring.config.secret import Secret
 
@@ -105,3 +106,39 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if 0 < len(near) <= 3:
         return "; did you mean " + " or ".join(repr(folded[w]) for w in near) + "?"
     return "; known are " + ", ".join(words) if 0 < len(words) <= 8 else ""
+
+
+# -- what was read, before anything is checked
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Variables after the `.env` files were laid below the real ones. `where` says, per name,
+    `environment` or the path of the `.env`; `visited` is the path of the working directory's, where
+    that is not the scripts' own folder; `refused` says what was not obeyed, and why."""
+
+    values: Mapping[str, str]
+    where: Mapping[str, str]
+    problems: Tuple[Problem, ...] = field(default=())
+    visited: str = ""
+    refused: Tuple[str, ...] = ()
+
+    def without(self, names: Container[str]) -> Environment:
+        """The same without what the visited `.env` says of `names`."""
+        kept = {n: v for n, v in self.values.items() if not self._visited(n, names)}
+        return replace(self, values=kept, where={n: self.where[n] for n in kept})
+
+    def _visited(self, name: str, names: Container[str]) -> bool:
+        return name in names and bool(self.visited) and self.where[name] == self.visited
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """One file as read. `names` holds its upper-case names and their values; `lower` the others
+    that are plain values, among which a misspelt setting may hide."""
+
+    file: str
+    folder: Path
+    names: Mapping[str, Any] = field(default_factory=dict)
+    lower: Tuple[str, ...] = ()
+    problems: Tuple[Problem, ...] = ()

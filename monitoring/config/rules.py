@@ -8,10 +8,9 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 from urllib.parse import urlsplit
 
 from monitoring.catalog import THRESHOLDS, Threshold
-from monitoring.config.env import Environment
 from monitoring.config.kinds import epoch
 from monitoring.config.layers import Entry, Values
-from monitoring.config.problems import Problem, is_example, spell
+from monitoring.config.problems import Environment, Problem, is_example, spell
 from monitoring.config.secret import Secret
 from monitoring.config.settings import (
     Settings,

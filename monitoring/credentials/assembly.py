@@ -25,17 +25,16 @@ from monitoring.credentials.facts import (
     CredentialFacts,
     LedgerFacts,
     RotationFacts,
+    Totals,
     UseFacts,
     VaultFacts,
+    Window,
 )
 from monitoring.credentials.old_tokens import tokens_of
-from monitoring.credentials.usage import Totals, Window
 
 if TYPE_CHECKING:
-    from monitoring.conjur.client import Variable
-    from monitoring.credentials.memory import Heard
-    from monitoring.credentials.source_cache import CacheSeen
-    from monitoring.credentials.source_vault import VaultSeen
+    from monitoring.conjur.answers import Variable
+    from monitoring.credentials.facts import CacheSeen, Heard, VaultSeen
 
 _T = TypeVar("_T")
 _AMOUNT = r"(\d+(?:[.,]\d+)?)"

@@ -35,7 +35,7 @@ from monitoring.store.state import State
 from monitoring.text import say
 
 if TYPE_CHECKING:
-    from monitoring.credentials.source_cache import CacheSeen
+    from monitoring.credentials.facts import CacheSeen
 
 #: Seconds between two looks above which a loss between them may have gone unseen.
 GAP = 900.0

@@ -8,10 +8,23 @@ be read is None in `CredentialFacts`; a source that was read and knows nothing o
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Mapping, Optional, Tuple
+from dataclasses import dataclass, field, replace
+from typing import Iterable, Mapping, Optional, Tuple
 
+from monitoring.anomaly.types import Usage
 from monitoring.certainty import OK, UNKNOWN, Doubt
+from monitoring.conjur.answers import Variable
+from monitoring.services.families import (
+    CLIENTS,
+    ENDS,
+    FAILURES,
+    MORE,
+    USES,
+    Unsure,
+    leaves_open,
+)
+from monitoring.tokens.results import TokenResult
+from monitoring.tokens.stats import TokenStats
 
 #: Names of the sources, as `sources`, `dark` and the findings' evidence spell them.
 VAULT, CACHE, ROTATIONS = "conjur", "redis", "rotation-service"
@@ -266,3 +279,143 @@ class Age:
 
     def seconds(self, now: float) -> Optional[float]:
         return None if self.since is None else max(0.0, now - self.since)
+
+
+# -- what was seen of all clients together
+
+#: Clients that nobody registered, pooled.
+UNKNOWN_CLIENT = ""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The newest rotation (None: there never was one), `asked` when the service last told, and
+    `version` the vault's version at that time."""
+
+    rotation: Optional[RotationFacts]
+    asked: float
+    version: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Gained:
+    """A role that may read a client's secret and could not before; `since` we saw it."""
+
+    client: str
+    role: str
+    since: float
+
+
+@dataclass(frozen=True)
+class VaultSeen:
+    """`variables` by client. `identity` stands for the vault, the account and the template."""
+
+    variables: Mapping[str, Variable]
+    identity: str = ""
+
+
+@dataclass(frozen=True)
+class CacheSeen:
+    """`stats` answers for single clients, `result` for all; `whole` False: not every key was seen,
+    so counts are minima. `unreadable`: values under token keys that are no token we can read.
+    `readers` are the servers that were read, `primaries` those that are written to (the same,
+    unless replicas are read); `cluster`: why not all of its slots are served ("": they are). `at`:
+    when the other script counted this (None: it was counted for this look)."""
+
+    stats: TokenStats
+    result: TokenResult
+    credentials: Mapping[str, CachedFacts] = field(default_factory=dict)
+    whole: bool = True
+    unreadable: int = 0
+    readers: Tuple[NodeFacts, ...] = ()
+    primaries: Tuple[NodeFacts, ...] = ()
+    cluster: str = ""
+    at: Optional[float] = None
+
+    def knowing(self, clients: Iterable[str]) -> CacheSeen:
+        """The same, with tokens that may be of several clients given to those that there are."""
+        self.stats.know(clients)
+        return replace(self, result=self.stats.result(None))
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What was counted of a client since this state file began, and when it last did what, at the
+    latest: the end of the span in which it was counted. `unknown` of the attempts ended in some
+    way that nothing says."""
+
+    attempts: float = 0.0
+    failures: float = 0.0
+    last_ok: Optional[float] = None
+    last_failed: Optional[float] = None
+    old_seen: Optional[float] = None
+    unknown: float = 0.0
+
+
+@dataclass(frozen=True)
+class Window:
+    """Logins by client in the last `span` seconds, of which `seconds` were watched (None: none, so
+    nothing is known). Of a bucket that reaches back before the window (nobody looked for long)
+    its share counts. `recovered`: (failures, first success after them) of a client that failed
+    repeatedly, with hardly a success between, and then succeeded. `unsure`: what the counts leave
+    open; the methods give only what is known, None for what is not."""
+
+    seconds: Optional[float] = None
+    clients: Mapping[str, Usage] = field(default_factory=dict)
+    recovered: Mapping[str, Tuple[float, float]] = field(default_factory=dict)
+    span: float = 0.0
+    unsure: Tuple[Unsure, ...] = ()
+
+    def uses(self, client: str) -> Optional[float]:
+        """The attempts of one client, refused ones included."""
+        known = self.by_client and not leaves_open(self.unsure, USES)
+        return self._of(client).attempts if known else None
+
+    def failures(self, client: str) -> Optional[float]:
+        known = self.by_client and not leaves_open(self.unsure, FAILURES)
+        usage = self._of(client)
+        return usage.failed if known and not usage.unknown else None
+
+    def failed_at_least(self, client: str) -> Optional[float]:
+        """Those that are known to have failed."""
+        return self._of(client).failed if self.by_client else None
+
+    @property
+    def all(self) -> Usage:
+        """Of everybody, registered or not."""
+        every = self.clients.values()
+        return Usage(
+            sum(u.ok for u in every), sum(u.failed for u in every),
+            unknown=sum(u.unknown for u in every),
+        )  # fmt: skip
+
+    @property
+    def all_failures(self) -> Optional[float]:
+        open_ = self.seconds is None or leaves_open(self.unsure, FAILURES, ENDS)
+        return None if open_ or self.all.unknown else self.all.failed
+
+    @property
+    def failure_share(self) -> Optional[float]:
+        """0..1; None too where nobody logged in."""
+        failed, attempts = self.all_failures, self.all.attempts
+        if failed is None or not attempts or leaves_open(self.unsure, USES):
+            return None
+        return failed / attempts
+
+    @property
+    def success_share(self) -> Optional[float]:
+        """0..1; None where `failure_share` is."""
+        return None if self.failure_share is None else self.all.ok / self.all.attempts
+
+    @property
+    def by_client(self) -> bool:
+        """Whether it is known whose logins they are."""
+        return self.seconds is not None and not leaves_open(self.unsure, CLIENTS)
+
+    @property
+    def at_least(self) -> bool:
+        """A service restarted, or is new: there were more logins than were counted."""
+        return leaves_open(self.unsure, MORE)
+
+    def _of(self, client: str) -> Usage:
+        return self.clients.get(client, Usage(0.0, 0.0))

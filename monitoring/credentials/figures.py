@@ -8,11 +8,10 @@ from typing import Collection, Dict, Iterator, List, Mapping, Optional, Sequence
 from monitoring.anomaly.types import REASONS, SHARED_REASONS, Anomaly
 from monitoring.catalog import METRICS
 from monitoring.client_bound import OTHER, series_of
-from monitoring.credentials.facts import VERDICTS
+from monitoring.credentials.facts import UNKNOWN_CLIENT, VERDICTS, Totals, Window
 from monitoring.credentials.judged import Judged
 from monitoring.credentials.rotation_states import state_of
 from monitoring.credentials.rotations import SEVERITIES
-from monitoring.credentials.usage import UNKNOWN_CLIENT, Totals, Window
 from monitoring.model import Measurement, Severity, Verdict
 from monitoring.services.families import (
     CLIENTS,

@@ -9,15 +9,14 @@ from monitoring import components
 from monitoring.anomaly.types import Anomaly
 from monitoring.config.settings import Limit
 from monitoring.credentials.ages import failing_rotator
-from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, VAULT, VaultFacts
+from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, VAULT, VaultFacts, Window
 from monitoring.credentials.judged import Judged
 from monitoring.credentials.rotation_states import half_done, troubles
-from monitoring.credentials.usage import Window
 from monitoring.model import Finding, Severity
 from monitoring.text import counted, iso_seconds, safe_id, safe_text, say
 
 if TYPE_CHECKING:
-    from monitoring.credentials.memory import Gained
+    from monitoring.credentials.facts import Gained
 
 #: Where findings are: what a source speaks of.
 _COMPONENTS = {source: components.of_source(source) for source in (VAULT, CACHE, EAPI)}

@@ -8,18 +8,20 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
 
-from monitoring.conjur.client import Variable
+from monitoring.conjur.answers import Variable
 from monitoring.credentials.facts import (
     SKEW,
     Age,
     CachedFacts,
+    Gained,
+    Heard,
     LedgerFacts,
     RotationFacts,
+    Totals,
     version_number,
 )
 from monitoring.credentials.rotation_states import planned_entry
 from monitoring.credentials.source_vault import FORBIDDEN, Rights
-from monitoring.credentials.usage import Totals
 from monitoring.store.state import State, Transaction
 
 # -- which clients have counters of their own, because a client that changes places with the
@@ -160,16 +162,6 @@ _OLD_ENDED = ("old_deprecated", "new_active")
 _FIELDS = tuple(field.name for field in fields(RotationFacts))
 
 
-@dataclass(frozen=True)
-class Heard:
-    """The newest rotation (None: there never was one), `asked` when the service last told, and
-    `version` the vault's version at that time."""
-
-    rotation: Optional[RotationFacts]
-    asked: float
-    version: Optional[int] = None
-
-
 class RotationMemory:
     """Scope `rotations` of the state file."""
 
@@ -308,15 +300,6 @@ DRIFT_TOLD = 86400.0
 _REMEMBERED = 35 * 86400.0
 _MOST_STRANGERS = 1000
 _MEMORY_SCOPE = "vault"
-
-
-@dataclass(frozen=True)
-class Gained:
-    """A role that may read a client's secret and could not before; `since` we saw it."""
-
-    client: str
-    role: str
-    since: float
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from monitoring.tokens.clients import MintedBefore
 from monitoring.tokens.results import ClientTokens
 
 if TYPE_CHECKING:
-    from monitoring.credentials.source_cache import CacheSeen
+    from monitoring.credentials.facts import CacheSeen
 
 #: Seconds for which EAPI goes on with a secret it has cached (FACTS.md section 0).
 EAPI_CACHE = 900.0

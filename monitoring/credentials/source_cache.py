@@ -4,51 +4,27 @@ tokens. Read-only; values are decoded at once and the secret's hash never asked 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple
 
 from monitoring.config.settings import Settings
-from monitoring.credentials.facts import CACHE, CachedFacts, NodeFacts
+from monitoring.credentials.facts import CACHE, CachedFacts, CacheSeen, NodeFacts
 from monitoring.credentials.shared_census import Seen
 from monitoring.credentials.source_kit import Answer, Asked, dark
 from monitoring.model import Fault, Source
 from monitoring.redis import client as redis_client
+from monitoring.redis.count import ScanReport
 from monitoring.redis.faults import RedisFault
 from monitoring.redis.profiles import INDEX
-from monitoring.redis.scan import Budget, Door, ScanReport, census, profile_of
+from monitoring.redis.scan import Budget, Door, census, profile_of
 from monitoring.redis.topology import Node
 from monitoring.text import say
 from monitoring.tokens.codecs.facts import CredentialFact
-from monitoring.tokens.results import TokenResult
 from monitoring.tokens.stats import CLIENTS_TRACKED, TokenStats
 
 #: Of the time in which peers are asked; the rest is for what the servers say of themselves.
 SHARE_OF_TIME = 0.75
 _DOOR = Door(redis_client.translate, redis_client.ERRORS)
-
-
-@dataclass(frozen=True)
-class CacheSeen:
-    """`stats` answers for single clients, `result` for all; `whole` False: not every key was seen,
-    so counts are minima. `unreadable`: values under token keys that are no token we can read.
-    `readers` are the servers that were read, `primaries` those that are written to (the same,
-    unless replicas are read); `cluster`: why not all of its slots are served ("": they are). `at`:
-    when the other script counted this (None: it was counted for this look)."""
-
-    stats: TokenStats
-    result: TokenResult
-    credentials: Mapping[str, CachedFacts] = field(default_factory=dict)
-    whole: bool = True
-    unreadable: int = 0
-    readers: Tuple[NodeFacts, ...] = ()
-    primaries: Tuple[NodeFacts, ...] = ()
-    cluster: str = ""
-    at: Optional[float] = None
-
-    def knowing(self, clients: Iterable[str]) -> CacheSeen:
-        """The same, with tokens that may be of several clients given to those that there are."""
-        self.stats.know(clients)
-        return replace(self, result=self.stats.result(None))
 
 
 def ask_cache(asked: Asked) -> Answer:

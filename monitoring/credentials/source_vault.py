@@ -9,9 +9,9 @@ from typing import Dict, Iterable, List, Mapping, Optional, Tuple
 from urllib.parse import unquote
 
 from monitoring.config.settings import ConjurSettings, Limit, Settings
-from monitoring.conjur.answers import outdated
-from monitoring.conjur.client import ConjurClient, ConjurFault, Variable
-from monitoring.credentials.facts import VAULT
+from monitoring.conjur.answers import Variable, outdated
+from monitoring.conjur.client import ConjurClient, ConjurFault
+from monitoring.credentials.facts import VAULT, VaultSeen
 from monitoring.credentials.source_kit import Answer, Asked, absent, dark
 from monitoring.model import Fault, Source
 
@@ -26,14 +26,6 @@ _EXAMPLES = 3
 _FAILURES = 3
 _SILENCE = "availability.conjur_follower_silence"
 _SILENT_AFTER = 600.0
-
-
-@dataclass(frozen=True)
-class VaultSeen:
-    """`variables` by client. `identity` stands for the vault, the account and the template."""
-
-    variables: Mapping[str, Variable]
-    identity: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Collection, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from monitoring.anomaly.types import Bucket, Usage
-from monitoring.credentials.facts import EAPI, SAPI
+from monitoring.credentials.facts import EAPI, SAPI, UNKNOWN_CLIENT, Totals, Window
 from monitoring.services import counters, families
 from monitoring.services.counters import READ, CounterKey, CounterSample, Delta, Seen
 from monitoring.services.families import (
     CLIENTS,
-    ENDS,
-    FAILURES,
-    MORE,
     USES,
     Settled,
     Unsure,
@@ -36,89 +33,6 @@ from monitoring.text import safe_id
 _HOUR = 3600.0
 #: Failures to a success in one bucket above which they count as guesses before it.
 GUESSES_PER_SUCCESS = 10.0
-
-
-@dataclass(frozen=True)
-class Totals:
-    """What was counted of a client since this state file began, and when it last did what, at the
-    latest: the end of the span in which it was counted. `unknown` of the attempts ended in some
-    way that nothing says."""
-
-    attempts: float = 0.0
-    failures: float = 0.0
-    last_ok: Optional[float] = None
-    last_failed: Optional[float] = None
-    old_seen: Optional[float] = None
-    unknown: float = 0.0
-
-
-@dataclass(frozen=True)
-class Window:
-    """Logins by client in the last `span` seconds, of which `seconds` were watched (None: none, so
-    nothing is known). Of a bucket that reaches back before the window (nobody looked for long)
-    its share counts. `recovered`: (failures, first success after them) of a client that failed
-    repeatedly, with hardly a success between, and then succeeded. `unsure`: what the counts leave
-    open; the methods give only what is known, None for what is not."""
-
-    seconds: Optional[float] = None
-    clients: Mapping[str, Usage] = field(default_factory=dict)
-    recovered: Mapping[str, Tuple[float, float]] = field(default_factory=dict)
-    span: float = 0.0
-    unsure: Tuple[Unsure, ...] = ()
-
-    def uses(self, client: str) -> Optional[float]:
-        """The attempts of one client, refused ones included."""
-        known = self.by_client and not leaves_open(self.unsure, USES)
-        return self._of(client).attempts if known else None
-
-    def failures(self, client: str) -> Optional[float]:
-        known = self.by_client and not leaves_open(self.unsure, FAILURES)
-        usage = self._of(client)
-        return usage.failed if known and not usage.unknown else None
-
-    def failed_at_least(self, client: str) -> Optional[float]:
-        """Those that are known to have failed."""
-        return self._of(client).failed if self.by_client else None
-
-    @property
-    def all(self) -> Usage:
-        """Of everybody, registered or not."""
-        every = self.clients.values()
-        return Usage(
-            sum(u.ok for u in every), sum(u.failed for u in every),
-            unknown=sum(u.unknown for u in every),
-        )  # fmt: skip
-
-    @property
-    def all_failures(self) -> Optional[float]:
-        open_ = self.seconds is None or leaves_open(self.unsure, FAILURES, ENDS)
-        return None if open_ or self.all.unknown else self.all.failed
-
-    @property
-    def failure_share(self) -> Optional[float]:
-        """0..1; None too where nobody logged in."""
-        failed, attempts = self.all_failures, self.all.attempts
-        if failed is None or not attempts or leaves_open(self.unsure, USES):
-            return None
-        return failed / attempts
-
-    @property
-    def success_share(self) -> Optional[float]:
-        """0..1; None where `failure_share` is."""
-        return None if self.failure_share is None else self.all.ok / self.all.attempts
-
-    @property
-    def by_client(self) -> bool:
-        """Whether it is known whose logins they are."""
-        return self.seconds is not None and not leaves_open(self.unsure, CLIENTS)
-
-    @property
-    def at_least(self) -> bool:
-        """A service restarted, or is new: there were more logins than were counted."""
-        return leaves_open(self.unsure, MORE)
-
-    def _of(self, client: str) -> Usage:
-        return self.clients.get(client, Usage(0.0, 0.0))
 
 
 class UsageHistory:
@@ -205,7 +119,6 @@ def _recovered(
 LOGINS = "authentication_attempts"
 SERVICES = (EAPI, SAPI)
 _TAKEN = (LOGINS, READ)
-UNKNOWN_CLIENT = ""
 #: A bucket longer than this says too little of when its calls were made to be learnt from.
 LONGEST = 3600.0 + 60.0
 #: Buckets are kept as they come for so long, then folded into hours, then dropped (seconds).

@@ -23,7 +23,7 @@ from typing import (
 from monitoring.anomaly.store import AnomalyStore, Told, sensitivity_of
 from monitoring.certainty import Doubt
 from monitoring.components import EAPI as EAPI_SERVICE
-from monitoring.conjur.client import Variable
+from monitoring.conjur.answers import Variable
 from monitoring.credentials.ages import age_of, cache_is_old, current_version
 from monitoring.credentials.assembly import (
     Looked,
@@ -41,6 +41,10 @@ from monitoring.credentials.facts import (
     VAULT,
     CachedFacts,
     CredentialFacts,
+    Gained,
+    Heard,
+    VaultSeen,
+    Window,
 )
 from monitoring.credentials.figures import Figures
 from monitoring.credentials.findings import (
@@ -53,8 +57,6 @@ from monitoring.credentials.findings import (
 )
 from monitoring.credentials.judged import Judged, doubts_of, judge_all, of_beginnings
 from monitoring.credentials.memory import (
-    Gained,
-    Heard,
     Ledger,
     RotationMemory,
     ShownClients,
@@ -64,9 +66,9 @@ from monitoring.credentials.memory import (
     to_ask,
 )
 from monitoring.credentials.source_kit import Answer, Asked
-from monitoring.credentials.source_vault import VaultSeen, ask_rights
+from monitoring.credentials.source_vault import ask_rights
 from monitoring.credentials.sources import UNREADABLE, RotationsSeen, Sources, ask_clients
-from monitoring.credentials.usage import Look, UsageBook, UsageHistory, Window
+from monitoring.credentials.usage import Look, UsageBook, UsageHistory
 from monitoring.model import Finding, Source
 from monitoring.services.families import LOGINS, findings as of_counters
 from monitoring.store.state import State

@@ -16,6 +16,7 @@ from typing import (
     Tuple,
 )
 
+from monitoring.model import Fault
 from monitoring.redis.profiles import CREDENTIAL, INDEX, TOKEN, VALIDATION, Rule, client_and_id
 from monitoring.tokens.codecs.jwt_text import bare_jwt
 from monitoring.tokens.codecs.table import (
@@ -220,3 +221,32 @@ _BY_ROLE = {
     CREDENTIAL: PartCounter._read_credentials,
     INDEX: PartCounter._index,
 }
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """How a census went, beside what it put into ``TokenStats``.
+
+    ``matched`` counts keys by pattern; ``prefixes`` are masked beginnings of some keys that no
+    pattern matched. ``expected`` is the number of all keys (None: no node told). ``share_seen``
+    is 0..1 (None: unknown). ``truncated`` is why not everything was seen: "max_keys", "time",
+    "fault", or empty. ``unread``: matched keys whose value we were not permitted to read.
+    ``excluded``: keys that the configuration leaves out.
+    """
+
+    seen: int
+    expected: Optional[int]
+    share_seen: Optional[float]
+    matched: Mapping[str, int]
+    prefixes: Mapping[str, int]
+    truncated: str
+    seconds: float
+    faults: Tuple[Tuple[str, Fault], ...]
+    unread: int
+    counted: Counted
+    excluded: int = 0
+
+    @property
+    def anything_matched(self) -> bool:
+        """Whether any key was of a known family. When not, say so with the patterns tried."""
+        return any(self.matched.values())

@@ -11,10 +11,10 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Callable, Deque, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Deque, List, Optional, Sequence, Tuple
 
 from monitoring.model import Fault
-from monitoring.redis.count import Counted, PartCounter, ValidationTotals
+from monitoring.redis.count import Counted, PartCounter, ScanReport, ValidationTotals
 from monitoring.redis.pipeline import Client, Door
 from monitoring.redis.profiles import KeySorter, Rule, profile_of
 from monitoring.redis.reader import NodeReader
@@ -44,35 +44,6 @@ class Budget:
 
 
 UNLIMITED = Budget()
-
-
-@dataclass(frozen=True)
-class ScanReport:
-    """How a census went, beside what it put into ``TokenStats``.
-
-    ``matched`` counts keys by pattern; ``prefixes`` are masked beginnings of some keys that no
-    pattern matched. ``expected`` is the number of all keys (None: no node told). ``share_seen``
-    is 0..1 (None: unknown). ``truncated`` is why not everything was seen: "max_keys", "time",
-    "fault", or empty. ``unread``: matched keys whose value we were not permitted to read.
-    ``excluded``: keys that the configuration leaves out.
-    """
-
-    seen: int
-    expected: Optional[int]
-    share_seen: Optional[float]
-    matched: Mapping[str, int]
-    prefixes: Mapping[str, int]
-    truncated: str
-    seconds: float
-    faults: Tuple[Tuple[str, Fault], ...]
-    unread: int
-    counted: Counted
-    excluded: int = 0
-
-    @property
-    def anything_matched(self) -> bool:
-        """Whether any key was of a known family. When not, say so with the patterns tried."""
-        return any(self.matched.values())
 
 
 Progress = Callable[[int, Optional[int]], None]

@@ -447,3 +447,41 @@ def findings(noun: str, unsure: Iterable[Unsure], component: str) -> Iterator[Fi
                 component,
                 category="availability",
             )
+
+
+# -- what they say over a time
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What the counters say in this cycle, each event once (`families.settled`). `deltas` since the
+    last look, over all sources; empty on the first. `totals` never run backwards, whatever
+    restarts: they begin with what the services had counted at our first look. Their keys have the
+    plain source and no instance. `unsure`: source -> what its page, as it is now, leaves open."""
+
+    deltas: Mapping[CounterKey, Delta] = field(default_factory=dict)
+    totals: Mapping[CounterKey, float] = field(default_factory=dict)
+    unsure: Mapping[str, Tuple[Unsure, ...]] = field(default_factory=dict)
+
+    def of(self, source: str) -> Growth:
+        """That of one source: another may not have been read for longer."""
+        return Growth(
+            {key: delta for key, delta in self.deltas.items() if key.source == source},
+            {key: total for key, total in self.totals.items() if key.source == source},
+            {name: unsure for name, unsure in self.unsure.items() if name == source},
+        )
+
+    @property
+    def seconds(self) -> float:
+        """The time that the deltas stand for (the longest, where sources differ)."""
+        return max((delta.seconds for delta in self.deltas.values()), default=0.0)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What was counted in the last `window` seconds, of which `seconds` were counted at all, and
+    what is left open of it."""
+
+    seconds: float = 0.0
+    sums: Mapping[str, float] = field(default_factory=dict)
+    unsure: Tuple[Unsure, ...] = ()

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from monitoring.services import counters
 from monitoring.services.counters import CounterKey, CounterSample, Delta, Labels
-from monitoring.services.families import Unsure, as_rows, from_rows, settled
+from monitoring.services.families import Growth, Unsure, Window, as_rows, from_rows, settled
 from monitoring.store.state import State, Transaction
 
 # -- how many forged tokens the canary has had refused, so that no count of failures holds them.
@@ -66,31 +65,6 @@ _KEPT = 2 * 86400.0  # an instance unseen for so long is gone
 _TOTALS_KEPT = 90 * 86400.0
 
 _log = logging.getLogger("monitoring.services.memory")
-
-
-@dataclass(frozen=True)
-class Growth:
-    """What the counters say in this cycle, each event once (`families.settled`). `deltas` since the
-    last look, over all sources; empty on the first. `totals` never run backwards, whatever
-    restarts: they begin with what the services had counted at our first look. Their keys have the
-    plain source and no instance. `unsure`: source -> what its page, as it is now, leaves open."""
-
-    deltas: Mapping[CounterKey, Delta] = field(default_factory=dict)
-    totals: Mapping[CounterKey, float] = field(default_factory=dict)
-    unsure: Mapping[str, Tuple[Unsure, ...]] = field(default_factory=dict)
-
-    def of(self, source: str) -> Growth:
-        """That of one source: another may not have been read for longer."""
-        return Growth(
-            {key: delta for key, delta in self.deltas.items() if key.source == source},
-            {key: total for key, total in self.totals.items() if key.source == source},
-            {name: unsure for name, unsure in self.unsure.items() if name == source},
-        )
-
-    @property
-    def seconds(self) -> float:
-        """The time that the deltas stand for (the longest, where sources differ)."""
-        return max((delta.seconds for delta in self.deltas.values()), default=0.0)
 
 
 class CounterMemory:
@@ -186,16 +160,6 @@ def _text(labels: Labels) -> str:
 
 def _labels(text: str) -> Labels:
     return tuple((str(name), str(value)) for name, value in json.loads(text))
-
-
-@dataclass(frozen=True)
-class Window:
-    """What was counted in the last `window` seconds, of which `seconds` were counted at all, and
-    what is left open of it."""
-
-    seconds: float = 0.0
-    sums: Mapping[str, float] = field(default_factory=dict)
-    unsure: Tuple[Unsure, ...] = ()
 
 
 def together(windows: Iterable[Window]) -> Window:

@@ -13,7 +13,8 @@ from monitoring.credentials.shared_census import SharedCensus
 from monitoring.credentials.source_cache import seen_of
 from monitoring.model import Outcome
 from monitoring.redis import client as redis_client
-from monitoring.redis.scan import Progress, ScanReport
+from monitoring.redis.count import ScanReport
+from monitoring.redis.scan import Progress
 from monitoring.services.counters import READ
 from monitoring.services.labels import REASONS
 from monitoring.services.memory import CanaryLog, CounterMemory, Recent, together

@@ -12,7 +12,7 @@ from typing import Dict, Iterator, Mapping, Optional, Tuple, get_args
 
 from monitoring.client_bound import NAMELESS, OTHER, series_of
 from monitoring.model import Measurement
-from monitoring.redis.scan import ScanReport
+from monitoring.redis.count import ScanReport
 from monitoring.services.families import FAILURES, MORE, USES, doubts_of, leaves_open
 from monitoring.services.labels import OTHER_REASON, REASONS, UNSPECIFIED
 from monitoring.tokens.codecs.facts import Reason

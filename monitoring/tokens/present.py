@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any, Dict, Mapping, Optional
 
-from monitoring.redis.scan import ScanReport
+from monitoring.redis.count import ScanReport
 from monitoring.services.families import MORE, TOKENS, about, leaves_open
 from monitoring.text import safe_id
 from monitoring.tokens.measurements import Looked, cached_validations, generation, told_validations

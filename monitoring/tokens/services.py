@@ -12,12 +12,13 @@ from monitoring.services.families import (
     MORE,
     USES,
     VALIDATIONS,
+    Growth,
     Unsure,
+    Window,
     about,
     leaves_open,
 )
 from monitoring.services.labels import GOOD, OTHER_REASON, REASONS, UNKNOWN_END, UNSPECIFIED
-from monitoring.services.memory import Growth, Window
 from monitoring.text import safe_id
 
 GENERATED = "generated"

@@ -15,9 +15,10 @@ from monitoring.http import wire
 from monitoring.http.reply import HttpFault
 from monitoring.model import Fault, Source
 from monitoring.redis import client as redis_client
+from monitoring.redis.count import ScanReport
 from monitoring.redis.faults import RedisFault
 from monitoring.redis.profiles import TOKEN, Rule, profile_of
-from monitoring.redis.scan import Budget, Door, Progress, ScanReport, census
+from monitoring.redis.scan import Budget, Door, Progress, census
 from monitoring.services import metrics as service_metrics
 from monitoring.services.counters import CounterSample
 from monitoring.services.families import VALIDATIONS, none_counted
