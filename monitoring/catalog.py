@@ -6,7 +6,7 @@ name. Settings, exposition, dashboards, rules and README tables all read these t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Mapping
 
 from monitoring.components import CACHE, COMPONENTS, LOGIN, SERVICES, VAULT
@@ -36,7 +36,8 @@ class Metric:
     @property
     def derived(self) -> bool:
         """Whether it is computed from recorded history: recording it would keep that twice."""
-        return self.name.startswith(("payment_api_sla_", "payment_api_error_budget_"))
+        name = self.name.replace("_system_", "_")
+        return name.startswith(("payment_api_sla_", "payment_api_error_budget_"))
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,47 @@ _COMMON = (
     _gauge("outbox_waiting", "", "Notices waiting to be delivered.", "script", "channel"),
     _gauge("figures_stale", "bool", "1 if the script's figures here are old news.", "script"),
     _gauge("build_info", "", "Version of the monitor; always 1.", "script", "version"),
+)
+_LEVELS = (
+    _gauge(
+        "sla_availability_ratio",
+        "ratio",
+        "Share of the watched time in which the component was up.",
+        "component",
+        "window",
+    ),
+    _gauge("sla_target_ratio", "ratio", "Availability target.", "component"),
+    _gauge(
+        "error_budget_remaining_ratio",
+        "ratio",
+        "Error budget left in the window.",
+        "component",
+        "window",
+    ),
+    _gauge(
+        "error_budget_burn_rate",
+        "",
+        "Speed at which the error budget is used (1 = just spent at the window's end).",
+        "component",
+        "window",
+    ),
+    _gauge(
+        "error_budget_burning",
+        "",
+        "Burn rate that the last hour and its last quarter both reach.",
+        "component",
+    ),
+    _gauge("sla_unknown_ratio", "ratio", "Time we did not look.", "component", "window"),
+)
+#: The same of all components together, which must not stand among its parts.
+_OF_ALL = tuple(
+    replace(
+        metric,
+        name=metric.name.replace("payment_api_", "payment_api_system_"),
+        help=f"Of all components together: {metric.help}",
+        labels=metric.labels[1:],
+    )
+    for metric in _LEVELS
 )
 _HEALTH = (
     _gauge("health_status", "bool", "Health status of each component (0=down, 1=up).", "component"),
@@ -181,35 +223,8 @@ _HEALTH = (
     _gauge("redis_uptime_seconds", "s", "Uptime of the server.", "node"),
     _gauge("redis_evictions_recent", "", "Keys evicted since the last cycle.", "node"),
     _gauge("redis_rejections_recent", "", "Connections rejected since the last cycle.", "node"),
-    _gauge(
-        "sla_availability_ratio",
-        "ratio",
-        "Share of the watched time in which the component was up.",
-        "component",
-        "window",
-    ),
-    _gauge("sla_target_ratio", "ratio", "Availability target.", "component"),
-    _gauge(
-        "error_budget_remaining_ratio",
-        "ratio",
-        "Error budget left in the window.",
-        "component",
-        "window",
-    ),
-    _gauge(
-        "error_budget_burn_rate",
-        "",
-        "Speed at which the error budget is used (1 = just spent at the window's end).",
-        "component",
-        "window",
-    ),
-    _gauge(
-        "error_budget_burning",
-        "",
-        "Burn rate that the last hour and its last quarter both reach.",
-        "component",
-    ),
-    _gauge("sla_unknown_ratio", "ratio", "Time we did not look.", "component", "window"),
+    *_LEVELS,
+    *_OF_ALL,
 )
 _TOKENS = (
     _gauge("tokens_active", "", "Tokens that have not expired."),

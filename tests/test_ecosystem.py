@@ -61,6 +61,8 @@ NEEDS_TIME_OR_PARTS = {
     "payment_api_findings": "a finding",
     "payment_api_error_budget_burn_rate": "an hour that was watched for a good part",
     "payment_api_error_budget_remaining_ratio": "half of the window watched",
+    "payment_api_system_error_budget_burn_rate": "an hour that was watched for a good part",
+    "payment_api_system_error_budget_remaining_ratio": "half of the window watched",
     "payment_api_conjur_follower_silence": "a vault that is a follower; here it is the leader",
     "payment_api_conjur_initial_replication": "a vault that is a follower; here it is the leader",
     "payment_api_conjur_subscriptions": "a vault that is a follower; here it is the leader",

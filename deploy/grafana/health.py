@@ -63,6 +63,7 @@ AVAILABILITY = Row(
             [
                 (f"avg by (component) ({series('sla_availability_ratio', window='30d')})",
                  "{{component}}"),
+                (f"avg({series('system_sla_availability_ratio', window='30d')})", "all together"),
             ],
             kind="bargauge", unit="percentunit", runbook="error-budget", decimals=3,
             low=0.99, high=1, steps=[(None, RED), (0.999, AMBER), (0.9995, GREEN)],
@@ -73,6 +74,8 @@ AVAILABILITY = Row(
             [
                 (f"min by (component) ({series('error_budget_remaining_ratio', window='30d')})",
                  "{{component}}"),
+                (f"min({series('system_error_budget_remaining_ratio', window='30d')})",
+                 "all together"),
             ],
             unit="percentunit", runbook="error-budget", high=1,
             steps=[(None, RED), (0, AMBER), (0.1, GREEN)],
@@ -81,19 +84,29 @@ AVAILABILITY = Row(
             "Burn rate, 1 hour",
             "How many times faster than allowed the error budget is used. From 14.4 somebody is "
             "woken up.",
-            [(f"max by (component) ({series(_BURN, window='1h')})", "{{component}}")],
+            [
+                (f"max by (component) ({series(_BURN, window='1h')})", "{{component}}"),
+                (f"max({series(f'system_{_BURN}', window='1h')})", "all together"),
+            ],
             limits="availability.error_budget_burn_rate", runbook="error-budget", low=0,
         ),
         Panel(
             "Time not watched",
             "Share of each window in which nobody looked: it counts neither as up nor as down.",
-            [(f"max by (window) ({series('sla_unknown_ratio')})", "{{window}}")],
+            [
+                (f"max by (window) ({series('sla_unknown_ratio')})", "{{window}}"),
+                (f"max by (window) ({series('system_sla_unknown_ratio')})",
+                 "all together, {{window}}"),
+            ],
             unit="percentunit", runbook="monitoring-blind", low=0, high=1,
         ),
         Panel(
             "Targets",
             "The availability that is promised for each component.",
-            [(f"max by (component) ({series('sla_target_ratio')})", "{{component}}")],
+            [
+                (f"max by (component) ({series('sla_target_ratio')})", "{{component}}"),
+                (f"max({series('system_sla_target_ratio')})", "all together"),
+            ],
             kind="stat", unit="percentunit", decimals=3, runbook="error-budget",
         ),
         Panel(

@@ -16,7 +16,10 @@ _CLOCK = last_cycle("health_check")
 #: Windows after an outage in which it still burns its budget.
 TOLD = ("5m", "30m", "2h", "6h")
 _STATUS, _SYSTEM = "payment_api_health_status", "payment_api_system_up"
-_TARGET = "max by (environment, component) (payment_api_sla_target_ratio)"
+_TARGET = (
+    "max by (environment, component) (payment_api_sla_target_ratio or "
+    'label_replace(payment_api_system_sla_target_ratio, "component", "overall", "", ""))'
+)
 
 
 def availability(window: str) -> str:

@@ -219,18 +219,21 @@ def _verdict(
 def gauges(
     name: str, points: Sequence[Point], target: float, *, now: float, least: float
 ) -> Iterator[Measurement]:
-    """A component's levels as figures: per window the availability, the budget left, the burn
-    rate and the share of time nobody looked. What is not known is left out; so are budgets and
-    burn rates of a window of which less than the share `least` was watched."""
-    yield Measurement("payment_api_sla_target_ratio", target, {"component": name})
+    """A component's levels as figures (of `overall`, the system's, which are no component's): per
+    window the availability, the budget left, the burn rate and the share of time nobody looked.
+    What is not known is left out; so are budgets and burn rates of a window of which less than the
+    share `least` was watched."""
+    prefix, labels = "payment_api", {"component": name}
+    if name == OVERALL:
+        prefix, labels = "payment_api_system", {}
+    yield Measurement(f"{prefix}_sla_target_ratio", target, labels)
     for window, seconds in GAUGE_WINDOWS.items():
-        labels = {"component": name, "window": window}
         seen = span(points, now=now, seconds=seconds)
         for figure, value in _figures(seen, target, least).items():
-            yield Measurement(f"payment_api_{figure}", value, labels)
+            yield Measurement(f"{prefix}_{figure}", value, {**labels, "window": window})
     burning = _burning(points, target, now, least)
     if burning is not None:
-        yield Measurement("payment_api_error_budget_burning", burning, {"component": name})
+        yield Measurement(f"{prefix}_error_budget_burning", burning, labels)
 
 
 def _burning(points: Sequence[Point], target: float, now: float, least: float) -> Optional[float]:
