@@ -234,6 +234,9 @@ TOKENS = {
     # Findings that you know of and live with: reported and counted, never warned of. SAPI keys its
     # verdicts by the whole token, for example: ['jwt_in_key'].
     "accepted_findings": [],
+    # In a loop: follow the changes that the cache reports, instead of reading all of it each cycle.
+    # Then a token that is used and was never minted is found too. See docs/following.md.
+    "follow": False,
 }
 
 # --- Credentials ---------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ if __name__ == "__main__":
     stopping.guard_imports()
 
 import argparse
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Optional, Sequence
 
@@ -32,7 +33,7 @@ from monitoring.model import ExitStatus
 from monitoring.output import logs
 from monitoring.output.logs import LOGGER
 from monitoring.store.lookback import HistoryError
-from monitoring.tokens.cycle import SCRIPT, TokenUsage, with_progress
+from monitoring.tokens.cycle import SCRIPT, TokenUsage, following, with_progress
 
 WEEK = 7 * 86400.0
 FORMATS = ("text", "json", "markdown", "html")
@@ -155,9 +156,13 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if args.analyze:
             return analyze(kit, args.lookback or WEEK, args.format or "text", args.top or TOP)
         services = kit.http(kit.settings.eapi), kit.http(kit.settings.sapi)
-        usage = TokenUsage(kit.settings, kit.state, eapi=services[0], sapi=services[1])
         shown = sys.stderr.isatty() and not logs.json_wanted(args.log_format, sys.stderr)
-        return utils.run(kit, with_progress(usage.cycle, shown))
+        follows = kit.settings.tokens.follow and not args.single_run
+        with following(kit.settings) if follows else nullcontext() as follower:
+            usage = TokenUsage(
+                kit.settings, kit.state, eapi=services[0], sapi=services[1], follower=follower
+            )
+            return utils.run(kit, with_progress(usage.cycle, shown))
 
     return utils.work(SCRIPT, args, settings, do)
 

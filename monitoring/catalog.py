@@ -248,6 +248,11 @@ _TOKENS = (
     _gauge("scan_keys", "", "Keys seen by the last scan."),
     _gauge("scan_duration_seconds", "s", "Duration of the last scan."),
     _gauge("scan_truncated", "bool", "1 if a budget ended the last scan early."),
+    _gauge("token_lineage_state", "bool", "1 for how following the cache stands.", "state"),
+    _gauge("token_lineage_whole_since_timestamp_seconds", "s", "No change was missed since."),
+    _counter("token_changes", "Tokens by what became of them, while followed.", "change"),
+    _counter("token_uses", "Good verdicts by whether the token's birth was seen.", "birth"),
+    _gauge("tokens_without_birth", "", "Tokens that are used and were never minted."),
 )
 _CREDENTIALS = (
     _counter("authentication_attempts", "Authentication attempts.", "client_id"),

@@ -35,6 +35,9 @@ REASONS: Mapping[str, Mapping[str, Tuple[str, str]]] = {
         "validation_sources_disagree": (SAPI, "cache and services count validations differently"),
         "token_client_claim": (CACHE, "another claim than the one used seems to name the client"),
         "tokens_of_no_known_client": (CACHE, "live tokens belong to no known client"),
+        "token_without_birth": (SAPI, "a token is used that nobody minted: it is forged"),
+        "cache_not_followed": (CACHE, "the cache cannot be followed as configured"),
+        "follow_differs": (CACHE, "following the cache and counting it gave different figures"),
     },
     "credential_usage_metrics": {
         "failures_then_success": (EAPI, "many logins failed, then one succeeded"),

@@ -85,6 +85,11 @@ OTHER = (
     ),
     Fault("cache-no-ttl", "tokens are cached without a TTL"),
     Fault("failures-burst", "this client fails five logins a second", "client-001"),
+    Fault(
+        "forged-token",
+        "somebody with the signing key calls SAPI as this client, with a token nobody minted",
+        "client-001",
+    ),
     Fault("expiry-cliff", "all new tokens expire at one moment, this far from now", "10m"),
     Fault("slack-429", "Slack answers 429 with this Retry-After", "2"),
     Fault("slack-500", "Slack answers 500"),

@@ -173,6 +173,7 @@ class Stack:
             clients=self.options.client_ids(),
             now=self.now,
             seed=self.options.seed,
+            forge=lambda client: str(self.sapi.minter.mint(client, self.now()).jwt),
         )
         self._closing.callback(self.traffic.stop)
         if self.options.preload:

@@ -104,8 +104,13 @@ class Traffic:
         clients: list[str],
         now: Callable[[], float] = time.time,
         seed: int = 1,
+        forge: Optional[Callable[[str], str]] = None,
     ) -> None:
+        """`forge` signs a token of a client with the real key, for the fault forged-token."""
         self.book = book
+        self._forge = forge
+        self._forged: Optional[str] = None
+        self._forged_due = now()
         self.now = now
         self.faults = faults
         self.dice = random.Random(seed)
@@ -132,6 +137,17 @@ class Traffic:
             self._visit(client, self.habits[client])
             heapq.heappush(self._due, (self._next(client, now), client))
         self._burst(now)
+        self._use_forged(now)
+
+    def _use_forged(self, now: float) -> None:
+        """Once a second, with a token that was made when the fault was switched on."""
+        if self._forge is None or not self.faults.on("forged-token"):
+            self._forged = None
+        elif self._forged_due <= now:
+            self._forged = self._forged or self._forge(self.faults.value("forged-token"))
+            body = {"tokenString": self._forged, "requiredPermission": "process_payment"}
+            self._caller.post(f"{self._sapi}/internal/v1/tokens/validate", body)
+            self._forged_due = now + 1.0
 
     def _burst(self, now: float) -> None:
         if not self.faults.on("failures-burst"):

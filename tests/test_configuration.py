@@ -151,6 +151,7 @@ _EVERYTHING: dict[str, Any] = {
         "clock_skew": 1,
         "ttl_tolerance": 1,
         "accepted_findings": ["jwt_in_key"],
+        "follow": True,
         "exclude": ["token:blacklist:*"],
         "client_claims": ["tenant.client"],
         "permission_claims": ["grants"],

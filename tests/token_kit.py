@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Mapping, Optional, Sequence
 
@@ -128,3 +128,19 @@ def settings(cwd: Path, environ: Mapping[str, str], **redis: Any) -> Settings:
 def usage(made: Settings, state: State) -> TokenUsage:
     http = HttpClient(tls=TlsSettings(), timeout=5.0, user_agent="tests/1")
     return TokenUsage(made, state, eapi=http, sapi=http)
+
+
+#: Fields of a result that depend on how it was counted, and not on what is in the cache.
+_HOW = {"courses", "duplicates_error", "ttl_asked", "ttl_keys", "ttl_exact"}
+
+
+def comparable(result: TokenResult) -> dict[str, Any]:
+    """What a result says of the cache; in whatever order it was counted."""
+    found = {f.name: getattr(result, f.name) for f in fields(result) if f.name not in _HOW}
+    renewals = result.renewals
+    if renewals is not None:
+        found["renewals"] = replace(renewals, remaining=tuple(sorted(renewals.remaining)))
+    found["hygiene"] = [(f.name, f.count, sorted(f.worst)) for f in result.hygiene]
+    if result.cliff is not None:
+        found["cliff"] = replace(result.cliff, worst=tuple(sorted(result.cliff.worst)))
+    return found

@@ -88,6 +88,21 @@ FINDINGS: Mapping[str, Tuple[str, str, str]] = {
         "Compare the patterns tried with the key prefixes that are there.",
         "no-tokens",
     ),
+    "token_without_birth": (
+        "A token is accepted that nobody minted: who has the signing key can be any client.",
+        "Rotate the signing key that the finding names, then see what the token was used for.",
+        "forged-token",
+    ),
+    "cache_not_followed": (
+        "TOKENS['follow'] is on, and the cache does not let us: forged tokens are not looked for.",
+        "Grant what the finding names (deploy/redis/followers.acl).",
+        "monitoring-blind",
+    ),
+    "follow_differs": (
+        "The figures of following the cache were wrong, by a full count beside it.",
+        "See the log for gaps; the count is believed from here on.",
+        "monitoring-blind",
+    ),
     "clients_going_dark": (
         "Nothing shows that these clients renew: their payments fail when their tokens end.",
         "Ask their owners to renew before the end.",

@@ -228,6 +228,9 @@ class TokenSettings:
     accepted_findings: tuple[str, ...] = setting(
         k.items(k.choice(*HYGIENE)), "Hygiene findings to report without a warning", ()
     )
+    follow: bool = setting(
+        k.flag, "In a loop, follow the cache's changes; see docs/following.md", False
+    )
 
 
 @dataclass(frozen=True)

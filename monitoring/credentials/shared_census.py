@@ -35,7 +35,10 @@ SLACK = 1.25
 MOST = 64 * 1024 * 1024  # bytes of a file that is believed
 _SUFFIX = "-census"
 #: Settings that change what is shown, or when a scan ends, and not what a whole one finds.
-_SHOWN = ("top_clients", "max_keys", "time_budget", "accepted_findings", "ttl_tolerance")
+_SHOWN = (
+    *("top_clients", "max_keys", "time_budget", "accepted_findings", "ttl_tolerance"),
+    "follow",
+)
 _ASIDE = ("password", "timeout", "scan_timeout")
 
 

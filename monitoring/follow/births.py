@@ -20,6 +20,7 @@ WINDOWS_KEPT = 64  # of a client, in which a birth may have been missed
 CLIENTS_WITH_WINDOWS = 10_000
 LONGEST = 30 * 86400  # a birth is remembered for a life of this many seconds
 _EVERYBODY = ""
+_ANY = 0xFFFFFFFF  # content of a token that was minted more than once with one id
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Births:
         self._windows: Dict[str, List[Tuple[float, float]]] = {}
         self.whole_since: Optional[float] = None
         self.uses_left_out = 0
+        self._ahead = 0.0  # by how many seconds the clock of who mints was seen to be ahead
 
     def __len__(self) -> int:
         return len(self._index)
@@ -91,19 +93,33 @@ class Births:
             joined[:2] = [(joined[0][0], joined[1][1])]
         self._windows[name] = joined
 
-    def born(self, identity: int, content: int, exp: Optional[float], now: float) -> None:
-        """A token was minted. Known ones stay as they are, except that a content becomes known."""
+    def clock(self, iat: Optional[float], now: float) -> None:
+        """A token that was minted just now says when: so far is that clock ahead."""
+        if iat is not None and iat - now < LONGEST:
+            self._ahead = max(self._ahead, iat - now)
+
+    def born(self, identity: int, content: int, exp: Optional[float], now: float) -> bool:
+        """A token was minted; whether it is a new one. Known ones stay as they are, except that a
+        content becomes known, or one of several."""
         row = self._index.find(identity)
         if row is not None:
-            self._contents[row] = self._contents[row] or content
-            return
+            before = self._contents[row]
+            self._contents[row] = (
+                _ANY if before and content not in (0, before) else before or content
+            )
+            return False
         if len(self._index) >= self._births_kept:
             self.cut()  # from now on births are missed
-            return
+            return True
         row = self._row(identity, content)
         last = now + LONGEST if exp is None else min(exp, now + LONGEST)
         minute = int((last + self._skew) // 60) + 1
         self._dying.setdefault(minute, array("I")).append(row)
+        return True
+
+    def minted(self, identity: int) -> bool:
+        """Whether a token of this id was seen to be minted."""
+        return self._index.find(identity) is not None
 
     def _row(self, identity: int, content: int) -> int:
         if self._free:
@@ -116,10 +132,11 @@ class Births:
         self._index.add(identity, row)
         return row
 
-    def used(self, use: Use) -> None:
-        """A token was accepted, once more if it is known. Of a minted one nothing is kept."""
+    def used(self, use: Use) -> bool:
+        """A token was accepted, once more if it is known; whether its minting was seen. Of a minted
+        one nothing is kept."""
         if self._minted(use):
-            return
+            return True
         key = (use.identity, use.content)
         before = self._uses.get(key)
         if before is not None:
@@ -128,6 +145,21 @@ class Births:
             self._uses[key] = use
         else:
             self.uses_left_out += 1
+        return False
+
+    def acquits(self, use: Use) -> bool:
+        """Whether a used token was minted after all."""
+        return self._minted(use)
+
+    def too_old(self, iat: Optional[float]) -> bool:
+        """Whether it may have been minted before nothing was missed."""
+        skew = self._skew + self._ahead
+        return iat is None or self.whole_since is None or iat - skew <= self.whole_since
+
+    @property
+    def waiting(self) -> int:
+        """Used tokens whose minting was not seen."""
+        return len(self._uses)
 
     def certificate(self, use: Use, now: float) -> Certificate:
         """What is known of where a used token came from."""
@@ -146,19 +178,20 @@ class Births:
 
     def _copied(self, row: int, use: Use) -> bool:
         """Whether the minted token of this id says something else."""
-        return bool(use.content and self._contents[row] and use.content != self._contents[row])
+        return bool(use.content) and self._contents[row] not in (0, _ANY, use.content)
 
     def _doubt(self, use: Use, now: float) -> str:
         """Why its birth may have happened unseen, or been forgotten; empty: it cannot have."""
         if use.iat is None or use.exp is None:
             return "without_times"
-        if self.whole_since is None or use.iat - self._skew <= self.whole_since:
+        skew = self._skew + self._ahead
+        if self.too_old(use.iat):
             return "older_than_the_watch"
-        if use.iat > use.at + self._skew or use.exp <= now:
+        if use.iat > use.at + skew or use.exp <= now:
             return "clocks"
         if use.exp - use.iat > LONGEST:
             return "lives_too_long"
-        start, end = use.iat - self._skew, use.iat + self._skew
+        start, end = use.iat - skew, use.iat + skew
         windows = [*self._windows.get(use.client, ()), *self._windows.get(_EVERYBODY, ())]
         if any(since <= end and until >= start for since, until in windows):
             return "may_have_been_missed"
@@ -183,7 +216,7 @@ class Births:
             for key, use in self._uses.items()
             if now < (use.at + LONGEST if use.exp is None else use.exp) and not self._minted(use)
         }
-        oldest = now - LONGEST - 2 * self._skew
+        oldest = now - LONGEST - 2 * (self._skew + self._ahead)
         kept = {
             name: [window for window in windows if window[1] >= oldest]
             for name, windows in self._windows.items()

@@ -286,6 +286,19 @@ class Cache:
             for m in self._scanned()
         ]
 
+    def primaries(self) -> List[Tuple[str, Any]]:
+        """(name, client) of each server that is written to, with the scan timeout."""
+        return [
+            (
+                m.name,
+                self._connect(
+                    m.host, m.port, timeout=self._settings.scan_timeout, most=_MOST_SCANNED
+                ),
+            )
+            for m in self.members()
+            if m.role != "replica"
+        ]
+
     def ping(self, node: Node) -> float:
         """Seconds of one PING on an open connection, from its first byte out to the answer."""
         with self._asking(node.name, "PING", node.client):

@@ -17,13 +17,19 @@ from typing import (
 )
 
 from monitoring.model import Fault
-from monitoring.redis.profiles import CREDENTIAL, INDEX, TOKEN, VALIDATION, Rule, client_and_id
-from monitoring.tokens.codecs.jwt_text import bare_jwt
+from monitoring.redis.profiles import (
+    CREDENTIAL,
+    INDEX,
+    TOKEN,
+    VALIDATION,
+    Rule,
+    client_and_id,
+    jwt_of_name,
+)
 from monitoring.tokens.codecs.table import (
     CredentialFact,
     Decoded,
     ValidationFact,
-    clean_key,
     decode_credential,
     decode_hash,
     decode_many,
@@ -100,6 +106,20 @@ class Counted:
     foreign: int = 0
 
 
+def totals(
+    verdicts: Mapping[str, int], renewed: int, undecodable: Mapping[str, int]
+) -> ValidationTotals:
+    """Of verdicts by reason."""
+    reasons = {reason: n for reason, n in verdicts.items() if reason != "ok"}
+    return ValidationTotals(
+        success=verdicts.get("ok", 0),
+        failure=sum(reasons.values()),
+        renewed=renewed,
+        by_reason=reasons,
+        undecodable=dict(undecodable),
+    )
+
+
 class PartCounter:
     """Takes pages in; ``counted`` says the sums. ``names_left_out``: keys that name a token of an
     excluded client."""
@@ -131,17 +151,9 @@ class PartCounter:
                 _BY_ROLE[part.rule.role](self, part, ask_ttls)
 
     def counted(self) -> Counted:
-        success = self._verdicts["ok"]
-        reasons = {reason: n for reason, n in self._verdicts.items() if reason != "ok"}
         return Counted(
             types={kind: n for kind, n in self._types.items() if n},
-            validations=ValidationTotals(
-                success=success,
-                failure=sum(reasons.values()),
-                renewed=self._renewed,
-                by_reason=reasons,
-                undecodable=dict(self._unreadable[VALIDATION]),
-            ),
+            validations=totals(self._verdicts, self._renewed, self._unreadable[VALIDATION]),
             credentials=tuple(self._credentials),
             credentials_undecodable=dict(self._unreadable[CREDENTIAL]),
             index_members=self._index_members,
@@ -180,7 +192,7 @@ class PartCounter:
             return
         values = part.values
         if self._stats.excluded or self._stats.reads_names:
-            named = decode_many([_jwt_of_name(key) for key in part.keys], self._stats.expect)
+            named = decode_many([jwt_of_name(key) for key in part.keys], self._stats.expect)
             values = [v for v, token in zip(values, named) if not self._stats.is_excluded(token)]
             self.names_left_out += len(part.values) - len(values)
             self._stats.add_named(named)
@@ -205,14 +217,6 @@ class PartCounter:
     def _index(self, part: Part, _ask_ttls: AskTtls) -> None:
         if part.kind == "set":
             self._index_members += sum(filter(None, part.values))
-
-
-def _jwt_of_name(key: bytes) -> bytes:
-    """The key of a verdict names the token it is about: `validation:{JWT}:{permission}`, or
-    wherever else between the colons it stands."""
-    rest = clean_key(key).partition(b":")[2]
-    found = (bare_jwt(part) for part in rest.split(b":"))
-    return next((jwt for jwt in found if jwt), rest.rpartition(b":")[0])
 
 
 _BY_ROLE = {

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Counter as CounterOf, Dict, List, Mapping, Optional, Sequence, Tuple
 
+from monitoring.tokens.codecs.jwt_text import bare_jwt
 from monitoring.tokens.codecs.table import clean_key
 
 TOKEN, VALIDATION, CREDENTIAL, INDEX = "token", "validation", "credential", "index"
@@ -166,6 +167,14 @@ def client_and_id(key: bytes) -> Tuple[Optional[str], Optional[str]]:
     return (":".join(parts[1:-1]), parts[-1]) if len(parts) >= 3 else (None, None)
 
 
+def jwt_of_name(key: bytes) -> bytes:
+    """The key of a verdict names the token it is about: `validation:{JWT}:{permission}`, or
+    wherever else between the colons it stands."""
+    rest = clean_key(key).partition(b":")[2]
+    found = (bare_jwt(part) for part in rest.split(b":"))
+    return next((jwt for jwt in found if jwt), rest.rpartition(b":")[0])
+
+
 _Compiled = Tuple[bytes, Optional["re.Pattern[bytes]"]]
 
 
@@ -175,6 +184,16 @@ def _compiled(pattern: str) -> _Compiled:
     if pattern.endswith("*") and not set(fixed) & set("*?[]\\"):
         return fixed.encode(), None
     return b"", re.compile(_expression(pattern).encode(), re.DOTALL)
+
+
+def prefixes_of(patterns: Sequence[str]) -> List[bytes]:
+    """Beginnings of all names that match one of the patterns, as the services write them and as
+    Java does; none begins with another. A pattern that begins with a star has the empty one."""
+    begins = {re.split(r"[*?\[\\]", pattern, maxsplit=1)[0].encode() for pattern in patterns}
+    begins.add(_JAVA_KEY)
+    if b"" in begins:
+        return [b""]
+    return sorted(b for b in begins if not any(b != o and b.startswith(o) for o in begins))
 
 
 def _disjoint(compiled: Sequence[_Compiled]) -> bool:

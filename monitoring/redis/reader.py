@@ -6,13 +6,31 @@ from binascii import crc_hqx
 from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate, compress, groupby
-from typing import Any, Counter as CounterOf, Dict, Iterable, List, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Counter as CounterOf,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from monitoring.model import Fault
 from monitoring.redis.count import Page, Part
 from monitoring.redis.faults import refused
 from monitoring.redis.pipeline import Client, Command, Door, Refusal, Wire
-from monitoring.redis.profiles import COMPANIONS, CREDENTIAL, TOKEN, KeySorter, Rule
+from monitoring.redis.profiles import (
+    COMPANIONS,
+    CREDENTIAL,
+    TOKEN,
+    VALIDATION,
+    KeySorter,
+    Rule,
+)
 from monitoring.tokens.codecs.table import CREDENTIAL_FIELDS, TOKEN_FIELDS
 
 # -- what to ask a server for, for which keys: the commands of a scan, and no other.
@@ -111,6 +129,9 @@ class NodeReader:
     and both before the previous page's values are read, so that the server always has work while
     we decode.
     """
+
+    #: Roles whose every key is asked for its expiry; empty: tokens, of a large cache a sample.
+    dated: Tuple[str, ...] = ()
 
     def __init__(self, client: Client, sorter: KeySorter, door: Door, *, count: int) -> None:
         self._client, self._door = client, door
@@ -246,7 +267,10 @@ class NodeReader:
 
     def _plan(self, rule: Rule, keys: List[bytes]) -> List[Ask]:
         kind = self._kinds.get(rule, rule.kind)
-        ttls = rule.role == "token" and self._ttls_due(len(keys))
+        if self.dated:
+            ttls = rule.role in self.dated and PTTL not in self._denied
+        else:
+            ttls = rule.role == TOKEN and self._ttls_due(len(keys))
         return self._ask(kind, rule, keys, ttls=ttls)
 
     def _ask(
@@ -387,6 +411,44 @@ class NodeReader:
         if command not in self._denied:
             self._denied.add(command)
             self.faults.append(refused(command.decode(), fault))
+
+
+class DatedReader(NodeReader):
+    """Reads one node with the expiry of every key that may hold a token, a verdict or a
+    credential."""
+
+    dated = (TOKEN, VALIDATION, CREDENTIAL)
+
+
+class KeyReader(DatedReader):
+    """Reads keys that are named, in pages, over one connection that stays open."""
+
+    def __init__(self, client: Client, sorter: KeySorter, door: Door, *, count: int) -> None:
+        self._left: List[bytes] = []
+        self._size = count
+        super().__init__(client, sorter, door, count=count)
+        self._scanning = False
+
+    def read(self, keys: Sequence[bytes]) -> Iterator[Page]:
+        """What these keys hold. Raises as `NodeReader.step` does, after one try to go on."""
+        self._left, self._scanning, self._cut = list(keys), bool(keys), False
+        while not self.done:
+            try:
+                yield self.step()
+            except self._door.errors as error:
+                fault = self._door.translate(error)
+                if fault is None or not self.resume(fault):
+                    raise
+
+    def _scan_commands(self) -> List[Command]:
+        return []
+
+    def _next_page(self) -> List[Command]:
+        keys, self._left = self._left[: self._size], self._left[self._size :]
+        self._scanning = bool(self._left)
+        for rule, some in self._sorter.sort(keys):
+            self._coming += self._plan(rule, some)
+        return []
 
 
 _WRONG_TYPE = Refusal("type")

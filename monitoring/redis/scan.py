@@ -11,13 +11,20 @@ import logging
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Callable, Deque, List, Optional, Sequence, Tuple
+from typing import Callable, Deque, List, Optional, Protocol, Sequence, Tuple, Type
 
 from monitoring.model import Fault
-from monitoring.redis.count import Counted, PartCounter, ScanReport, ValidationTotals
+from monitoring.redis.count import (
+    AskTtls,
+    Counted,
+    Page,
+    PartCounter,
+    ScanReport,
+    ValidationTotals,
+)
 from monitoring.redis.pipeline import Client, Door
 from monitoring.redis.profiles import KeySorter, Rule, profile_of
-from monitoring.redis.reader import NodeReader
+from monitoring.redis.reader import DatedReader, NodeReader
 from monitoring.tokens.stats import TokenStats
 
 __all__ = [
@@ -80,10 +87,46 @@ def census(
     return scan.report()
 
 
+def sweep(
+    nodes: Sequence[Tuple[str, Client]],
+    sorter: KeySorter,
+    counter: Counter,
+    *,
+    door: Door,
+    between: Callable[[], None],
+) -> ScanReport:
+    """Scan ``nodes`` into ``counter``, with the expiry of every key. ``between`` is called after
+    each page; what it raises ends the scan."""
+    scan = _Scan(sorter, counter, door, time.monotonic, reader=DatedReader)
+    for name, client in nodes:
+        scan.open(name, client, PAGE)
+    try:
+        while scan.running:
+            scan.advance(UNLIMITED)
+            between()
+    finally:
+        scan.give_up()
+    return scan.report()
+
+
+class Counter(Protocol):
+    """Takes in what a scan reads."""
+
+    def count(self, page: Page, ask_ttls: AskTtls) -> None: ...
+    def counted(self) -> Counted: ...
+
+
 class _Scan:
     def __init__(
-        self, sorter: KeySorter, counter: PartCounter, door: Door, clock: Callable[[], float]
+        self,
+        sorter: KeySorter,
+        counter: Counter,
+        door: Door,
+        clock: Callable[[], float],
+        *,
+        reader: Type[NodeReader] = NodeReader,
     ) -> None:
+        self._reader = reader
         self._sorter = sorter
         self._counter = counter
         self._door = door
@@ -109,7 +152,7 @@ class _Scan:
     def open(self, name: str, client: Client, count: int) -> None:
         self._opened += 1
         try:
-            reader = NodeReader(client, self._sorter, self._door, count=count)
+            reader = self._reader(client, self._sorter, self._door, count=count)
         except self._door.errors as error:
             self._faults.append((name, self._fault_of(error)))
             return
@@ -176,6 +219,12 @@ class _Scan:
         self._truncated = self._truncated or why
         for _name, reader in self.running:
             reader.stop()
+
+    def give_up(self) -> None:
+        """Close what is still open."""
+        for _name, reader in self.running:
+            reader.close()
+        self.running.clear()
 
     def _drop(self, fault: Fault) -> None:
         while self.running:

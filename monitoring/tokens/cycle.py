@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from typing import Any, Callable, Optional, Sequence, Set, Tuple
+from dataclasses import replace
+from typing import Any, Callable, Iterator, Optional, Sequence, Set, Tuple
 
 from monitoring import __version__, thresholds
 from monitoring.config.settings import Settings
 from monitoring.credentials.memory import Ledger
 from monitoring.credentials.shared_census import SharedCensus
 from monitoring.credentials.source_cache import seen_of
+from monitoring.follow.follower import Followed, Follower
+from monitoring.follow.standing import Standing
 from monitoring.model import Outcome
 from monitoring.redis import client as redis_client
 from monitoring.redis.count import ScanReport
+from monitoring.redis.faults import RedisFault
 from monitoring.redis.scan import Progress
 from monitoring.services.counters import READ
 from monitoring.services.labels import REASONS
@@ -21,13 +26,14 @@ from monitoring.services.memory import CanaryLog, CounterMemory, Recent, togethe
 from monitoring.store.state import State, StateError
 from monitoring.tokens.findings import findings
 from monitoring.tokens.measurements import Looked, measurements
-from monitoring.tokens.memory import Habits, RenewalMemory, VerdictMemory
+from monitoring.tokens.memory import Habits, OrphanMemory, RenewalMemory, VerdictMemory
 from monitoring.tokens.present import document
 from monitoring.tokens.services import ServiceFigures, figures, increases, without
-from monitoring.tokens.sources import Census, ServiceLook, Services, take_census
+from monitoring.tokens.sources import Census, ServiceLook, Services, followed_census, take_census
 from monitoring.tokens.stats import TokenStats
 
 SCRIPT = "token_usage_metrics"
+SHARED_EVERY = 60.0  # seconds between two censuses that a followed cache leaves for others
 #: The counters that this script looks at.
 COUNTED = ("token_generation", "token_validation", READ)
 
@@ -37,8 +43,18 @@ _log = logging.getLogger("monitoring.tokens.cycle")
 class TokenUsage:
     """The cycle, with what lives from one to the next. `eapi` and `sapi` are HttpClients."""
 
-    def __init__(self, settings: Settings, state: State, *, eapi: Any, sapi: Any) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        *,
+        eapi: Any,
+        sapi: Any,
+        follower: Optional[Follower] = None,
+    ) -> None:
+        """`follower` follows the cache while this loop runs; None: each cycle reads it."""
+        self._settings, self._follower = settings, follower
+        self._orphans, self._shared_at = OrphanMemory(state, SCRIPT), float("-inf")
         self._services = Services({"eapi": eapi, "sapi": sapi}, settings)
         self._counters = CounterMemory(state, SCRIPT)
         self._recent = {
@@ -107,6 +123,11 @@ class TokenUsage:
         self, now: float, known: Callable[[], Set[str]], progress: Optional[Progress]
     ) -> Census:
         courses = self._renewals.load()
+        followed = self._followed(now)
+        if followed is not None:
+            found = followed_census(followed, courses, known)
+            self._keep(found)
+            return found
 
         def share(cache: Any, stats: TokenStats, report: ScanReport) -> None:
             if not report.counted.foreign:  # values of other types may hold tokens as well
@@ -121,9 +142,33 @@ class TokenUsage:
             progress=progress,
             share=share,
         )
+        self._keep(found)
+        return found
+
+    def _keep(self, found: Census) -> None:
         if found.result is not None and found.result.courses is not None:
             self._renewals.save(found.result.courses)
+
+    def _followed(self, now: float) -> Optional[Followed]:
+        """The census of the changes; None: the cache must be read."""
+        if self._follower is None:
+            return None
+        due = now - self._shared_at >= SHARED_EVERY
+        found = self._follower.look(now, reads_names=due)
+        if found is not None and due:
+            self._shared_at = now
+            with contextlib.closing(self._connect()) as cache:
+                try:
+                    self._shared.keep(found.stats, seen_of(cache, found.report, now))
+                except RedisFault as error:
+                    _log.debug("the census is not shared: %s", error)
         return found
+
+    def _standing(self, now: float) -> Standing:
+        if self._follower is None:
+            return Standing()
+        standing = self._follower.standing(now)
+        return replace(standing, orphans=self._orphans.together(standing.orphans, now))
 
     def _connect(self) -> Any:
         # A new one each time: who is primary is looked up again.
@@ -142,6 +187,7 @@ class TokenUsage:
             layout_known=census.layout_known,
             cached_failures=cached,
             reasons=self._reasons,
+            lineage=self._standing(now),
         )
 
     def _counted(self, now: float, looks: Sequence[ServiceLook]) -> ServiceFigures:
@@ -164,6 +210,17 @@ class TokenUsage:
             for name, recent in self._recent.items()
         ]
         return figures(growth, together(windows), self._canary, self._reasons)
+
+
+@contextlib.contextmanager
+def following(settings: Settings) -> Iterator[Follower]:
+    """A follower of the cache, from here to the end of the block."""
+    follower = Follower(settings, lambda: redis_client.Cache(settings.redis))
+    follower.start()
+    try:
+        yield follower
+    finally:
+        follower.stop()
 
 
 def with_progress(

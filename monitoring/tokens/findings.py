@@ -11,6 +11,7 @@ from typing import Iterator, Mapping, Optional, Sequence, Tuple
 
 from monitoring.components import CACHE, EAPI, SAPI
 from monitoring.config.settings import TokenSettings
+from monitoring.follow.standing import lineage_findings
 from monitoring.model import Finding, Severity, Verdict, worst
 from monitoring.redis.profiles import Rule
 from monitoring.services.families import CLIENTS, TOKENS, VALIDATIONS, findings as of_counters
@@ -113,6 +114,7 @@ def findings(
         *disagreements(looked),
         *_of_counters(looked),
         *_truncated(looked),
+        *lineage_findings(looked.lineage),
     )
 
 

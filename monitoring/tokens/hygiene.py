@@ -190,11 +190,12 @@ class HygieneBook:
         """How often it was noted."""
         return sum(n for (what, _sample), n in self._counts.items() if what == name)
 
-    def inspect(self, token: Decoded) -> bool:
-        """Note what the claims show by themselves. True when nothing is wrong with them."""
+    def inspect(self, token: Decoded, count: int = 1) -> bool:
+        """Note what the claims of so many tokens, which are alike, show by themselves. True when
+        nothing is wrong with them."""
         fine = True
         for name in self._faults(token):
-            self.note(name, reading_of(token))
+            self.note(name, reading_of(token), count)
             fine = False
         return fine
 

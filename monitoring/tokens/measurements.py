@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Dict, Iterator, Mapping, Optional, Tuple, get_args
 
 from monitoring.client_bound import NAMELESS, OTHER, series_of
+from monitoring.follow.standing import FOLLOWING, NOT_FOLLOWED, Standing, lineage_measurements
 from monitoring.model import Measurement
 from monitoring.redis.count import ScanReport
 from monitoring.services.families import FAILURES, MORE, USES, doubts_of, leaves_open
@@ -34,7 +35,8 @@ class Looked:
     """What a cycle looked at. `report` and `result` None: the cache could not be read.
     `layout_known` False: no token was recognised, though there are keys that no pattern knows.
     `cached_failures`: failures by reason that were ever seen in the cache, at least; None: not
-    kept. `reasons`: those of failed validations that are counted apart."""
+    kept. `reasons`: those of failed validations that are counted apart. `lineage`: how following
+    stands."""
 
     services: ServiceFigures
     report: Optional[ScanReport] = None
@@ -42,6 +44,7 @@ class Looked:
     layout_known: bool = True
     cached_failures: Optional[Mapping[str, float]] = None
     reasons: Tuple[str, ...] = REASONS
+    lineage: Standing = NOT_FOLLOWED
 
     @property
     def scale(self) -> Optional[float]:
@@ -57,17 +60,23 @@ class Looked:
 
 @dataclass(frozen=True)
 class Rate:
-    """Tokens per minute from both sources; `value` is the one to believe, `source` its name."""
+    """Tokens per minute from each source; `value` is the one to believe, `source` its name.
+    `followed`: every birth was counted."""
 
     cache: Optional[float]
     services: Optional[float]
+    followed: Optional[float] = None
 
     @property
     def value(self) -> Optional[float]:
+        if self.followed is not None:
+            return self.followed
         return self.services if self.cache is None else self.cache
 
     @property
     def source(self) -> Optional[str]:
+        if self.followed is not None:
+            return "changes"
         if self.cache is not None:
             return "cache"
         return None if self.services is None else "services"
@@ -75,7 +84,8 @@ class Rate:
 
 def generation(looked: Looked) -> Rate:
     """The generation rate as the tokens' iat tell it, and as the services counted it."""
-    return Rate(_cache_rate(looked), looked.services.generation_rate)
+    followed = looked.lineage.per_minute if looked.lineage.state == FOLLOWING else None
+    return Rate(_cache_rate(looked), looked.services.generation_rate, followed)
 
 
 def _cache_rate(looked: Looked) -> Optional[float]:
@@ -123,6 +133,7 @@ def measurements(looked: Looked) -> Tuple[Measurement, ...]:
         *_hygiene(looked),
         *_clients(looked),
         *_scan(looked.report),
+        *lineage_measurements(looked.lineage),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from monitoring.anomaly.series import SeriesDetector
 from monitoring.anomaly.types import Anomaly
 from monitoring.components import CACHE, SAPI
+from monitoring.follow.standing import Orphan
 from monitoring.model import Finding, Measurement, Severity
 from monitoring.store.state import State
 from monitoring.tokens.renewals import NEVER_LOOKED, Course, Courses, Step
@@ -52,6 +54,47 @@ class RenewalMemory:
         of = {name: (c.issued, c.expiry, c.steps) for name, c in courses.of.items()}
         text = msgspec.json.encode(_Kept(courses.looked or 0, of)).decode()
         self._state.put(self._script, _KEY, text)
+
+
+# -- forged tokens that were found, so that a restart of the loop does not forget them.
+
+_ORPHANS = "tokens_without_birth"
+
+
+class OrphanMemory:
+    """Used tokens that nobody minted, by client: no token and no id of one is kept."""
+
+    def __init__(self, state: State, script: str) -> None:
+        self._state, self._script = state, script
+        self._kept: Optional[List[Orphan]] = None
+
+    def together(self, found: Sequence[Orphan], now: float) -> Tuple[Orphan, ...]:
+        """Those found now, and those found before that live still; of a client what says more."""
+        before = self._load() if self._kept is None else self._kept
+        rows = {row.client: row for row in before if row.until > now}
+        for row in found:
+            old = rows.get(row.client, row)
+            rows[row.client] = replace(
+                row,
+                tokens=max(row.tokens, old.tokens),
+                uses=max(row.uses, old.uses),
+                since=min(row.since, old.since),
+                issued=min(row.issued, old.issued),
+                until=max(row.until, old.until),
+            )
+        kept = sorted(rows.values(), key=lambda row: (-row.uses, row.client))
+        if kept != before:
+            self._state.put(self._script, _ORPHANS, msgspec.json.encode(kept).decode())
+        self._kept = kept
+        return tuple(kept)
+
+    def _load(self) -> List[Orphan]:
+        try:
+            kept = self._state.get(self._script, _ORPHANS) or "[]"
+            return msgspec.json.decode(kept, type=List[Orphan])
+        except msgspec.MsgspecError as error:
+            _log.error("%s; forged tokens found before this run are not known", error)
+            return []
 
 
 # -- failed validations ever seen in the cache, where no service counts them.

@@ -6,6 +6,7 @@ import sys
 import time
 from typing import Any, Dict, Mapping, Optional
 
+from monitoring.follow.standing import lineage_json
 from monitoring.redis.count import ScanReport
 from monitoring.services.families import MORE, TOKENS, about, leaves_open
 from monitoring.text import safe_id
@@ -85,11 +86,13 @@ def document(looked: Looked) -> Dict[str, Any]:
         "source": rate.source,
         "cache_per_minute": _rounded(rate.cache),
         "services_per_minute": _rounded(rate.services),
+        "followed_per_minute": _rounded(rate.followed),
         "services_at_least": leaves_open(about(TOKENS, looked.services.unsure), MORE),
         "generated_total": looked.services.generated,
     }
     found["validations"] = _validations(looked)
     found["scan"] = _scan(looked.report)
+    found["lineage"] = lineage_json(looked.lineage)
     return _named(found)
 
 

@@ -466,14 +466,14 @@ class TokenStats:
         if self.hygiene.inspect(token) and len(self._shapes) < SHAPES_KEPT:
             self._shapes.add(shape)
 
-    def _count_version(self, token: Decoded, version: str) -> None:
+    def _count_version(self, token: Decoded, version: str, many: int = 1) -> None:
         reading = reading_of(token)
         known = reading in self._versions or len(self._versions) < CLIENTS_WITH_VERSIONS
         if reading not in self._clients or not known:
             return
         versions = self._versions.setdefault(reading, Counter())
         if version in versions or len(versions) < VERSIONS_KEPT:
-            versions[version] += 1
+            versions[version] += many
 
     def _versions_by_owner(self) -> Dict[Owner, CounterOf[str]]:
         found: Dict[Owner, CounterOf[str]] = {}

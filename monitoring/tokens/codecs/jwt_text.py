@@ -130,6 +130,17 @@ def texts_within(jwt: bytes) -> Dict[str, str]:
     return found
 
 
+def algorithm_and_key(jwt: bytes) -> Tuple[str, str]:
+    """The `alg` and the `kid` of a JWT's header, empty where they cannot be read."""
+    try:
+        header = _json(_unpack(jwt.partition(b".")[0]))
+    except RefusedError:
+        return "", ""
+    found = header if isinstance(header, dict) else {}
+    alg, kid = found.get("alg"), found.get("kid")
+    return (alg if isinstance(alg, str) else "", kid if isinstance(kid, str) else "")
+
+
 def jwt_within(data: bytes, start: int, end: int) -> Optional[bytes]:
     """``data[start:end]`` when it has the shape of a signed JWT, else None."""
     text = data[start:end]

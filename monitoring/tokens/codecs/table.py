@@ -30,11 +30,18 @@ from monitoring.tokens.codecs.facts import (
     ValidationReason,
     undecodable,
 )
-from monitoring.tokens.codecs.java import MAGIC, SHORT_STRING, decode_java, java_record
+from monitoring.tokens.codecs.java import (
+    MAGIC,
+    SHORT_STRING,
+    decode_java,
+    java_record,
+    jwt_in_stream,
+)
 from monitoring.tokens.codecs.jwt_text import (
     BEARER,
     JWT_BEGINNINGS,
     VALUE_LIMIT,
+    bare_jwt,
     decode_jwt,
     decode_jwts,
     texts_within,
@@ -47,6 +54,7 @@ from monitoring.tokens.codecs.values import (
     flag,
     hash_record,
     json_record,
+    quoted_jwt,
     verdict_of,
     verdict_of_word,
 )
@@ -70,6 +78,7 @@ __all__ = [
     "decode_hash",
     "decode_many",
     "decode_validation",
+    "jwt_of",
     "texts_of",
 ]
 
@@ -151,6 +160,16 @@ def texts_of(value: bytes) -> Mapping[str, str]:
         return texts_within(value if value.startswith(JWT_BEGINNINGS) else _cut_jwt(value)[0])
     except (ValueError, IndexError):
         return {}
+
+
+def jwt_of(value: bytes) -> Optional[bytes]:
+    """The text of the JWT in a value, the first where there are several; None where there is
+    none."""
+    packed = _ZIPS.get(value[:2])
+    plain = value if packed is None else _unpacked(value, packed)
+    if isinstance(plain, Decoded):
+        return None
+    return jwt_in_stream(plain) if plain.startswith(MAGIC) else bare_jwt(plain) or quoted_jwt(plain)
 
 
 def decode_validation(value: Optional[bytes]) -> Union[ValidationFact, Undecodable]:

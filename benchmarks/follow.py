@@ -1,0 +1,369 @@
+"""Acquire: what following the cache costs beside reading it, and whether it finds forged tokens.
+
+    python -m benchmarks.follow [--tokens 300000] [--changes 5000] [--honest 100000] [--by events]
+
+A server of its own is filled with tokens as the services write them (`token_id:{jti}` of EAPI and
+`token:{jti}` of SAPI, Java values). Then so many keys change, again and again: the CPU of a cycle
+that follows, ours and the server's, stands beside that of a full census of the same moment, and
+every figure of both must be equal. A watcher that is stopped for 20 s under writes shows what it
+costs the server. At last honest tokens are minted, renewed, used and evicted, the stream is cut,
+and 500 forged ones are used among them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+from benchmarks import scan
+from monitoring.config import load as configuration
+from monitoring.config.settings import Settings
+from monitoring.follow.births import Births
+from monitoring.follow.follower import Follower
+from monitoring.follow.lineage import Lineage
+from monitoring.follow.standing import FOLLOWING
+from monitoring.follow.watch import Watch
+from monitoring.redis import client as redis_client
+from monitoring.tokens.results import TokenResult
+from monitoring.tokens.sources import take_census
+from sandbox.encodings import encode_validation
+from sandbox.values import Token, Validation
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARE, MEGABYTES = 1 / 8, 40.0
+LIFE, CLIENTS, FORGED, STOPPED = 3600, 500, 500, 20.0
+EVENTS = "Eg$xe"
+_SAMPLE = scan.JAVA.read_bytes()
+HEAD = _SAMPLE[: _SAMPLE.index(b"eyJ") - 2]
+_GOOD = encode_validation(Validation(True), "java")
+
+
+@dataclass
+class Cost:
+    """CPU seconds of this process and of the server."""
+
+    ours: float
+    server: float
+
+
+class Cache:
+    """The server, and what the services write into it."""
+
+    def __init__(self, port: int, by: str) -> None:
+        import redis
+
+        self.client = redis.Redis(port=port)
+        self.port = port
+        self.dice = random.Random(20261127)
+        self.client.config_set("notify-keyspace-events", EVENTS if by == "events" else "")
+
+    def token(self, number: int, ago: float = 0.0) -> Token:
+        at = time.time() - ago
+        return self.sign(f"client-{number % CLIENTS:03d}", at)
+
+    def sign(self, client: str, at: float) -> Token:
+        """As the services do, with a signature that is none: nobody here checks it."""
+        jti = f"{self.dice.getrandbits(128):032x}"
+        claims = {
+            "sub": client,
+            "iss": "payment-eapi",
+            "aud": "payment-sapi",
+            "exp": int(at) + LIFE,
+            "iat": int(at),
+            "jti": jti,
+            "permissions": ["process_payment", "view_status"],
+        }
+        text = scan.jwt(claims).decode()
+        return Token(text, jti, client, float(int(at)), float(int(at) + LIFE), ())
+
+    def mint(self, wire: Any, token: Token) -> None:
+        left = max(10, int(token.expires_at - time.time() - 30))
+        wire.set(f"token_id:{token.jti}", java(token), ex=left)
+
+    def see(self, wire: Any, token: Token) -> None:
+        left = max(1, int(token.expires_at - time.time()))
+        wire.set(f"token:{token.jti}", java(token), ex=left)
+
+    def accept(self, wire: Any, token: Token, verdict: bytes = _GOOD) -> None:
+        wire.set(f"validation:{token.jwt}:none", verdict, ex=100)
+
+    def fill(self, tokens: int) -> None:
+        wire = self.client.pipeline(transaction=False)
+        for number in range(tokens):
+            token = self.token(number, self.dice.randrange(0, LIFE - 600))
+            self.mint(wire, token)
+            self.see(wire, token)
+            if number % 2000 == 0:
+                wire.execute()
+        wire.execute()
+
+    def change(self, keys: int) -> None:
+        """So many keys: two fifths are minted, two fifths used, one fifth is taken away."""
+        wire = self.client.pipeline(transaction=False)
+        for number in range(keys // 5):
+            token = self.token(number)
+            other = self.token(number)
+            self.mint(wire, token)
+            self.mint(wire, other)
+            self.see(wire, token)
+            self.accept(wire, token)
+            wire.delete(f"token_id:{other.jti}")
+        wire.execute()
+
+    def cpu(self) -> float:
+        found = self.client.info("cpu")
+        return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
+
+
+def java(token: Token) -> bytes:
+    """A Java object with the token in it, as the services cache it."""
+    text = str(token.jwt).encode()
+    return HEAD + len(text).to_bytes(2, "big") + text
+
+
+def settings_of(port: int) -> Settings:
+    environ = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(port)}
+    made = configuration.load(
+        script="token_usage_metrics", root=ROOT, config_file=None, environ=environ, cwd=Path("/")
+    )
+    return replace(made, tokens=replace(made.tokens, clock_skew=1.0, follow=True))
+
+
+def spent(cache: Cache, work: Any) -> Tuple[Any, Cost]:
+    """What some work gives, and costs."""
+    before, ours = cache.cpu(), time.process_time()
+    found = work()
+    return found, Cost(time.process_time() - ours, cache.cpu() - before)
+
+
+def comparable(result: TokenResult) -> Dict[str, Any]:
+    """The figures that both kinds of look must have equal."""
+    return {
+        **{name: getattr(result, name) for name in ("total", "active", "undecodable", "expiring")},
+        **{name: getattr(result, name) for name in ("lifetime", "remaining", "by_client")},
+        **{name: getattr(result, name) for name in ("duplicates_merged", "encodings", "cliff")},
+        "hygiene": {found.name: found.count for found in result.hygiene},
+        "rate": result.generation_rate_per_minute,
+    }
+
+
+def ratios(cache: Cache, changes: int, rounds: int) -> Iterator[bool]:
+    """Print the cost of cycles; whether each budget holds."""
+    settings = settings_of(cache.port)
+    connect = redis_client.Cache(settings.redis)
+    lineage = Lineage(Births(skew=1.0))
+    watch = Watch(connect, settings, lineage, time.time())
+    lineage.births.began(time.time())
+    _none, filled = spent(cache, lambda: watch.fill(time.time))
+    print(f"followed by {watch.how}; the first census {filled.ours:.2f} s of our CPU")
+    followed: List[Cost] = []
+    counted: List[Cost] = []
+    for _ in range(rounds):
+        _none, writes = spent(cache, lambda: cache.change(changes))
+        del writes
+        ours, cost = spent(cache, lambda: _cycle(watch))
+        theirs, whole = spent(cache, lambda: _census(settings))
+        followed.append(cost)
+        counted.append(whole)
+        mine, others = comparable(_result(watch, ours)), comparable(theirs)
+        wrong = [name for name, value in mine.items() if value != others[name]]
+        if wrong:
+            print(f"DIFFERENT: {', '.join(wrong)}")
+            yield False
+    watch.close()
+    connect.close()
+    for name in ("ours", "server"):
+        cycle = statistics.median(getattr(cost, name) for cost in followed)
+        census = statistics.median(getattr(cost, name) for cost in counted)
+        share = cycle / census
+        print(
+            f"{name:7} a cycle with {changes:,} changes {cycle:.3f} s, a census {census:.3f} s: "
+            f"{share:.3f} (budget {SHARE:.3f})  {'holds' if share <= SHARE else 'DOES NOT HOLD'}"
+        )
+        yield share <= SHARE
+
+
+def _cycle(watch: Watch) -> float:
+    now = time.time()
+    watch.advance(now)
+    watch.check()
+    _result(watch, now)
+    return now
+
+
+def _result(watch: Watch, now: float) -> TokenResult:
+    return watch.stats(now, reads_names=False).result()
+
+
+def _census(settings: Settings) -> TokenResult:
+    found = take_census(lambda: redis_client.Cache(settings.redis), settings, time.time())
+    if found.result is None:
+        raise SystemExit("the census failed")
+    return found.result
+
+
+def stopped_watcher(cache: Cache) -> bool:
+    """What the server keeps for a follower that is stopped under writes."""
+    command = [sys.executable, "-m", "benchmarks.follow", "--watch", str(cache.port)]
+    watcher = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+    assert watcher.stdout is not None
+    watcher.stdout.readline()  # it follows
+    key, value = f"token:{'k' * 500}", b"x" * 200
+    cache.client.set(key, value)
+    before, most, written = _buffers(cache), 0.0, 0
+    os.kill(watcher.pid, signal.SIGSTOP)
+    until = time.monotonic() + STOPPED
+    wire = cache.client.pipeline(transaction=False)
+    while time.monotonic() < until:
+        for number in range(1000):
+            wire.set(f"{key}{number}", value, ex=60)
+        wire.execute()
+        written += 1000
+        most = max(most, _buffers(cache) - before)
+    os.kill(watcher.pid, signal.SIGCONT)
+    watcher.terminate()
+    watcher.wait()
+    held = most / 2**20 <= MEGABYTES
+    print(
+        f"a watcher stopped for {STOPPED:.0f} s under {written:,} writes cost the server "
+        f"{most / 2**20:.1f} MB (budget {MEGABYTES:.0f})  {'holds' if held else 'DOES NOT HOLD'}"
+    )
+    return held
+
+
+def _buffers(cache: Cache) -> float:
+    """Bytes of the output buffers of subscribers."""
+    rows = cache.client.client_list()
+    return float(sum(int(row["omem"]) for row in rows if row["flags"] in ("P", "tP", "Pt")))
+
+
+def watch_only(port: int) -> None:
+    """In the child: follow until ended."""
+    settings = settings_of(port)
+    follower = Follower(settings, lambda: redis_client.Cache(settings.redis))
+    follower.start()
+    while follower.standing(time.time()).state != FOLLOWING:
+        time.sleep(0.05)
+    print("following", flush=True)
+    time.sleep(600)
+
+
+def forgeries(cache: Cache, honest: int, cuts: int = 3) -> bool:
+    """Print how many of the forged tokens were found, and whether an honest one was accused."""
+    settings = settings_of(cache.port)
+    follower = Follower(settings, lambda: redis_client.Cache(settings.redis))
+    follower.start()
+    made, names = 0, [f"forger-{number:03d}" for number in range(FORGED)]
+    for part in range(cuts + 1):
+        _until_following(follower)
+        time.sleep(2.5)
+        _work(cache, honest // (cuts + 1) // 2)
+        for name in names[part :: cuts + 1]:
+            forged = cache.sign(name, time.time())
+            wire = cache.client.pipeline(transaction=False)
+            cache.see(wire, forged)
+            cache.accept(wire, forged)
+            wire.execute()
+            made += 1
+        _work(cache, honest // (cuts + 1) // 2)
+        _settle(follower)
+        if part < cuts:
+            cache.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    standing = follower.standing(time.time())
+    follower.stop()
+    found = {row.client for row in standing.orphans}
+    false = found - set(names)
+    held = len(found) == made and not false
+    print(
+        f"{len(found - false)} of {made} forged tokens found among {honest:,} honest ones, "
+        f"{len(false)} honest accused; {standing.gaps} cuts; uses {dict(standing.uses)}  "
+        f"{'holds' if held else 'DOES NOT HOLD'}"
+    )
+    return held
+
+
+def _work(cache: Cache, honest: int) -> None:
+    """Honest tokens: minted, used, one in ten renewed, one in ten evicted right away."""
+    wire = cache.client.pipeline(transaction=False)
+    for number in range(honest):
+        token = cache.token(number)
+        cache.mint(wire, token)
+        cache.see(wire, token)
+        cache.accept(wire, token)
+        if number % 10 == 0:
+            new = cache.token(number)
+            cache.see(wire, new)
+            named = {"isValid": True, "isRenewed": True, "renewedTokenString": new.jwt}
+            cache.accept(wire, token, json.dumps(named).encode())
+            cache.see(wire, new)
+            cache.accept(wire, new)
+        if number % 10 == 1:
+            wire.delete(f"token_id:{token.jti}")
+        if number % 200 == 0:
+            wire.execute()
+            time.sleep(0.002)
+    wire.execute()
+
+
+def _settle(follower: Follower) -> None:
+    for _ in range(10):
+        follower.look(time.time())
+        follower.standing(time.time())
+        time.sleep(0.2)
+
+
+def _until_following(follower: Follower) -> None:
+    until = time.monotonic() + 120
+    while follower.standing(time.time()).state != FOLLOWING:
+        if time.monotonic() > until:
+            raise SystemExit(f"it does not follow: {follower.standing(time.time()).why}")
+        time.sleep(0.05)
+
+
+def main() -> int:
+    """0 when the budgets hold, else 1."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--tokens", type=int, default=300_000)
+    parser.add_argument("--changes", type=int, default=5_000)
+    parser.add_argument("--honest", type=int, default=100_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--by", choices=("events", "tracking"), default="events")
+    parser.add_argument("--only", choices=("ratios", "stopped", "forgeries"))
+    parser.add_argument("--watch", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.watch:
+        watch_only(options.watch)
+        return 0
+    held: List[bool] = []
+    with tempfile.TemporaryDirectory() as folder:
+        server, port = scan.start_server(scan.server_binary(None), folder)
+        try:
+            cache = Cache(port, options.by)
+            if options.only in (None, "ratios"):
+                cache.fill(options.tokens)
+                held += ratios(cache, options.changes, options.rounds)
+                cache.client.flushall()
+            if options.only in (None, "stopped"):
+                held.append(stopped_watcher(cache))
+                cache.client.flushall()
+            if options.only in (None, "forgeries"):
+                held.append(forgeries(cache, options.honest))
+        finally:
+            server.terminate()
+            server.wait()
+    return 0 if all(held) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
