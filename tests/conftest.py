@@ -119,6 +119,7 @@ def pytest_make_parametrize_id(val: object, argname: str) -> Optional[str]:
 #: They start whole stacks or real Prometheus servers, simulate months, or say the same whatever the
 #: Python; CI's further ones leave them out (`-m "not slow"`), `make matrix` runs them everywhere.
 _SLOW = (
+    "follow_servers",
     *("endurance", "ecosystem", "textfile", "setup", "silences", "faults", "quarter", "readme"),
     *("secrets", "web_demo", "deploy", "mutation", "alert_storms", "benchmark", "hostile_servers"),
 )

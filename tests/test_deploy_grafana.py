@@ -247,6 +247,7 @@ NOT_DRAWN = {
     "payment_api_credential_age_seconds",
     "payment_api_credential_due_seconds",
     "payment_api_tls_certificate_remaining_seconds",
+    "payment_api_token_lineage_whole_since_timestamp_seconds",  # the state is drawn
     "payment_api_component_http_status",  # says why in the alert's summary
     "payment_api_component_degraded",  # an alert; the timeline shows what is down
     "payment_api_cycle_interval_seconds",  # says what rates look back on

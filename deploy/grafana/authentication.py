@@ -64,6 +64,31 @@ LIFECYCLE = Row(
             runbook="expiry-cliff",
         ),
         Panel(
+            "Forged tokens",
+            "Tokens that are used and were never minted, where the cache is followed.",
+            [(f"max({series('tokens_without_birth')})", "forged")],
+            low=0, steps=[(None, GREEN), (1, RED)], runbook="forged-token",
+        ),
+        Panel(
+            "Is the cache followed?",
+            "How that stands, and since when no change was missed.",
+            [
+                (f"max by (state) ({series('token_lineage_state')})", "{{state}}"),
+            ],
+            kind="timeline", texts={"0": ("no", GREEN), "1": ("yes", GREEN)},
+            steps=[(None, GREEN)], runbook="monitoring-blind",
+        ),
+        Panel(
+            "What becomes of tokens",
+            "Where the cache is followed: tokens by what became of them, and good verdicts by "
+            "whether the token's birth was seen.",
+            [
+                (per_second("token_changes_total", "change"), "{{change}}"),
+                (per_second("token_uses_total", "birth"), "birth {{birth}}"),
+            ],
+            unit="ops", low=0, runbook="token-hygiene",
+        ),
+        Panel(
             "Lifetime",
             "From minting to end; policy allows an hour.",
             [(f"max by (stat) ({series('token_lifetime_seconds')})", "{{stat}}")],
