@@ -181,7 +181,7 @@ class HealthCheck:
         """Of the components that were asked: no others are this run's business."""
         known = {*self._asked, *([OVERALL] if set(self._asked) == set(self._all) else [])}
         for figure in self._levels.measurements(now):
-            if figure.labels["component"] in known:
+            if figure.labels.get("component", OVERALL) in known:
                 yield figure
 
     def _remember(
