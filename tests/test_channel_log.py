@@ -26,6 +26,8 @@ def test_a_line_per_notice_with_ecs_fields(caplog: pytest.LogCaptureFixture) -> 
     assert fields["event.kind"] == "alert"
     assert fields["payment_api.alert.key"] == "test/health_check/redis-cache/health_status/"
     assert (fields["payment_api.value"], fields["payment_api.limit"]) == (7.5, 5.0)
+    assert fields["event.id"] == f"health_check-{T0:.3f}"
+    assert (fields["event.category"], fields["event.type"]) == (["host"], ["info"])
     assert fields["event.start"] == iso(T0 - 120)
     assert "event.end" not in fields
     over = lines[2].fields  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from deploy.prometheus import build
+from monitoring.alerts.grouping import LOGINS, metrics_of
 from monitoring.components import COMPONENTS
 from monitoring.model import AlertKey
 from tests.deploying import DEPLOY
@@ -204,6 +205,35 @@ HUSHED = [
         {"alertname": "PaymentApiErrorBudgetBurnRate", "component": "overall"},
         True,
     ),
+    (
+        "what refuses us is degraded, and not unread as well",
+        {**DOWN, "severity": "warning"},
+        {
+            "alertname": "PaymentApiMonitoringBlind",
+            "component": "redis-cache",
+            "severity": "warning",
+            "category": "availability",
+        },
+        True,
+    ),
+    (
+        "the share of failed logins is no second message beside their number",
+        {**FAILURES, "severity": "warning"},
+        {**FAILURES, "alertname": "PaymentApiAuthenticationFailureRatio", "severity": "warning"},
+        True,
+    ),
+    (
+        "but a page is no warning's to hush",
+        {**FAILURES, "severity": "warning"},
+        {**FAILURES, "alertname": "PaymentApiAuthenticationFailureRatio"},
+        False,
+    ),
+    (
+        "nor does the share hush the number, which names clients",
+        {**FAILURES, "alertname": "PaymentApiAuthenticationFailureRatio"},
+        FAILURES,
+        False,
+    ),
     ("a dead component does not hush another", DOWN, {**DOWN, "component": "payment-sapi"}, False),
 ]
 
@@ -215,6 +245,15 @@ def test_what_hushes_what(
     source: Mapping[str, str], target: Mapping[str, str], expected: bool
 ) -> None:
     assert _hushed(source, target) is expected
+
+
+def test_what_has_one_cause_in_the_scripts_has_one_here() -> None:
+    """Each way in which failed logins show hushes the least telling one."""
+    least = AlertKey("", "", "", "authentication_failure_ratio").labels()["alertname"]
+    others = {AlertKey("", "", "", m).labels()["alertname"] for m in metrics_of(LOGINS)} - {least}
+    assert len(others) > 4
+    for alertname in others:
+        assert _hushed({**FAILURES, "alertname": alertname}, {**FAILURES, "alertname": least})
 
 
 def test_every_component_can_hush_what_hangs_on_it() -> None:

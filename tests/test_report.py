@@ -150,6 +150,10 @@ def test_a_spreadsheet_cannot_be_made_to_run_a_client_id() -> None:
     assert rows == [["c1", "'=HYPERLINK(1)", 3, None]]
 
 
+def level(name: str, value: float, **labels: str) -> Measurement:
+    return Measurement(name, value, {**labels, "window": "30d"})
+
+
 def test_the_figures_of_a_line_are_numbers_and_what_is_not_known_is_left_out() -> None:
     rows = {"a": {"age_days": 41.0, "failures": 1}, "b": {"age_days": None, "failures": None}}
     found = report.figures(
@@ -158,9 +162,15 @@ def test_the_figures_of_a_line_are_numbers_and_what_is_not_known_is_left_out() -
                         Component("payment-eapi", Severity.UNKNOWN, None)),
             tokens={"total": 16, "active": 15, "validations": {"success": None, "failure": 2}},
             credentials=rows,
+            measurements=(
+                level("payment_api_sla_availability_ratio", 0.9994999, component="redis-cache"),
+                level("payment_api_system_sla_availability_ratio", 0.9),
+            ),
         )
     )  # fmt: skip
     assert found == {
+        "payment_api.components.redis-cache.availability_30d": 0.9995,
+        "payment_api.sla.availability_30d": 0.9,
         "payment_api.components.redis-cache.response_time_ms": 1.235,
         "payment_api.tokens.total": 16,
         "payment_api.tokens.active": 15,

@@ -11,6 +11,8 @@ from monitoring.output.logs import LOGGER
 from monitoring.text import iso
 
 BATCH = 100
+#: Categories of alerts in the words of ECS (event.category).
+_CATEGORIES = {"security": "intrusion_detection", "availability": "host", "performance": "web"}
 _LEVELS = {Severity.CRITICAL: "critical", Severity.WARNING: "warning"}
 
 
@@ -28,6 +30,9 @@ def fields(notice: Notice, message: Message) -> Dict[str, Any]:
     """ECS fields of a notice: value and limit as numbers, beginning and end as dates."""
     named: Dict[str, Any] = {
         "event.kind": "alert",
+        "event.id": f"{notice.alert.key.script}-{notice.at:.3f}",  # of the cycle that tells it
+        "event.category": [_CATEGORIES.get(notice.alert.category, "web")],
+        "event.type": ["info"],
         "event.action": message.reason,
         "event.start": iso(notice.since),
         "payment_api.value": None if notice.over else notice.alert.value,

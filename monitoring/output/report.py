@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
 from monitoring import thresholds
 from monitoring.catalog import METRICS
@@ -207,13 +207,26 @@ def figures(outcome: Outcome) -> Dict[str, Union[int, float]]:
         found["credentials.count"] = len(outcome.credentials)
         found["credentials.failures"] = sum(failures) if failures else None
         found["credentials.oldest_age_days"] = max(ages, default=None)
+    found.update(_levels(outcome))
     found["findings"] = len(outcome.findings)
     found["alerts_firing"] = sum(row.state == "firing" for row in outcome.alerts)
     return {
-        f"payment_api.{name}": round(value, 3) if isinstance(value, float) else value
+        f"payment_api.{name}": round(value, 5 if "availability" in name else 3)
+        if isinstance(value, float)
+        else value
         for name, value in found.items()
         if value is not None
     }
+
+
+def _levels(outcome: Outcome) -> Iterator[Tuple[str, Optional[float]]]:
+    """Availability of the last 30 days as a ratio: of each component, and of all together."""
+    places = {"payment_api_sla_availability_ratio": "components.{}",
+              "payment_api_system_sla_availability_ratio": "sla"}  # fmt: skip
+    for figure in outcome.measurements:
+        if figure.name in places and figure.labels.get("window") == "30d":
+            place = places[figure.name].format(figure.labels.get("component"))
+            yield f"{place}.availability_30d", figure.value
 
 
 def crossings(outcome: Outcome) -> list[str]:
