@@ -157,7 +157,7 @@ ROWS = [
         "a rotator that never set an expiry never ran",
         CredentialFacts("c1", vault=VaultFacts(2, None, "x", 30 * DAY, (None, None))),
         "overdue",
-        "its rotator never ran",
+        "it never ran",
     ),
     (
         "a version without expiry after one with it was written by hand",

@@ -14,6 +14,7 @@ from monitoring.services import (
     counters,
     counters as service_counters,
     families,
+    labels,
     labels as prometheus_text,
     metrics as service_metrics,
 )
@@ -303,3 +304,11 @@ def test_gauges_of_the_process() -> None:
     with RawServer(answers(http(text.encode()))) as server:
         gauges = {g.name: g.value for g in ask(service(server.url)).gauges}
     assert gauges == {"cpu_ratio": 0.25, "uptime_seconds": 60, "heap_used_ratio": 0.5}
+
+
+def test_a_word_for_both_ends_says_neither() -> None:
+    known = labels.tables(ServiceMetricsSettings(success_words=("ok", "Expired")))
+    given = [labels.given({"result": word}) for word in ("OK", "expired", "no")]
+    assert [labels.end(each, known)[0] for each in given] == ["true", "unknown", "false"]
+    # in one order in every process: what was counted is compared by it
+    assert list(known.words) == sorted(known.words)

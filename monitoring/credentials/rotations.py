@@ -241,7 +241,7 @@ def _rotator_late(case: _Case) -> _Said:
     check = "check that the rotator runs on the vault's leader"
     if vault.expires_at is None:
         by_hand = any(moment is not None for moment in vault.expiries)
-        why = "the newest version was written by hand" if by_hand else "its rotator never ran"
+        why = "the newest version was written by hand" if by_hand else "it never ran"
         return "overdue", f"a rotator is configured, but {why}", check
     late = case.now - vault.expires_at
     if late <= ROTATOR_GRACE:

@@ -166,10 +166,11 @@ class Tables(NamedTuple):
 
 def tables(mapping: ServiceMetricsSettings) -> Tables:
     """What `mapping` configures. A word without a letter or digit is none: it would match all that
-    are without one."""
-    words = {plain(word): BAD for word in mapping.failure_words}
-    words.update((plain(word), GOOD) for word in mapping.success_words)
-    words.pop("", None)
+    are without one. One that stands for both ends says neither."""
+    good = {plain(word) for word in mapping.success_words}
+    bad = {plain(word) for word in mapping.failure_words}
+    said = sorted((good ^ bad) - {""})  # in one order in every process: see `counters.read_at`
+    words = {word: GOOD if word in good else BAD for word in said}
     return Tables(
         tuple(filter(None, map(plain, mapping.client_labels))),
         tuple(filter(None, map(plain, mapping.outcome_labels))),
