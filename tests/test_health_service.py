@@ -88,6 +88,16 @@ def test_parts_inside_an_answer_that_says_up(body, severity, said):
     assert said in component.component.message
 
 
+def test_a_detailed_answer_in_a_word_that_nobody_knows_is_no_good_word():
+    facts = {"health": UP, "detailed": {"status": 200, "body": {"status": "FATAL"}}}
+    component = judge(read(facts), Context()).component
+    assert (component.status, component.up) == (UNKNOWN, True)
+    assert "detailed health says FATAL" in component.message
+    assert "STATUS_WORDS" in component.message
+    known = Context(status_words={"FATAL": "critical"})
+    assert judge(read(facts), known).component.status is WARNING
+
+
 def test_the_basic_answer_decides_what_is_down():
     facts = {
         "health": {"status": 200, "body": {"status": "DOWN"}},

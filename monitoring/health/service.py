@@ -97,11 +97,20 @@ def _call(reading: Reading, context: Context, words: Words) -> Call:
     lowered = lowered or _troubled(blind, words)
     if basic.severity is OK and lowered:
         return replace(basic, severity=WARNING, message=lowered)
-    strangers = strange(blind, words)
-    if basic.severity is OK and strangers:
-        name, word = next(iter(strangers.items()))
-        return replace(basic, severity=UNKNOWN, message=f"says {name} {word}, {no_word(word)}")
+    unread = _unread(facts.get("detailed"), blind, words)
+    if basic.severity is OK and unread:
+        return replace(basic, severity=UNKNOWN, message=f"is up, but {unread}")
     return basic
+
+
+def _unread(
+    detailed: Optional[Mapping[str, Any]], blind: Mapping[str, str], words: Words
+) -> Optional[str]:
+    """What it says in a word that nobody knows, and the cure; None: nothing."""
+    whole = word_of((detailed or {}).get("body"), words=words)
+    if whole and whole not in words and (detailed or {}).get("status") == 200:
+        return f"its detailed health says {whole}, {no_word(whole)}"
+    return next((f"says {n} {w}, {no_word(w)}" for n, w in strange(blind, words).items()), None)
 
 
 def _basic(reading: Reading, words: Words) -> Call:
