@@ -722,3 +722,16 @@ def test_no_token_in_a_scan_that_ended_early_is_not_none(
     figures = measurements([each], Figures(Window(), {}, None), NOW)
     old = [f.value for f in figures if f.name == "payment_api_credential_old_version_tokens"]
     assert old == ([] if shown is None else [shown])
+
+
+def test_counts_of_logins_say_what_they_are() -> None:
+    """Attempts; lower bounds after a restart; and a last use that was then or earlier."""
+    use = UseFacts(40.0, 3.0, at_least=True, last_used=NOW - 60, last_used_at_most=True)
+    clients = [judged(CredentialFacts("c", vault=VaultFacts(1), use=use))]
+    window = Window(seconds=HOUR, span=HOUR)
+    picture = Picture(NOW, clients, Figures(window, {}, None), [], [Source("x", True)])
+    text = INVENTORY(seen(picture), "text")
+    assert " by 2026-11-2" in text
+    assert "at least 40" in text
+    assert "at least 3" in text
+    assert text.endswith("uses: attempts to log in, refused ones included, in the last 1 h")

@@ -149,9 +149,9 @@ def _inventory_cells(each: Judged, now: float) -> List[str]:
         cells["age_source"].replace("_", " "),
         _shown(cells["rotated_at"]),
         _due(cells["due_in_days"]),
-        _shown(cells["last_used"]),
-        _shown(cells["uses"]),
-        _shown(cells["failures"]),
+        _bounded(cells["last_used"], "by", cells["last_used_at_most"]),
+        _bounded(cells["uses"], "at least", cells["uses_at_least"]),
+        _bounded(cells["failures"], "at least", cells["uses_at_least"]),
         _shown(cells["live_tokens"]),
         _shown(cells["old_version_tokens"]),
     ]
@@ -179,18 +179,23 @@ def _due(days: Optional[float]) -> str:
 
 
 def _watched(picture: Picture) -> str:
-    """What the counts of logins rest on, where it is not the whole window."""
+    """What the counts of logins are, and what they rest on where it is not the whole window."""
     window = picture.figures.window
     if window.seconds is None:
         return "uses and failed: not known before a second look at the services' counters"
+    said = f"uses: attempts to log in, refused ones included, in the last {say(window.span)}"
     if window.seconds >= 0.95 * window.span:
-        return ""
-    watched, span = say(window.seconds), say(window.span)
-    return f"uses and failed: in the last {span}, of which {watched} were watched"
+        return said
+    return f"{said}, of which {say(window.seconds)} were watched"
 
 
 def _shown(value: Any) -> str:
     return "-" if value is None else str(value)
+
+
+def _bounded(value: Any, bound: str, is_bound: bool) -> str:
+    """`at least 40`, `by 2026-11-27T23:39:42Z` where it is a bound."""
+    return f"{bound} {value}" if is_bound and value is not None else _shown(value)
 
 
 # -- rotations
