@@ -71,13 +71,14 @@ def test_a_refusal_of_the_health_page(status, severity):
 @pytest.mark.parametrize(
     ("step", "kind", "status", "severity", "up", "said"),
     [
-        ("authenticate", "auth", 401, WARNING, True, "authenticate is refused: why"),
-        ("count", "noperm", 403, WARNING, True, "count is refused"),
-        ("count", "http", 404, WARNING, True, "count is refused"),
+        ("authenticate", "auth", 401, WARNING, True, "our login is refused: why"),
+        ("count", "noperm", 403, WARNING, True, "the count of variables is refused"),
+        ("count", "http", 404, WARNING, True, "the count of variables is refused"),
         # ok by its own word, and yet nobody gets in
-        ("authenticate", "timeout", None, CRITICAL, False, "authenticate fails"),
-        ("authenticate", "http", 500, CRITICAL, False, "authenticate fails"),
-        ("count", "connect", None, CRITICAL, False, "count fails"),
+        ("count", "body", 200, WARNING, True, "the count of variables cannot be read"),
+        ("authenticate", "timeout", None, CRITICAL, False, "our login fails"),
+        ("authenticate", "http", 500, CRITICAL, False, "our login fails"),
+        ("count", "connect", None, CRITICAL, False, "the count of variables fails"),
     ],
 )
 def test_authenticated_steps(*, step, kind, status, severity, up, said):
@@ -131,9 +132,9 @@ def test_a_health_page_that_fails_is_down_from_500_on(status):
 @pytest.mark.parametrize(
     ("variables", "before", "severity", "said"),
     [
-        (None, None, OK, "all its parts work"),
-        (1, None, OK, "all its parts work"),
-        (7, 7.0, OK, "all its parts work"),
+        (None, None, OK, "is ok by its own word"),
+        (1, None, OK, "is ok by its own word"),
+        (7, 7.0, OK, "is ok by its own word"),
         (0, None, UNKNOWN, "shows it no variable;"),
         (0, 5.0, UNKNOWN, "shows it no variable any more (it showed 5 before);"),
     ],

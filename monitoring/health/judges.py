@@ -95,6 +95,7 @@ _IMPAIRED = {
     "stale": "is a follower that does not receive every change, and serves old data",
     "messages": "is ok by its own word, but not all of it is",
 }
+_STEPS = {"authenticate": "our login", "count": "the count of variables"}
 _VARIABLES = "conjur/variables"
 _NOTHING_SEEN = (
     "check CONJUR_ACCOUNT and that our identity's group holds read on the clients' variables, "
@@ -190,9 +191,10 @@ def _access(
     """The vault calls itself ok and a client with credentials does not get through. `worked`: when
     this login did last."""
     if call_of(fault).severity is CRITICAL or (status is not None and status >= 500):
-        said = f"answers, but {step} fails: {fault.message}"
+        said = f"answers, but {_STEPS[step]} fails: {fault.message}"
         return Call(CRITICAL, False, said, fault.kind)
-    said = f"answers, but {step} is refused: {fault.message}"
+    how = "cannot be read" if fault.kind in ("body", "redirect", "too_large") else "is refused"
+    said = f"answers, but {_STEPS[step]} {how}: {fault.message}"
     if fault.kind == "auth" and step == "authenticate" and worked is not None:
         said += (
             f"; this login worked at {iso_seconds(worked)}: its key was rotated, the host deleted, "
