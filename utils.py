@@ -236,7 +236,7 @@ def guarded(main: Callable[..., int]) -> Callable[..., int]:
             logs.LOGGER.warning("stopped by %s before the run was finished", stopped)
         except OperatorError as error:
             logs.LOGGER.error("%s", error)
-        except Exception as error:  # noqa: BLE001 - the top guard (STYLE.md rule 7)
+        except Exception as error:  # noqa: BLE001 - the top guard
             logs.LOGGER.critical("%s: %s", type(error).__name__, error, exc_info=True)
         return int(ExitStatus.UNKNOWN)
 

@@ -1,4 +1,4 @@
-"""Present: one table of what DESIGN.md section 7 budgets, measured on this machine.
+"""Present: one table of what has a budget, measured on this machine.
 
     make bench                              all parts, a few minutes
     python -m benchmarks --only scrape --only state

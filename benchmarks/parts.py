@@ -35,7 +35,7 @@ LATE_MS = 200.0
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `limit` is the budget of DESIGN.md section 7; "" where none is set."""
+    """One line of the table. `limit` is the budget; "" where none is set."""
 
     what: str
     measured: str

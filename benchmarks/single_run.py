@@ -4,7 +4,7 @@
 
 Two comparisons, medians of alternating rounds on the machine at hand. "start" is a bare Python that
 imports requests and redis, which nothing can undercut; "run" is `health_check.py --single-run`.
-The budget (DESIGN.md section 7) is 250 ms from the one to the other plus the slowest component.
+The budget is 250 ms from the one to the other plus the slowest component.
 Then the same run with SAPI answering 200 ms late: how far `response_time_ms` is from that.
 """
 

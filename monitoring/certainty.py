@@ -120,7 +120,7 @@ def severity(found: Iterable[Severity], basis: Basis) -> Severity:
 
 
 def combined(severities: Iterable[Severity]) -> Severity:
-    """One status of several (DESIGN.md sections 2 and 4): the worst that is known. Something that
+    """One status of several: the worst that is known. Something that
     is not known is at least a WARNING beside known things, and UNKNOWN when it is all there is;
     so is nothing at all."""
     found = set(severities)

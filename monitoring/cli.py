@@ -104,7 +104,7 @@ def _flag(group: Any, name: str, text: str, **more: Any) -> None:
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that all three scripts share (DESIGN.md section 2)."""
+    """The flags that all three scripts share."""
     run = parser.add_argument_group("when to run")
     _flag(run, "--single-run", "one cycle, then exit with the status")
     _flag(

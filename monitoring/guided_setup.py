@@ -1,7 +1,4 @@
-"""Keep: `--setup`, the first hour: what must be known is asked for, tried at once and written.
-
-What is asked and said is `setup_guide`'s; here are the terminal, the file and the first true table.
-"""
+"""Keep: `--setup`, the first hour: what must be known is asked for, tried at once and written."""
 
 from __future__ import annotations
 
@@ -40,11 +37,9 @@ from monitoring.output import logs, logs as streams
 from monitoring.text import register
 
 # -- `--setup`, the first hour: what must be known is asked for, tried at once and written.
-# On a terminal each question shows what is known already, and Enter keeps it; elsewhere the
-# answers
+# On a terminal each question shows what is known already, and Enter keeps it; elsewhere the answers
 # are those of the environment. What is missing is told with what that costs. The answers are
-# written
-# to `.env` in the working directory, readable for its owner alone.
+# written to `.env` in the working directory, readable for its owner alone.
 
 
 @dataclass(frozen=True)
@@ -332,8 +327,6 @@ def rights(failed: Sequence[str]) -> Iterator[Tuple[str, str]]:
 
 
 # -- `--setup` with a person or an environment behind it: asks, tries, writes, shows.
-# What is asked and said is `setup_guide`'s; here are the terminal, the file and the first true
-# table.
 
 Cycle = Callable[[Any, Sequence[str]], Callable[[float], Outcome]]
 _LEVELS: Mapping[Any, str] = {

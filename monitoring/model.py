@@ -20,7 +20,7 @@ from monitoring.certainty import (
     severity,
 )
 
-#: The words an `error` may be (DESIGN.md section 4).
+#: The words an `error` may be.
 FAULT_KINDS = (
     *("dns", "connect", "refused", "timeout", "tls", "http", "auth", "redirect", "body"),
     *("protocol", "too_large", "loading", "busy", "readonly", "masterdown", "clusterdown"),
@@ -33,7 +33,7 @@ class OperatorError(Exception):
 
 
 class ExitStatus(enum.IntEnum):
-    """What a single run ends with (DESIGN.md section 2)."""
+    """What a single run ends with."""
 
     OK = 0
     WARNING = 1
@@ -154,7 +154,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class AlertKey:
-    """The identity of an alert: never severity, value or time (DESIGN.md section 6)."""
+    """The identity of an alert: never severity, value or time."""
 
     environment: str
     script: str

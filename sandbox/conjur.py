@@ -1,4 +1,4 @@
-"""Conjur: the vault over HTTP, as Conjur OSS 1.24 or the Enterprise appliance answers (FACTS 1).
+"""Conjur: the vault over HTTP, as Conjur OSS 1.24 or the Enterprise appliance answers.
 
 Three layers speak, and each has its own headers: the router (no such route, or it broke: 404 and
 500 with no body), the authenticator before the application (401 in plain text), and the

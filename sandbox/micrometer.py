@@ -107,7 +107,7 @@ class Registry:
 
 
 class ServiceMetrics:
-    """What the payment services count, in the names of one of the two families (FACTS 0)."""
+    """What the payment services count, in the names of one of the two families."""
 
     def __init__(self, application: str, family: str = "micrometer") -> None:
         self.alternative = family == "alternative"

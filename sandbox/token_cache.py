@@ -1,4 +1,4 @@
-"""Token cache: the keys the services write into Redis, with their TTLs (FACTS section 0).
+"""Token cache: the keys the services write into Redis, with their TTLs (docs/protocols.md).
 
 Redis being away never stops a service: errors are counted here and swallowed on purpose, as the
 services do, which is why their own word about Redis is worth nothing.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
+import tokenize
 from pathlib import Path
 from typing import Iterator
 
@@ -18,7 +19,7 @@ FRONT = [ROOT / f"{name}.py" for name in (*SCRIPTS, "utils") if (ROOT / f"{name}
 HOUSE = sorted((ROOT / "monitoring").rglob("*.py"))
 SANDBOX = sorted((ROOT / "sandbox").rglob("*.py"))
 
-#: One module owns each I/O library (DESIGN.md section 5).
+#: One module owns each I/O library.
 OWNERS = {
     "requests": {"http/client"},
     "urllib3": {"http/client"},
@@ -244,3 +245,53 @@ def test_a_component_is_spelt_in_its_row_alone(path: Path) -> None:
     name = str(path.relative_to(ROOT / "monitoring")) if path in HOUSE else path.name
     allowed = NO_COMPONENTS.get(name, 0)
     assert allowed is None or len(spelt) <= allowed
+
+
+_ELSEWHERE = ("FACTS.md", "DESIGN.md", "STYLE.md", "BRIEF.md")
+#: Names in back-ticks that are no code of ours: tables, claims, a stranger's file or function.
+_STRANGERS = {
+    *("alert_states.body", "notices.body", "master_rotator.rb", "realm_access.roles"),
+    *("prometheus_client.start_http_server", "generation.services_at_least", "monitoring.stopping"),
+}
+
+
+@pytest.mark.parametrize("path", [*HOUSE, *FRONT, *SANDBOX], ids=str)
+def test_nothing_points_to_a_document_that_is_not_here(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert not [name for name in _ELSEWHERE if name in text]
+    for page in re.findall(r"(?<![\w/])docs/[\w/-]+\.md\b", text):
+        assert (ROOT / page).exists(), page
+
+
+def _remarks(path: Path) -> Iterator[str]:
+    """Its comments and docstrings."""
+    with tokenize.open(path) as source:
+        for token in tokenize.generate_tokens(source.readline):
+            if token.type == tokenize.COMMENT:
+                yield token.string
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            yield ast.get_docstring(node) or ""
+
+
+def _words(path: Path) -> Iterator[str]:
+    for node in ast.walk(_tree(path)):
+        for field in ("name", "id", "arg", "attr", "asname"):
+            word = getattr(node, field, None)
+            if isinstance(word, str):
+                yield from word.split(".")
+
+
+WORDS = {word for path in [*HOUSE, *FRONT] for word in _words(path)}
+PLACES = {tuple(name.split(".")[-count:]) for name in MODULES for count in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("path", HOUSE, ids=str)
+def test_what_stands_in_back_ticks_exists(path: Path) -> None:
+    """`levels.gauges` in a docstring: a module of ours, or a name in one or on an object."""
+    for remark in _remarks(path):
+        for found in re.findall(r"`([a-z_]\w*(?:\.\w+)+)(?:\(\))?`", remark):
+            *place, name = found.split(".")
+            known = tuple(found.split(".")) in PLACES or (ROOT / found).exists()
+            held = name in WORDS and (tuple(place) in PLACES or place[-1] in WORDS)
+            assert known or held or found in _STRANGERS, found

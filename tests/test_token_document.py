@@ -10,7 +10,7 @@ from monitoring.tokens.present import document
 from monitoring.tokens.services import ServiceFigures, Validations
 from tests.token_kit import looked, report_of, token
 
-#: DESIGN.md section 4, `tokens`.
+#: docs/reference/results.md, `tokens`.
 DESIGNED = {
     *("total", "active", "expired", "undecodable", "without_ttl", "duplicates_merged"),
     *("generation_rate_per_minute", "expiring", "lifetime_seconds", "remaining_seconds"),

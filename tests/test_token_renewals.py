@@ -17,7 +17,7 @@ from monitoring.tokens.results import TokenResult
 from monitoring.tokens.stats import TokenStats
 from tests.test_token_stats import NOW, token
 
-LIFE, EVICTED_BEFORE = 3600, 30  # FACTS.md: a key's TTL is the token's life less 30 s
+LIFE, EVICTED_BEFORE = 3600, 30  # docs/protocols.md: a key's TTL is the token's life less 30 s
 
 
 @dataclass

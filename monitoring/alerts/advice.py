@@ -1,6 +1,6 @@
 """Decision: what an alert means for whom, the first thing to do, and where to read on.
 
-The texts are data in `advice_texts` and `advice_findings`; the runbook of a threshold is the
+The texts are data here and in `advice_texts`; the runbook of a threshold is the
 catalogue's. Every name gets an answer: what has no text of its own gets its category's.
 """
 
@@ -210,8 +210,6 @@ FAMILIES: Tuple[Tuple[str, Tuple[str, str, str]], ...] = (
 )
 
 # -- what an alert means for whom, the first thing to do, and where to read on.
-# The texts are data in `advice_texts` and `advice_findings`; the runbook of a threshold is the
-# catalogue's. Every name gets an answer: what has no text of its own gets its category's.
 
 #: Dashboard uids of deploy/grafana by category.
 SECURITY, HEALTH, AUTHENTICATION = (

@@ -105,12 +105,6 @@ def _well(name: str, pause: Failing) -> str:
 
 
 # -- notices carried from the outbox to their channels, all channels at the same time.
-# One sending thread per channel; only the calling thread touches the state file. What is not back
-# when the budget ends counts as failed and goes again in a later cycle. A file lock per channel
-# keeps
-# processes that share a state file from sending the same rows twice; where it is taken, we wait
-# for
-# it as long as the budget lasts.
 
 _REFUSED_WAIT = 300.0  # a notice that was refused for good: the channel may be mended meanwhile
 _STRIKES = 3  # so many refusals in a row are the channel's fault, not the notices'

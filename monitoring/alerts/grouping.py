@@ -18,8 +18,7 @@ from monitoring.model import Alert, AlertKey, Notice
 
 # -- what one cause explains is one incident.
 # Failed logins show in a client's count, in the share of all logins, as a burst, and worst of all
-# when one succeeds after them. A slow cache makes a slow service and a slow login. Each of these
-# is
+# when one succeeds after them. A slow cache makes a slow service and a slow login. Each of these is
 # judged, silenced and remembered by itself; people are told of them together: the most dangerous
 # sentence (or the one nearest to the cause) first, the rest as what else shows it.
 
@@ -106,11 +105,6 @@ def _order(alert: Alert) -> Tuple[int, bool, int, float, str]:
 
 
 # -- many alerts of one kind at once, or of one cause, are one notice with a list.
-# More than `group_above` clients that fire with the same component and metric in one cycle form a
-# group: an incident of its own, whose key has the client `*`. Its members keep their own states
-# but
-# are told through the group from then on: one that escalates or is reminded of speaks for all, one
-# that recovers and comes back is not told again, and the group resolves when the last member has.
 
 States = Mapping[str, AlertState]
 

@@ -32,11 +32,9 @@ from monitoring.text import safe_id
 
 # -- what became of an alert that this cycle does not mention.
 # It is fine if the place it speaks of was looked at, else unknown (it neither fires nor resolves).
-# Looked at means: its component is in the outcome and is up (or is no longer configured); or,
-# where
+# Looked at means: its component is in the outcome and is up (or is no longer configured); or, where
 # the component is not this script's own, that the sources which the alert names, or else all of
-# them,
-# could be read, and no scan was cut short.
+# them, could be read, and no scan was cut short.
 
 
 def vanished(known: Iterable[Alert], found: Iterable[Alert], outcome: Outcome) -> Tuple[Alert, ...]:
@@ -93,10 +91,9 @@ def _whole(outcome: Outcome) -> bool:
 
 # -- does an alert come and go too often to be worth a page each time?
 # Two signs. `turns`: it fired and resolved `flap_changes` times within `flap_window`; it is then
-# held
-# firing, and resolves only once it has been fine for half a window. `flips`: the verdict changed
-# twice as often as that without ever holding long enough to fire; hysteresis would hide this for
-# ever, so it fires, named intermittent.
+# held firing, and resolves only once it has been fine for half a window. `flips`: the verdict
+# changed twice as often as that without ever holding long enough to fire; hysteresis would hide
+# this for ever, so it fires, named intermittent.
 
 
 def within(times: Tuple[float, ...], rules: AlertSettings, now: float) -> Tuple[float, ...]:
@@ -132,7 +129,7 @@ def settled(state: AlertState, rules: AlertSettings, now: float) -> bool:
 #
 # Long enough: `failure_threshold` in a row, or the alert's own `hold`, or M of the last N
 # judgements
-# where `window` is set, or intermittent (flapping.py).
+# where `window` is set, or intermittent (`flips`).
 
 #: Not judged for so long: whatever it was about is no longer watched.
 FORGET_AFTER = 7 * 86400.0
@@ -227,8 +224,6 @@ def _resolved(state: AlertState, now: float) -> AlertState:
 
 
 # -- which notices are due, and why.
-# `step` takes what was remembered, what this cycle found, and the time; it gives what to remember,
-# what to tell, and a row for every alert that is not simply fine. Each notice has one reason:
 
 #: The metric of the alert that says whether a component is up.
 UP = "health_status"

@@ -1,5 +1,5 @@
-"""Keep: from an Outcome to people: states and notices, decided here, written together.
-then delivered, whether or not they could be written.
+"""Keep: from an Outcome to people: states and notices, decided here, written together, then
+delivered, whether or not they could be written.
 
 The composition of the alerting parts: conditions (what), alerts (whether and why now), routing
 (whom), outbox (not one lost), delivery (at the same time, within a budget).
@@ -157,8 +157,8 @@ def _concerned(alert: Alert) -> bool:
     return alert.key.metric == UP and alert.severity > Severity.UNKNOWN
 
 
-# -- from an Outcome to people: states and notices decided here, written in one transaction,
-# then delivered, whether or not they could be written.
+# -- from an Outcome to people: states and notices decided here, written in one transaction, then
+# delivered, whether or not they could be written.
 
 _HEARTBEAT_TIMEOUT = 3.0
 #: Other scripts' word on what is down holds for so many of the longest intervals.

@@ -322,8 +322,8 @@ class Profile:
 
 # -- a client's profile as compact, versioned text, and back.
 # One JSON object of about 4 kB: `v` the version, scalars by name, tables as base64 of little-
-# endian
-# 32-bit floats, so that a detector restored from text finds what the original would have found.
+# endian 32-bit floats, so that a detector restored from text finds what the original would have
+# found.
 
 VERSION = 1
 _LARGEST = 1e40

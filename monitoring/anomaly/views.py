@@ -16,8 +16,7 @@ from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look, network
 
 # -- tail probabilities of counts, on the scale -log10 p.
 # One special function carries them all: the regularised incomplete beta function, by Lentz's
-# continued fraction (DLMF 8.17.22). The negative binomial with mean m and dispersion d has
-# variance
+# continued fraction (DLMF 8.17.22). The negative binomial with mean m and dispersion d has variance
 # m + d*m*m; d = 0 is Poisson.
 
 FLOOR = 300.0  # the largest -log10 p that is ever reported

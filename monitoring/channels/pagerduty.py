@@ -74,7 +74,7 @@ def _details(message: Message) -> Dict[str, Any]:
 
 @functools.cache
 def _library() -> Any:
-    # It is no longer kept and says so at import, which `-W error` makes fatal (FACTS.md section 3).
+    # It is no longer kept and says so at import, which `-W error` makes fatal (docs/protocols.md).
     warnings.filterwarnings("ignore", message=r'The package "pdpyras" is deprecated')
     import pdpyras
 

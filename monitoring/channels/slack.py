@@ -23,7 +23,7 @@ _ICONS = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠"}
 _HALF = re.compile(r"&[a-z]{0,3}$")
 _MARKUP = re.compile(r"(?<!\w)[*_~]|[*_~](?!\w)|`")
 
-# slack_sdk logs the whole webhook URL, which is a secret, below INFO (FACTS.md section 4); a
+# slack_sdk logs the whole webhook URL, which is a secret, below INFO (docs/protocols.md); a
 # logger of our own keeps that true whatever level the root has.
 _MUTE = logging.Logger("payment-api-slack", logging.CRITICAL)
 

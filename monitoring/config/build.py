@@ -203,7 +203,7 @@ def _zone(name: str) -> Any:
         return None
 
 
-# -- the effective values as the frozen settings of `settings.py`.
+# -- the effective values as the frozen settings of `config.settings`.
 
 
 def build(values: Values, state_dir: Path, problems: List[Problem]) -> Settings:

@@ -64,8 +64,6 @@ def _read_moment(day: str, clock: Optional[str], zone: Optional[str]) -> datetim
 
 
 # -- what one configured value may be.
-# A kind is a function from the raw value (of Python, YAML or the environment, so numbers and flags
-# may come as text) to the checked one. It raises ValueError with the cure as its sentence.
 
 Kind = Callable[[Any], Any]
 

@@ -152,8 +152,6 @@ def _wrong_certificates(file: Path) -> Optional[str]:
 
 
 # -- all layers of the configuration into one `Settings`, or every problem at once.
-# config.example.py -> config.py -> --config or MONITORING_CONFIG -> environment and `.env`; later
-# wins. The files are executed or parsed by path and never imported.
 
 __all__ = ["ConfigurationError", "Problem", "connections", "describe", "load", "reference"]
 

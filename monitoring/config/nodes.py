@@ -1,4 +1,4 @@
-"""Values: the shapes a configuration is made of; `config_schema.SCHEMA` is a tree of them."""
+"""Values: the shapes a configuration is made of; `config.schema.SCHEMA` is a tree of them."""
 
 from __future__ import annotations
 

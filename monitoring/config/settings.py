@@ -1,4 +1,4 @@
-"""Values: the frozen settings every part is built from; `configuration.load` makes one.
+"""Values: the frozen settings every part is built from; `config.load` makes one.
 
 Durations are seconds, sizes bytes. An empty string means "not configured". Secrets are `Secret`:
 they print masked and are read with `reveal()`, at the door that needs them.

@@ -1,6 +1,6 @@
 """Decision: what the vault's answers say: of its faults, of its variables and of its health.
 
-Shapes differ by role and version (FACTS.md section 1): `services` holds strings, `subscriptions`
+Shapes differ by role and version (docs/protocols.md): `services` holds strings, `subscriptions`
 is a sentence on a leader and a list on a follower, `cluster` is absent on single nodes, and older
 appliances write `sent_location` for `sent_lsn`. Whatever has another type than expected is not
 there.
@@ -17,7 +17,7 @@ from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Fault
 from monitoring.text import identity_of, parse_iso, printable, redact
 
-# -- why the vault did not serve us, by the status of its answer (FACTS.md section 1).
+# -- why the vault did not serve us, by the status of its answer (docs/protocols.md).
 
 _STATUS: Mapping[int, Tuple[str, str]] = {
     401: ("auth", "refused our token"),
@@ -70,8 +70,7 @@ def status_of(reply: Reply) -> str:
 
 
 def database_down(reply: Reply) -> bool:
-    """Conjur that lost its database answers 500 with nothing in it (FACTS.md section 1, what a
-    real server showed, point 8)."""
+    """Conjur that lost its database answers 500 with nothing in it (docs/protocols.md)."""
     return reply.status == 500 and not reply.body
 
 
@@ -184,11 +183,6 @@ def client_of(name: str, template: str) -> str:
 
 
 # -- what the vault's own health page says, leader or follower, believed field by field.
-# Shapes differ by role and version (FACTS.md section 1): `services` holds strings, `subscriptions`
-# is a sentence on a leader and a list on a follower, `cluster` is absent on single nodes, and
-# older
-# appliances write `sent_location` for `sent_lsn`. Whatever has another type than expected is not
-# there.
 
 _MOST_MESSAGES = 20
 _FOLLOWER = "follower"

@@ -1,6 +1,6 @@
 """Acquire: CyberArk Conjur, OSS and Enterprise: its health and the metadata of its variables.
 
-Never reads a value: the client has no call for it. Protocol: FACTS.md section 1.
+Never reads a value: the client has no call for it. Protocol: docs/protocols.md.
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ from monitoring.model import Fault
 from monitoring.text import strict_json
 
 # -- our login at the vault: a token, renewed before it ends.
-# Protocol: FACTS.md section 1.
 
 TOKEN_LIFE = 480.0
 LONGEST_LIFE = 5 * 3600.0

@@ -1,6 +1,6 @@
 """Decision: how old a secret is, from the best source that speaks of the present version.
 
-Conjur keeps no creation time per version (FACTS.md section 1), so: rotation service, then the
+Conjur keeps no creation time per version (docs/protocols.md), so: rotation service, then the
 cached credential, then `expires_at` minus the rotator's ttl, then our own
 ledger, then a date in the configuration; of what was here before us the ledger knows a minimum.
 A source that speaks of another version than the present one is not about this secret.

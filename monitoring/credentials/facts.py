@@ -34,7 +34,7 @@ NOT_CONFIGURED = "not configured"
 #: The rotation service was read: of those that it was not asked about one by one, none runs.
 NOT_ASKED = "it was not asked about this client yet"
 
-#: Rotation states as the rotation service names them (FACTS.md section 0).
+#: Rotation states as the rotation service names them (docs/protocols.md).
 IN_ROTATION = ("initiated", "dual_active", "old_deprecated")
 STATES = ("active", *IN_ROTATION, "failed", "disabled", "unknown")
 #: The service's words for how a rotation goes (`status`), in upper case. It is in progress, it is
@@ -81,7 +81,7 @@ class VaultFacts:
 
     @property
     def has_rotator(self) -> bool:
-        """Conjur's rotator looks after it: that needs all three (FACTS.md section 1)."""
+        """Conjur's rotator looks after it: that needs all three (docs/protocols.md)."""
         return bool(self.rotator and self.rotator_ttl) and self.version is not None
 
 

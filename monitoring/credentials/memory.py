@@ -1,6 +1,4 @@
-"""Keep: what of a look at the credentials must be compared with the one before.
-who was seen.
-"""
+"""Keep: what of a look at the credentials must be compared with the one before, who was seen."""
 
 from __future__ import annotations
 
@@ -24,8 +22,8 @@ from monitoring.credentials.rotation_states import planned_entry
 from monitoring.credentials.source_vault import FORBIDDEN, Rights
 from monitoring.store.state import State, Transaction
 
-# -- which clients have counters of their own, because a client that changes places with the
-# sum of the others makes that sum fall, which reads as a restart and then as a burst.
+# -- which clients have counters of their own, because a client that changes places with the sum of
+# the others makes that sum fall, which reads as a restart and then as a burst.
 
 _SCOPE, _KEY = "credential_usage_metrics", "clients_with_counters"
 
@@ -61,8 +59,7 @@ class ShownClients:
 
 # -- when each version of a client's secret was first seen, because Conjur does not say.
 # Several monitors may share the file: the earliest sighting stands. After a lost file it starts
-# anew
-# and says "at least"; it never turns the time of a first look into the time of a change.
+# anew and says "at least"; it never turns the time of a first look into the time of a change.
 
 _LEDGER_SCOPE = "ledger"
 _LOOKED = "vault_looked_at"
@@ -290,8 +287,8 @@ def _ended_at(told: RotationFacts, now: float) -> float:
     return min(ended, now)
 
 
-# -- what of a look at the vault must be compared with the one before: expiries, readers, and
-# who was seen.
+# -- what of a look at the vault must be compared with the one before: expiries, readers, and who
+# was seen.
 
 #: What changed in the vault (a new reader, a client gone or made again) is told for so long
 #: (seconds), then it is as usual.

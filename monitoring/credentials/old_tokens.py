@@ -22,7 +22,7 @@ from monitoring.tokens.results import ClientTokens
 if TYPE_CHECKING:
     from monitoring.credentials.facts import CacheSeen
 
-#: Seconds for which EAPI goes on with a secret it has cached (FACTS.md section 0).
+#: Seconds for which EAPI goes on with a secret it has cached (docs/protocols.md).
 EAPI_CACHE = 900.0
 #: Its keys of tokens end so many seconds before the tokens do.
 EAPI_EARLY = 30.0

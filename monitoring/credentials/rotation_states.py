@@ -28,7 +28,7 @@ _PASSED = {"initiated": 0, "dual_active": 0, "old_deprecated": 1}
 
 
 def state_of(facts: CredentialFacts) -> str:
-    """One of credential_facts.STATES. A disabled credential is disabled whatever else is said;
+    """One of `facts.STATES`. A disabled credential is disabled whatever else is said;
     otherwise the rotation service outranks the cache."""
     cached = facts.cached
     if cached is not None and cached.active is False:

@@ -1,6 +1,6 @@
 """Decision: is a client's rotation on track, and what should be done next.
 
-Rules (DESIGN.md, FACTS.md section 0): a secret is due `max_age` after it came; a rotation is stuck
+Rules (docs/protocols.md): a secret is due `max_age` after it came; a rotation is stuck
 when it stays in one state for longer than its transition period; it is half done while the old
 version is still used or its tokens live; a new version nobody uses was never adopted.
 """
@@ -34,12 +34,14 @@ from monitoring.credentials.rotation_states import (
 from monitoring.model import Severity
 from monitoring.text import say
 
-ROTATOR_GRACE = 120.0  # its loop runs every second; a minute or two late is stuck (FACTS.md)
+ROTATOR_GRACE = (
+    120.0  # its loop runs every second; a minute or two late is stuck (docs/protocols.md)
+)
 
 
 @dataclass(frozen=True)
 class RotationVerdict:
-    """`verdict` is one of credential_facts.VERDICTS; `why` what it rests on, `todo` the next step
+    """`verdict` is one of `facts.VERDICTS`; `why` what it rests on, `todo` the next step
     for the operator. `dwell` is how long the present rotation state has lasted at least."""
 
     state: str

@@ -76,7 +76,7 @@ AT_ONCE = 8
 ACTIVE = "/api/v1/rotations/active"
 UNREADABLE = "what it says is no rotation (client_id and current_state are needed)"
 _WORD = 200
-#: Minutes. The services know transitions of up to 24 hours (FACTS.md section 0); more is another
+#: Minutes. The services know transitions of up to 24 hours (docs/protocols.md); more is another
 #: unit, so the policy's own limit is taken.
 _LONGEST_TRANSITION = 24 * 60
 
@@ -279,8 +279,6 @@ def _moment(value: Any) -> Optional[float]:
 
 
 # -- every source of what is known about credentials, all asked at the same time.
-# A row of `SOURCES` per source, a module per kind. Each is optional: its `Source` row says that it
-# was seen, is not configured, or failed and why; one that fails or hangs harms no other.
 
 Question = Callable[[Asked], Answer]
 

@@ -27,8 +27,8 @@ from monitoring.services.metrics import ServiceMetrics
 from monitoring.store.state import State, Transaction
 from monitoring.text import safe_id
 
-# -- what the kept buckets of logins say: sums over the window, last times, and all of them in
-# order for a back-test.
+# -- what the kept buckets of logins say: sums over the window, last times, and all of them in order
+# for a back-test.
 
 _HOUR = 3600.0
 #: Failures to a success in one bucket above which they count as guesses before it.
@@ -110,11 +110,6 @@ def _recovered(
 
 
 # -- logins per client across runs: the services' counters become buckets of ok and failed.
-# A bucket spans the time from the last look to this one; what no look covers stays a gap. Logins
-# are
-# counted where they happen, at EAPI, or at the first service that counts any; never twice. Client
-# ids
-# that nobody registered are pooled under '' and never kept one by one.
 
 LOGINS = "authentication_attempts"
 SERVICES = (EAPI, SAPI)
@@ -190,7 +185,7 @@ class UsageBook:
         """Take in the counters of the services that were read, by EAPI, SAPI. `registered` None:
         it is not known who is, so everybody counts under the own name."""
         rows = {n: [s for s in m.samples if s.name in _TAKEN] for n, m in services.items()}
-        # as service_counters makes them fit to print -> as the vault has them
+        # as `services.counters` makes them fit to print -> as the vault has them
         names = None if registered is None else {safe_id(client): client for client in registered}
         seen = {_client(s) for found in rows.values() for s in found} - self._ignored - {""}
         clients = {(names or {}).get(client, client) for client in seen}

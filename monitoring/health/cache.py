@@ -68,7 +68,7 @@ _SHOWN = (
 
 
 def judge_cache(reading: Reading, context: Context) -> Judged:
-    """`facts` as `probes_cache.probe` gives them: `mode` (single, sentinel, cluster), `nodes`
+    """`facts` as `probes.probe_cache` gives them: `mode` (single, sentinel, cluster), `nodes`
     (each: name, role, seconds, fault, info, info_fault, slow, slow_fault), `cluster`, `sentinel`,
     `user`, `blind`."""
     nodes = reading.facts.get("nodes", ())

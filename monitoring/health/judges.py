@@ -52,7 +52,7 @@ from monitoring.thresholds import say
 
 
 def judge_further(reading: Reading, _context: Context) -> Judged:
-    """`facts` as `probing.further.probe_further` gives them. One that cannot be asked is down where
+    """`facts` as `probes.probe_further` gives them. One that cannot be asked is down where
     that is its own fault, and unknown where it is ours."""
     component = component_of(
         reading, _call(reading), dict(transport_details(reading.facts, reading.at))
@@ -70,10 +70,9 @@ def _call(reading: Reading) -> Call:
     return good(Coverage("answers", 1, 1))
 
 
-# -- how the Conjur vault is: OSS or Enterprise, leader or follower, and whether a client
-# with an API key gets through.
-#
-# Judged by the top-level `ok` (FACTS.md section 1). A follower that says ok may still serve old
+# -- how the Conjur vault is: OSS or Enterprise, leader or follower, and whether a client with an
+# API key gets through.
+# Judged by the top-level `ok` (docs/protocols.md). A follower that says ok may still serve old
 # data, so its subscriptions are looked at too.
 
 _SHOWN = (
@@ -104,7 +103,7 @@ _NOTHING_SEEN = (
 
 
 def judge_vault(reading: Reading, context: Context) -> Judged:
-    """`facts` as `probes_vault.probe` gives them: `health` (fields of ConjurHealth), `steps`
+    """`facts` as `probes.probe_vault` gives them: `health` (fields of ConjurHealth), `steps`
     (name -> seconds), `step_fault` ((step, Fault, HTTP status) of the first authenticated step
     that failed), `variables`, `credentials` (whether any are configured), `identity` of the login,
     `target` (digest of the address), transport facts; `http_status` where the vault refused."""
@@ -247,7 +246,7 @@ JUDGES: Mapping[str, Judge] = {
 def judge(reading: Reading, context: Context) -> Judged:
     """The component's row, its figures and findings, and what to remember of it. Pure; raises
     ValueError for what could be neither kept nor shown: called where that spoils the component
-    alone (see `probes.Team`)."""
+    alone (see `asking.Team`)."""
     return keepable(_judge_of(reading.source)(reading, context))
 
 

@@ -185,9 +185,6 @@ def _finding(reading: Reading, reason: str, severity: Severity, sentence: str) -
 
 
 # -- whether a login really works from end to end, and whether a forged one fails.
-# The canary's way: EAPI gives a token, the token is sound, SAPI accepts it. Then the proofs: what
-# must be refused was refused. A proof that could not be done is unknown; an acceptance once seen
-# stays found until a later proof sees the refusal.
 
 #: Proof -> what was sent.
 PROOFS = {

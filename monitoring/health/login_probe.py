@@ -20,8 +20,7 @@ from monitoring.text import strict_json
 
 # -- read a JWT without trusting it, and make the forgeries that must be refused.
 # For the canary's own token only. Nothing here checks a signature: that is SAPI's task, and what
-# the
-# negative proofs are about.
+# the negative proofs are about.
 
 _LONGEST = 16384
 
@@ -96,7 +95,6 @@ def _object(part: str) -> Optional[Mapping[str, Any]]:
 
 
 # -- a login from end to end with the canary client, and the forgeries that must fail.
-# The token goes from EAPI to SAPI and nowhere else: no fact, no message and no file holds it.
 
 _REFUSALS = (400, 401, 403, 422)
 #: How long after its end a kept token must be refused: the services allow some clock skew.
@@ -159,7 +157,7 @@ class _Flow:
 
 
 def probe_login(name: str, live: Live) -> Reading:
-    """Facts: see `judging.login.judge_login`. `seconds` is the time EAPI took for the token.
+    """Facts: see `login.judge_login`. `seconds` is the time EAPI took for the token.
     The proofs are tried when `live.prove` and after the good token was accepted, since a service
     that refuses everything proves nothing."""
     at = live.clock()

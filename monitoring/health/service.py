@@ -61,7 +61,7 @@ _OURS = re.compile(
 
 
 def judge_service(reading: Reading, context: Context) -> Judged:
-    """`facts` as `probing.service.probe_service` gives them: `targets` (digests of the addresses),
+    """`facts` as `probes.probe_service` gives them: `targets` (digests of the addresses),
     `health` and `detailed` answers, `with_token`, `phases`, `tls`, `server_date`, `answered_at`,
     `metrics`; all may be absent."""
     facts, words = reading.facts, vocabulary(context.status_words)

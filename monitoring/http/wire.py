@@ -1,7 +1,7 @@
 """Acquire: sockets that keep a deadline, and names resolved within one.
 
 A socket's own timeout starts again with every byte, so a server that drips keeps a caller for
-ever (FACTS.md section 13). Here each operation gets what is left of one deadline.
+ever (docs/protocols.md). Here each operation gets what is left of one deadline.
 """
 
 from __future__ import annotations

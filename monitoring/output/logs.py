@@ -23,10 +23,8 @@ from monitoring.text import iso, redact, redacted, safe_lines
 
 # -- the standard streams, fit for what is written to them, whatever we were started with.
 # A closed one (`>&-`, some daemons) would be the number of the next file that is opened; an
-# encoding
-# other than UTF-8 would break on the first foreign client id; a full disk or a reader that left
-# are
-# the operator's business and no bug.
+# encoding other than UTF-8 would break on the first foreign client id; a full disk or a reader that
+# left are the operator's business and no bug.
 
 _NAMES = ("stdin", "stdout", "stderr")
 
@@ -85,9 +83,6 @@ def finish() -> None:
 
 
 # -- log lines, as ECS JSON for Filebeat or as text for a terminal; every one redacted.
-# Each JSON line has `@timestamp`, `log.level` and `message` flat and first (the brief's Filebeat
-# snippet reads `message`; the filestream input expands the dotted names). Warnings of libraries,
-# uncaught exceptions of any thread and usage errors become lines too.
 
 #: Libraries that print URLs, headers or payloads below INFO (slack_sdk logs the whole webhook).
 _CHATTY = ("urllib3", "requests", "slack_sdk", "pdpyras", "redis", "push_response", "asyncio")

@@ -85,8 +85,7 @@ def page(head: str, body: Sequence[str]) -> str:
 
 
 # -- how each component stood in the last day and month, as a bar of small parts.
-# A part of which less than half was watched is not known, which is a look of its own: low and
-# grey,
+# A part of which less than half was watched is not known, which is a look of its own: low and grey,
 # so that it can be told from up and down without colour too.
 
 #: (name, seconds, parts)
@@ -195,8 +194,6 @@ def of(history: Any, names: Sequence[str], now: float) -> Mapping[str, Tuple[Bar
 
 
 # -- the page about one's own system: the verdict first, then what each script saw last.
-# Each script keeps what it saw in the state folder, so that any of them can show the whole. What a
-# stranger said is escaped.
 
 _SCOPE = "status"
 _STALE = 2  # intervals of a script since its last cycle: what it saw is then no news any more

@@ -35,7 +35,7 @@ _MOST_CROSSINGS = 5
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    """The JSON document of a cycle, field for field as DESIGN.md section 4 and README.md list it.
+    """The JSON document of a cycle, field for field as docs/reference/results.md lists it.
     What was not measured is None; NaN and infinities become None."""
     document: dict[str, Any] = {
         "timestamp": iso(outcome.at),

@@ -29,7 +29,6 @@ from monitoring.model import OperatorError
 
 # -- `--web-config FILE`, in the format of Prometheus' exporter toolkit: TLS, certificates of
 # clients, and users with bcrypt hashes. The file is read again when it changes.
-#
 # https://github.com/prometheus/exporter-toolkit/blob/master/docs/web-configuration.md
 
 #: Keys that are understood. Others are refused: one that is ignored would be thought to protect.
@@ -235,7 +234,6 @@ def rules_of(path: Optional[str]) -> Tuple[RulesOf, bool]:
 
 
 # -- the small HTTP server behind `--prometheus-port`.
-# It knows nothing of metrics: it hands out answers that are ready.
 
 #: All interfaces, as `prometheus_client.start_http_server` of the brief does: the scraper is
 #: rarely on this machine, and the page holds nothing secret.

@@ -1,7 +1,7 @@
 """Acquire: the cache, single, behind sentinels or as a cluster, and the connection to one server.
 
 The only importer of redis, whose defaults retry eleven times and bound neither name lookups nor
-drips (FACTS.md section 8). So connections are ours, RESP2 is spoken, nodes are found with commands.
+drips (docs/protocols.md). So connections are ours, RESP2 is spoken, nodes are found with commands.
 """
 
 from __future__ import annotations
@@ -108,9 +108,6 @@ class Door:
 
 
 # -- the cache, single, behind sentinels or as a cluster: one attempt, our own timeouts.
-# The only importer of redis, whose defaults retry eleven times and bound neither name lookups nor
-# drips (FACTS.md section 8). So connections are ours, RESP2 is spoken, nodes are found with
-# commands.
 
 
 class _NotConnected(redis.ConnectionError):  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 Texts differ ("Redis is loading", "Valkey is loading") and may quote our arguments, so messages
 are our own words plus the server's code. No import of redis: classes are known by name, since
-each version of the library has its own set (FACTS.md section 8).
+each version of the library has its own set (docs/protocols.md).
 """
 
 from __future__ import annotations

@@ -16,11 +16,10 @@ from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional
 from monitoring.config.settings import ServiceMetricsSettings
 from monitoring.text import printable, safe_id
 
-# -- the samples in a Prometheus text exposition: classic, OpenMetrics, or with the quoted
-# names of Prometheus 3 (`{"http.server.requests", "label.x"="y"} 1`).
-#
+# -- the samples in a Prometheus text exposition: classic, OpenMetrics, or with the quoted names of
+# Prometheus 3 (`{"http.server.requests", "label.x"="y"} 1`).
 # Our own reader of the sample lines: the classic parser of prometheus_client takes an OpenMetrics
-# exemplar for a timestamp without a word (FACTS.md section 5), and both give up at the first bad
+# exemplar for a timestamp without a word (docs/protocols.md), and both give up at the first bad
 # line of a body of which we want ten names.
 
 _SAMPLE = re.compile(
@@ -111,10 +110,6 @@ def _number(text: str) -> Optional[float]:
 
 
 # -- what the labels of a counted series say: whose it is, how the attempts ended, and why.
-# Names and values are compared by their letters and digits in lower case: `clientId`, `client_id`
-# and
-# `client.id` are one label. The words come from the configuration (`SERVICE_METRICS`); what is not
-# known there stays unknown, and is named so that somebody can add it.
 
 #: How an attempt ended, as a label of its series says it; or by the name of the family (GOOD_NAME,
 #: BAD_NAME); ATTEMPTS: the series counts attempts and nothing says how they ended.

@@ -1,5 +1,4 @@
 """Keep: the services' counters from one cycle to the next, and the canary's share of the refusals.
-run backwards, and what fell into a window of time.
 
 Every script keeps its own look at each service, so that one that runs rarely does not take the
 increases away from one that runs often.
@@ -56,8 +55,8 @@ class CanaryLog:
         return int(self._state.get(_SCOPE, key) or 0)
 
 
-# -- the services' counters from one cycle to the next: what they grew by, totals that never
-# run backwards, and what fell into a window of time.
+# -- the services' counters from one cycle to the next: what they grew by, totals that never run
+# backwards, and what fell into a window of time.
 
 Totals = Dict[CounterKey, float]
 

@@ -19,7 +19,7 @@ __all__ = ["CounterSample", "GaugeSample", "ServiceMetrics", "read"]
 
 MAX_BYTES = 16 << 20
 _AT_ONCE = 8
-#: Without it a server may choose OpenMetrics (FACTS.md section 5).
+#: Without it a server may choose OpenMetrics (docs/protocols.md).
 ACCEPT = "text/plain;version=0.0.4"
 
 
@@ -32,10 +32,10 @@ class InstanceFault(NamedTuple):
 
 @dataclass(frozen=True)
 class ServiceMetrics:
-    """What the instances of one service count. `samples` are canonical (service_counters), with one
-    READ for each instance; `instances` those that were read, by the configured URL and the start of
-    the process; `clients_left_out` above the bound. Nothing configured: everything empty and
-    `configured` False."""
+    """What the instances of one service count. `samples` are canonical (`services.counters`), with
+    one READ for each instance; `instances` those that were read, by the configured URL and the
+    start of the process; `clients_left_out` above the bound. Nothing configured: everything empty
+    and `configured` False."""
 
     service: str
     samples: Tuple[CounterSample, ...] = ()

@@ -62,7 +62,7 @@ def _last_cycles(history: Any, start: float, end: float) -> Mapping[float, float
 
 
 class SlaGauges:
-    """The figures of `service_levels.gauges`, read anew at most once a minute."""
+    """The figures of `levels.gauges`, read anew at most once a minute."""
 
     def __init__(self, history: Any, sla: SlaSettings, overdue: float = math.inf) -> None:
         self._overdue = overdue

@@ -67,8 +67,6 @@ def horizon(now: float, before: Optional[float]) -> float:
 
 
 # -- samples of every cycle in the state file, thinned with age.
-# One row per measurement that has a value; an unknown value is not stored, so that time we could
-# not see stays a gap. Rows are only ever added up, so time-weighted means stay exact.
 
 _PRUNE_EVERY = 3600.0
 _SCOPE = "history"

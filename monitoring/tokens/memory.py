@@ -98,11 +98,9 @@ class OrphanMemory:
 
 
 # -- failed validations ever seen in the cache, where no service counts them.
-# A verdict lies in the cache for 100 s (FACTS.md section 0). Of cycles closer than that each
-# counts
+# A verdict lies in the cache for 100 s (docs/protocols.md). Of cycles closer than that each counts
 # its share, so that none is counted twice; of cycles further apart some verdicts are never seen:
-# the
-# totals are a lower bound. They never run backwards.
+# the totals are a lower bound. They never run backwards.
 
 VERDICT_SECONDS = 100.0
 _VERDICT_MEMORY_KEY = "cached_failures"
@@ -140,9 +138,6 @@ class VerdictMemory:
 
 
 # -- the usual course of generation rate, live tokens and failures, and when one leaves it.
-# The detector of credential misuse, fed with the aggregate figures of each cycle. Its profiles
-# stand
-# in the state file, so that cron learns too.
 
 #: Metric -> what a sentence calls it, and the smallest difference that matters.
 WATCHED = (

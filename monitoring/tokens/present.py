@@ -69,7 +69,7 @@ class ProgressBar:
         self._bar.start()
 
 
-# -- the `tokens` object of a cycle's JSON (DESIGN.md section 4), every source named.
+# -- the `tokens` object of a cycle's JSON, every source named.
 
 
 def document(looked: Looked) -> Dict[str, Any]:

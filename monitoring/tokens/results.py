@@ -16,7 +16,7 @@ from monitoring.tokens.owners import Known, Nobody, Owner
 from monitoring.tokens.renewals import Courses, Renewals, renewals, steps_kept, together
 from monitoring.tokens.sketches import Histogram, Spread
 
-# -- the frozen answer of a token census, and its JSON shape (DESIGN.md section 4).
+# -- the frozen answer of a token census, and its JSON shape.
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class TokenResult:
 
 
 def tokens_json(result: TokenResult) -> Dict[str, Any]:
-    """The ``tokens`` object of a cycle's JSON, in the field names of DESIGN.md section 4.
+    """The ``tokens`` object of a cycle's JSON, in the names of docs/reference/results.md.
 
     ``validations`` is not among them: its best source is the services' counters.
     """

@@ -13,9 +13,8 @@ from monitoring.tokens.codecs.records import USUAL, from_record
 # -- a bounded reader of Java's serialisation stream, for the few objects the cache holds.
 # Written from the grammar in the Java Object Serialization Specification, section 6.4.2. It makes
 # plain data only: no class named by a stream is ever looked up. Every step consumes input or is
-# counted, and depth is limited, so that a hostile stream costs at most its own length.
-# Measured on the fixtures: 5 to 10 times faster than javaobj-py3, which the tests use as a
-# referee.
+# counted, and depth is limited, so that a hostile stream costs at most its own length. Measured on
+# the fixtures: 5 to 10 times faster than javaobj-py3, which the tests use as a referee.
 
 MAGIC = b"\xac\xed\x00\x05"
 MAX_DEPTH = 24

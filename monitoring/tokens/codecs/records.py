@@ -18,11 +18,9 @@ from monitoring.tokens.codecs.facts import (
 )
 
 # -- a point in time, however a service wrote it, and whether it can be read otherwise.
-# RFC 7519 knows seconds since 1970 alone. Milliseconds, microseconds and nanoseconds are the
-# format
+# RFC 7519 knows seconds since 1970 alone. Milliseconds, microseconds and nanoseconds are the format
 # of many JSON records and a fault inside a JWT, where validators read the year 58000. 9999-12-31
-# and
-# 999999999999 stand for "never". A time without a zone is in the zone of the process that wrote
+# and 999999999999 stand for "never". A time without a zone is in the zone of the process that wrote
 # it.
 
 #: 9999-12-31T23:59:59Z, the last second that can be printed. Whatever lives longer lives till then.
