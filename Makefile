@@ -46,7 +46,7 @@ mutants: $(VENV)/.dev  ## put small mistakes into the decisions: which does no t
 matrix: $(VENV)/.dev  ## oldest and newest libraries on every Python found
 	$(BIN)/python -m tests.matrix $(MATRIX_CELLS) $(MATRIX_ARGS)
 
-audit:  ## known holes in the libraries we need (asks pypi.org; kept apart, since it brings its own)
+audit:  ## known holes in the libraries we need (asks the package index; kept apart, since it brings its own)
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/pip install -q --disable-pip-version-check pip-audit
 	.venv-audit/bin/pip-audit -r requirements.txt

@@ -128,7 +128,7 @@ _LEVELS = (
     _gauge(
         "error_budget_burning",
         "",
-        "Burn rate that the last hour and its last quarter both reach.",
+        "The most urgent burn rate of 1 h, 6 h and 3 d, as over one hour.",
         "component",
     ),
     _gauge("sla_unknown_ratio", "ratio", "Time we did not look.", "component", "window"),
@@ -416,8 +416,8 @@ _THRESHOLDS = (
     ),
     _limit(
         "availability.error_budget_burn_rate",
-        "error_budget_burning", "x", "error budget burn rate",
-        "Burn rate that the last hour and its last quarter both reach.",
+        "error_budget_burning", "x", "error budget burn rate (as over one hour)",
+        "The most urgent burn rate of 1 h, 6 h and 3 d, as over one hour.",
         where={"component": COMPONENTS}, runbook="error-budget",
     ),
     _limit(

@@ -119,3 +119,16 @@ def test_the_lock_file_has_every_library_with_its_hashes() -> None:
     assert set(wanted) <= set(pinned)
     assert len(pinned) == len(re.findall(r"^[a-z]", lock, re.MULTILINE))
     assert "://" not in lock
+
+
+def test_no_file_names_a_package_index() -> None:
+    """Which one is asked is the machine's matter: a mirror, or none."""
+    done = subprocess.run(
+        ["git", "grep", "-lIE", r"pypi\.org|pythonhosted\.org|--(extra-)?index-url[= ]"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert set(done.stdout.split()) <= {"tests/test_package.py"}

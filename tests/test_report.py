@@ -135,7 +135,7 @@ def test_no_bad_status_without_a_word() -> None:
         client_id="c-1",
     )
     made = outcome(components=(EAPI,), verdicts=(burning, slow))
-    said = "redis-cache: error budget burn rate 200 x (critical from 14.4 x)"
+    said = "redis-cache: error budget burn rate (as over one hour) 200 x (critical from 14.4 x)"
     assert report.crossings(made) == [said], "what a component says itself is not said twice"
     assert said in report.sentence(made)
     made = outcome(verdicts=(failing,) * 7)

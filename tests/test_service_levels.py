@@ -185,6 +185,24 @@ def test_gauges_of_windows_that_were_hardly_watched_are_left_out():
     assert hour["error_budget_burning", ""] == pytest.approx(1000.0)
 
 
+@pytest.mark.parametrize(
+    ("failed", "burning"),
+    [
+        (range(120, 4320, 800), 8.33),  # now and then for three days: a warning (from 6)
+        (range(10, 360, 160), 20.0),  # thrice in six hours: somebody is woken (from 14.4)
+        ((10,), 50.0 / 3),  # once, a moment ago: one minute of an hour
+        ((30,), 1.39),  # once: the hour ends well, and of three days it is nothing
+        (range(180, 200), 0.0),  # an outage three hours ago was told as such
+        ((), 0.0),
+    ],
+    ids=["3d", "6h", "1h", "over", "outage", "fine"],
+)
+def test_the_most_urgent_of_three_windows_burns(failed, burning):
+    minutes = {*failed}
+    past = [point(60 * n, 60, float(n not in minutes)) for n in range(4319, -1, -1)]
+    assert figures(past)["error_budget_burning", ""] == pytest.approx(burning, rel=0.05)
+
+
 def test_what_nobody_asks_counts_for_nothing():
     seen = {"a": points((MONTH, 0, 1.0), every=HOUR)}
     found = report(seen, {"a": 0.999, "b": 0.999}, now=NOW, lookback=MONTH, least=0.5,

@@ -10,6 +10,7 @@ budget exactly by the end of the window, 14.4 over one hour spends a fiftieth of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Collection, Iterator, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
@@ -36,6 +37,12 @@ FAST_BURN: Mapping[str, float] = {"1h": 14.4, "6h": 6.0, "3d": 1.0}
 NEARLY_SPENT = 0.1
 #: A burn that ended is no alarm: the last quarter of an hour must show it too.
 STILL = 0.25 * HOUR
+#: Windows (long, and its end), what a rate over them is worth over one hour, and the most that it
+#: can come to: over 6 h somebody is woken at 6 times, over 3 d somebody is told by day.
+_SLOW_BURNS = (
+    ((6 * HOUR, 0.5 * HOUR), 14.4 / 6.0, math.inf),
+    ((72 * HOUR, 6 * HOUR), 6.0, 14.0),
+)
 OVERALL = "overall"
 MISSED, AT_RISK = "missed", "at_risk"
 _SEVERITIES = {MISSED: Severity.CRITICAL, AT_RISK: Severity.WARNING, MET: Severity.OK}
@@ -237,11 +244,34 @@ def gauges(
 
 
 def _burning(points: Sequence[Point], target: float, now: float, least: float) -> Optional[float]:
-    """The burn rate that the last hour and its last quarter both reach: what limits judge, so
-    that an outage which is over is not told a second time. None: too little was watched."""
-    spans = [span(points, now=now, seconds=seconds) for seconds in (HOUR, STILL)]
-    rates = [_judged_burn(seen, target, least) for seen in spans]
-    return None if None in rates else min(rate for rate in rates if rate is not None)
+    """The burn rate that limits judge, reckoned as over one hour: the most urgent of three windows,
+    each only as far as its end shows it too, so that what is over is not told a second time. In
+    the slow ones an outage counts for nothing, since it was told as such; they are for probes that
+    fail now and then. None: too little was watched."""
+
+    def reached(seen: Sequence[Point], windows: Tuple[float, float]) -> Optional[float]:
+        spans = [span(seen, now=now, seconds=seconds) for seconds in windows]
+        rates = [_judged_burn(each, target, least) for each in spans]
+        return None if None in rates else min(rate for rate in rates if rate is not None)
+
+    fast = reached(points, (HOUR, STILL))
+    if fast is None:
+        return None
+    now_and_then = tuple(_without_outages(points))
+    rates = [fast]
+    for windows, worth, most in _SLOW_BURNS:
+        rate = reached(now_and_then, windows)
+        if rate is not None:
+            rates.append(min(rate * worth, most))
+    return max(rates)
+
+
+def _without_outages(points: Sequence[Point]) -> Iterator[Point]:
+    """Points, oldest first, without those that are down beside another that is."""
+    down = [False, *(point.mean < 0.5 for point in points), False]
+    for place, point in enumerate(points, 1):
+        if not (down[place] and (down[place - 1] or down[place + 1])):
+            yield point
 
 
 def _figures(seen: Span, target: float, least: float) -> Mapping[str, float]:
