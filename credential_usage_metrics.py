@@ -23,6 +23,7 @@ if __name__ == "__main__":
 import argparse
 import time
 from dataclasses import replace
+from functools import partial
 from typing import Iterator, List, Optional, Sequence
 
 import utils
@@ -41,7 +42,7 @@ from monitoring.credentials.source_kit import Asked, rotation_service
 from monitoring.credentials.usage import UsageHistory
 from monitoring.credentials.watch import CredentialWatch, Picture
 from monitoring.model import ExitStatus, Outcome, Severity
-from monitoring.output.logs import LOGGER, columns
+from monitoring.output.logs import LOGGER, columns, json_wanted
 
 SCRIPT = "credential_usage_metrics"
 HISTORY = "history"
@@ -62,8 +63,8 @@ def build_parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--check-rotation",
         action="store_true",
-        help="one line per client: its rotation, and what to do; exits 0, 1 or 2 by the worst, "
-        "3 where nobody can tell",
+        help="its rotation and what to do, a line per client (on a terminal of those that need a "
+        "look; --verbose: of all); exits 0, 1 or 2 by the worst, 3: nobody can tell",
     )
     one.add_argument(
         "--can-revoke",
@@ -76,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--replay",
         metavar="FILE",
         help="run the anomaly detector over recorded buckets (JSON lines, - for standard input, "
-        "'history' for what this monitor recorded) and print its findings as JSON lines",
+        "'history' for what this monitor recorded) and print what it finds (piped: JSON lines)",
     )
     own.add_argument(
         "--labels",
@@ -193,7 +194,9 @@ def _show(kit: utils.Kit, picture: Picture, render: credential_report.Render, fo
         if source.configured and not source.ok:
             LOGGER.warning("source %s: %s", source.name, source.why)
     outcome = outcome_of(picture, kit.settings)
-    said = render(credential_report.Seen(picture, outcome), form, columns())
+    width = columns()
+    folded = width is not None and not kit.args.verbose
+    said = render(credential_report.Seen(picture, outcome, folded), form, width)
     kit.show(said, prose=form == "text")
     return int(outcome.exit_status)
 
@@ -213,10 +216,17 @@ def back_test(kit: utils.Kit, file: str, lookback: float, labels: Optional[str])
     """`--replay`: 0, or 3 when something is not a recording of buckets, or there was none: of
     nothing it cannot be said that nothing was found."""
     sensitivity = sensitivity_of(kit.settings.credentials)
+    prose = not json_wanted(kit.args.log_format, sys.stdout)
     try:
         known = None if labels is None else _labels(labels)
         recorded = _recorded(kit, file, lookback)
-        done = replay.replay(recorded, sensitivity, sys.stdout.write, known)
+        done = replay.replay(
+            recorded,
+            sensitivity,
+            partial(kit.show, prose=True) if prose else sys.stdout.write,
+            known,
+            line=replay.as_text if prose else replay.as_line,
+        )
     except (OSError, replay.ReplayError) as error:
         said = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         sys.stdout.flush()
@@ -225,6 +235,8 @@ def back_test(kit: utils.Kit, file: str, lookback: float, labels: Optional[str])
     sys.stdout.flush()
     for told in done.left_out:
         LOGGER.warning("--replay %s: %s", file, told)
+    if prose and done.read:
+        kit.show(replay.headline(done), prose=True)
     if not done.read:
         said = "was recorded in that time" if file == HISTORY else "stands there: no bucket at all"
         LOGGER.error("--replay %s: nothing %s", file, said)

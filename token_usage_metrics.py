@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import Optional, Sequence
 
 import utils
-from monitoring import cli
+from monitoring import __version__, cli
 from monitoring.analyze.analysis import Period
 from monitoring.analyze.history import local_zone
 from monitoring.config.settings import Settings
@@ -126,6 +126,7 @@ def analyze(kit: utils.Kit, lookback: float, form: str, top: int) -> int:
     if found is None:
         LOGGER.error("%s", nothing_recorded(kit.settings, lookback))
         return int(ExitStatus.UNKNOWN)
+    found = replace(found, environment=kit.settings.environment, version=__version__)
     kit.show(REPORTS[form](found), prose=form == "text")
     return int(_EXITS[found.meets_target])
 
@@ -156,7 +157,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         if args.analyze:
             return analyze(kit, args.lookback or WEEK, args.format or "text", args.top or TOP)
         services = kit.http(kit.settings.eapi), kit.http(kit.settings.sapi)
-        shown = sys.stderr.isatty() and not logs.json_wanted(args.log_format, sys.stderr)
+        person = sys.stderr.isatty() and not logs.json_wanted(args.log_format, sys.stderr)
+
+        def shown() -> bool:
+            """Not over a screen that already shows a cycle."""
+            return person and not (kit.screen is not None and kit.screen.on)
+
         follows = kit.settings.tokens.follow and not args.single_run
         with following(kit.settings) if follows else nullcontext() as follower:
             usage = TokenUsage(

@@ -33,8 +33,8 @@ class Kit:
     def __init__(self, script: str, settings: Settings, args: argparse.Namespace) -> None:
         self.script, self.settings, self.args = script, settings, args
         self.clock: Callable[[], float] = time.time
-        self._closing = ExitStack()
-        self._state: Optional[State] = None
+        self.screen: Any = None  # what a loop on a terminal is shown on
+        self._closing, self._state = ExitStack(), None  # type: ExitStack, Optional[State]
 
     @property
     def interval(self) -> float:

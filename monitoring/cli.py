@@ -213,7 +213,7 @@ def _check_silence(parser: argparse.ArgumentParser, args: argparse.Namespace) ->
 #: Flags that ask for something by name and run no cycle.
 _REPORTS = (
     *("sla", "analyze", "check_rotation", "inventory", "can_revoke", "replay"),
-    *("alerts", "silence", "unsilence", "setup"),
+    *("alerts", "silence", "unsilence", "setup", "check_config", "test_alerts"),
 )
 
 

@@ -445,7 +445,9 @@ class Setup:
     def say(self, sentence: str, severity: Optional[Severity] = None) -> None:
         """Print a sentence; a log line where nobody reads."""
         if self._terminal or not logs.json_wanted(self._args.log_format, sys.stdout):
-            streams.say(f"{_MARKS.get(severity, '')}{sentence}\n")
+            from monitoring.output import terminal
+
+            streams.say(f"{_MARKS.get(severity, '')}{sentence}\n", terminal.painted)
         else:
             logs.result(_LEVELS.get(severity, "info"), sentence, {})
 

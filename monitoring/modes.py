@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Callable, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
 
 from monitoring.channels import CHANNELS
 from monitoring.config import env, load as configuration
@@ -21,6 +21,7 @@ from monitoring.stopping import (
     reread_asked,
     reread_on_hangup,
 )
+from monitoring.text import counted
 
 #: What `run` gives when a loop was asked to read its settings again; no exit status.
 REREAD = -1
@@ -58,6 +59,8 @@ def _runner(kit: Any, cycle: Callable[[float], Outcome], stack: ExitStack) -> Ru
         output=args.output or "",
         log_format=args.log_format,
         verbose=args.verbose or args.debug,
+        screen=_screen(kit, stack),
+        runbooks=settings.alerts.runbooks,
         send_budget=settings.alerts.send_budget,
     )
 
@@ -85,6 +88,17 @@ def _remembering(step: Step, state: Any) -> Step:
         if step.name in ("record", "tell", "share")
         else step
     )
+
+
+def _screen(kit: Any, stack: ExitStack) -> Any:
+    """What a loop on a terminal is shown on; None: each cycle is printed below the last."""
+    from monitoring.output import terminal
+
+    if kit.args.single_run or kit.args.debug or not terminal.live_wanted(kit.args.log_format):
+        return None
+    kit.screen = terminal.LiveScreen(kit.interval, verbose=kit.args.verbose)
+    stack.callback(kit.screen.close)
+    return kit.screen
 
 
 def _exporter(kit: Any, stack: ExitStack, attempts: Sequence[Tuple[str, str]]) -> Any:
@@ -138,6 +152,9 @@ def test_alerts(kit: Any) -> int:
         LOGGER.error("--test-alerts %s: no such channel; there are %s", wanted, ", ".join(CHANNELS))
         return int(ExitStatus.UNKNOWN)
     results = kit.notifier().test(wanted)
+    if results and not logs.json_wanted(kit.args.log_format, sys.stdout):
+        well = sum(ok for _, ok, _ in results)
+        kit.show(f"{well} of {counted(len(results), 'channel')} took the test alert", prose=True)
     for channel, ok, why in results:
         said = f"{channel}: {'delivered' if ok else 'failed'}{': ' + why if why else ''}"
         fields = {"payment_api.channel": channel, "event.outcome": "success" if ok else "failure"}
@@ -189,12 +206,9 @@ def show_settings(settings: Settings, log_format: str, *, everything: bool) -> N
     rows = configuration.describe(settings, everything=everything)
     verdict = configuration.verdict(settings)
     if not logs.json_wanted(log_format, sys.stdout):
-        from monitoring.output import logs as streams, terminal
+        from monitoring.output import terminal
 
-        terminal.print_table(
-            ["setting", "value", "from"], [[r.name, r.shown, r.where] for r in rows]
-        )
-        streams.say(f"{verdict}\n")
+        logs.say("\n".join([*_by_origin(rows), verdict, ""]), terminal.painted)
         return
     for row in rows:
         fields = {"payment_api.setting": row.name, "payment_api.origin": row.where}
@@ -202,8 +216,26 @@ def show_settings(settings: Settings, log_format: str, *, everything: bool) -> N
     logs.result("info", verdict, {})
 
 
+def _by_origin(rows: Sequence[Any]) -> Iterator[str]:
+    """The settings below where they come from. The channels are the verdict's, and the warnings
+    have been logged."""
+    places: Dict[str, List[str]] = {}
+    known = any(row.name == "MONITORING_STATE_DIR" and row.shown != "''" for row in rows)
+    hidden = ("channel", "warning", *(["state"] if known else []))
+    for row in rows:
+        if row.name.partition(" ")[0] not in hidden:
+            place, _, variable = row.where.rpartition(" ")
+            if not place or not variable.isupper():
+                place, variable = row.where, ""
+            by = f" ({variable})" if variable not in ("", row.name) else ""
+            places.setdefault(place, []).append(f"  {row.name} = {row.shown}{by}")
+    for place, lines in places.items():
+        yield f"{place}:"
+        yield from [*lines, ""]
+
+
 def _say(kit: Any, level: str, message: str, fields: dict[str, str]) -> None:
     if logs.json_wanted(kit.args.log_format, sys.stdout):
         logs.result(level, message, fields)
     else:
-        kit.show(message)
+        kit.show(message, prose=True)

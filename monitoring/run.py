@@ -28,9 +28,9 @@ from monitoring.output import (
     figures,
     logs,
     pages as bars,
-    pages as status,
     report,
     report as outputs,
+    status_page as status,
 )
 from monitoring.output.logs import LOGGER
 from monitoring.store.files import attempt
@@ -196,7 +196,8 @@ class Pipeline:
     """The steps after a cycle. A part that is None is not wanted in this run.
 
     `history` has `record(outcome, interval)` and `prune(now)`; `notifier` is a Notifier;
-    `exporter` an Exporter. `interval` is how far apart cycles are expected, in seconds.
+    `exporter` an Exporter, `screen` a LiveScreen, on which each cycle takes the place of the last;
+    `runbooks` is where those can be read. `interval`: seconds between two cycles, as expected.
     """
 
     interval: float
@@ -207,6 +208,8 @@ class Pipeline:
     output: str = ""
     log_format: str = "auto"
     verbose: bool = False
+    screen: Any = None
+    runbooks: str = ""
     send_budget: float = 10.0
     _deliveries: Sequence[Any] = field(default=(), repr=False)
     _others: Optional[figures.Table] = field(default=None, repr=False)
@@ -265,7 +268,7 @@ class Pipeline:
     def _document(self, outcome: Outcome) -> status.Document:
         """What the status page shows of this cycle, made once for all who need it."""
         if self._seen[0] is not outcome:
-            self._seen = outcome, status.document(outcome, self.interval)
+            self._seen = outcome, status.document(outcome, self.interval, self.runbooks)
         return self._seen[1]
 
     def _page(self, outcome: Outcome) -> Callable[[float, str], str]:
@@ -306,7 +309,10 @@ class Pipeline:
         elif self.output != "-":
             from monitoring.output import terminal
 
-            terminal.show(outcome, verbose=self.verbose)
+            if self.screen is not None:
+                self.screen.show(outcome)
+            else:
+                terminal.show(outcome, verbose=self.verbose)
 
     def _beat(self, outcome: Outcome) -> None:
         """What fails here is the monitor, not what it watches: a check that an outage had turned

@@ -138,8 +138,8 @@ def _offset(zone: str | None) -> float:
 
 
 def amount(value: float, unit: str = "") -> str:
-    """`812 ms`, `91.5 %`, `14.4 x`, `3`: at most four significant digits, never `1e+06`."""
-    number = f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+    """`812 ms`, `1,510 ms`, `91.5 %`, `3`: at most four significant digits, never `1e+06`."""
+    number = f"{value:.4g}" if abs(value) < 999.5 else f"{value:,.0f}"
     if "e" in number:
         number = "0" if abs(value) < 1e-9 else f"{value:.6f}".rstrip("0")
     return f"{number} {unit}".strip()
@@ -147,8 +147,8 @@ def amount(value: float, unit: str = "") -> str:
 
 def percentage(ratio: float, digits: int = 2) -> str:
     """`99.97 %` of a ratio; never rounded up to a whole 100 % that was not reached."""
-    text = f"{ratio * 100.0:.{digits}f}"
-    if ratio < 1.0 and float(text) == 100.0:
+    text = f"{ratio * 100.0:,.{digits}f}"
+    if ratio < 1.0 and text == f"{100.0:.{digits}f}":
         text = f"{100.0 - 10.0**-digits:.{digits}f}"
     return f"{text} %"
 

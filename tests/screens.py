@@ -1,18 +1,31 @@
-"""Ten situations and what a terminal shows of them, kept in data/screens.
+"""Situations of every view, and what a terminal shows of them, kept in data/screens.
 
 `python -m tests.screens --write` writes them anew; look at the difference before it is committed.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import sys
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Callable, Mapping
 from unittest import mock
 
+import utils
+from monitoring import guided_setup, modes
 from monitoring.alerts import report as alert_report
+from monitoring.analyze import REPORTS
+from monitoring.anomaly import replay
+from monitoring.anomaly.types import Anomaly
+from monitoring.credentials import report as credential_report
+from monitoring.credentials.facts import Age, CredentialFacts, Policy
+from monitoring.credentials.judged import DAY, Judged, rows
+from monitoring.credentials.revocation import Answer
+from monitoring.credentials.rotations import SEVERITIES, RotationVerdict
 from monitoring.model import (
     Alert,
     AlertKey,
@@ -23,9 +36,10 @@ from monitoring.model import (
     Severity,
     Source,
 )
-from monitoring.output import terminal
+from monitoring.output import logs, terminal
 from monitoring.sla import report as sla_report
 from monitoring.sla.levels import report as levels_of
+from tests import configuring, test_reports
 
 FOLDER = Path(__file__).resolve().parent / "data" / "screens"
 WIDTHS = (80, 120)
@@ -133,6 +147,114 @@ def _alerts() -> str:
     )
 
 
+def _judged(client: str, days: float, **more: str) -> Judged:
+    verdict, state = more.get("verdict", "ok"), more.get("state", "active")
+    why, todo = more.get("why", "within its period"), more.get("todo", "nothing")
+    rotating = 3 * 3600.0 if state == "dual_active" else None
+    said = RotationVerdict(
+        state, verdict, SEVERITIES[verdict], why, todo, Age(AT - days * DAY, "vault_expiry"),
+        (90 - days) * DAY, rotating,
+    )  # fmt: skip
+    return Judged(CredentialFacts(client), said, Policy())
+
+
+JUDGED = (
+    _judged(
+        "client-007", 41, verdict="stuck", state="dual_active",
+        why="two secrets since 3 h; the limit is 1 h",
+        todo="ask the client whether it has its new secret, then let the rotation go on",
+    ),
+    _judged("client-009", 97, verdict="overdue", why="97 days old, 90 are allowed",
+            todo="rotate it"),
+    *(_judged(f"client-{n:03}", n) for n in range(10, 38)),
+)  # fmt: skip
+
+
+def _credentials(view: Callable[..., str]) -> Callable[[], None]:
+    findings = tuple(
+        Finding(
+            f"rotation_{one.verdict.verdict}", one.verdict.severity,
+            f"{one.client}: {one.verdict.why}; {one.verdict.todo}", "rotation-service", one.client,
+        )
+        for one in JUDGED[:2]
+    )  # fmt: skip
+    window = SimpleNamespace(seconds=3600.0, span=3600.0)
+    seen = SimpleNamespace(judged=JUDGED, at=AT, sources=(), figures=SimpleNamespace(window=window))
+    made = outcome(
+        "credential_usage_metrics", credentials=rows(JUDGED, AT), findings=findings,
+        subjects=tuple(one.verdict.severity for one in JUDGED), sources=(SCANNED,),
+    )  # fmt: skip
+    return _text(
+        lambda: view(credential_report.Seen(seen, made, folded=True), "text", logs.columns())  # type: ignore[arg-type]
+    )
+
+
+REVOCATION = Answer(
+    "client-007", False, ("both versions are accepted: wait until the old one is deprecated",),
+    ("logins were watched for 30 s only",), "v1", AT - 900, 4, 0, AT + 2700, AT + 2700,
+    waiting=True, word="no",
+)  # fmt: skip
+SPIKE = Anomaly(
+    AT - 3600, "client-004", "failure_burst", 9.2, 180, 2.0,
+    "client-004: 180 logins failed in the hour from 2026-11-23T01:13:20Z, 2 are usual", "critical",
+    40.0,
+)  # fmt: skip
+
+
+def _replayed() -> str:
+    done = replay.Replayed(720, [], [], {"critical": 1})
+    return replay.as_text(SPIKE) + replay.headline(done)
+
+
+NO_KEY = (
+    "PagerDuty answered 400: the integration key is not known; take the one of an Events API v2 "
+    "integration"
+)
+
+
+def _tested() -> None:
+    """Two channels, one of which does not work."""
+    found = [("slack", True, ""), ("pagerduty", False, NO_KEY)]
+    kit = SimpleNamespace(
+        args=SimpleNamespace(test_alerts="", log_format="text"),
+        show=utils.show_report,
+        notifier=lambda: SimpleNamespace(test=lambda _: found),
+    )
+    modes.test_alerts(kit)
+
+
+def _checked() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        given = {"MONITORING_ENV": "test", "REDIS_HOST": "cache.example.org",
+                 "PAGERDUTY_SERVICE_KEY": "x" * 32, "MONITORING_STATE_DIR": "/var/lib/monitoring",
+                 "EMAIL_RECIPIENTS": "oncall@example.org"}  # fmt: skip
+        modes.show_settings(
+            configuring.load(configuring.scripts_in(Path(folder)), env=given), "text",
+            everything=False,
+        )  # fmt: skip
+
+
+class _Setup(guided_setup.Setup):
+    """In which all but one component work, and nobody asks again."""
+
+    def look(self, answers: Mapping[str, str], component: str) -> Component:
+        del answers
+        refused = "10.0.0.9:443 refused the connection: nothing listens there"
+        return _of(component, *((CRITICAL, refused) if component == "payment-sapi" else ()))
+
+    def again(self, _wrong: str) -> bool:
+        return False
+
+
+_of = component
+
+
+def _set_up() -> None:
+    asked = argparse.Namespace(log_format="text")
+    made = _Setup(asked, *[mock.MagicMock()] * 3)
+    guided_setup.guide({"EAPI_ENDPOINT": "https://payment-eapi.example.com"}, made)
+
+
 def _cycle(made: Outcome) -> Callable[[], None]:
     return lambda: terminal.show(made)
 
@@ -183,6 +305,14 @@ SITUATIONS: Mapping[str, Callable[[], None]] = {
     ),
     "alerts": _text(_alerts),
     "service-levels": _text(_levels),
+    "check-rotation": _credentials(credential_report.rotations),
+    "inventory": _credentials(credential_report.inventory),
+    "can-revoke": _text(lambda: credential_report.revocation(REVOCATION, "text")),
+    "analyze": _text(lambda: REPORTS["text"](test_reports.made())),
+    "replay": _text(_replayed),
+    "test-alerts": _tested,
+    "check-config": _checked,
+    "setup": _set_up,
 }  # fmt: skip
 
 
@@ -204,7 +334,9 @@ def shown(name: str, width: int, *, colour: bool) -> str:
     kept = {
         k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "COLORTERM")
     }
-    with mock.patch.dict(os.environ, {**kept, **env}, clear=True), mock.patch("sys.stdout", screen):
+    size = mock.patch("shutil.get_terminal_size", return_value=os.terminal_size((width, 40)))
+    whole = mock.patch.dict(os.environ, {**kept, **env}, clear=True)
+    with whole, size, mock.patch("sys.stdout", screen):
         SITUATIONS[name]()
     return "\n".join(line.rstrip() for line in screen.getvalue().splitlines()) + "\n"
 

@@ -33,7 +33,9 @@ def test_a_notice_arrives() -> None:
     (seen,) = got.seen
     body = seen.json()
     assert seen.path == PATH
-    assert body["text"] == "CRITICAL in test: redis-cache is in trouble"
+    assert body["text"] == (
+        "CRITICAL in test: redis-cache is in trouble (since 2026-11-23 02:11:20 UTC, for 2 min)"
+    )
     assert body["blocks"][0]["text"]["text"] == "🔴 CRITICAL in test: redis-cache is in trouble"
     assert "*First thing to do*: Look." in body["blocks"][1]["text"]["text"]
     assert "<https://wiki.example/redis-cache-down.md|Runbook>" in json.dumps(body["blocks"][-1])

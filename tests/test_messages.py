@@ -44,13 +44,13 @@ def test_the_parts_of_a_notice() -> None:
     )  # fmt: skip
     got = render(told, LINKS)
     assert got.lines == (
+        ("Since", "2026-11-23 02:11:20 UTC, for 2 min"),
         ("What it means", "Logins are slow."),
         ("First thing to do", "Look at EAPI."),
     )
     assert got.fields == (
         ("Component", "payment-eapi"),
         ("Client", "client-7"),
-        ("Since", "2026-11-23 02:11:20 UTC"),
         ("Environment", "test"),
         ("Found by", "health_check"),
         ("Live tokens", "42"),
@@ -95,7 +95,7 @@ def test_a_resolve_kept_by_an_older_version_still_says_what_it_was() -> None:
 
 
 def test_flapping_is_explained() -> None:
-    assert render(notice(evidence={"flapping": True}), LINKS).lines[0][0] == "Flapping"
+    assert render(notice(evidence={"flapping": True}), LINKS).lines[1][0] == "Flapping"
 
 
 def test_a_group_names_twenty_and_counts_the_rest() -> None:
@@ -112,7 +112,7 @@ def test_a_group_says_where_to_look_first_and_a_hostile_name_only_once() -> None
     said = f"payment-eapi, client {bad}: failed logins 12 (critical from 10)"
     also = (alert(client=f"{bad}~1234abcd", summary=said, value=12.0, threshold=10.0),)
     got = render(notice(client="*", also=also), LINKS)
-    assert got.lines[0][0] == "All at once"
+    assert got.lines[1][0] == "All at once"
     assert got.members == (f"{bad}~1234abcd: failed logins 12 (critical from 10)",)
 
 

@@ -127,7 +127,7 @@ def test_json_has_iso_times_and_numbers() -> None:
 def test_text_fits_a_terminal_and_shows_gaps_as_dots() -> None:
     text = REPORTS["text"](made())
     assert "·" in text
-    assert "(a dot: nobody looked)" in text
+    assert "In the charts a dot is time in which nobody looked." in text
     assert "not watched" in text
     for line in text.splitlines():
         assert len(line) < 140

@@ -269,7 +269,7 @@ def test_the_text_fits_a_terminal_of_80_columns():
     levels = report({LOGIN: burnt}, {LOGIN: 0.9999}, now=NOW, lookback=MONTH, least=0.5)
     lines = FORMATS["text"](levels).splitlines()
     assert max(map(len, lines)) <= 80, lines
-    assert any(line.split() == [LOGIN, *["10000.0x"] * 3] for line in lines), lines
+    assert any(line.split() == [LOGIN, *["10,000.0x"] * 3] for line in lines), lines
 
 
 def test_almost_all_is_not_shown_as_all():

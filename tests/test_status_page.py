@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
+import json
 import re
 import subprocess
+import threading
 from dataclasses import dataclass, replace
+from functools import partial
+from html import unescape
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, Iterator, List
 
 import pytest
 
+from monitoring.analyze import REPORTS
 from monitoring.catalog import SCRIPTS
 from monitoring.components import COMPONENTS
-from monitoring.model import Alert, AlertKey, AlertRow, Finding, Severity, Source
-from monitoring.output import pages as bars, pages as status, report as outputs
+from monitoring.model import (
+    Alert,
+    AlertKey,
+    AlertRow,
+    Finding,
+    Measurement,
+    Severity,
+    Source,
+)
+from monitoring.output import pages as bars, report as outputs, status_page as status
 from monitoring.output.exposition import Exporter
 from monitoring.run import Pipeline
 from monitoring.store.state import State, StateError
 from sandbox import observers
-from tests import alerting_kit as have
+from tests import alerting_kit as have, test_reports
 from tests.alerting_kit import CRITICAL, OK, T0, WARNING, component, outcome
 
 NOW = T0 + 1.0  # the end of a cycle that began at T0 and took a second
@@ -77,7 +92,8 @@ def test_what_fires_stands_first_and_says_who_was_told() -> None:
     )
     seen = status.document(outcome(component(CRITICAL), alerts=rows), 60.0)
     page = status.render_status([seen], {rows[2].alert.key.text: ("pagerduty", "log")}, NOW)
-    assert re.search(r"<h1[^>]*>test: something is broken</h1><p class=.verdict.>down</p>", page)
+    head = r"<h1[^>]*>test: something is broken</h1><p class=.verdict.>1 of 1 is down: redis-cache"
+    assert re.search(head, page)
     assert page.index(">down</td>") < page.index(">slow</td>") < page.index(">held back</td>")
     assert "pagerduty, log" in page
     assert ">over</td>" not in page
@@ -273,25 +289,156 @@ def test_bars_stand_on_the_page_and_hostile_names_are_escaped() -> None:
     assert "onload=x" not in re.sub(r">[^<]*<|\"[^\"]*\"", "", page)
 
 
-@pytest.mark.chromium
-@pytest.mark.skipif(not observers.find("chromium"), reason="chromium is not installed")
-@pytest.mark.parametrize("width", [390, 1280])
-def test_a_browser_needs_no_sideways_scrolling(width: int, tmp_path: Path) -> None:
-    """In a frame as wide as a phone or a desktop, which is then asked for its width."""
-    (tmp_path / "status.html").write_text(full_page())
-    (tmp_path / "frame.html").write_text(
-        f'<iframe src="status.html" width="{width}" height="900" style="border:0"></iframe><script>'
-        'document.querySelector("iframe").onload = e => document.title = "wide " + '
-        "e.target.contentDocument.documentElement.scrollWidth;</script>"
-    )
+#: Run beside the pages: how wide each is, what it loaded, and each text that is hard to read.
+_LOOK = """
+const luminance = c => {
+  const [r, g, b] = c.map(v => { v /= 255; return v <= .03928 ? v / 12.92 :
+    Math.pow((v + .055) / 1.055, 2.4); });
+  return .2126 * r + .7152 * g + .0722 * b; };
+const parsed = text => { const n = (text.match(/[0-9.]+/g) || []).map(Number);
+  return n.length < 3 || n[3] === 0 ? null : n.slice(0, 3); };
+const behind = (view, e) => { for (; e; e = e.parentElement) {
+  const found = parsed(view.getComputedStyle(e).backgroundColor); if (found) return found; }
+  return [255, 255, 255]; };
+const look = frame => {
+  const view = frame.contentWindow, page = frame.contentDocument, hard = [];
+  for (const e of page.querySelectorAll("body *")) {
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim());
+    if (!own || e.tagName === "title" || !e.getClientRects().length) continue;
+    const style = view.getComputedStyle(e);
+    const ink = parsed(e.closest("svg") ? style.fill : style.color);
+    const pair = [luminance(ink), luminance(behind(view, e))].sort((a, b) => b - a);
+    const ratio = (pair[0] + .05) / (pair[1] + .05);
+    if (ratio < 4.5) hard.push(e.textContent.trim().slice(0, 30) + " " + ratio.toFixed(2));
+  }
+  const dark = view.matchMedia("(prefers-color-scheme: dark)").matches;
+  const loaded = view.performance.getEntriesByType("resource").map(e => e.name);
+  return {wide: page.documentElement.scrollWidth, dark, loaded, hard};
+};
+addEventListener("load", () => document.title = "seen " +
+  JSON.stringify([...document.querySelectorAll("iframe")].map(look)));
+"""
+
+
+@contextlib.contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The files of a folder on a port of loopback: a browser keeps no book on what it loads from
+    files."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: Any) -> None:
+            """Nothing."""
+
+    handler = partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def looked_at(tmp_path: Path, pages: Dict[str, str], width: int, *, dark: bool) -> List[Any]:
+    """What a browser sees of each page in a frame of that width."""
+    frames = ""
+    for name, text in pages.items():
+        (tmp_path / f"{name}.html").write_text(text, encoding="utf-8")
+        frames += f'<iframe src="{name}.html" width="{width}" height="900"></iframe>'
+    style = "<style>iframe { border: 0; }</style>"
+    text = f"{style}{frames}<script>{_LOOK}</script>"
+    (tmp_path / "frame.html").write_text(text, encoding="utf-8")
     words = [str(observers.find("chromium")), "--headless", "--no-sandbox", "--disable-gpu"]
     words += ["--disable-quic", "--no-first-run", "--disable-background-networking"]
-    words += ["--disable-component-update", "--disable-sync", "--allow-file-access-from-files"]
+    words += ["--disable-component-update", "--disable-sync"]
     words += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000"]
-    done = subprocess.run(
-        [*words, "--dump-dom", (tmp_path / "frame.html").as_uri()],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    found = re.search(r"<title>wide (\d+)</title>", done.stdout)
+    words += [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
+    with served(tmp_path) as url:
+        done = subprocess.run(
+            [*words, "--dump-dom", f"{url}/frame.html"],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+    found = re.search(r"<title>seen (.*?)</title>", done.stdout)
     assert found, done.stdout[-500:] + done.stderr[-500:]
-    assert int(found[1]) <= width
+    seen: List[Any] = json.loads(unescape(found[1]))
+    return seen
+
+
+#: A page that is wrong in each of the ways that are looked for.
+_BAD = (
+    '<body style="background:#fff"><p style="color:#bbb">pale</p>'
+    '<p style="width:3000px">wide</p><img src="not-here.png">'
+)
+
+
+@pytest.mark.chromium
+@pytest.mark.skipif(not observers.find("chromium"), reason="chromium is not installed")
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser_each_page_fits_is_readable_and_asks_nobody(
+    width: int, dark: bool, tmp_path: Path
+) -> None:
+    analysis = REPORTS["html"](test_reports.made())
+    pages = {"status": full_page(), "analysis": analysis, "bad": _BAD}
+    *ours, bad = looked_at(tmp_path, pages, width, dark=dark)
+    for page in ours:
+        assert page["dark"] is dark
+        assert page["wide"] <= width, "nobody has to scroll sideways"
+        assert page["loaded"] == [], "nothing is fetched from anywhere"
+        assert page["hard"] == [], "contrast of 4.5 : 1 (WCAG AA)"
+    assert bad["wide"] > width
+    assert len(bad["loaded"]) == 1
+    assert bad["hard"] == ["pale 1.92"]
+
+
+# -- what it leads with, what to do, and where that is written
+
+
+def test_the_page_leads_with_the_headline_and_the_first_step() -> None:
+    row = alert("redis-cache is down")
+    told = AlertRow(replace(row.alert, action="Start Redis.", runbook="redis-cache-down"), "firing")
+    seen = outcome(component(CRITICAL), component(OK, "payment-eapi"), alerts=(told,))
+    made = status.document(seen, 60.0, "https://wiki.example/runbooks/")
+    page = status.render_status([made, *all_three()[1:]], {}, NOW)
+    head = page.partition("</header>")[0]
+    assert "1 of 2 is down: redis-cache" in head
+    assert "Do first: Start Redis." in head
+    assert 'href="https://wiki.example/runbooks/redis-cache-down.md"' in page
+    assert "Do first" not in status.render_status(all_three(), {}, NOW).partition("</header>")[0]
+
+
+@pytest.mark.parametrize("base", ["", "javascript:alert(1)", "file:///etc"])
+def test_a_link_leads_to_a_web_page_or_nowhere(base: str) -> None:
+    row = alert("down")
+    told = AlertRow(replace(row.alert, runbook="redis-cache-down"), "firing")
+    seen = status.document(outcome(component(CRITICAL), alerts=(told,)), 60.0, base)
+    assert "href" not in status.render_status([seen], {}, NOW)
+
+
+def level(name: str, value: float, **labels: str) -> Measurement:
+    return Measurement(f"payment_api_{name}", value, {"component": "redis-cache", **labels})
+
+
+def test_service_levels_and_budgets_stand_on_the_page() -> None:
+    figures = (
+        level("sla_target_ratio", 0.9995),
+        level("sla_availability_ratio", 0.99991, window="30d"),
+        level("sla_availability_ratio", 0.5, window="24h"),
+        level("error_budget_remaining_ratio", 0.82, window="30d"),
+        level("sla_unknown_ratio", 0.25, window="30d"),
+    )
+    page = status.render_status([status.document(outcome(measurements=figures), 60.0)], {}, NOW)
+    for cell in ("99.95 %", "99.991 % of the 75 % watched", "82 %"):
+        assert f">{cell}</td>" in page, cell
+    hardly = status.document(outcome(measurements=figures[:1]), 60.0)
+    assert page.count(">not known</td>") == 0
+    assert status.render_status([hardly], {}, NOW).count(">not known</td>") == 2
+    nobody = status.render_status(
+        [status.document(outcome(script="token_usage_metrics"), 60)], {}, NOW
+    )
+    assert "health_check.py has not looked on this state folder" in nobody
+
+
+def test_who_is_due_next_stands_on_the_page() -> None:
+    rows = {"client-012": {"verdict": "ok", "state": "active", "due_in_days": 21.0, "why": "y"}}
+    page = status.render_status([status.document(outcome(credentials=rows), 60.0)], {}, NOW)
+    assert "1 ok; next due client-012 in 21 d" in page

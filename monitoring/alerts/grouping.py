@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from typing import Iterable, Iterator, Mapping, Sequence, Tuple
+from typing import Iterable, Iterator, Mapping, Optional, Sequence, Tuple
 
 from monitoring.alerts.state import AlertState
 from monitoring.components import EAPI, NEAREST_FIRST, WHOLE
@@ -84,6 +84,20 @@ def incident(alerts: Iterable[Alert]) -> Tuple[Alert, Tuple[Alert, ...]]:
     worst = max(alert.severity for alert in ordered)
     stands = replace(root, key=key, severity=worst, summary=root.summary + more, evidence=evidence)
     return stands, ordered if len(ordered) > 1 else ()
+
+
+def foremost(alerts: Iterable[Alert]) -> Optional[Alert]:
+    """The one to read first. None of none."""
+    return min(alerts, key=place, default=None)
+
+
+def place(alert: Alert) -> Tuple[int, bool, bool, int, bool, str]:
+    """Sorts what to read first: the worst, and of those what is down, then what is about security;
+    of one cause the most dangerous, or the one nearest to the cause."""
+    rank = _rank(alert) if alert.key.metric in _METRICS else (len(NEAREST_FIRST) + 1) * len(_SLOW)
+    down = alert.key.metric == "health_status"
+    about = (alert.category != "security", rank, not alert.key.client, alert.key.text)
+    return (-alert.severity, not down, *about)
 
 
 def _key(alert: Alert, cause: str) -> AlertKey:

@@ -91,6 +91,8 @@ def _heading(notice: Notice) -> str:
 
 def _lines(notice: Notice) -> Iterator[Tuple[str, str]]:
     alert = notice.alert
+    if not notice.over:
+        yield "Since", f"{_clock(notice.since)}, for {say(notice.lasted)}"
     if alert.evidence.get("flapping"):
         yield "Flapping", _FLAPPING
     if notice.over:
@@ -110,8 +112,8 @@ def _fields(notice: Notice) -> Iterator[Tuple[str, str]]:
     yield "Component", clean(alert.key.component, 100)
     if alert.key.client not in ("", "*"):
         yield "Client", safe_id(alert.key.client)
-    yield "Since", _clock(notice.since)
     if notice.over:
+        yield "Since", _clock(notice.since)
         yield "Until", _clock(notice.at)
         yield "Lasted", say(notice.lasted)
     else:

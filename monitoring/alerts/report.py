@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
-from typing import Callable, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
+from monitoring.alerts.grouping import place
 from monitoring.alerts.messages import clean
 from monitoring.alerts.outbox import Pause
 from monitoring.alerts.outbox_merge import Waiting
@@ -13,7 +15,7 @@ from monitoring.alerts.state import OK, AlertState
 from monitoring.catalog import SCRIPTS
 from monitoring.config.settings import Silence
 from monitoring.model import Alert
-from monitoring.text import iso_seconds, redacted, say
+from monitoring.text import counted, iso_seconds, redacted, say
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class Firing:
     told: Tuple[str, ...]
     group: str
     why: str
+    action: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def build(
 ) -> Report:
     """The report, the worst alerts first."""
     active = [state for state in states if state.phase != OK]
-    active.sort(key=lambda s: (not s.firing, -s.alert.severity, s.since or 0.0, s.key))
+    active.sort(key=lambda s: (not s.firing, place(s.alert), s.since or 0.0))
     return Report(
         iso_seconds(now),
         tuple(_firing(state, told, why_quiet(state.alert), now) for state in active),
@@ -129,6 +132,7 @@ def _firing(
         told.get(state.group or state.key, ()),
         state.group,
         quiet or ("flapping" if state.flapping else ""),
+        clean(state.alert.action),
     )
 
 
@@ -146,31 +150,76 @@ def _troubled(name: str, pause: Pause) -> Troubled:
 NEVER_LOOKED = "No cycle is recorded in this state folder, so it is not known what is wrong."
 
 
+def headline(report: Report) -> str:
+    """How many incidents there are of each state, what waits and which channels fail."""
+    if not any(report.last_cycles.values()) and not report.alerts:
+        return NEVER_LOOKED
+    counts = Counter(incident[0].state for incident in _incidents(report.alerts))
+    verbs = ((n, _VERBS.get(state, (state, state))) for state, n in counts.items())
+    said = [f"{counted(n, 'incident')} {verb[n > 1]}" for n, verb in verbs]
+    said += [f"{counted(len(report.silences), 'silence')} in force"] if report.silences else []
+    said += [f"{counted(len(report.waiting), 'notice')} not delivered"] if report.waiting else []
+    failing = ", ".join(channel.channel for channel in report.channels)
+    said += [f"{failing} cannot be reached"] if failing else []
+    return "; ".join(said if counts else ["nothing fires or is about to", *said])
+
+
+#: What alerts of a state do, one of them and several.
+_VERBS = {
+    "firing": ("fires", "fire"),
+    "pending": ("is pending", "are pending"),
+    "silenced": ("is silenced", "are silenced"),
+}
+
+
 def _text(report: Report) -> Iterator[str]:
-    if not report.alerts:
-        looked = any(report.last_cycles.values())
-        yield "No alert is firing or pending." if looked else NEVER_LOOKED
-    for alert in report.alerts:
-        yield f"{alert.state.upper():8} {alert.severity:8} {alert.summary}"
-        told = ", ".join(alert.told) or "nobody yet"
-        why = f" ({alert.why})" if alert.why else ""
-        yield f"{'':17} since {alert.since} ({alert.lasts}), told: {told}{why}"
-        yield f"{'':17} {alert.key}"
-    for silence in report.silences:
-        what = " ".join(f"{name}={text}" for name, text in silence.match.items())
-        yield f"Silenced: {clean(what)} by {clean(silence.owner)} until {silence.until}"
-        yield f"{'':9} {silence.reason}"
-    if report.waiting:
-        yield f"\nWaiting to be delivered: {len(report.waiting)}"
-    for row in report.waiting:
-        tried = f"attempts: {row.attempts}"
-        yield f"  {row.channel}: {row.reason}, {row.summary}"
-        yield f"      since {row.since}, {tried}{': ' + row.why if row.why else ''}"
-    for channel in report.channels:
-        yield (
-            f"\nChannel {channel.channel} fails since {channel.since}"
-            f" (failures: {channel.failures}): {channel.why}; next try {channel.next_try}"
-        )
+    yield headline(report)
+    for incident in _incidents(report.alerts):
+        yield from ["", *_incident(incident)]
+    yield from _silences(report)
+    yield from _waiting(report)
     if any(report.last_cycles.values()):
         last = (f"{name} {at or 'never'}" for name, at in report.last_cycles.items())
-        yield f"Last looked: {', '.join(last)}"
+        yield f"\nlast look: {', '.join(last)}"
+
+
+def _incidents(alerts: Sequence[Firing]) -> Iterable[Sequence[Firing]]:
+    """Alerts of one cause together, where the first of them stands."""
+    found: Dict[str, List[Firing]] = {}
+    for alert in alerts:
+        found.setdefault(alert.group or alert.key, []).append(alert)
+    return found.values()
+
+
+def _incident(alerts: Sequence[Firing]) -> Iterator[str]:
+    """The alert that stands for an incident, since when, who was told, what to do first; below it
+    what else shows it."""
+    first, *others = alerts
+    yield f"{first.state:8}  {first.severity:8}  {first.summary}"
+    told = ", ".join(first.told) or "nobody yet"
+    why = f" ({first.why})" if first.why else ""
+    yield f"{'':10}since {first.since} ({first.lasts}), told: {told}{why}"
+    if first.action and first.state == "firing":
+        yield f"{'':10}do first: {first.action}"
+    yield f"{'':10}{first.key}"
+    for alert in others:
+        yield f"{'':10}also: {alert.summary}{f' ({alert.why})' if alert.why else ''}"
+        yield f"{'':12}{alert.key}"
+
+
+def _silences(report: Report) -> Iterator[str]:
+    for silence in report.silences:
+        what = " ".join(f"{name}={text}" for name, text in silence.match.items())
+        yield f"\nsilence   {clean(what)}"
+        yield f"{'':10}by {clean(silence.owner)} until {silence.until}: {silence.reason}"
+
+
+def _waiting(report: Report) -> Iterator[str]:
+    for row in report.waiting:
+        yield f"\nwaits     {row.channel}: {row.reason}, {row.summary}"
+        tried = f"since {row.since}, {counted(row.attempts, 'attempt')}"
+        yield f"{'':10}{tried}{': ' + row.why if row.why else ''}"
+    for channel in report.channels:
+        yield f"\nfails     {channel.channel}: {channel.why}"
+        failed = counted(channel.failures, "failure")
+        yield f"{'':10}since {channel.since}, {failed}; next try {channel.next_try}"

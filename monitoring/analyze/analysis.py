@@ -41,7 +41,8 @@ FIGURES = (
 @dataclass(frozen=True)
 class Figure:
     """One analysed metric. `total` is the sum over the time watched, for rates. `steps` are 168
-    equal parts of the lookback, None where nobody looked."""
+    equal parts of the lookback, None where nobody looked; `before` those of as long a time just
+    before it, empty where nothing is recorded of that."""
 
     metric: str
     title: str
@@ -52,6 +53,7 @@ class Figure:
     gaps: tuple[Gap, ...]
     steps: tuple[Optional[float], ...]
     total: Optional[float] = None
+    before: tuple[Optional[float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class Analysis:
     anomaly_note: str = "Nothing stood out."
     verdict: str = UNKNOWN
     why: str = ""
+    environment: str = ""
+    version: str = ""
 
     @property
     def meets_target(self) -> Optional[bool]:
@@ -243,6 +247,15 @@ def figure(
         steps=tuple(trends.resample(samples, period.start, period.end, _CHART_STEPS)),
         total=None if per_second is None else trends.integral(samples) * per_second,
     )
+
+
+def with_before(found: Figure, samples: Sequence[Sample], period: Period) -> Figure:
+    """The figure with the steps of as long a time before the period; `samples` are of then."""
+    start = 2 * period.start - period.end
+    known = _within(samples, start, period.start)
+    if not known:
+        return found
+    return replace(found, before=tuple(trends.resample(known, start, period.start, _CHART_STEPS)))
 
 
 def _busiest(samples: Sequence[Sample], period: Period) -> tuple[tuple[int, float], ...]:

@@ -42,7 +42,8 @@ def _named(value: Any, name: str = "") -> Any:
 
 
 def render_markdown(analysis: Analysis) -> str:
-    lines = [f"# {wording.title(analysis)}", "", wording.period(analysis), ""]
+    about = ", ".join(filter(None, (wording.period(analysis), wording.made_by(analysis))))
+    lines = [f"# {wording.title(analysis)}", "", _cell(about), ""]
     lines += [f"- {_cell(line)}" for line in wording.summary(analysis)]
     for figure in analysis.figures:
         lines += ["", f"## {figure.title}", ""]
@@ -86,8 +87,11 @@ _WIDTH = 56
 
 
 def render_text(analysis: Analysis) -> str:
-    lines = [wording.title(analysis), wording.period(analysis), ""]
-    lines += wording.summary(analysis)
+    first, *rest = wording.summary(analysis)
+    about = ", ".join(filter(None, (wording.period(analysis), wording.made_by(analysis))))
+    lines = [first, f"{wording.title(analysis)}: {about}", *rest]
+    if any(None in figure.steps for figure in analysis.figures):
+        lines.append("In the charts a dot is time in which nobody looked.")
     for figure in analysis.figures:
         lines += ["", *_figure(figure, analysis)]
     lines += ["", "Clients", *_clients(analysis)]
@@ -104,8 +108,7 @@ def _figure(figure: Figure, analysis: Analysis) -> list[str]:
     rows = wording.facts(figure, analysis)
     width = max(len(label) for label, _ in rows)
     line = sparkline(figure.steps)
-    head = [figure.title, f"  {line}" + ("  (a dot: nobody looked)" if "·" in line else "")]
-    return head + [f"  {label:<{width}}  {text}" for label, text in rows]
+    return [figure.title, f"  {line}"] + [f"  {label:<{width}}  {text}" for label, text in rows]
 
 
 def sparkline(steps: Sequence[Optional[float]], width: int = _WIDTH) -> str:

@@ -10,7 +10,15 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 from zoneinfo import ZoneInfo
 
 from monitoring.analyze import trends
-from monitoring.analyze.analysis import FIGURES, Analysis, Anomalous, Counted, Period, analyse
+from monitoring.analyze.analysis import (
+    FIGURES,
+    Analysis,
+    Anomalous,
+    Counted,
+    Period,
+    analyse,
+    with_before,
+)
 from monitoring.analyze.trends import Sample
 from monitoring.anomaly.scene import LEARNING_HOURS
 from monitoring.anomaly.series import SeriesDetector
@@ -101,7 +109,14 @@ def analysis(
         top=top,
         notes=[f"The history is not complete: {warning}" for warning in warnings],
     )
-    return found and _with_anomalies(found, figures, read, period)
+    if found is None:
+        return None
+    begin = 2 * period.start - period.end
+    drawn = tuple(
+        with_before(one, samples_of(_fullest(read(one.metric, begin, period.start))), period)
+        for one in found.figures
+    )
+    return _with_anomalies(replace(found, figures=drawn), figures, read, period)
 
 
 def samples_of(points: Sequence[Point]) -> List[Sample]:

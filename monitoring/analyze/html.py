@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from dataclasses import dataclass
 from html import escape
 from typing import Callable, Iterator, Optional, Sequence
 
 from monitoring.analyze import wording
 from monitoring.analyze.analysis import Analysis, Figure
 from monitoring.output.pages import page
-from monitoring.text import redact
+from monitoring.text import redact, say
 
 # -- where a time axis has its marks: local midnights, whole hours, or whole minutes.
 
@@ -58,6 +59,16 @@ LEFT, RIGHT, TOP, BOTTOM = 78, 16, 12, 26
 Label = Callable[[float], str]
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What a chart shows beside its line: the same time before (as many steps), a target, and
+    (share of the width, sentence) of what was out of habit."""
+
+    before: Sequence[Optional[float]] = ()
+    target: Optional[float] = None
+    anomalies: Sequence[tuple[float, str]] = ()
+
+
 def line(
     title: str,
     steps: Sequence[Optional[float]],
@@ -66,14 +77,16 @@ def line(
     ceiling: Optional[float] = None,
     value_label: Label,
     tooltip: Callable[[int, float], str],
+    beside: Beside = Beside(),
 ) -> str:
     """A line over time. `labels` are (share of the width, text) for the time axis; `ceiling` is
-    what the figure cannot exceed;
-    `tooltip(index, value)` is what a step says when pointed at."""
+    what the figure cannot exceed; `tooltip(index, value)` is what a step says when pointed at;
+    `beside` what is drawn with it."""
     known = [value for value in steps if value is not None]
     if not known:
         return "<p>Nobody looked in this time.</p>"
-    ticks = scale(min(known), max(known), ceiling=ceiling)
+    around = [*known, *(v for v in (*beside.before, beside.target) if v is not None)]
+    ticks = scale(min(around), max(around), ceiling=ceiling)
     low, high = ticks[0], ticks[-1]
 
     def place(index: int, value: float) -> tuple[float, float]:
@@ -82,6 +95,12 @@ def line(
         return round(x, 1), round(y, 1)
 
     parts = [_grid(ticks, value_label), _time_axis(labels)]
+    for run in _runs(beside.before):
+        points = "L".join(f"{x},{y}" for x, y in (place(index, value) for index, value in run))
+        parts.append(f'<path class="before" d="M{points}"/>')
+    if beside.target is not None:
+        y = place(0, beside.target)[1]
+        parts.append(f'<line class="target" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
     for run in _runs(steps):
         parts.append(_run([place(index, value) for index, value in run]))
     step = (WIDTH - LEFT - RIGHT) / len(steps)
@@ -91,7 +110,17 @@ def line(
         for i, v in enumerate(steps)
         if v is not None
     ]
+    parts += [_mark(share, sentence) for share, sentence in beside.anomalies]
     return _frame(title, parts)
+
+
+def _mark(share: float, sentence: str) -> str:
+    """A triangle on the time axis, which says what was out of habit when pointed at."""
+    x, y = LEFT + share * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM
+    return (
+        f'<path class="mark" d="M{x:.1f},{y - 14}l7,13h-14Z"><title>{escape(sentence)}</title>'
+        "</path>"
+    )
 
 
 def scale(
@@ -170,7 +199,10 @@ def _frame(title: str, parts: Sequence[str]) -> str:
 def render(analysis: Analysis) -> str:
     head = escape(wording.title(analysis))
     body = [
-        f"<header><h1>{head}</h1><p>{escape(wording.period(analysis))}</p></header>",
+        (
+            f"<header><h1>{head}</h1><p>{escape(wording.period(analysis))}</p>"
+            f"<p>{escape(wording.made_by(analysis))}</p></header>"
+        ),
         _summary(analysis),
         *(_figure(figure, analysis) for figure in analysis.figures),
         _clients(analysis),
@@ -200,13 +232,39 @@ def _figure(figure: Figure, analysis: Analysis) -> str:
         ceiling=1.0 if figure.unit == "ratio" else None,
         value_label=lambda value: wording.tick(value, figure.unit),
         tooltip=tooltip,
+        beside=_beside(figure, analysis),
     )
     facts = "".join(
         f"<div><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>"
         for label, text in wording.facts(figure, analysis)
     )
     title = f"{figure.title} <span class='soft'>({figure.unit})</span>"
-    return f'<section><h2>{title}</h2>{drawn}<dl class="facts">{facts}</dl></section>'
+    legend = escape(_legend(_beside(figure, analysis), analysis))
+    return (
+        f'<section><h2>{title}</h2>{drawn}<p class="soft">{legend}</p>'
+        f'<dl class="facts">{facts}</dl></section>'
+    )
+
+
+def _beside(figure: Figure, analysis: Analysis) -> Beside:
+    seconds = analysis.end - analysis.start
+    found = [
+        ((one.at - analysis.start) / seconds, one.sentence)
+        for one in analysis.anomalies
+        if one.metric == figure.metric and analysis.start <= one.at <= analysis.end
+    ]
+    is_target = figure.metric == "payment_api_token_validation_success_ratio"
+    return Beside(figure.before, analysis.success_target if is_target else None, found)
+
+
+def _legend(beside: Beside, analysis: Analysis) -> str:
+    """What the chart shows beside its line."""
+    span = say(analysis.end - analysis.start)
+    said = [f"thin: the {span} before"] if any(v is not None for v in beside.before) else []
+    if beside.target is not None:
+        said.append(f"dashed: the target of {wording.number(beside.target, 'ratio')}")
+    said += ["triangle: out of habit"] if beside.anomalies else []
+    return "; ".join(said)
 
 
 def _clients(analysis: Analysis) -> str:

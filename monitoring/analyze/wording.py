@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from monitoring.analyze.analysis import Analysis, Figure
 from monitoring.analyze.trends import Trend
-from monitoring.text import percentage, safe_id, say
+from monitoring.text import counted, percentage, safe_id, say
 
 _ROUNDING = 1e-6
 _STEADY = 0.0005  # change per day that nobody would call one
@@ -35,8 +35,8 @@ def tick(value: float, unit: str) -> str:
 
 
 def moment(at: float, zone: str) -> str:
-    """`Mon 23 Nov 02:15` on the wall clock of `zone`."""
-    return dt.datetime.fromtimestamp(at, zone_of(zone)).strftime("%a %d %b %H:%M")
+    """`2026-11-23 02:15` on the wall clock of `zone`."""
+    return dt.datetime.fromtimestamp(at, zone_of(zone)).strftime("%Y-%m-%d %H:%M")
 
 
 def zone_of(name: str) -> dt.tzinfo:
@@ -76,6 +76,23 @@ def period(analysis: Analysis) -> str:
     return f"{moment(analysis.start, zone)} to {moment(analysis.end, zone)} ({zone})"
 
 
+def made_by(analysis: Analysis) -> str:
+    """`prod, version 1.0.0`; empty where neither is known."""
+    version = f"version {analysis.version}" if analysis.version else ""
+    return ", ".join(filter(None, (analysis.environment, version)))
+
+
+def out_of_habit(analysis: Analysis) -> str:
+    """The anomalies in a sentence; empty: none was found."""
+    worst = [found for found in analysis.anomalies if found.severity == "critical"]
+    count = len(analysis.anomalies)
+    if not count:
+        return ""
+    told = (worst or list(analysis.anomalies))[-1]
+    which = "the worst" if worst else "the last"
+    return f"{counted(count, 'time')} out of habit; {which}: {told.sentence}"
+
+
 def watched(analysis: Analysis) -> str:
     """How much of the time was watched; the rest is unknown, not zero."""
     if analysis.watched > 0.995:
@@ -86,7 +103,7 @@ def watched(analysis: Analysis) -> str:
 
 def summary(analysis: Analysis) -> list[str]:
     """What is said before the figures, a sentence each; the verdict on the target first."""
-    lines = [success(analysis)]
+    lines = [success(analysis), *filter(None, [out_of_habit(analysis)])]
     if analysis.failures:
         reasons = ", ".join(f"{safe_id(r)} {number(round(n))}" for r, n in analysis.failures)
         lines.append(f"Failed validations by reason: {reasons}.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from collections import Counter
 from typing import (
     Any,
     BinaryIO,
@@ -25,7 +26,7 @@ from typing import (
 from monitoring.anomaly.detector import Detector, Sensitivity
 from monitoring.anomaly.grading import Grader, Label, told
 from monitoring.anomaly.types import Anomaly, Bucket, Usage
-from monitoring.text import redacted, safe_id, safe_text
+from monitoring.text import counted, redacted, safe_id, safe_text
 
 # -- buckets from, and anomalies to, the JSON lines of `--replay`.
 
@@ -152,6 +153,19 @@ def as_json(anomaly: Anomaly) -> Dict[str, object]:
     }
 
 
+def as_line(anomaly: Anomaly) -> str:
+    """One finding as a line of JSON."""
+    row = as_json(anomaly)
+    row["client"] = safe_id(anomaly.client)
+    row["sentence"] = safe_text(anomaly.sentence)
+    return json.dumps(redacted(row), allow_nan=False) + "\n"
+
+
+def as_text(anomaly: Anomaly) -> str:
+    """One finding as a line for a person."""
+    return f"{anomaly.severity:8}  {stamp(anomaly.at)}  {safe_text(anomaly.sentence)}\n"
+
+
 def stamp(at: float) -> str:
     """Epoch seconds as `2026-03-02T00:00:00Z`."""
     return (_EPOCH + dt.timedelta(seconds=int(at))).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -166,12 +180,20 @@ class ReplayError(Exception):
 
 
 class Replayed(NamedTuple):
-    """How many buckets were read, one sentence for each thing that was left out of them, and the
-    false alerts that were asked for and observed."""
+    """How many buckets were read, one sentence for each thing that was left out of them, the
+    false alerts that were asked for and observed, and how many findings of each severity there
+    were."""
 
     read: int
     left_out: List[str]
     graded: List[str]
+    found: Mapping[str, int]
+
+
+def headline(done: Replayed) -> str:
+    """`2 critical and 1 warning in 720 buckets`, which ends what a person reads."""
+    said = " and ".join(f"{n} {word}" for word, n in sorted(done.found.items()))
+    return f"{said or 'nothing found'} in {counted(done.read, 'bucket')}"
 
 
 def lines_of(stream: BinaryIO) -> Iterator[bytes]:
@@ -226,20 +248,22 @@ def replay(
     sensitivity: Sensitivity,
     write: Callable[[str], object],
     known: Optional[Sequence[Label]] = None,
+    *,
+    line: Callable[[Anomaly], str] = as_line,
 ) -> Replayed:
     """Feed the detector and write a line for each finding as soon as its hour is judged; grade
     what was found, by the labels where there are any (`known`)."""
     detector, grader, read = Detector(sensitivity), Grader(sensitivity, known), 0
+    found: Counter[str] = Counter()
     for bucket in recorded:
         read += 1
         grader.note(bucket)
         for anomaly in detector.feed(bucket):
             grader.take(anomaly)
-            row = as_json(anomaly)
-            row["client"] = safe_id(anomaly.client)
-            row["sentence"] = safe_text(anomaly.sentence)
-            write(json.dumps(redacted(row), allow_nan=False) + "\n")
-    return Replayed(read, _left_out(detector.counts), told(grader.result(), known is not None))
+            found[anomaly.severity] += 1
+            write(line(anomaly))
+    graded = told(grader.result(), known is not None)
+    return Replayed(read, _left_out(detector.counts), graded, found)
 
 
 def _left_out(counts: Mapping[str, int]) -> List[str]:

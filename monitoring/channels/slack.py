@@ -125,8 +125,13 @@ def _cut(text: str, limit: int) -> str:
 
 
 def _fallback(messages: Sequence[Message]) -> str:
-    """What a phone shows before the blocks are loaded."""
-    return _cut(escape("\n".join(message.title for message in messages)), 3000)
+    """What the lock screen of a phone shows: severity, what and where, then since when."""
+    return _cut(escape("\n".join(map(_short, messages))), 3000)
+
+
+def _short(message: Message) -> str:
+    since = dict(message.lines).get("Since")
+    return f"{message.title} (since {since})" if since else message.title
 
 
 def _word(body: str) -> str:

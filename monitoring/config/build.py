@@ -320,4 +320,6 @@ def _origin(values: Values, path: Keys) -> Origin:
     node: Leaf = entry.node
     value = entry.value if node.secret else entry.raw
     where = DEFAULT if values.is_default(path) else entry.where
+    if values.of_environment.get(path) is entry and where != DEFAULT:
+        where = f"{where}, for MONITORING_ENV={values['MONITORING_ENV']}"
     return Origin(spell(path), shown(value, secret=node.secret, longest=160), where)

@@ -240,6 +240,7 @@ class Values:
     def __init__(self) -> None:
         self.entries: Dict[Keys, Entry] = {}
         self.defaults: Mapping[Keys, Entry] = {}
+        self.of_environment: Dict[Keys, Entry] = {}
 
     def lay_template(self, layer: Layer, environment: str) -> None:
         """Apply the defaults, which the other layers are compared with."""
@@ -255,6 +256,7 @@ class Values:
         self.entries.update(layer.entries)
         if environment in layer.overrides:
             self.entries.update(layer.overrides[environment].entries)
+            self.of_environment.update(layer.overrides[environment].entries)
 
     def lay_edited(self, layer: Layer, template: Layer, environment: str) -> None:
         """Apply a file that began as a copy of the template. What stands in it unchanged does not
@@ -267,7 +269,7 @@ class Values:
                 self.entries[path] = entry
         for path, entry in layer.overrides.get(environment, empty).entries.items():
             if not _same(overridden, path, entry):
-                self.entries[path] = entry
+                self.entries[path] = self.of_environment[path] = entry
 
     def __getitem__(self, path: Any) -> Any:
         """The value at a name, or at a path of names."""

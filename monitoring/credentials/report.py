@@ -10,10 +10,13 @@ import textwrap
 import unicodedata
 from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from monitoring.certainty import OK
 from monitoring.credentials.judged import Judged, rows
 from monitoring.credentials.revocation import Answer
 from monitoring.credentials.watch import Picture
 from monitoring.model import Finding, Outcome, Severity, Source
+from monitoring.output import headline
+from monitoring.output.headline import next_due
 from monitoring.output.report import crossings, finding_json, source_json
 from monitoring.text import counted, iso, iso_seconds, redacted, safe_id, safe_text, say
 
@@ -113,10 +116,12 @@ _LEAVE_OUT = ("source", "rotated", "last used", "version", "state", "tokens", "u
 
 
 class Seen(NamedTuple):
-    """What one look showed, and what it comes to as a whole."""
+    """What one look showed, and what it comes to as a whole. `folded`: rotations that are well
+    are one sentence."""
 
     picture: Picture
     outcome: Outcome
+    folded: bool = False
 
 
 #: A report: what was seen, one of FORMATS, and the width of the terminal (None: no limit).
@@ -208,10 +213,23 @@ def rotations(seen: Seen, form: str, width: Optional[int] = None) -> str:
     judged = seen.picture.judged
     if form in ("text", "markdown"):
         judged = [each for each in judged if not each.was_here_before]
+    well: Mapping[str, Mapping[str, Any]] = {}
+    if form == "text" and seen.folded:
+        all_rows = rows(judged, seen.picture.at)
+        well = {name: row for name, row in all_rows.items() if _is_settled(row)}
+        judged = [each for each in judged if each.client not in well]
     table = _ROTATION, [_rotation_cells(each) for each in judged]
     if form != "text":
         return FORMATS[form]("Rotations", seen, table)
-    return _text("Rotations", seen, told_below(table, width, beside=4) if judged else [], [])
+    count = f"{counted(len(well), 'credential')}{next_due(well)}"
+    words = {str(row["verdict"]) for row in well.values()}
+    folded = [f"{word}: {count}; --verbose shows all" for word in words]
+    folded = folded if judged else []  # else the headline says it
+    return _text("Rotations", seen, told_below(table, width, beside=4) if judged else [], folded)
+
+
+def _is_settled(row: Mapping[str, Any]) -> bool:
+    return row.get("verdict") == OK and row.get("state") == "active"
 
 
 def _rotation_cells(each: Judged) -> List[str]:
@@ -290,8 +308,20 @@ def _moment(at: Optional[float]) -> Optional[str]:
 
 def _text(title: str, seen: Seen, lines: Sequence[str], said: Sequence[str]) -> str:
     notes = [*filter(None, said), *_notes(seen.picture.sources)]
-    parts = [[_headline(title, seen)], _said(seen), lines, notes]
+    above = headline.headline(seen.outcome)
+    said_below = [line for line in _said(seen) if line.partition(": ")[2] not in above]
+    parts = [_top(title, seen), said_below, lines, notes]
     return "\n\n".join("\n".join(part) for part in parts if part).rstrip("\n")
+
+
+def _top(title: str, seen: Seen) -> List[str]:
+    """The headline, the first step, and what was looked at when."""
+    step = headline.first_step(seen.outcome)
+    return [
+        f"{seen.outcome.status.word}: {headline.headline(seen.outcome)}",
+        *([f"do first: {safe_text(step)}"] if step else []),
+        f"{title} at {iso_seconds(seen.picture.at)}",
+    ]
 
 
 def _as_markdown(title: str, seen: Seen, table: Table) -> str:
@@ -350,7 +380,7 @@ def _no_formula(cell: str) -> str:
 
 
 def _as_json(_title: str, seen: Seen, _table: Table) -> str:
-    picture, outcome = seen
+    picture, outcome = seen.picture, seen.outcome
     clients = rows(picture.judged, picture.at)
     for each, row in zip(picture.judged, clients.values()):
         row["state_seconds"] = None if each.verdict.dwell is None else round(each.verdict.dwell)
@@ -382,7 +412,7 @@ FORMATS: Mapping[str, Callable[[str, Seen, Table], str]] = {
 
 
 def _headline(title: str, seen: Seen) -> str:
-    picture, outcome = seen
+    picture, outcome = seen.picture, seen.outcome
     counts = ", ".join(f"{n} {verdict.replace('_', ' ')}" for verdict, n in _counts(picture.judged))
     word = outcome.status.word
     return f"{title} at {iso_seconds(picture.at)}: {word} ({counts or 'no client is known'})"

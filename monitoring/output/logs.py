@@ -177,6 +177,13 @@ def setup(level: str, log_format: str, script: str, environment: str) -> None:
     sys.unraisablehook = _log_unraisable
 
 
+def write_to(stream: TextIO) -> None:
+    """Send the log lines there from now on, in the format they have."""
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:  # ours, and none of what is made of it
+            handler.setStream(stream)
+
+
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     LOGGER.critical("uncaught %s: %s", kind.__name__, error, exc_info=(kind, error, trace))
 

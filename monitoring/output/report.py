@@ -60,11 +60,6 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
     return plain
 
 
-def cause_first(component: Component) -> Tuple[bool, int]:
-    """Sorts what is down, which may explain the rest, before it; then the worst first."""
-    return component.up is not False, -component.status
-
-
 def is_well(credential: Mapping[str, Any]) -> bool:
     """Whether nothing of this row of `credentials` needs to be read: in order, not in rotation, and
     no failed login known."""
@@ -321,7 +316,7 @@ def _prom_text(outcome: Outcome) -> str:
     return exposition.render(outcome).decode()
 
 
-_PAGE = ".html"  # of more than the outcome: see monitoring.output.pages
+_PAGE = ".html"  # of more than the outcome: see monitoring.output.status_page
 #: suffix -> how the whole file reads after a cycle
 WRITERS: Mapping[str, Callable[[Outcome], str]] = {
     ".json": _json_text,

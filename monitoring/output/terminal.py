@@ -1,22 +1,31 @@
-"""Present: an Outcome for the person at a terminal: tables, colour, the worst first."""
+"""Present: an Outcome for the person at a terminal: the headline, the cause first, in place."""
 
 from __future__ import annotations
 
 import re
 import sys
+import textwrap
+from collections import Counter
 from dataclasses import replace
-from typing import Any, Iterator, Mapping, Match, Sequence
+from typing import Any, Iterator, List, Mapping, Match, Optional, Sequence, Tuple
 
 from monitoring.config import env
 from monitoring.model import Component, Outcome, Severity
-from monitoring.output import report
-from monitoring.text import counted, iso_seconds, redact, safe_id, safe_lines
+from monitoring.output import headline, logs, report
+from monitoring.text import counted, iso_seconds, redact, safe_id, safe_lines, say
 
 #: Columns of a few characters: a narrow terminal folds the prose and never these words.
-_FIRM = ("status", "up", "response", "verdict", "state", "age days", "failures", "from")
+_FIRM = ("status", "up", "response", "verdict", "state", "age", "failures", "from")
 #: A terminal narrower than this has no room for prose in a column.
 _NARROW = 72
-_COLOUR = {"ok": "green", "warning": "yellow", "critical": "bold red", "unknown": "magenta"}
+_COLOUR = {
+    "ok": "green",
+    "warning": "yellow",
+    "critical": "bold red",
+    "unknown": "magenta",
+    "do first": "bold",
+    "not set": "magenta",
+}
 #: The same for the reports whose lines are laid out already, which have words of their own.
 _CELL_COLOUR = {
     **_COLOUR,
@@ -37,26 +46,98 @@ def console() -> Any:
 
 
 def show(outcome: Outcome, *, verbose: bool = False) -> None:
-    """Print one cycle: status line, the table that fits the script, findings, alerts, sources."""
+    """Print one cycle: the headline, the first step, the table that fits the script, what else is
+    wrong, and what could not be read."""
     screen = console()
-    screen.print(_headline(outcome))
+    for part in _parts(outcome, screen.width, verbose=verbose):
+        screen.print(part)
+
+
+def _parts(outcome: Outcome, width: int, *, verbose: bool) -> Iterator[Any]:
+    yield _head(outcome)
     if outcome.components:
-        components = sorted(outcome.components, key=report.cause_first)
-        for sentence in _unwell(components):
-            screen.print(_text(sentence, "bold"))
-        screen.print(_components(components, screen.width))
+        yield from _components(outcome, width, verbose)
     if outcome.tokens is not None:
-        screen.print(_figures(outcome.tokens))
+        yield from _figures(outcome.tokens, verbose)
     if outcome.credentials is not None or outcome.tokens is not None:
-        _print_rows(screen, outcome, limit=None if verbose else 20)
-    _print_findings(screen, outcome, verbose)
-    if not outcome.alerts:  # which tell the same
-        for sentence in report.crossings(outcome):
-            screen.print(_text(sentence))
-    _print_alerts(screen, outcome)
-    _print_sources(screen, outcome, verbose)
+        yield from _rows(outcome, limit=None if verbose else 20)
+    rest = [*_findings(outcome, verbose), *_limits(outcome), *_alerts(outcome)]
+    rest += _sources(outcome, verbose)
+    if rest:
+        yield from _spaced(_labelled(rest), outcome)
     if verbose:
-        _print_details(screen, outcome.components)
+        yield from _details(outcome.components)
+
+
+def _spaced(part: Any, outcome: Outcome) -> Iterator[Any]:
+    """A table ends with an empty line of its own; a headline does not."""
+    if not (outcome.components or outcome.tokens is not None or outcome.credentials is not None):
+        yield ""
+    yield part
+
+
+# -- the loop on a terminal
+
+_LAST_CHANGES = 8
+
+
+class LiveScreen:
+    """The screen of a loop: each cycle takes the place of the one before, with what has changed
+    lately below it. Log lines go above it and stay. Close it, or the cursor stays hidden."""
+
+    def __init__(self, interval: float, *, verbose: bool = False) -> None:
+        self._interval, self._verbose = interval, verbose
+        self._live: Any = None
+        self._before: Optional[Outcome] = None
+        self._changes: List[Tuple[float, str]] = []
+
+    @property
+    def on(self) -> bool:
+        """Whether a cycle stands on the screen."""
+        return self._live is not None
+
+    def show(self, outcome: Outcome) -> None:
+        """Put this cycle in the place of the last one."""
+        found = headline.changes(self._before, outcome)
+        self._changes = [*self._changes, *((outcome.at, line) for line in found)][-_LAST_CHANGES:]
+        self._before = outcome
+        if self._live is None:
+            self._start()
+        self._live.update(self._picture(outcome), refresh=True)
+
+    def close(self) -> None:
+        """Leave the last cycle on the screen and give the cursor back."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+            logs.write_to(sys.stderr)
+
+    def _start(self) -> None:
+        from rich.live import Live
+
+        log_too = sys.stderr.isatty()
+        self._live = Live(console=console(), auto_refresh=False, redirect_stderr=log_too)
+        self._live.start()
+        if log_too:  # through the screen, which makes room for them
+            logs.write_to(sys.stderr)
+
+    def _picture(self, outcome: Outcome) -> Any:
+        from rich.console import Group
+
+        width = self._live.console.width
+        parts = [*_parts(outcome, width, verbose=self._verbose), ""]
+        if self._changes:
+            rows = [(iso_seconds(at), _text(line)) for at, line in reversed(self._changes)]
+            parts += [_text("changed", "bold"), _labelled(rows), ""]
+        again = iso_seconds(outcome.at + self._interval)
+        parts.append(_text(f"next look at {again}; Ctrl-C ends", "dim"))
+        return Group(*parts)
+
+
+def live_wanted(log_format: str) -> bool:
+    """Whether a loop has a terminal on which it can be updated in place."""
+    plain = env.current().get("TERM") == "dumb"
+    return sys.stdout.isatty() and not plain and not logs.json_wanted(log_format, sys.stdout)
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
@@ -69,14 +150,45 @@ _CELL = re.compile(rf"(^|  |: |\d )({'|'.join(_CELL_COLOUR)})(?=  | \(|[,)]|$)",
 
 
 def painted(text: str) -> str:
-    """A report in text with the colours of a terminal: its headline and its verdicts. As it was
-    where standard output is no terminal, or NO_COLOR is set (https://no-color.org)."""
+    """A report in text for a terminal: wrapped at its width, its headline and its verdicts in
+    colour. As it was where standard output is no terminal; without colour where NO_COLOR is set
+    (https://no-color.org)."""
     asked = env.current()
+    if width := logs.columns():
+        text = wrapped(text, width)
     if not sys.stdout.isatty() or asked.get("NO_COLOR") or asked.get("TERM") == "dumb":
         return text
     head, line, rest = text.partition("\n")
     shown = _coloured(head)
     return (f"\033[1m{head}\033[0m" if shown == head else shown) + line + _coloured(rest)
+
+
+#: The columns of a line before its last: what is wrapped goes on below the last.
+_COLUMNS = re.compile(r"(?: *\S+(?: \S+)* {2,})+(?=\S)")
+
+
+def wrapped(text: str, width: int) -> str:
+    """Each line that is wider than the terminal, continued below, indented as far as what it says
+    is."""
+    return "\n".join(part for line in text.split("\n") for part in _wrap(line, width))
+
+
+def _wrap(line: str, width: int) -> List[str]:
+    if len(line) <= width:
+        return [line]
+    columns = _COLUMNS.match(line)
+    head = line[: len(line) - len(line.lstrip())]
+    indent = len(head) + 2
+    if columns and len(columns[0]) <= width // 2:
+        head, indent = columns[0], len(columns[0])
+    made = textwrap.wrap(
+        line[len(head) :],
+        max(width, indent + 12),
+        initial_indent=head,
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+    )
+    return made or [line]
 
 
 def _coloured(text: str) -> str:
@@ -128,35 +240,49 @@ def _status(word: str) -> Any:
     return _text(word, _COLOUR.get(word, ""))
 
 
-def _headline(outcome: Outcome) -> Any:
-    line = _text(f"{iso_seconds(outcome.at)}  {outcome.script}  {outcome.environment}  ")
-    line.append_text(_status(outcome.status.word))
-    line.append(f"  {outcome.seconds * 1000:.0f} ms", "dim")
-    return line
+def _head(outcome: Outcome) -> Any:
+    """The headline, the first step, and what was looked at when."""
+    rows = [(outcome.status.word, _text(headline.headline(outcome), "bold"))]
+    step = headline.first_step(outcome)
+    rows += [("do first", _text(step))] if step else []
+    about = f"{outcome.script}, {outcome.environment}, {iso_seconds(outcome.at)}"
+    about += f", took {say(outcome.seconds)}"
+    return _labelled([*rows, ("", _text(about, "dim"))])
 
 
-def _unwell(components: Sequence[Component]) -> Iterator[str]:
-    """What is down, what is not as it should be, and of what neither is known."""
-    asked = [c for c in components if c.configured]
-    down = [c.name for c in asked if c.up is False]
-    bad = [c.name for c in asked if c.up is not False and c.status > Severity.UNKNOWN]
-    unknown = [c.name for c in asked if c.status is Severity.UNKNOWN and c.up is not False]
-    if down:
-        verb = "is" if len(down) == 1 else "are"
-        yield f"{len(down)} of {len(asked)} {verb} down: {', '.join(down)}"
-    if bad:
-        yield f"not as {'it' if len(bad) == 1 else 'they'} should be: {', '.join(bad)}"
-    if unknown:
-        yield f"not known: {', '.join(unknown)}"
+def _labelled(rows: Sequence[Tuple[str, Any]]) -> Any:
+    """Sentences with a word before each, wrapped beside it."""
+    from rich.table import Table
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, min_width=8)
+    grid.add_column(overflow="fold")
+    for label, text in rows:
+        grid.add_row(_status(label), text)
+    return grid
 
 
-def _components(components: Sequence[Component], width: int) -> Any:
+def _components(outcome: Outcome, width: int, verbose: bool) -> Iterator[Any]:
+    """A row for each component, the cause first. While some are not well, those that are take one
+    line."""
+    ordered = headline.in_order(outcome.components)
+    well = [c for c in ordered if c.status is Severity.OK]
+    if verbose or len(well) == len(ordered):
+        well = []
+    yield _table_of([c for c in ordered if c not in well], width)
+    if well:
+        names = (f"{c.name} {report.milliseconds(c.response_time_ms)}" for c in well)
+        yield _labelled([(well[0].status.word, _text(", ".join(names)))])
+
+
+def _table_of(components: Sequence[Component], width: int) -> Any:
     """A table, or where that would be a column of syllables, what we saw below each component."""
     rows = []
     for c in components:
         up = {True: "up", False: "down", None: "?"}[c.up]
         took = report.milliseconds(c.response_time_ms)
-        rows.append([c.name, _status(c.status.word), up, took, c.message])
+        word = c.status.word if c.configured else "not set"
+        rows.append([c.name, _status(word), up, took, c.message])
     if width >= _NARROW:
         return _table(["component", "status", "up", "response", "what we saw"], rows)
     from rich.console import Group
@@ -171,89 +297,122 @@ def _components(components: Sequence[Component], width: int) -> Any:
     return Group("", *stacked, "")
 
 
-def _figures(tokens: Mapping[str, Any]) -> Any:
-    from monitoring.output import token_rows as terminal_tokens
+#: Figures of which none is no news.
+_ZEROS = ("expired", "undecodable", "without ttl", "duplicates merged")
 
-    return _table(["tokens", ""], [[label, text] for label, text in terminal_tokens.rows(tokens)])
+
+def _figures(tokens: Mapping[str, Any], verbose: bool) -> Iterator[Any]:
+    """The figures; what is not known is named in one line, and what there is none of left out."""
+    from monitoring.output import token_rows
+
+    rows = list(token_rows.rows(tokens))
+    unknown = [label for label, text in rows if text == "-"]
+    if not verbose:
+        rows = [(a, b) for a, b in rows if b != "-" and not (b == "0" and a in _ZEROS)]
+    if rows:
+        yield _table(["tokens", ""], rows)
+    if unknown and not verbose:
+        yield _labelled([("unknown", _text(f"not known: {', '.join(unknown)}"))])
 
 
 #: What fits beside each other at 80 columns; --inventory and --output show the rest.
 _CREDENTIAL_COLUMNS = ("client", "verdict", "state", "age_days", "failures", "why")
-_TOKEN_COLUMNS = ("client", "active", "generation_rate", "last_issued", "renewals")
+_TOKEN_COLUMNS = ("client", "active", "generation_rate", "last_issued")
+_HEADS = {"age_days": "age", "generation_rate": "per minute", "last_issued": "last issued"}
 
 
-def _print_rows(screen: Any, outcome: Outcome, limit: int | None) -> None:
+def _rows(outcome: Outcome, limit: int | None) -> Iterator[Any]:
     well = {}
     if limit is not None and outcome.credentials is not None:
         well = {name: row for name, row in outcome.credentials.items() if report.is_well(row)}
         rest = {name: row for name, row in outcome.credentials.items() if name not in well}
-        outcome = replace(outcome, credentials=rest)
-    header, rows = report.table(outcome)
+        folded = replace(outcome, credentials=rest)
+    else:
+        folded = outcome
+    header, rows = report.table(folded)
     columns = _TOKEN_COLUMNS if outcome.credentials is None else _CREDENTIAL_COLUMNS
-    chosen = [header.index(name) for name in columns if name in header]
-    least = header.index("age_at_least") if "age_at_least" in header else None
-    for row in rows:
-        if least is not None and row[least]:
-            row[header.index("age_days")] = f"≥ {_plain(row[header.index('age_days')])}"
-    header = [header[index] for index in chosen]
-    rows = [[row[index] for index in chosen] for row in rows]
-    if rows:
-        screen.print(_table([name.replace("_", " ") for name in header], rows[:limit]))
-    if limit is not None and len(rows) > limit:
-        screen.print(_text(f"  and {len(rows) - limit} more; --verbose shows all", "dim"))
-    if well:
-        screen.print(_text(_folded(well)))
+    chosen = [name for name in columns if name in header]
+    cells = [[_row_cell(name, dict(zip(header, row))) for name in chosen] for row in rows]
+    if cells:
+        yield _table([_HEADS.get(name, name.replace("_", " ")) for name in chosen], cells[:limit])
+    if limit is not None and len(cells) > limit:
+        yield _text(f"  and {len(cells) - limit} more; --verbose shows all", "dim")
+    if well and cells:  # else the headline says it
+        yield _labelled([(next(iter(well.values()))["verdict"], _text(_folded(well)))])
+
+
+def _row_cell(name: str, row: Mapping[str, Any]) -> Any:
+    value = row.get(name)
+    if name != "age_days" or not isinstance(value, (int, float)):
+        return value
+    least = "≥ " if row.get("age_at_least") else ""
+    return f"{least}{say(round(value) * 86400.0)}" if value >= 1 else f"{least or '< '}1 d"
 
 
 def _folded(well: Mapping[str, Mapping[str, Any]]) -> str:
-    """What need not be read row by row, as a sentence. Of an age that is only a minimum it is not
-    known when it ends."""
-    due = [(row["due_in_days"], name) for name, row in well.items()
-           if isinstance(row.get("due_in_days"), (int, float))]  # fmt: skip
-    first = "next due" if len(due) == len(well) else "the next known to be due is"
-    soon = f"; {first} {safe_id(min(due)[1])} in {min(due)[0]:.0f} d" if due else ""
-    word = next(iter(well.values()))["verdict"]
-    return f"{counted(len(well), 'credential')} {word}{soon}; --verbose shows all"
+    """What need not be read row by row, as a sentence."""
+    return f"{counted(len(well), 'credential')}{headline.next_due(well)}; --verbose shows all"
 
 
-def _print_findings(screen: Any, outcome: Outcome, verbose: bool) -> None:
+Line = Tuple[str, Any]
+
+
+def _findings(outcome: Outcome, verbose: bool) -> Iterator[Line]:
+    above = headline.said_in_rows(outcome)
     for finding in sorted(outcome.findings, key=lambda f: -f.severity):
-        line = _status(finding.severity.word)
-        line.append_text(_text(f"  {finding.reason}  ", "bold"))
-        line.append_text(_text(finding.sentence))
-        screen.print(line)
-        if verbose and finding.action:
-            screen.print(_text(f"    first: {finding.action}", "dim"))
-
-
-def _print_alerts(screen: Any, outcome: Outcome) -> None:
-    for row in outcome.alerts:
-        if row.state == "ok":
+        if finding.sentence in above and not verbose:
             continue
+        line = _text(finding.sentence)
+        line.append_text(_text(f" ({finding.reason})", "dim"))
+        yield finding.severity.word if finding.severity > Severity.OK else "note", line
+        if verbose and finding.action:
+            yield "", _text(finding.action, "dim")
+
+
+def _limits(outcome: Outcome) -> Iterator[Line]:
+    """Limits that were crossed; where alerts were judged, those tell the same."""
+    said = headline.said_in_rows(outcome)
+    for sentence in () if outcome.alerts else report.crossings(outcome):
+        if not any(sentence.partition(": ")[2] in one for one in said):
+            yield "limit", _text(sentence)
+
+
+def _alerts(outcome: Outcome) -> Iterator[Line]:
+    """In full what stands nowhere else; of the rest how many there are."""
+    rows = [row for row in outcome.alerts if row.state != "ok"]
+    new = [row for row in rows if not headline.stands_above(row.alert.summary, outcome)]
+    for row in new:
         client, component = safe_id(row.alert.key.client or ""), row.alert.key.component
         missing = [name for name in (component, client) if name not in row.alert.summary]
         place = f"{' '.join(missing)}: " if any(missing) else ""
-        what = f"alert {row.state}: {place}{row.alert.summary}"
-        screen.print(_text(what, _COLOUR.get(row.alert.severity.word, "")))
+        colour = "" if row.state == "resolved" else _COLOUR.get(row.alert.severity.word, "")
+        yield row.state, _text(f"{place}{row.alert.summary}", colour)
+    counts = Counter(row.state for row in rows)
+    if counts:
+        told = ", ".join(f"{n} {state}" for state, n in counts.items())
+        yield "alerts", _text(f"{told}; --alerts shows since when and who was told", "dim")
 
 
-def _print_sources(screen: Any, outcome: Outcome, verbose: bool) -> None:
+def _sources(outcome: Outcome, verbose: bool) -> Iterator[Line]:
+    above = headline.headline(outcome)
     for source in outcome.sources:
         if source.ok and not verbose and not source.why:
             continue
+        if not source.ok and source.why and source.why in above:
+            continue
         seen = "" if source.seen is None else f", {source.seen:,} seen"
-        word = "read" if source.ok else "could not be read"
-        word = word if source.configured else "not configured"
+        word = "was read" if source.ok else "could not be read"
+        word = word if source.configured else "is not configured"
         why = f": {source.why}" if source.why and source.configured else ""
-        screen.print(_text(f"source {source.name} {word}{seen}{why}", "dim"))
+        yield "source", _text(f"{source.name} {word}{seen}{why}", "dim")
 
 
-def _print_details(screen: Any, components: Sequence[Component]) -> None:
+def _details(components: Sequence[Component]) -> Iterator[Any]:
     for component in components:
         if component.details:
-            screen.print(_text(component.name, "bold"))
+            yield _text(component.name, "bold")
         for line in _lines(report.plain_json(component.details), "  "):
-            screen.print(_text(line, "dim"))
+            yield _text(line, "dim")
 
 
 def _lines(details: Mapping[Any, Any], indent: str) -> Iterator[str]:

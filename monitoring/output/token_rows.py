@@ -90,8 +90,7 @@ def _validations(validations: Mapping[str, Any]) -> str:
     if rate is None:
         return "-"
     total = validations["success"] + validations["failure"]
-    share = percentage(rate).replace(" ", "")
-    return f"{share} of {total:,} ({_where(validations)})"
+    return f"{percentage(rate)} of {total:,} ({_where(validations)})"
 
 
 def _where(validations: Mapping[str, Any]) -> str:

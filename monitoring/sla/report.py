@@ -8,10 +8,10 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 from monitoring.certainty import MET
 from monitoring.sla.levels import BURN_WINDOWS, ServiceLevel, SlaReport
-from monitoring.text import iso, percentage, redacted, say
+from monitoring.text import iso, iso_seconds, percentage, redacted, say
 
 _HEADER = (
-    *("component", "target", "up", "down min", "budget left", "burn 1h", "6h", "3d"),
+    *("component", "target", "up", "down min", "budget", "burn 1h", "6h", "3d"),
     *("unknown", "verdict"),
 )
 _NOTE = (
@@ -54,8 +54,25 @@ def as_text(report: SlaReport) -> str:
     why for each row that is not met."""
     levels = [_HEADER[:5] + _HEADER[8:], *(_levels(row) for row in report.rows)]
     burning = [("burn rate", *BURN_WINDOWS), *((r.component, *_burn(r)) for r in report.rows)]
-    lines = [f"Service levels, {_period(report)}", "", *_table(levels), "", *_table(burning)]
+    lines = [*_wrapped(headline(report)), f"Service levels, {_period(report)}", ""]
+    lines += [*_table(levels), "", *_table(burning)]
     return "\n".join([*lines, "", *_reasons(report.rows), *_NOTE])
+
+
+def headline(report: SlaReport) -> str:
+    """`1 of 6 missed: redis-cache; 1 unknown: conjur-vault`, or that all are met."""
+    named: Dict[str, List[str]] = {}
+    for row in report.rows:
+        if row.verdict != MET:
+            named.setdefault(row.verdict.replace("_", " "), []).append(row.component)
+    said = [f"{len(names)} {word}: {', '.join(names)}" for word, names in named.items()]
+    if len(report.rows) == 1:
+        return f"the service level of {report.rows[0].component} is {report.rows[0].verdict}"
+    if not said:
+        return f"all {len(report.rows)} service levels are met"
+    if len(next(iter(named.values()))) == len(report.rows):
+        return f"all {len(report.rows)} service levels are {next(iter(named))}"
+    return f"of {len(report.rows)} service levels {'; '.join(said)}"
 
 
 def _levels(row: ServiceLevel) -> Tuple[str, ...]:
@@ -85,7 +102,8 @@ FORMATS: Mapping[str, Callable[[SlaReport], str]] = {
 
 
 def _period(report: SlaReport) -> str:
-    return f"{iso(report.start)} to {iso(report.at)} ({say(report.at - report.start)})"
+    begin, end = iso_seconds(report.start), iso_seconds(report.at)
+    return f"{begin} to {end} ({say(report.at - report.start)})"
 
 
 def _reasons(rows: Iterable[ServiceLevel]) -> List[str]:
@@ -94,7 +112,11 @@ def _reasons(rows: Iterable[ServiceLevel]) -> List[str]:
     for row in (row for row in rows if row.verdict != MET):
         named.setdefault(row.why, []).append(row.component)
     lines = [f"{', '.join(names)}: {why}" for why, names in named.items()]
-    return [part for line in lines for part in textwrap.wrap(line, 80, subsequent_indent="  ")]
+    return [part for line in lines for part in _wrapped(line)]
+
+
+def _wrapped(line: str) -> List[str]:
+    return textwrap.wrap(line, 80, subsequent_indent="  ")
 
 
 def _burn(row: ServiceLevel) -> Tuple[str, ...]:
@@ -107,7 +129,7 @@ def _cells(row: ServiceLevel) -> List[str]:
         row.component,
         _percent(row.target),
         _percent(row.span.availability),
-        f"{row.span.down / 60.0:.1f}" if watched else "-",
+        f"{row.span.down / 60.0:,.1f}" if watched else "-",
         _percent(row.budget_left_ratio, digits=1),
         *_burn(row),
         _percent(row.span.unknown / whole if whole else None, digits=1),
@@ -120,4 +142,4 @@ def _percent(ratio: Optional[float], digits: int = 3) -> str:
 
 
 def _times(rate: Optional[float]) -> str:
-    return "-" if rate is None else f"{rate:.1f}x"
+    return "-" if rate is None else f"{rate:,.1f}x"

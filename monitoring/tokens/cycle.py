@@ -224,12 +224,12 @@ def following(settings: Settings) -> Iterator[Follower]:
 
 
 def with_progress(
-    cycle: Callable[[float, Optional[Progress]], Outcome], shown: bool
+    cycle: Callable[[float, Optional[Progress]], Outcome], shown: Callable[[], bool]
 ) -> Callable[[float], Outcome]:
-    """`cycle` as the runner wants it, with a progress bar when `shown`."""
+    """`cycle` as the runner wants it, with a progress bar where `shown` says so."""
 
     def run(now: float) -> Outcome:
-        if not shown:
+        if not shown():
             return cycle(now, None)
         from monitoring.tokens.present import ProgressBar
 

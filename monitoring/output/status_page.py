@@ -1,0 +1,399 @@
+"""Present: the page about one's own system: the verdict first, then what each script saw last.
+
+Each script keeps what it saw in the state folder, so that any of them can show the whole. What a
+stranger said is escaped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from functools import partial
+from html import escape
+from types import MappingProxyType
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+from urllib.parse import quote
+
+from monitoring.catalog import SCRIPTS
+from monitoring.certainty import Basis, Coverage, severity
+from monitoring.model import AlertRow, Outcome, Severity
+from monitoring.output import headline, report, token_rows
+from monitoring.output.pages import LEGEND, Bar, page, percent, render
+from monitoring.text import (
+    iso_seconds,
+    percentage,
+    printable,
+    redact,
+    redacted,
+    safe_id,
+    say,
+)
+
+_SCOPE = "status"
+_STALE = 2  # intervals of a script since its last cycle: what it saw is then no news any more
+_MOST = 50  # rows of a table; the rest is counted
+_SHOWN = ("firing", "pending", "suppressed", "silenced")  # states of an alert, in this order
+_UP = {True: "up", False: "down", None: "not known"}
+
+Document = Mapping[str, Any]
+
+
+def keep(state: Any, seen: Document) -> None:
+    """Remember the document of a cycle. Raises StateError."""
+    state.put(_SCOPE, str(seen["script"]), json.dumps(seen))
+
+
+def with_others(state: Any, own: Document) -> List[Document]:
+    """`own`, and what each other script of the same environment and version saw last. `state` None:
+    `own` alone. Raises StateError."""
+    if state is None:
+        return [own]
+    sql = "SELECT value FROM kv WHERE scope = ? AND key != ? ORDER BY key"
+    rows = state.read(sql, (_SCOPE, own["script"]))
+    return [own, *filter(None, state.parsed(rows, partial(_kept, own=own)))]
+
+
+def _kept(row: Tuple[Any, ...], own: Document) -> Optional[Document]:
+    seen: Document = json.loads(row[0])
+    same = all(seen[name] == own[name] for name in ("environment", "version"))
+    return seen if same else None
+
+
+def document(outcome: Outcome, interval: float, runbooks: str = "") -> Document:
+    """What the page shows of a cycle, secrets masked; `interval` is the seconds to the next one,
+    `runbooks` where they can be read (empty: no links). `findings`, `alerts` and the `rows` of
+    `credentials` are the worst, `more` counts the rest."""
+    findings = sorted(outcome.findings, key=lambda found: -found.severity)
+    shown = (row for row in outcome.alerts if row.state in _SHOWN)
+    alerts = _by_urgency(_alert(row, runbooks) for row in shown)
+    made = {
+        "script": outcome.script,
+        "environment": outcome.environment,
+        "version": outcome.version,
+        "at": outcome.at + outcome.seconds,
+        "interval": interval,
+        "status": outcome.status.word,
+        "sentence": headline.headline(outcome),
+        "first": headline.first_step(outcome),
+        "levels": list(_levels(outcome)),
+        "components": [
+            {
+                "name": c.name,
+                "configured": c.configured,
+                **{k: v for k, v in report.component_json(c).items() if k != "details"},
+            }
+            for c in headline.in_order(outcome.components)
+        ],
+        "findings": _worst([report.finding_json(found) for found in findings[:_MOST]], findings),
+        "alerts": _worst(alerts[:_MOST], alerts),
+        "unread": list(_unread(outcome)),
+        "tokens": None if outcome.tokens is None else list(token_rows.rows(outcome.tokens)),
+        "credentials": None if outcome.credentials is None else _credentials(outcome.credentials),
+    }
+    return dict(redacted(report.plain_json(made)))
+
+
+def _alert(row: AlertRow, runbooks: str) -> Dict[str, Any]:
+    """An alert with the first thing to do and the address of its page, if there is one."""
+    link = ""
+    if row.alert.runbook and runbooks.startswith(("https://", "http://")):
+        link = f"{runbooks.rstrip('/')}/{quote(row.alert.runbook)}.md"
+    return {**report.alert_json(row), "action": row.alert.action, "link": link}
+
+
+_MONTH = "30d"
+#: Column of the service levels -> the measurement that fills it.
+_LEVELS = {
+    "target": "payment_api_sla_target_ratio",
+    "up": "payment_api_sla_availability_ratio",
+    "budget left": "payment_api_error_budget_remaining_ratio",
+    "not watched": "payment_api_sla_unknown_ratio",
+}
+
+
+def _levels(outcome: Outcome) -> Iterator[Dict[str, Any]]:
+    """A row for each component that has a target: the last month as ratios, None for what is not
+    known."""
+    found: Dict[str, Dict[str, Optional[float]]] = {}
+    for column, name in _LEVELS.items():
+        for figure in outcome.measurements:
+            if figure.name == name and figure.labels.get("window", _MONTH) == _MONTH:
+                found.setdefault(figure.labels["component"], {})[column] = figure.value
+    for component, ratios in found.items():
+        yield {"component": component, **{column: ratios.get(column) for column in _LEVELS}}
+
+
+def _worst(shown: List[Any], of: Sequence[Any]) -> Dict[str, Any]:
+    return {"rows": shown, "more": len(of) - len(shown)}
+
+
+def _by_urgency(alerts: Iterable[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+    """What fires before what waits or is held back, then the worst first."""
+    return sorted(alerts, key=lambda a: (_SHOWN.index(a["state"]), -_severity(a["severity"])))
+
+
+def _severity(word: Any) -> Severity:
+    return Severity[str(word).upper()]
+
+
+def _unread(outcome: Outcome) -> Iterator[Dict[str, str]]:
+    """What was not read, was not read to its end, or makes the whole doubtful."""
+    for source in outcome.sources:
+        if source.configured and (not source.ok or source.truncated):
+            cut = "the look ended before its end" if source.ok else "could not be read"
+            yield {"name": source.name, "why": source.why or cut}
+    for doubt in outcome.doubts:
+        yield {"name": outcome.script, "why": doubt.sentence}
+
+
+def _credentials(credentials: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
+    unwell = {name: row for name, row in credentials.items() if not report.is_well(row)}
+    rows = [
+        {"client": safe_id(name), **{k: row.get(k) for k in ("verdict", "state", "why")}}
+        for name, row in list(unwell.items())[:_MOST]
+    ]
+    verdicts = Counter(str(row.get("verdict")) for row in credentials.values())
+    due = headline.next_due(credentials).lstrip("; ")
+    return {"verdicts": verdicts, "due": due, **_worst(rows, list(unwell))}
+
+
+def render_status(
+    documents: Sequence[Document],
+    told: Optional[Mapping[str, Sequence[str]]],
+    now: float,
+    note: str = "",
+    *,
+    past: Optional[Mapping[str, Sequence[Bar]]] = MappingProxyType({}),
+) -> str:
+    """The page as of `now`. `told`: key of an alert -> the channels that know of it; None: that
+    could not be read. `past`: component -> how it stood in the last day and month, None
+    likewise. `note` is HTML below the headline, for whoever serves the page; a page without one is
+    a file, and says that it grows old."""
+    environment = str(documents[0]["environment"])
+    word = verdict(documents, now)
+    head = escape(f"{environment}: {_HEADS[word]}")
+    body = [
+        f'<header><h1 class="{_TONE[word]}">{head}</h1>',
+        *(f'<p class="verdict">{escape(printable(line))}</p>' for line in _wrong(documents)),
+        *(f"<p>Do first: {escape(printable(line))}</p>" for line in _first(documents)),
+        f"<p>{iso_seconds(now)} &middot; version {escape(str(documents[0]['version']))}</p>",
+        f"{note or _A_FILE}</header>",
+        _section("What each script says", _looks(documents, now)),
+        _section("What fires", _alerts(documents, told)),
+        _section("Components", _components(documents)),
+        _section("The last day and month", _past(past)),
+        _section("Service levels of the last 30 days", _service_levels(documents)),
+        _section("Findings", _findings(documents)),
+        _section("Tokens", _tokens(documents)),
+        _section("Credentials and rotations", _rotations(documents)),
+        _section("What could not be read", _sources(documents)),
+    ]
+    return redact(page(head, body))
+
+
+_A_FILE = "<p>This file does not change by itself: of what came later it says nothing.</p>"
+_HEADS = {
+    "ok": "all is well",
+    "unknown": "not everything is known",
+    "warning": "something needs a look",
+    "critical": "something is broken",
+}
+_TONE = {"ok": "good", "unknown": "soft", "warning": "bad", "critical": "bad"}
+
+
+def verdict(documents: Sequence[Document], now: float) -> str:
+    """The worst that any script says. Without a recent look of each script it is never `ok`."""
+    recent = {each["script"] for each in documents if not _stale(each, now)} & {*SCRIPTS}
+    looked = Basis(coverage=(Coverage("scripts", len(recent), len(SCRIPTS)),))
+    return severity((_severity(each["status"]) for each in documents), looked).word
+
+
+def _stale(document: Document, now: float) -> bool:
+    return now - float(document["at"]) > _STALE * float(document["interval"])
+
+
+def _worst_first(documents: Sequence[Document]) -> List[Document]:
+    return sorted(documents, key=lambda each: -_severity(each["status"]))
+
+
+def _wrong(documents: Sequence[Document]) -> List[str]:
+    """The headline of each script that has something to say, the worst first."""
+    return [str(each["sentence"]) for each in _worst_first(documents) if each["status"] != "ok"]
+
+
+def _first(documents: Sequence[Document]) -> List[str]:
+    """What to do first; none while nothing is wrong."""
+    return [str(each["first"]) for each in _worst_first(documents) if each.get("first")][:1]
+
+
+def _looks(documents: Sequence[Document], now: float) -> str:
+    found = {each["script"]: each for each in documents}
+    rows = []
+    for script in SCRIPTS:
+        seen = found.get(script)
+        if seen is None:
+            rows.append((script, "unknown", "-", "has not looked; nothing is known of its part"))
+            continue
+        age = say(max(0.0, now - float(seen["at"]))) + " ago"
+        old = " (overdue: what it says may be over)" if _stale(seen, now) else ""
+        rows.append((script, seen["status"], age + old, seen["sentence"]))
+    return _table(("script", "status", "looked", "what it says"), rows)
+
+
+def _alerts(documents: Sequence[Document], told: Optional[Mapping[str, Sequence[str]]]) -> str:
+    rows = [
+        (
+            alert["severity"],
+            alert["state"],
+            alert["summary"],
+            _clock(alert.get("since")),
+            "not known" if told is None else ", ".join(told.get(alert["key"], ())) or "nobody",
+            _Step(alert.get("action") or "-", alert.get("link") or ""),
+        )
+        for alert in _by_urgency(_rows(documents, "alerts"))
+    ]
+    header = ("severity", "state", "what", "since", "told", "do first")
+    table = _table(header, rows) or "<p>Nothing, of what was looked at.</p>"
+    return table + _more(documents, "alerts")
+
+
+def _clock(at: Optional[str]) -> str:
+    """`2026-11-23T02:13:20Z`, without the milliseconds."""
+    return f"{at.partition('.')[0].rstrip('Z')}Z" if at else "-"
+
+
+class _Step(NamedTuple):
+    """What to do first; `link` is the address of the page that says more, if there is one."""
+
+    text: str
+    link: str
+
+
+def _service_levels(documents: Sequence[Document]) -> str:
+    rows = [
+        (
+            row["component"],
+            _share(row["target"]),
+            _watched(row["up"], row["not watched"]),
+            _share(row["budget left"]),
+        )
+        for each in documents
+        for row in each.get("levels") or ()
+    ]
+    header = ("component", "target", "up", "error budget left")
+    return _table(header, rows) or _NOT_LOOKED.format("health_check.py")
+
+
+def _watched(up: Optional[float], unknown: Optional[float]) -> str:
+    """`99.9 % of the 42 % watched`: a month that was hardly watched was not a good one."""
+    if up is None or unknown is None:
+        return "not known"
+    return f"{percent(up)} of the {percentage(1.0 - unknown, 0)} watched"
+
+
+def _share(ratio: Optional[float]) -> str:
+    return "not known" if ratio is None else percent(ratio)
+
+
+def _components(documents: Sequence[Document]) -> str:
+    rows = [
+        (
+            c["name"],
+            c["status"] if c["configured"] else "not configured",
+            _UP[c["up"]],
+            report.milliseconds(c["response_time_ms"]),
+            c["message"],
+        )
+        for each in documents
+        for c in each["components"]
+    ]
+    header = ("component", "status", "up", "response", "what was seen")
+    return _table(header, rows) or _NOT_LOOKED.format("health_check.py")
+
+
+def _past(past: Optional[Mapping[str, Sequence[Bar]]]) -> str:
+    if past is None:
+        return "<p>Not known: what was recorded could not be read.</p>"
+    drawn = render(past)
+    return f"{LEGEND}{drawn}" if drawn else _NOT_RECORDED
+
+
+_NOT_RECORDED = "<p>Nothing is recorded yet.</p>"
+
+
+def _findings(documents: Sequence[Document]) -> str:
+    found = sorted(_rows(documents, "findings"), key=lambda f: -_severity(f["severity"]))
+    rows = [(f["severity"], f["sentence"], f.get("action") or "-") for f in found]
+    table = _table(("severity", "what", "first step"), rows)
+    return (table or "<p>None, of what was looked at.</p>") + _more(documents, "findings")
+
+
+def _tokens(documents: Sequence[Document]) -> str:
+    for each in documents:
+        if each["tokens"] is not None:
+            return _table(("figure", ""), [tuple(row) for row in each["tokens"]])
+    return _NOT_LOOKED.format("token_usage_metrics.py")
+
+
+def _rotations(documents: Sequence[Document]) -> str:
+    for each in documents:
+        found = each["credentials"]
+        if found is not None:
+            counts = ", ".join(f"{n} {word}" for word, n in sorted(found["verdicts"].items()))
+            rows = [tuple(row.values()) for row in found["rows"]]
+            table = _table(("client", "verdict", "rotation", "why"), rows)
+            said = escape("; ".join(filter(None, (counts, found.get("due")))))
+            said = said or "no credential was seen"
+            return f"<p>{said}</p>{table}{_more([each], 'credentials')}"
+    return _NOT_LOOKED.format("credential_usage_metrics.py")
+
+
+def _sources(documents: Sequence[Document]) -> str:
+    rows = [(source["name"], source["why"]) for each in documents for source in each["unread"]]
+    return _table(("source", "why"), rows) or "<p>Everything that was asked answered.</p>"
+
+
+_NOT_LOOKED = "<p>Not known: {} has not looked on this state folder.</p>"
+
+
+def _rows(documents: Sequence[Document], name: str) -> Iterator[Any]:
+    for document in documents:
+        yield from document[name]["rows"]
+
+
+def _more(documents: Sequence[Document], name: str) -> str:
+    count = sum(each[name]["more"] for each in documents)
+    return f"<p>and {count} more</p>" if count else ""
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def _table(header: Sequence[str], rows: Sequence[Tuple[Any, ...]]) -> str:
+    """Empty without rows."""
+    if not rows:
+        return ""
+    heads = "".join(f"<th>{escape(name)}</th>" for name in header)
+    lines = "".join(f"<tr>{''.join(map(_cell, header, row))}</tr>" for row in rows)
+    return f'<div class="wide"><table><tr>{heads}</tr>{lines}</table></div>'
+
+
+def _cell(name: str, value: Any) -> str:
+    """`name` is the column's, which a phone shows beside the value."""
+    value, link = value if isinstance(value, _Step) else (value, "")
+    text = "-" if value is None else str(value)
+    tone = f' class="word {_TONE[text]}"' if text in _TONE else ""
+    more = f' <a href="{escape(link)}" rel="noreferrer">runbook</a>' if link else ""
+    return f'<td data-of="{escape(name)}"{tone}>{escape(printable(text))}{more}</td>'
