@@ -2,7 +2,7 @@
 
 By keyspace events where they are on, else by CLIENT TRACKING that is redirected to a subscriber.
 Both come over a RESP2 connection of the server's class `pubsub`, which the server cuts when its
-reader stalls; pushes of RESP3 would make the server's memory grow instead (FACTS.md section 14).
+reader stalls; pushes of RESP3 would make the server's memory grow instead (docs/protocols.md).
 """
 
 from __future__ import annotations
