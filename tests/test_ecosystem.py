@@ -67,6 +67,9 @@ NEEDS_TIME_OR_PARTS = {
     "payment_api_conjur_initial_replication": "a vault that is a follower; here it is the leader",
     "payment_api_conjur_subscriptions": "a vault that is a follower; here it is the leader",
     'payment_api_last_cycle_timestamp_seconds{script="health_check"}[': "half a window watched",
+    "payment_api_tokens_without_birth": "a cache that is followed",
+    "payment_api_token_uses_total": "a cache that is followed",
+    "payment_api_token_changes_total": "a cache that is followed",
     "payment_api_told_down": "a component that was down a moment ago",
 }
 T = TypeVar("T")
