@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
@@ -173,7 +174,7 @@ def ratios(cache: Cache, changes: int, rounds: int) -> Iterator[bool]:
         _none, writes = spent(cache, lambda: cache.change(changes))
         del writes
         ours, cost = spent(cache, lambda: _cycle(watch))
-        theirs, whole = spent(cache, lambda: _census(settings))
+        theirs, whole = spent(cache, partial(_census, settings, ours))
         followed.append(cost)
         counted.append(whole)
         mine, others = comparable(_result(watch, ours)), comparable(theirs)
@@ -206,8 +207,8 @@ def _result(watch: Watch, now: float) -> TokenResult:
     return watch.stats(now, reads_names=False).result()
 
 
-def _census(settings: Settings) -> TokenResult:
-    found = take_census(lambda: redis_client.Cache(settings.redis), settings, time.time())
+def _census(settings: Settings, now: float) -> TokenResult:
+    found = take_census(lambda: redis_client.Cache(settings.redis), settings, now)
     if found.result is None:
         raise SystemExit("the census failed")
     return found.result

@@ -61,6 +61,9 @@ QUIET = (
         keep="tokens.html",
     ),
 )
+#: Settings of the loop that follows: of one machine all clocks agree.
+FOLLOW = 'TOKENS = {"follow": True, "clock_skew": "1s"}\n'
+LEARNED = 12  # good verdicts, after which it is known what SAPI writes with each
 CHECK = ("health_check.py", "--single-run", "--output", "{results}/outage.json")
 OUTAGE = (
     Act("The first bad cycle waits for a second one", CHECK, (2,)),
@@ -108,6 +111,47 @@ class Demo:
         if not name.endswith(".html"):
             say(printed.decode().rstrip())
 
+    def play_forged(self, seconds: float = 90.0) -> None:
+        """A loop follows the cache; a token that nobody minted is used, and found."""
+        output, config = self._results / "forged.json", self._results / "follow.py"
+        config.write_text(FOLLOW, encoding="utf-8")
+        output.unlink(missing_ok=True)
+        words = ["token_usage_metrics.py", "--config", str(config), "--interval", "1s"]
+        words += ["--output", str(output), "--no-alerts", "--log-format", "text"]
+        say(f"\n── Who uses a token that nobody minted?\n$ python {' '.join(words)}")
+        loop = subprocess.Popen(
+            [sys.executable, *words],
+            cwd=ROOT,
+            env={**os.environ, **self._stack.environment},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            self._await_forged(output, seconds)
+        finally:
+            self._stack.faults.clear("forged-token")
+            loop.terminate()
+            loop.wait()
+
+    def _await_forged(self, output: Path, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.5)
+            found = json.loads(output.read_text()) if output.exists() else {}
+            lineage = (found.get("tokens") or {}).get("lineage") or {}
+            if lineage.get("uses", {}).get("born", 0) >= LEARNED:
+                self._forge()
+            for finding in found.get("findings", ()):
+                if finding["reason"] == "token_without_birth":
+                    say(finding["sentence"])
+                    return
+        self.wrong.append("the forged token was not found")
+
+    def _forge(self) -> None:
+        if not self._stack.faults.on("forged-token"):
+            say("(a token is forged with the real key, and used)")
+            self._stack.faults.set("forged-token")
+
     def keep_received(self) -> None:
         """What the receivers got, as files, and one line each."""
         for receiver in ("slack", "pagerduty", "alertmanager", "smtp"):
@@ -133,6 +177,8 @@ def play_all(stack: Stack, results: Path) -> Demo:
     demo.play(OUTAGE)
     stack.faults.clear(fault)
     demo.play(ALL_CLEAR)
+    if stack.redis.kind != "fakeredis":
+        demo.play_forged()
     say("\n── What the receivers got")
     demo.keep_received()
     return demo

@@ -37,6 +37,7 @@ OFFERED = {
     "failures-burst": ("Somebody guesses a secret", "One client's logins fail, by the second."),
     "auth-accepts-tampered": ("Forged tokens are accepted", "The canary's proof, within a minute."),
     "rotation-stuck": ("A rotation gets stuck", "Two secrets are valid for too long."),
+    "forged-token": ("A token is forged", "Signed with the stolen key, used, never minted."),
     "cache-no-ttl": ("Tokens never expire", "A writer forgets the expiry: token hygiene."),
     "expiry-cliff": ("Tokens die together", "Their clients will all log in at once."),
 }
@@ -45,7 +46,7 @@ OFFERED = {
 HURRIED = {
     "CANARY": {"proof_interval": "60s"},
     "CREDENTIALS": {"failure_window": "2m"},
-    "TOKENS": {"accepted_findings": ["jwt_in_key"]},
+    "TOKENS": {"accepted_findings": ["jwt_in_key"], "follow": True, "clock_skew": "2s"},
 }
 _WORSE = ("info", "ok", "unknown", "warning", "critical")
 KEPT = 60  # response times per component that are drawn

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence
+from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Union
 
 from monitoring.follow.ledger import Family, Ledger
 from monitoring.follow.lineage import Lineage
 from monitoring.redis.count import AskTtls, Counted, Page, Part
 from monitoring.redis.profiles import CREDENTIAL, TOKEN, VALIDATION, client_and_id, jwt_of_name
-from monitoring.tokens.codecs.facts import CredentialFact, Decoded, Expectation, ValidationFact
+from monitoring.tokens.codecs.facts import (
+    CredentialFact,
+    Decoded,
+    Expectation,
+    Undecodable,
+    ValidationFact,
+)
 from monitoring.tokens.codecs.table import (
     decode_credential,
     decode_hash,
@@ -20,6 +26,7 @@ from monitoring.tokens.codecs.table import (
 from monitoring.tokens.owners import reading_of
 
 TEXTS_KEPT = 1000
+VERDICTS_KEPT = 256
 _NOTHING = Counted({}, None, (), {}, 0)  # type: ignore[arg-type]
 
 
@@ -50,6 +57,7 @@ class Intake:
         self.now = 0.0
         self.seen: set[bytes] = set()  # keys that gave a value, since `writes` was set
         self._families: Dict[object, Family] = {}
+        self._verdicts: Dict[bytes, Union[ValidationFact, Undecodable]] = {}
 
     def count(self, page: Page, ask_ttls: Optional[AskTtls] = None) -> None:
         """Take a page in; nothing further is asked for."""
@@ -107,7 +115,7 @@ class Intake:
         named = decode_many(texts, self._expect)
         rows = zip(part.keys, part.values, texts, named, _ttls(part))
         for key, value, jwt, token, ttl in rows:
-            fact = decode_validation(value)
+            fact = self._verdict(value)
             left_out = self._is_excluded(token)
             self.ledger.verdict(
                 key,
@@ -120,6 +128,15 @@ class Intake:
             )
             if isinstance(fact, ValidationFact):
                 self._note(key, fact, value, jwt=jwt, token=token)
+
+    def _verdict(self, value: bytes) -> Union[ValidationFact, Undecodable]:
+        """Few verdicts differ: most hold flags alone."""
+        fact = self._verdicts.get(value)
+        if fact is None:
+            fact = decode_validation(value)
+            if len(self._verdicts) < VERDICTS_KEPT:
+                self._verdicts[value] = fact
+        return fact
 
     def _note(
         self, key: bytes, fact: ValidationFact, value: bytes, *, jwt: bytes, token: Decoded
