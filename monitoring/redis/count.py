@@ -235,7 +235,8 @@ class ScanReport:
     pattern matched. ``expected`` is the number of all keys (None: no node told). ``share_seen``
     is 0..1 (None: unknown). ``truncated`` is why not everything was seen: "max_keys", "time",
     "fault", or empty. ``unread``: matched keys whose value we were not permitted to read.
-    ``excluded``: keys that the configuration leaves out.
+    ``excluded``: keys that the configuration leaves out. ``cursors``: where each node's scan may go
+    on, "0" after its last key.
     """
 
     seen: int
@@ -249,6 +250,7 @@ class ScanReport:
     unread: int
     counted: Counted
     excluded: int = 0
+    cursors: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def anything_matched(self) -> bool:

@@ -133,12 +133,16 @@ class NodeReader:
     #: Roles whose every key is asked for its expiry; empty: tokens, of a large cache a sample.
     dated: Tuple[str, ...] = ()
 
-    def __init__(self, client: Client, sorter: KeySorter, door: Door, *, count: int) -> None:
+    def __init__(
+        self, client: Client, sorter: KeySorter, door: Door, *, count: int, start: bytes = b"0"
+    ) -> None:
+        """`start`: the cursor with which an earlier scan ended; this one then sees the rest."""
         self._client, self._door = client, door
+        self.resumed, self._wrapped = start != b"0", False
         self._wire = Wire(client, door)
         self._sorter = sorter
         self._count = b"%d" % count
-        self._cursor = b"0"
+        self._cursor = start
         self._cut = False
         self._page = Page()
         self._ready: List[Ask] = []
@@ -169,7 +173,12 @@ class NodeReader:
     @property
     def complete(self) -> bool:
         """Every key was seen and everything asked for came."""
-        return self._scanned and self.done
+        return self._scanned and self.done and not self.resumed
+
+    @property
+    def cursor(self) -> bytes:
+        """Where another scan may go on; 0 after the last key."""
+        return self._cursor
 
     def ready(self, timeout: float) -> bool:
         """Whether a step would not have to wait (longer than for the rest of an answer)."""
@@ -260,6 +269,10 @@ class NodeReader:
         self.seen += len(keys)
         self._pages += 1
         self._scanned = int(self._cursor) == 0
+        if self._scanned and self.resumed and not self._wrapped:
+            self._wrapped, self._scanned = True, False  # what an earlier scan saw comes last
+        if self._wrapped and self.seen >= (self.expected or 0):
+            self._scanned = True
         self._scanning = not (self._scanned or self._stopping)
         for rule, some in self._sorter.sort(keys):
             self._coming += self._plan(rule, some)

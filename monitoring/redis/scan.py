@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from dataclasses import dataclass
-from typing import Callable, Deque, List, Optional, Protocol, Sequence, Tuple, Type
+from dataclasses import dataclass, field
+from typing import Callable, Deque, List, Mapping, Optional, Protocol, Sequence, Tuple, Type
 
 from monitoring.model import Fault
 from monitoring.redis.count import (
@@ -44,10 +44,12 @@ _log = logging.getLogger("monitoring.redis.scan")
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop early; None: never. ``seconds`` counts from the start of the census."""
+    """When to stop early; None: never. ``seconds`` counts from the start of the census. ``start``:
+    the ``cursors`` of a scan that a budget ended, where this one goes on."""
 
     max_keys: Optional[int] = None
     seconds: Optional[float] = None
+    start: Mapping[str, str] = field(default_factory=dict)
 
 
 UNLIMITED = Budget()
@@ -71,13 +73,12 @@ def census(
 
     ``progress`` is called after each page with the keys seen and the keys expected. Errors of
     ``door.errors`` become faults of their node and the others go on; what was read till then
-    counts. ``clock`` is in seconds and never goes back.
-    """
+    counts. ``clock`` is in seconds and never goes back."""
     sorter = KeySorter(rules)
     counter = PartCounter(stats)
     scan = _Scan(sorter, counter, door, clock)
     for name, client in nodes:
-        scan.open(name, client, count)
+        scan.open(name, client, count, budget.start.get(name, "0"))
     while scan.running:
         scan.advance(budget)
         stats.prepare(scan.expected or 0)
@@ -136,6 +137,7 @@ class _Scan:
         self._faults: List[Tuple[str, Fault]] = []
         self._truncated = ""
         self._opened = 0
+        self._names: List[str] = []
         self.running: Deque[Tuple[str, NodeReader]] = deque()
 
     @property
@@ -149,14 +151,17 @@ class _Scan:
         known = [size for size in sizes if size is not None]
         return sum(known) if known and len(known) == len(sizes) else None
 
-    def open(self, name: str, client: Client, count: int) -> None:
+    def open(self, name: str, client: Client, count: int, start: str = "0") -> None:
         self._opened += 1
         try:
-            reader = self._reader(client, self._sorter, self._door, count=count)
+            reader = self._reader(
+                client, self._sorter, self._door, count=count, start=start.encode("ascii")
+            )
         except self._door.errors as error:
             self._faults.append((name, self._fault_of(error)))
             return
         self._all.append(reader)
+        self._names.append(name)
         self.running.append((name, reader))
 
     def advance(self, budget: Budget) -> None:
@@ -235,6 +240,9 @@ class _Scan:
     def report(self) -> ScanReport:
         seen, expected = self.seen, self.expected
         whole = 0 < self._opened == len(self._all) and all(reader.complete for reader in self._all)
+        # what went on where an earlier scan had ended saw the rest of the keys and no more
+        resumed = self._all and all(r.done and not r.faults for r in self._all) and not self._faults
+        ended = "max_keys" if resumed and any(r.resumed for r in self._all) else ""
         # more keys than there are, and no end: what share that is nobody knows
         share = 1.0 if whole else (seen / expected if expected and seen < expected else None)
         return ScanReport(
@@ -243,10 +251,11 @@ class _Scan:
             share_seen=share,
             matched=dict(self._sorter.matched),
             prefixes=dict(self._sorter.prefixes),
-            truncated="" if whole else self._truncated or "fault",
+            truncated="" if whole else self._truncated or ended or "fault",
             seconds=self._clock() - self._started,
             faults=tuple(self._faults),
             unread=sum(reader.unread for reader in self._all),
             counted=self._counter.counted(),
             excluded=self._sorter.excluded,
+            cursors={n: r.cursor.decode("ascii") for n, r in zip(self._names, self._all)},
         )

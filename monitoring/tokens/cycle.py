@@ -26,7 +26,13 @@ from monitoring.services.memory import CanaryLog, CounterMemory, Recent, togethe
 from monitoring.store.state import State, StateError
 from monitoring.tokens.findings import findings
 from monitoring.tokens.measurements import Looked, measurements
-from monitoring.tokens.memory import Habits, OrphanMemory, RenewalMemory, VerdictMemory
+from monitoring.tokens.memory import (
+    CursorMemory,
+    Habits,
+    OrphanMemory,
+    RenewalMemory,
+    VerdictMemory,
+)
 from monitoring.tokens.present import document
 from monitoring.tokens.services import ServiceFigures, figures, increases, without
 from monitoring.tokens.sources import Census, ServiceLook, Services, followed_census, take_census
@@ -63,6 +69,7 @@ class TokenUsage:
         }
         self._verdicts = VerdictMemory(state, SCRIPT)
         self._renewals = RenewalMemory(state, SCRIPT)
+        self._cursors = CursorMemory(state, SCRIPT)
         self._habits = Habits(state)
         self._ledger = Ledger(state)
         self._canary = settings.canary.clients
@@ -141,7 +148,10 @@ class TokenUsage:
             known=known,
             progress=progress,
             share=share,
+            start=self._cursors.load(),
         )
+        if found.report is not None:
+            self._cursors.save(found.report)
         self._keep(found)
         return found
 

@@ -342,8 +342,8 @@ def _truncated(looked: Looked) -> Iterator[Finding]:
         "scan_truncated",
         Severity.OK,
         f"The scan ended at {budget} after {report.seen:,} keys, {share} of the cache; metrics are "
-        "scaled up to the whole, counts in the result are those seen. What was not looked at is "
-        "not called good.",
+        "scaled up to the whole (scan.estimates has bounds), counts in the result are those seen. "
+        "What was not looked at is not called good; the next scan goes on there.",
         CACHE,
         category="performance",
         evidence={"keys": report.seen, "expected": report.expected, "share": report.share_seen},

@@ -17,6 +17,7 @@ from monitoring.redis.count import ScanReport
 from monitoring.services.families import FAILURES, MORE, USES, doubts_of, leaves_open
 from monitoring.services.labels import OTHER_REASON, REASONS, UNSPECIFIED
 from monitoring.tokens.codecs.facts import Reason
+from monitoring.tokens.estimates import scale_of
 from monitoring.tokens.hygiene import RULES
 from monitoring.tokens.results import ClientTokens, TokenResult
 from monitoring.tokens.services import ServiceFigures, Validations
@@ -25,7 +26,6 @@ from monitoring.tokens.sketches import Spread
 NO_TIMES = 0.5  # with more than this share of tokens without iat, the cache tells no rate
 CLIFF_LEAST = 20  # live tokens; of fewer, many die in one minute by chance
 RATIO_LEAST = 20  # validations; a share of fewer says nothing
-SHARE_LEAST = 0.001
 _UNDATED = ("missing_iat", "token_time_without_zone")
 _STATS = ("min", "mean", "p50", "p95", "p99", "max")
 
@@ -52,10 +52,7 @@ class Looked:
         report = self.report
         if report is None or not self.layout_known or report.truncated == "fault" or report.unread:
             return None
-        if not report.truncated:
-            return 1.0
-        share = report.share_seen
-        return 1 / share if share is not None and share >= SHARE_LEAST else None
+        return scale_of(report, self.result)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from monitoring.anomaly.types import Anomaly
 from monitoring.components import CACHE, SAPI
 from monitoring.follow.standing import Orphan
 from monitoring.model import Finding, Measurement, Severity
+from monitoring.redis.count import ScanReport
 from monitoring.store.state import State
 from monitoring.tokens.renewals import NEVER_LOOKED, Course, Courses, Step
 
@@ -95,6 +96,32 @@ class OrphanMemory:
         except msgspec.MsgspecError as error:
             _log.error("%s; forged tokens found before this run are not known", error)
             return []
+
+
+# -- where a scan that a budget ended goes on next time.
+
+_CURSORS = "scan_cursors"
+
+
+class CursorMemory:
+    """Cursors by node. One that is of no use any more costs a look at other keys, and no more."""
+
+    def __init__(self, state: State, script: str) -> None:
+        self._state, self._script = state, script
+
+    def load(self) -> Mapping[str, str]:
+        """Empty: from the beginning."""
+        try:
+            kept = json.loads(self._state.get(self._script, _CURSORS) or "{}")
+        except ValueError:
+            return {}
+        rows = kept.items() if isinstance(kept, dict) else ()
+        return {name: at for name, at in rows if isinstance(at, str) and at.isdigit()}
+
+    def save(self, report: ScanReport) -> None:
+        """After a scan that a budget ended; any other is the last of its round."""
+        ended = report.truncated in ("max_keys", "time")
+        self._state.put(self._script, _CURSORS, json.dumps(dict(report.cursors) if ended else {}))
 
 
 # -- failed validations ever seen in the cache, where no service counts them.

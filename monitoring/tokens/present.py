@@ -10,6 +10,7 @@ from monitoring.follow.standing import lineage_json
 from monitoring.redis.count import ScanReport
 from monitoring.services.families import MORE, TOKENS, about, leaves_open
 from monitoring.text import safe_id
+from monitoring.tokens.estimates import estimates
 from monitoring.tokens.measurements import Looked, cached_validations, generation, told_validations
 from monitoring.tokens.results import tokens_json
 from monitoring.tokens.services import Validations
@@ -92,6 +93,8 @@ def document(looked: Looked) -> Dict[str, Any]:
     }
     found["validations"] = _validations(looked)
     found["scan"] = _scan(looked.report)
+    if found["scan"] is not None:
+        found["scan"]["estimates"] = estimates(looked.report, looked.result) or None
     found["lineage"] = lineage_json(looked.lineage)
     return _named(found)
 

@@ -6,7 +6,8 @@ import contextlib
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Callable, Collection, Dict, Mapping, Optional, Tuple
 
 from monitoring.config.settings import Settings
@@ -86,12 +87,13 @@ def take_census(
     known: Callable[[], Collection[str]] = tuple,
     progress: Optional[Progress] = None,
     share: Optional[Share] = None,
+    start: Mapping[str, str] = MappingProxyType({}),
 ) -> Census:
     """Scan the cache as the settings' profile and budgets say, the canary's own tokens left out.
     `courses` are those of the look before; `known` is asked after the scan which clients there are,
     beside those with a cached credential. `share` is given a census that saw every key, while the
-    cache is open. Raises nothing for a cache that fails: the Census says
-    what was wrong."""
+    cache is open; `start` says where a scan that a budget ended goes on. Raises nothing for a cache
+    that fails: the Census says what was wrong."""
     tokens = settings.tokens
     rules, started = profile_of(tokens.profile, tokens.patterns, tokens.exclude), time.monotonic()
     door = Door(redis_client.translate, redis_client.ERRORS)
@@ -103,7 +105,12 @@ def take_census(
                 now, tokens, excluded=settings.canary.clients, reads_names=share is not None
             )
             report = census(
-                nodes, rules, stats, door=door, budget=_budget(settings), progress=progress
+                nodes,
+                rules,
+                stats,
+                door=door,
+                budget=replace(_budget(settings), start=start),
+                progress=progress,
             )
             if share is not None and not (report.truncated or report.faults or report.unread):
                 share(cache, stats, report)
