@@ -138,7 +138,11 @@ def settings_of(port: int) -> Settings:
     made = configuration.load(
         script="token_usage_metrics", root=ROOT, config_file=None, environ=environ, cwd=Path("/")
     )
-    return replace(made, tokens=replace(made.tokens, clock_skew=1.0, follow=True))
+    return replace(
+        made,
+        tokens=replace(made.tokens, clock_skew=1.0, follow=True),
+        run=replace(made.run, cycle_deadline=3600.0),
+    )
 
 
 def spent(cache: Cache, work: Any) -> Tuple[Any, Cost]:
