@@ -163,7 +163,7 @@ class Follower:
         try:
             watch.fill(self._clock)
             with self._lock:
-                self._state, self._why = FOLLOWING, ""
+                self._state, self._why, self._heard = FOLLOWING, "", self._ticks()
             _log.info("the cache is followed by its %s", watch.how)
             yield watch
         finally:
