@@ -459,6 +459,9 @@ def test_a_consequence_is_not_told_when_its_cause_is_over_first(tmp_path: Path) 
         {8: set(), 15: lone, 25: told | lone, 40: lone},
         by="component",
     )
+    worn = 'payment_api_component_degraded{component="payment-sapi"}'
+    beside = {worn: "1x60", sapi: "1x60", flow: "1x19 0x40"}
+    firing_at(tmp_path, {**alive, **beside}, {15: told, 25: told | lone}, by="component")
 
 
 def test_every_reason_with_a_text_of_its_own_has_a_rule() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Iterator, Mapping
 
+from deploy.prometheus import recording
 from deploy.prometheus.rule import HEALTH, REMEMBERED, Proof, Rule, Series, last_cycle
 from monitoring.alerts import advice
 from monitoring.catalog import SCRIPTS
@@ -111,8 +112,9 @@ def _blind() -> Rule:
     return _rule(
         "PaymentApiMonitoringBlind",
         f"min by (environment, component) ({named}) == 0"
-        # What is down is told as that.
-        " unless on (environment, component) payment_api_health_status == 0",
+        # What is down is told as that; other scripts read it again in their next cycle.
+        " unless on (environment, component) payment_api_health_status == 0"
+        f" unless on (environment, component) {recording.told('5m')}",
         component="",
         summary="the monitor cannot read {{ $labels.component }}",
         meaning=texts.meaning,

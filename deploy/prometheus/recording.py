@@ -88,7 +88,7 @@ def _budgets() -> Iterator[dict[str, Any]]:
 
 
 def _told() -> Iterator[dict[str, Any]]:
-    down = 'ALERTS{alertname="PaymentApiHealthStatus",alertstate="firing"}'
+    down = 'ALERTS{alertname="PaymentApiHealthStatus",alertstate="firing",severity="critical"}'
     for window in TOLD:
         latest = f"max_over_time({down}[{window}])"
         yield {"record": told(window), "expr": f"max by (environment, component) ({latest})"}
