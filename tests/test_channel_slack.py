@@ -34,7 +34,7 @@ def test_a_notice_arrives() -> None:
     body = seen.json()
     assert seen.path == PATH
     assert body["text"] == (
-        "CRITICAL in test: redis-cache is in trouble (since 2026-11-23 02:11:20 UTC, for 2 min)"
+        "CRITICAL in test: redis-cache is in trouble (since 2026-11-23 02:11:20 UTC)"
     )
     assert body["blocks"][0]["text"]["text"] == "🔴 CRITICAL in test: redis-cache is in trouble"
     assert "*First thing to do*: Look." in body["blocks"][1]["text"]["text"]

@@ -126,6 +126,17 @@ TROUBLE = {
             {"a": credential(due_in_days=9.0), "b": credential(due_in_days=None)},
             "2 credentials ok; the next known to be due is a in 9 d",
         ),
+        (
+            {"a": credential(verdict="unknown", due_in_days=None), "b": credential()},
+            "of 1 of 2 credentials it is not known how they stand",
+        ),
+        (
+            {**TROUBLE, "x": credential(verdict="unknown")},
+            (
+                "1 of 12 credentials needs a look: client-007 stuck; of 1 it is not known how they "
+                "stand"
+            ),
+        ),
         (TROUBLE, "1 of 11 credentials needs a look: client-007 stuck"),
         (
             {f"c{n}": credential(verdict="due_soon") for n in range(5)},

@@ -44,7 +44,7 @@ def test_the_parts_of_a_notice() -> None:
     )  # fmt: skip
     got = render(told, LINKS)
     assert got.lines == (
-        ("Since", "2026-11-23 02:11:20 UTC, for 2 min"),
+        ("Since", "2026-11-23 02:11:20 UTC"),
         ("What it means", "Logins are slow."),
         ("First thing to do", "Look at EAPI."),
     )

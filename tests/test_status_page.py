@@ -274,11 +274,14 @@ def test_the_bars_are_looked_up_again_after_a_failure_and_a_clock_set_back() -> 
 def full_page() -> str:
     past = {HOSTILE: bars.measure([Seen(NOW - 60, 600.0, 0.4)], NOW)}
     past |= {name: bars.measure([Seen(NOW, 86400.0, 1.0)], NOW) for name in COMPONENTS}
+    row = alert("down")
     shown = outcome(
         component(CRITICAL, message=HOSTILE * 3),
         findings=(Finding("r", WARNING, HOSTILE, HOSTILE),),
+        alerts=(replace(row, alert=replace(row.alert, runbook="redis-cache-down")),),
     )
-    seen = {**looked(), **{k: v for k, v in status.document(shown, 60.0).items() if k != "at"}}
+    made = status.document(shown, 60.0, "https://wiki.example/runbooks")
+    seen = {**looked(), **{k: v for k, v in made.items() if k != "at"}}
     return status.render_status([seen, *all_three()[1:]], {}, NOW, past=past)
 
 

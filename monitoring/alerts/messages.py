@@ -92,7 +92,7 @@ def _heading(notice: Notice) -> str:
 def _lines(notice: Notice) -> Iterator[Tuple[str, str]]:
     alert = notice.alert
     if not notice.over:
-        yield "Since", f"{_clock(notice.since)}, for {say(notice.lasted)}"
+        yield "Since", _clock(notice.since)
     if alert.evidence.get("flapping"):
         yield "Flapping", _FLAPPING
     if notice.over:

@@ -10,7 +10,7 @@ from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, T
 
 from monitoring.alerts import conditions
 from monitoring.alerts.grouping import foremost
-from monitoring.certainty import OK
+from monitoring.certainty import OK, UNKNOWN
 from monitoring.components import ROWS
 from monitoring.model import Alert, Component, Outcome, Severity
 from monitoring.text import amount, counted, percentage, safe_id, say
@@ -140,7 +140,8 @@ def _of_credentials(outcome: Outcome) -> Iterator[str]:
     if rows is None:
         return
     bad = [(name, str(row.get("verdict")).replace("_", " ")) for name, row in rows.items()
-           if row.get("verdict") != OK]  # fmt: skip
+           if row.get("verdict") not in (OK, UNKNOWN)]  # fmt: skip
+    unknown = sum(row.get("verdict") == UNKNOWN for row in rows.values())
     of = counted(len(rows), "credential")
     if not rows:
         yield "no credential is known"
@@ -149,8 +150,10 @@ def _of_credentials(outcome: Outcome) -> Iterator[str]:
         more = [f"{len(bad) - _MOST_NAMED} more"] if len(bad) > _MOST_NAMED else []
         verb = "needs" if len(bad) == 1 else "need"
         yield f"{len(bad)} of {of} {verb} a look: {_listed([*named, *more])}"
-    else:
+    elif not unknown:
         yield f"{of} {next(iter(rows.values()))['verdict']}{next_due(rows)}"
+    if unknown:
+        yield f"of {unknown if bad else f'{unknown} of {of}'} it is not known how they stand"
     moving = (r for r in rows.values() if r.get("verdict") == OK and r.get("state") != "active")
     rotating = sum(1 for _ in moving)
     failing = sum(bool(row.get("failures")) for row in rows.values())

@@ -50,13 +50,19 @@ h3 { font-size: .95rem; margin: .8rem 0 0; } .strip { height: 1.4rem; margin: 0 
 .strip .down { fill: var(--bad); } .strip .unknown { fill: var(--soft); opacity: .6; }
 .strip .hole { fill: var(--card); }
 section > p { margin: .3rem 0; } .verdict { font-size: 1.1rem; font-weight: 600; }
+header .verdict { color: var(--ink); }
 .good { color: var(--good); } .bad { color: var(--bad); }
 .wide { overflow-x: auto; } .wide th { white-space: nowrap; }
 .wide td { overflow-wrap: break-word; vertical-align: top; }
+td[data-of="what"], td[data-of="do first"] { min-width: 13rem; }
+td[data-of="told"] { min-width: 6rem; }
+td[data-of="response"], td[data-of="since"] { white-space: nowrap; }
+a { color: var(--hue); }
 td.when { min-width: 5.5rem; } td.word { white-space: nowrap; }
 @media (max-width: 40rem) { .axis { font-size: 19px; } .axis.even { display: none; }
   .share { display: none; } .wide th { display: none; }
   .wide tr { display: block; border-bottom: 1px solid var(--line); padding: .4rem 0; }
+  .wide td[data-of] { min-width: 0; }
   .wide td { display: block; border: 0; padding: 0; overflow-wrap: anywhere; }
   .wide td::before { content: attr(data-of) " "; color: var(--soft); font-size: .85rem; } }
 @media print { body { background: #fff; } section { border-color: #bbb; } main { padding: 0; } }
@@ -134,8 +140,9 @@ def _said(bar: Bar) -> str:
     if seen.availability is None:
         return "nobody watched"
     share = 100.0 * min(1.0, seen.watched / seen.seconds)
+    watched = f"{share:.0f} %" if share >= 1.0 else "less than 1 %"
     down = f", down for {say(seen.down)}" if seen.down > 0 else ""
-    return f"up {percent(seen.availability)} of the {share:.0f} % that was watched{down}"
+    return f"up {percent(seen.availability)} of the {watched} that was watched{down}"
 
 
 def percent(ratio: float) -> str:
