@@ -28,7 +28,8 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 ROOT = Path(__file__).resolve().parent.parent
 SURVIVORS = ROOT / "tests" / "data" / "mutation-survivors.txt"
-PATIENCE = 120  # seconds; a mistake that makes a test hang is found as well
+PATIENCE = 60.0  # seconds beyond thrice the usual; a test that hangs has found the mistake
+AT_FIRST = 1200.0  # seconds that the tests may take without a mistake
 #: Further tests of a decision, which need servers; tried where the first ones find nothing.
 SLOWER: Mapping[str, Tuple[str, ...]] = {
     "monitoring.credentials.revocation": ("revocation_tricked", "cache_losses"),
@@ -190,11 +191,11 @@ def dies(mutant: Mutant, tests: Sequence[str]) -> bool:
     child = os.fork()
     if not child:
         _become(mutant, tests)
-    return _ended_badly(child)
+    return _ended_badly(child, AT_FIRST / 2)
 
 
-def _ended_badly(child: int) -> bool:
-    until = time.monotonic() + PATIENCE
+def _ended_badly(child: int, patience: float) -> bool:
+    until = time.monotonic() + patience
     while time.monotonic() < until:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
@@ -215,13 +216,17 @@ class _Loop:
 
     def pytest_runtestloop(self, session: Any) -> bool:
         gc.freeze()  # shared with the children, and not looked through by each
+        patience = AT_FIRST
         for mutant in self._tried:
-            child = os.fork()
+            child, began = os.fork(), time.monotonic()
             if not child:
                 os._exit(_status_with(mutant, session))
-            if _ended_badly(child):
+            if _ended_badly(child, patience):
                 self.died.add(mutant)
-            if mutant.place == _NOWHERE and mutant in self.died:
+            if mutant.place != _NOWHERE:
+                continue
+            patience = PATIENCE + 3 * (time.monotonic() - began)
+            if mutant in self.died:
                 break
         return True
 

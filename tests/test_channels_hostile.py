@@ -35,6 +35,9 @@ ENDLESS_HTTP = {
     "chunks": flood(
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + BLOCK + b"\r\n"
     ),
+    "a chunk of the size -1": flood(
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n", BLOCK
+    ),
     "an error's body": flood(b"HTTP/1.1 500 No\r\n\r\n", BLOCK),
     "headers": flood(b"HTTP/1.1 200 OK\r\n", b"Set-Cookie: a=b; " + b"c" * 4000 + b"\r\n"),
     "a header": flood(b"HTTP/1.1 200 OK\r\nX: ", BLOCK),

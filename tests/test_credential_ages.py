@@ -299,6 +299,12 @@ def test_where_the_old_version_is_not_named_the_new_one_does_not_count_yet() -> 
         ("it failed, and somebody wrote the next version", rotation("failed"), 7, True),
         ("it failed by its status", rotation("old_deprecated", status="FAILED"), 7, True),
         ("it failed, and its own version is the last", rotation("failed"), 6, False),
+        (
+            "by its status, and its own is the last",
+            rotation("new_active", status="FAILED"),
+            6,
+            False,
+        ),
         ("it failed, and the old one is the last", rotation("failed"), 5, False),
         ("it went well", rotation("new_active", status="COMPLETED"), 7, False),
         ("of what version is not said", rotation("failed", new_version=""), 7, False),

@@ -306,6 +306,7 @@ def test_verdicts_at_their_limits(*, sentence, seen, target, burn, word):
 
 def test_small_spans():
     assert burn_rate(Span(HOUR, 3599.5, 0.5), 0.999) == pytest.approx(0.5 / 3600 / 0.001)
+    assert burn_rate(Span(HOUR, 0.25, 0.25), 0.999) == pytest.approx(500.0)
     assert Span(HOUR, 0.5, 0.0).availability == 1.0
     assert Span(0.0, 0.0, 0.0).coverage(0.5).sentence == "nothing was recorded in this time"
     assert Span(1.0, 0.25, 0.0).coverage(0.5).sentence.startswith("too little watched (25")

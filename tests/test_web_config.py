@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import os
 import socket
 import ssl
 from pathlib import Path
@@ -155,6 +156,18 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, text: str, says: str) -> Non
     assert says in str(error.value)
     assert str(tmp_path / "web.yml") in str(error.value)
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["pipe", "/dev/zero", "."])
+@pytest.mark.parametrize("what", ["the file", "a key"])
+def test_what_never_ends_is_refused(tmp_path: Path, pki: Pki, place: str, what: str) -> None:
+    """Python and OpenSSL would wait for ever, or fill the memory."""
+    endless = str(tmp_path / place)
+    if place == "pipe":
+        os.mkfifo(endless)
+    path = endless if what == "the file" else written(tmp_path, tls_of(pki, key_file=endless))
+    with pytest.raises(WebConfigError, match="no regular file"):
+        rules_of(path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -119,8 +119,7 @@ def _absolute(folder: Path, named: str) -> Path:
 
 def _wrong(name: str, file: Path, secret: bool) -> Optional[str]:
     if name == "MONITORING_STATE_DIR":
-        # os.path: what lies in a folder that we may not enter is seen when the state is opened
-        return "is not a folder" if os.path.exists(file) and not os.path.isdir(file) else None
+        return None  # looked at when the state is opened: a run goes on without it, and tells
     try:
         text = small_file(file) if secret else small_file(file, MOST_BUNDLE)
     except OSError as exc:
@@ -218,6 +217,7 @@ def load(
         warnings=tuple(
             refused
             + [note for note in layers.environment.notes if note]
+            + _no_folder(folder)
             + config_rules.warnings(settings, values, script)
         ),
     )
@@ -277,6 +277,13 @@ def _state_folder(values: Values, environ: Mapping[str, str], problems: List[Pro
         cure = "there is no home folder to keep the state in; set this variable"
         problems.append(Problem("environment", "MONITORING_STATE_DIR", "", cure))
     return folder or Path()
+
+
+def _no_folder(folder: Path) -> List[str]:
+    """A warning and no problem: who may write beside it must not end the monitor by it."""
+    if not os.path.exists(folder) or os.path.isdir(folder):
+        return []
+    return [f"the state folder {folder} is not a folder: runs go on without memory"]
 
 
 def describe(settings: Settings, *, everything: bool = True) -> List[Origin]:

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from monitoring.config.secret import small_file
 from monitoring.http import wire
 from monitoring.model import OperatorError
 
@@ -48,6 +49,8 @@ _CLIENTS = {
 _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 #: Compared with where the user is unknown, so that a guess takes as long for one as for another.
 _NOBODY = b"$2b$10$BXmHDFdgg4wkWGLEbqlLZeq0p1Ya0XwWJvHmZKLZmmpmrjbq0VnbS"
+
+_MOST_RULES = 1 << 20  # bytes of the file, of a certificate or a key
 
 _log = logging.getLogger("monitoring.output.server")
 
@@ -85,13 +88,13 @@ class WebConfig:
 
     def _read(self) -> None:
         try:
-            text = self._path.read_bytes()
+            text = small_file(self._path, _MOST_RULES)
+            found = _parsed(text, self._path)
+            tls = found.get("tls_server_config") or {}
+            files = [self._path.parent / str(tls[k]) for k in tls if k.endswith("_file")]
+            stamps = [(f, f.stat().st_mtime_ns if f.exists() else 0) for f in files]
         except OSError as error:
             raise WebConfigError(f"--web-config {self._path}: {error.strerror}") from error
-        found = _parsed(text, self._path)
-        tls = found.get("tls_server_config") or {}
-        files = [self._path.parent / str(tls[k]) for k in tls if k.endswith("_file")]
-        stamps = [(f, f.stat().st_mtime_ns if f.exists() else 0) for f in files]
         if self._seen == (text, stamps):
             return
         self._seen = (text, stamps)
@@ -104,7 +107,9 @@ class WebConfig:
         def place(key: str) -> str:
             if not given.get(key):
                 raise fail(f"{key} is missing")
-            return str(self._path.parent / str(given[key]))
+            named = self._path.parent / str(given[key])
+            small_file(named, _MOST_RULES)  # OpenSSL would wait for what a pipe has to say
+            return str(named)
 
         asked = given.get("client_auth_type", "NoClientCert")
         version = given.get("min_version", "TLS12")
@@ -128,7 +133,7 @@ class WebConfig:
 def _parsed(text: bytes, path: Path) -> Dict[str, Any]:
     try:
         found = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         said = str(error).splitlines()[0]
         raise WebConfigError(f"--web-config {path}: no YAML ({said})") from error
     if not isinstance(found, dict):

@@ -157,6 +157,13 @@ def not_a_folder(ground: Ground) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def replaced_by_a_file(ground: Ground) -> Iterator[None]:
+    """Whoever may write beside the state folder can do that."""
+    ground.state.write_text("")
+    yield
+
+
+@contextlib.contextmanager
 def locked(ground: Ground) -> Iterator[None]:
     """Another program holds a write transaction and does not end it."""
     ground.launch["patience"] = 0.5
@@ -215,6 +222,7 @@ _ROWS = (
     _row("state: an older file", sound(prepared(_older))),
     _row("state: a newer file", forgetful(prepared(version(99)), "schema 99")),
     _row("state: folder cannot be made", forgetful(not_a_folder, "without memory")),
+    _row("state: a file in place of the folder", forgetful(replaced_by_a_file, "without memory")),
     _row("state: read-only medium", forgetful(read_only, "without memory")),
     _row("state: disk full", forgetful(full_disk, "without memory")),
     _row("state: every disk full", forgetful(all_full, "without memory")),
