@@ -248,10 +248,14 @@ def _forms(secret: str) -> Iterator[str]:
                 yield middle
 
 
+#: Characters of a text for which an answer is remembered: the same names and labels come again and
+#: again, and thousands of a stranger's long ones would fill the memory.
+_REMEMBERED = 200
+
+
 def redact(text: str) -> str:
     """`text` with every known secret and everything that looks like one masked."""
-    # the same names and labels come again and again
-    return _masked(text) if len(text) <= 200 else _mask(text)
+    return _masked(text) if len(text) <= _REMEMBERED else _mask(text)
 
 
 def _mask(text: str) -> str:
@@ -333,12 +337,18 @@ def safe_id(client_id: str, limit: int = 64) -> str:
     return f"{shown[: limit - _HASH - 1]}~{told_apart}"
 
 
-@functools.lru_cache(maxsize=65536)
 def identity_of(client_id: str) -> str:
     """What a client is called everywhere inside, from the door on: its id; where that is, or holds,
     a secret or something that looks like one, its `safe_id`, so that no secret stands in the
     state. Texts that differ stay different, but for secrets that are known."""
+    return _identity(client_id) if len(client_id) <= _REMEMBERED else _named(client_id)
+
+
+def _named(client_id: str) -> str:
     return client_id if redact(client_id) == client_id else safe_id(client_id)
+
+
+_identity = functools.lru_cache(maxsize=65536)(_named)
 
 
 class UnboundedNumberError(ValueError):

@@ -391,3 +391,52 @@ def test_what_is_still_mentioned_has_not_vanished() -> None:
     seen = outcome(component(CRITICAL))
     found = conditions(seen)
     assert vanished(found, found, seen) == ()
+
+
+def spiked(sentence: str, severity: Any = WARNING, place: str = "redis-cache") -> Finding:
+    return Finding("volume_spike", severity, sentence, place, "client-7")
+
+
+def test_of_two_that_are_one_alert_the_worse_speaks_and_of_equals_the_first() -> None:
+    for findings, said in (
+        ((spiked("first"), spiked("second")), "first"),
+        ((spiked("first"), spiked("second", CRITICAL)), "second"),
+        ((spiked("first", CRITICAL), spiked("second")), "first"),
+    ):
+        found = one(conditions(outcome(findings=findings)), "volume_spike")
+        assert said in found.summary
+
+
+@pytest.mark.parametrize(
+    ("up", "status", "error", "evidence"),
+    [
+        (False, CRITICAL, "refused", {"error": "refused"}),
+        (False, CRITICAL, None, {}),
+        (True, WARNING, "noperm", {}),
+        (True, OK, None, {}),
+    ],
+)
+def test_what_is_down_says_by_which_error(up: Any, status: Any, error: Any, evidence: Any) -> None:
+    found = one(conditions(outcome(component(status, up=up, error=error))), UP)
+    assert (found.threshold, dict(found.evidence)) == (1.0, evidence)
+    assert found.value == float(up)
+
+
+@pytest.mark.parametrize(
+    ("row", "severity"),
+    [
+        (component(UNKNOWN, up=None), UNKNOWN),
+        (component(UNKNOWN, up=True), UNKNOWN),
+        (component(OK, up=None), UNKNOWN),
+        (component(WARNING, up=True), WARNING),
+        (component(OK, up=True), OK),
+    ],
+)
+def test_what_is_not_known_ends_nothing(row: Component, severity: Any) -> None:
+    assert one(conditions(outcome(row)), UP).severity is severity
+
+
+@pytest.mark.parametrize(("place", "severity"), [("redis-cache", OK), ("conjur-vault", WARNING)])
+def test_what_a_finding_says_of_the_component_is_not_said_twice(place: str, severity: Any) -> None:
+    found = conditions(outcome(component(WARNING), findings=(spiked("x", place=place),)))
+    assert one(found, UP).severity is severity

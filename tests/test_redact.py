@@ -215,3 +215,19 @@ def test_what_a_stranger_repeats_is_masked_before_it_is_cut() -> None:
     ):
         assert "Zq7K" not in cut
         assert "[re" in cut
+
+
+def test_long_texts_of_strangers_are_not_remembered() -> None:
+    """A cache of 65,536 answers to texts of as many characters would take gigabytes."""
+    from monitoring import text
+    from monitoring.services import labels
+
+    for remember, cache in (
+        (text.identity_of, text._identity),
+        (labels.plain, labels._short_plain),
+    ):
+        cache.cache_clear()
+        assert remember("client-1" * 30) == remember("client-1" * 30)
+        assert cache.cache_info().currsize == 0
+        assert remember("client-2") == remember("client-2")
+        assert cache.cache_info().currsize == 1

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any, Iterator
 
@@ -9,6 +11,7 @@ import pytest
 from monitoring.model import Outcome, Severity, Source
 from monitoring.run import Runner, Step
 from monitoring.store.state import StateLocked
+from tests.scripts import ROOT
 
 OUTCOME = Outcome("health_check", "test", "1", 100.0, 0.0, sources=(Source("redis", ok=True),))
 
@@ -110,3 +113,43 @@ def test_what_comes_before_a_cycle_runs_before_it() -> None:
     )
     made.once()
     assert order == ["heartbeat", "cycle"]
+
+
+_HEAVY = """
+import random, re, threading
+from monitoring.model import Outcome
+from monitoring.run import Runner
+
+def weigh():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
+
+def read(kept):
+    rows = [b"x" * random.choice((60, 900, 3000, 30000)) for _ in range(4000)]
+    kept.append([row.decode() for row in rows][::400])
+
+kept, began = [], []
+def cycle(now):
+    began.append(weigh())
+    threads = [threading.Thread(target=read, args=(kept,)) for _ in range(5)]
+    [each.start() for each in threads]
+    [each.join() for each in threads]
+    kept[:-5] = []
+    if len(began) == 5:
+        runner.stop()
+    return Outcome("health_check", "test", "1", now, 0.0)
+
+runner = Runner("health_check", "test", cycle, [])
+runner.loop(0.01)
+print(began[0], weigh())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc and /proc")
+def test_what_a_cycle_has_freed_goes_back_to_the_system() -> None:
+    """Large answers, read by threads that come and go, once stayed for ever: 100 MB and more."""
+    done = subprocess.run(
+        [sys.executable, "-c", _HEAVY], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    before, after = map(int, done.stdout.split())
+    assert after < before + 40, (before, after)

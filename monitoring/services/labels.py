@@ -144,10 +144,18 @@ _PLACES = (
 _CAUSES = (*_REASON, "exception")
 
 
-@lru_cache(maxsize=4096)
 def plain(word: str) -> str:
     """A label's name, or its value, as the tables compare it."""
+    return _short_plain(word) if len(word) <= _REMEMBERED else _plain(word)
+
+
+def _plain(word: str) -> str:
     return re.sub(r"[^a-z0-9]", "", word.lower())
+
+
+#: Longer ones of a stranger's are worked out each time, and fill no memory.
+_REMEMBERED = 200
+_short_plain = lru_cache(maxsize=4096)(_plain)
 
 
 class Tables(NamedTuple):

@@ -27,7 +27,7 @@ from tests.fuzzing.nursery import Nursery
 
 SCRIPT = "health_check"
 SAMPLE = 4
-FILES = ("OSError", "PermissionError", "ValueError", "FileNotFoundError", "MemoryError")
+FILES = ("OSError", "PermissionError", "ValueError", "FileNotFoundError", "InterruptedError")
 NET = ("ConnectionResetError", "TimeoutError", "BrokenPipeError", "OSError", "PermissionError")
 #: Family -> with what a call of it fails.
 FAMILIES: Mapping[str, Sequence[str]] = {
