@@ -290,12 +290,37 @@ def test_a_degraded_parent_explains_nothing() -> None:
     assert len(machine.cycle(alert(WARNING), child)) == 2
 
 
+def test_what_people_were_told_of_is_not_called_unread_as_well() -> None:
+    """The vault refuses us: health_check has told that it is degraded, and another script cannot
+    read it. Not while it is, nor at once when it is well again; and what is slow is not hushed."""
+    machine = Machine(Policy(impaired=frozenset({"redis-cache"})))
+    unread = alert(WARNING, metric="monitoring_blind", parent="redis-cache")
+    slow = alert(WARNING, metric="slow", parent="redis-cache", hold=1)
+    assert [reasons(machine.cycle(unread, slow)) for _ in range(3)] == [["first"], [], []]
+    assert [row.why for row in machine.rows if row.state == "suppressed"] == [
+        "redis-cache is degraded"
+    ]
+    machine.policy = Policy()
+    assert [reasons(machine.cycle(unread, slow)) for _ in range(2)] == [[], ["first"]]
+
+
 def test_other_scripts_states_say_what_is_down_while_they_are_fresh() -> None:
     machine = Machine()
     machine.told("cc")
     states = machine.states.values()
     assert alerts.down_components(states, machine.now - 600) == {"redis-cache"}
     assert alerts.down_components(states, machine.now + 1) == frozenset()
+
+
+def test_and_what_is_degraded_once_people_were_told() -> None:
+    machine = Machine()
+    machine.told("w")
+    assert alerts.impaired_components(machine.states.values(), machine.now) == frozenset()
+    machine.told("w")
+    states = machine.states.values()
+    assert alerts.impaired_components(states, machine.now) == {"redis-cache"}
+    assert alerts.down_components(states, machine.now) == frozenset()
+    assert alerts.impaired_components(states, machine.now + 1) == frozenset()
 
 
 # -- groups

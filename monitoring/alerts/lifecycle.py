@@ -237,12 +237,14 @@ _FORGOTTEN = (
 
 @dataclass(frozen=True)
 class Policy:
-    """`down`: components that other scripts know to be down."""
+    """`down`: components that other scripts know to be down; `impaired`: those that they have told
+    as down or degraded, which says already that they cannot be read."""
 
     rules: AlertSettings = field(default_factory=AlertSettings)
     silences: Tuple[Silence, ...] = ()
     maintenance: Tuple[Maintenance, ...] = ()
     down: FrozenSet[str] = frozenset()
+    impaired: FrozenSet[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -305,6 +307,12 @@ def down_components(states: Iterable[AlertState], since: float) -> FrozenSet[str
     return _held_down(fresh) | _down(s.alert for s in fresh if is_bad(s))
 
 
+def impaired_components(states: Iterable[AlertState], since: float) -> FrozenSet[str]:
+    """Components that people were told of as down or degraded, as judged later than `since`."""
+    told = (s for s in states if s.judged_at >= since and s.firing and s.told is not None)
+    return frozenset(s.alert.key.component for s in told if s.alert.key.metric == UP)
+
+
 def _by_key(conditions: Iterable[Alert]) -> dict[str, Alert]:
     """The worst condition of each key."""
     found: dict[str, Alert] = {}
@@ -336,10 +344,12 @@ def _turn(
         assert before is not None, "step() asks for known keys only"  # noqa: S101
         alert = replace(before.alert, severity=Severity.UNKNOWN)
     start = before or AlertState(alert, judged_at=now)
-    dead = [parent for parent in alert.parent.split() if parent in down]
-    if alert.severity > Severity.UNKNOWN and dead:
+    causes = down | policy.impaired if alert.key.metric == BLIND else down
+    blamed = [parent for parent in alert.parent.split() if parent in causes]
+    if alert.severity > Severity.UNKNOWN and blamed:
         held = hold_back(start, alert, now)
-        return _Turn(start, held, alert, "suppressed", f"{dead[0]} is down")
+        why = f"{blamed[0]} is {'down' if blamed[0] in down else 'degraded'}"
+        return _Turn(start, held, alert, "suppressed", why)
     after = advance(start, alert, policy.rules, now)
     why = why_quiet(alert, policy.silences, policy.maintenance, now)
     return _Turn(start, after, alert, "silenced" if why else "", why)

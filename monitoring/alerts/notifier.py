@@ -367,11 +367,13 @@ class Notifier:
     ) -> alerts.Policy:
         run, notifications = self._settings.run, self._settings.notifications
         longest = max((run.cron_interval, self._interval, *run.intervals.values()))
+        others, since = tuple(others), now - _FRESH * longest
         return alerts.Policy(
             rules,
             (*notifications.silences, *hushed),
             notifications.maintenance,
-            alerts.down_components(others, now - _FRESH * longest),
+            alerts.down_components(others, since),
+            alerts.impaired_components(others, since),
         )
 
     def _prepare_mirror(self, result: alerts.Step, now: float) -> None:
