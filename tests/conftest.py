@@ -122,6 +122,7 @@ _SLOW = (
     "follow_servers",
     *("endurance", "ecosystem", "textfile", "setup", "silences", "faults", "quarter", "readme"),
     *("secrets", "web_demo", "deploy", "mutation", "alert_storms", "benchmark", "hostile_servers"),
+    *("house", "docs", "dashboard_rates", "sandbox", "can_revoke_script", "reports", "status_page"),
 )
 
 
