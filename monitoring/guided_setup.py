@@ -34,6 +34,7 @@ from monitoring.config.problems import ConfigurationError, Environment
 from monitoring.config.settings import Settings
 from monitoring.model import EXIT_OF, Component, ExitStatus, OperatorError, Outcome, Severity
 from monitoring.output import logs, logs as streams
+from monitoring.output.report import milliseconds
 from monitoring.text import register
 
 # -- `--setup`, the first hour: what must be known is asked for, tried at once and written.
@@ -198,6 +199,7 @@ def guide(known: Known, host: Host) -> Result:
             if lack := _lack(topic, answers):
                 host.say(lack, Severity.WARNING)
                 missing.append(topic.title)
+                answers.update(_half(topic, answers, host))
                 break
             if not topic.tries:
                 break
@@ -226,6 +228,15 @@ def _lack(topic: Topic, answers: Known) -> str:
     return f"not set{which}: {topic.costs}"
 
 
+def _half(topic: Topic, answers: Known, host: Host) -> Iterator[Tuple[str, str]]:
+    """Leave out what is there of an identity that is not whole: no script would start with it."""
+    for need in topic.needs:
+        for name in (need, f"{need}_FILE"):
+            if answers.get(name):
+                host.say(f"{name} is left out until the rest is there", Severity.WARNING)
+                yield name, ""
+
+
 def _so_far(last: Topic, answers: Known) -> Known:
     """The answers up to that topic: what comes later may be half given, and is asked for then."""
     later = TOPICS[TOPICS.index(last) + 1 :]
@@ -240,7 +251,7 @@ def _try(topic: Topic, answers: Known, host: Host) -> Tuple[Severity, str]:
     except OperatorError as error:
         host.say(str(error), Severity.CRITICAL)
         return Severity.CRITICAL, str(error)
-    took = "" if found.response_time_ms is None else f", in {found.response_time_ms:.0f} ms"
+    took = "" if found.response_time_ms is None else f", in {milliseconds(found.response_time_ms)}"
     sentence = f"{found.name}: {found.status.word}{took}"
     host.say(f"{sentence}: {found.message}" if found.message else sentence, found.status)
     if found.up is not True:  # what is up and not well is watched all the same

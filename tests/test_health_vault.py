@@ -30,9 +30,9 @@ def read(health=None, fault=None, **more):
 @pytest.mark.parametrize(
     ("health", "severity", "up", "said"),
     [
-        (OSS, OK, True, "is ok by its own word"),
-        (LEADER, OK, True, "is ok by its own word"),
-        (FOLLOWER, OK, True, "is ok by its own word"),
+        (OSS, OK, True, "the vault says that it is ok"),
+        (LEADER, OK, True, "the vault says that it is ok"),
+        (FOLLOWER, OK, True, "the vault says that it is ok"),
         (
             {**LEADER, "degraded": True, "messages": ["cluster: lost"]},
             WARNING,
@@ -119,7 +119,7 @@ def test_degraded_and_nobody_gets_in_are_both_said():
     failed = ("authenticate", Fault("auth", "refused"), 401)
     component = judge(read({**LEADER, "degraded": True}, step_fault=failed), Context()).component
     assert component.status is WARNING
-    assert component.message.startswith("says that it is degraded")
+    assert component.message.startswith("the vault says that it is degraded")
     assert "refused" in component.message
 
 
@@ -132,9 +132,9 @@ def test_a_health_page_that_fails_is_down_from_500_on(status):
 @pytest.mark.parametrize(
     ("variables", "before", "severity", "said"),
     [
-        (None, None, OK, "is ok by its own word"),
-        (1, None, OK, "is ok by its own word"),
-        (7, 7.0, OK, "is ok by its own word"),
+        (None, None, OK, "the vault says that it is ok"),
+        (1, None, OK, "the vault says that it is ok"),
+        (7, 7.0, OK, "the vault says that it is ok"),
         (0, None, UNKNOWN, "shows it no variable;"),
         (0, 5.0, UNKNOWN, "shows it no variable any more (it showed 5 before);"),
     ],

@@ -76,6 +76,14 @@ def test_what_is_missing_is_told_with_what_it_costs() -> None:
     assert result.status is Severity.WARNING
 
 
+@pytest.mark.parametrize("there", ["MONITORING_CLIENT_ID", "MONITORING_CLIENT_SECRET"])
+def test_half_an_identity_is_left_out_since_no_script_starts_with_it(there: str) -> None:
+    person = Person({there: "x"})
+    result = setup_guide.guide({}, person)
+    assert f"warning: {there} is left out until the rest is there" in person.heard
+    assert there not in setup_guide.to_write(result, {})
+
+
 @pytest.mark.parametrize("channel", setup_guide.CHANNELS)
 def test_one_channel_is_enough(channel: str) -> None:
     result = setup_guide.guide({}, Person({channel: "x"}))

@@ -26,7 +26,7 @@ _STATUS: Mapping[int, Tuple[str, str]] = {
     405: ("readonly", "is a read-only follower"),
     422: ("config", "refused the request as invalid"),
     429: ("busy", "says that we ask too often"),
-    502: ("http", "is unhealthy by its own word, or the proxy before it is"),
+    502: ("http", "says that it is unhealthy, or the proxy before it does"),
     503: ("busy", "has no room for the request"),
 }
 _DATABASE = "answers, but its database does not, so no login and no secret can be had from it"

@@ -90,9 +90,9 @@ _FIGURES = {
 }
 #: What makes less of an answer that says ok, worst first.
 _IMPAIRED = {
-    "degraded": "says that it is degraded",
+    "degraded": "the vault says that it is degraded",
     "stale": "is a follower that does not receive every change, and serves old data",
-    "messages": "is ok by its own word, but not all of it is",
+    "messages": "the vault says that it is ok, but not all of it is",
 }
 _STEPS = {"authenticate": "our login", "count": "the count of variables"}
 _VARIABLES = "conjur/variables"
@@ -181,7 +181,7 @@ def _own_word(health: Mapping[str, Any], seen: Coverage) -> Call:
     basis = Basis((seen,), tuple(health.get("doubts", ())))
     if basis.missing:
         return Call(severity((), basis), True, f"{'; '.join(basis.missing)}{because}", "config")
-    return Call(severity((), basis), True, f"is ok by its own word{because}")
+    return Call(severity((), basis), True, f"the vault says that it is ok{because}")
 
 
 def _access(

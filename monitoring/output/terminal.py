@@ -395,8 +395,9 @@ def _alerts(outcome: Outcome) -> Iterator[Line]:
 
 def _sources(outcome: Outcome, verbose: bool) -> Iterator[Line]:
     above = headline.headline(outcome)
+    rows = () if verbose else tuple(component.name for component in outcome.components)
     for source in outcome.sources:
-        if source.ok and not verbose and not source.why:
+        if source.name in rows or (source.ok and not verbose and not source.why):
             continue
         if not source.ok and source.why and source.why in above:
             continue
