@@ -285,6 +285,8 @@ def forgeries(cache: Cache, honest: int, cuts: int = 3) -> bool:
         _settle(follower)
         if part < cuts:
             cache.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            while follower.standing(time.time()).gaps <= part:
+                follower.look(time.time())
     standing = follower.standing(time.time())
     follower.stop()
     found = {row.client for row in standing.orphans}

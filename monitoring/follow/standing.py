@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
 from monitoring.components import CACHE, SAPI
 from monitoring.model import Finding, Measurement, Severity
 from monitoring.text import counted, iso_seconds, safe_id
+from monitoring.tokens.birth_sample import SampleVerdict
 
 FOLLOWING, CATCHING_UP, CENSUS, OFF = "following", "catching_up", "census", "off"
 STATES = (FOLLOWING, CATCHING_UP, CENSUS, OFF)
@@ -35,7 +36,8 @@ class Standing:
     "tracking". `changes` counts tokens by what became of them; None where that is not known.
     `uses` counts good verdicts by whether the token's birth was seen. `wrong`: keys that the last
     daily census found otherwise (None: none was made). `per_minute`: tokens minted and renewed in
-    the rate window (None: not all of it was followed)."""
+    the rate window (None: not all of it was followed). `sample`: where the cache is not
+    followed, what two looks show."""
 
     state: str = OFF
     whole_since: Optional[float] = None
@@ -46,6 +48,7 @@ class Standing:
     uses: Mapping[str, int] = field(default_factory=dict)
     orphans: Tuple[Orphan, ...] = ()
     per_minute: Optional[float] = None
+    sample: Optional[SampleVerdict] = None
     wrong: Optional[int] = None
     gaps: int = 0
 
@@ -64,9 +67,27 @@ def lineage_json(standing: Standing) -> Dict[str, Any]:
         "gaps": standing.gaps,
         "changes": dict(standing.changes),
         "uses": dict(standing.uses),
-        "tokens_without_birth": sum(row.tokens for row in standing.orphans),
+        # none of what was not looked for is not none
+        "tokens_without_birth": sum(row.tokens for row in standing.orphans) or _none(standing),
         "census_differs": standing.wrong,
+        "sample": _sample_json(standing.sample),
     }
+
+
+def _sample_json(sample: Optional[SampleVerdict]) -> Optional[Dict[str, int]]:
+    """Never "none": what is unexplained may be renewed, and what was not looked at is not known."""
+    if sample is None:
+        return None
+    return {
+        "looked_at": sample.looked_at,
+        "born": sample.born,
+        "unexplained": sample.unexplained,
+        "one_in": sample.one_in,
+    }
+
+
+def _none(standing: Standing) -> Optional[int]:
+    return 0 if standing.state == FOLLOWING else None
 
 
 def _iso(moment: Optional[float]) -> Optional[str]:

@@ -13,6 +13,7 @@ from typing import (
     Mapping,
     Optional,
     Sequence,
+    Set,
     Tuple,
 )
 
@@ -26,14 +27,17 @@ from monitoring.redis.profiles import (
     client_and_id,
     jwt_of_name,
 )
+from monitoring.tokens.birth_sample import BirthSample
 from monitoring.tokens.codecs.table import (
     CredentialFact,
     Decoded,
     ValidationFact,
+    clean_key,
     decode_credential,
     decode_hash,
     decode_many,
     decode_validation,
+    renewed_in,
     texts_of,
 )
 from monitoring.tokens.stats import TokenStats
@@ -69,6 +73,7 @@ class Page:
 
 
 CREDENTIALS_KEPT = 20_000
+BY_ID = "token_id:*"  # keys that EAPI writes for each token that it mints
 EXPIRED_ASKED = 50_000  # keys of expired tokens; a cache may hold nothing else
 AskTtls = Callable[[Rule, List[bytes], Any], None]
 
@@ -104,6 +109,7 @@ class Counted:
     credentials_undecodable: Mapping[str, int]
     index_members: int
     foreign: int = 0
+    births: BirthSample = field(default_factory=BirthSample, compare=False)
 
 
 def totals(
@@ -138,6 +144,7 @@ class PartCounter:
         self._index_members = 0
         self._expired_asked = 0
         self._foreign = 0
+        self._births = BirthSample()
 
     def count(self, page: Page, ask_ttls: AskTtls) -> None:
         """Count a page; ``ask_ttls`` has the expiries of suspicious keys asked for."""
@@ -158,9 +165,13 @@ class PartCounter:
             credentials_undecodable=dict(self._unreadable[CREDENTIAL]),
             index_members=self._index_members,
             foreign=self._foreign,
+            births=self._births,
         )
 
     def _tokens(self, part: Part, ask_ttls: AskTtls) -> None:
+        if part.rule.pattern == BY_ID:
+            start = len(BY_ID) - 1
+            self._births.born([clean_key(key)[start:] for key in part.keys])
         tokens = self._decoded(part)
         expired = self._stats.add_page(tokens, part.rule.pattern)
         self._stats.keys_seen(len(tokens), len(expired))
@@ -190,19 +201,24 @@ class PartCounter:
     def _validations(self, part: Part, _ask_ttls: AskTtls) -> None:
         if part.kind != "string":
             return
-        values = part.values
+        values, named = part.values, []
         if self._stats.excluded or self._stats.reads_names:
             named = decode_many([jwt_of_name(key) for key in part.keys], self._stats.expect)
             values = [v for v, token in zip(values, named) if not self._stats.is_excluded(token)]
             self.names_left_out += len(part.values) - len(values)
             self._stats.add_named(named)
+        good: Set[bytes] = set()
         for value, many in Counter(values).items():  # few differ: most hold flags alone
             fact = decode_validation(value)
+            if isinstance(fact, ValidationFact) and fact.valid:
+                good.add(value)
+                self._births.born(renewed_in(value) if fact.renewed else ())
             if isinstance(fact, ValidationFact):
                 self._verdicts[fact.reason] += many
                 self._renewed += many * fact.renewed
             else:
                 self._unreadable[VALIDATION][fact.reason] += many
+        self._births.used([token for v, token in zip(part.values, named) if v in good])
 
     def _read_credentials(self, part: Part, _ask_ttls: AskTtls) -> None:
         for value in part.values:

@@ -27,6 +27,7 @@ from monitoring.store.state import State, StateError
 from monitoring.tokens.findings import findings
 from monitoring.tokens.measurements import Looked, measurements
 from monitoring.tokens.memory import (
+    BirthMemory,
     CursorMemory,
     Habits,
     OrphanMemory,
@@ -69,6 +70,7 @@ class TokenUsage:
         }
         self._verdicts = VerdictMemory(state, SCRIPT)
         self._renewals = RenewalMemory(state, SCRIPT)
+        self._births = BirthMemory(state, SCRIPT)
         self._cursors = CursorMemory(state, SCRIPT)
         self._habits = Habits(state)
         self._ledger = Ledger(state)
@@ -174,9 +176,10 @@ class TokenUsage:
                     _log.debug("the census is not shared: %s", error)
         return found
 
-    def _standing(self, now: float) -> Standing:
+    def _standing(self, now: float, report: Optional[ScanReport]) -> Standing:
         if self._follower is None:
-            return Standing()
+            skew = self._settings.tokens.clock_skew
+            return Standing(sample=self._births.judge(now, report, skew))
         standing = self._follower.standing(now)
         return replace(standing, orphans=self._orphans.together(standing.orphans, now))
 
@@ -197,7 +200,7 @@ class TokenUsage:
             layout_known=census.layout_known,
             cached_failures=cached,
             reasons=self._reasons,
-            lineage=self._standing(now),
+            lineage=self._standing(now, report),
         )
 
     def _counted(self, now: float, looks: Sequence[ServiceLook]) -> ServiceFigures:

@@ -20,6 +20,7 @@ from monitoring.follow.standing import Orphan
 from monitoring.model import Finding, Measurement, Severity
 from monitoring.redis.count import ScanReport
 from monitoring.store.state import State
+from monitoring.tokens.birth_sample import SampleVerdict, judge, kept
 from monitoring.tokens.renewals import NEVER_LOOKED, Course, Courses, Step
 
 # -- how each client's tokens followed each other up to the last look, in the state file.
@@ -96,6 +97,32 @@ class OrphanMemory:
         except msgspec.MsgspecError as error:
             _log.error("%s; forged tokens found before this run are not known", error)
             return []
+
+
+# -- births of a sample of tokens at the last look, for who does not follow the cache.
+
+_BIRTHS = "births_sampled"
+
+
+class BirthMemory:
+    """Hashes of ids of the sampled births; see `birth_sample`."""
+
+    def __init__(self, state: State, script: str) -> None:
+        self._state, self._script = state, script
+
+    def judge(
+        self, now: float, report: Optional[ScanReport], skew: float
+    ) -> Optional[SampleVerdict]:
+        """What this look and the last show; None of a look that did not see all, and of a first."""
+        if report is None or report.truncated or report.faults or report.unread:
+            return None
+        try:
+            before = json.loads(self._state.get(self._script, _BIRTHS) or "null")
+        except ValueError:
+            before = None
+        sample = report.counted.births
+        self._state.put(self._script, _BIRTHS, json.dumps(kept(sample, now)))
+        return judge(sample, before if isinstance(before, dict) else None, skew)
 
 
 # -- where a scan that a budget ended goes on next time.

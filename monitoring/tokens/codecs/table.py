@@ -79,6 +79,7 @@ __all__ = [
     "decode_many",
     "decode_validation",
     "jwt_of",
+    "renewed_in",
     "texts_of",
 ]
 
@@ -170,6 +171,13 @@ def jwt_of(value: bytes) -> Optional[bytes]:
     if isinstance(plain, Decoded):
         return None
     return jwt_in_stream(plain) if plain.startswith(MAGIC) else bare_jwt(plain) or quoted_jwt(plain)
+
+
+def renewed_in(value: bytes) -> Tuple[bytes, ...]:
+    """The ids of the renewed token that a verdict names: one, or none that can be read."""
+    jwt = jwt_of(value)
+    token = decode(jwt) if jwt else None
+    return (token.jti.encode(),) if token is not None and token.jti else ()
 
 
 def decode_validation(value: Optional[bytes]) -> Union[ValidationFact, Undecodable]:
