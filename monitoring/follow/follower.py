@@ -235,10 +235,11 @@ class Follower:
                 self._gaps += 1
                 self._blind = self._clock()
             self._state = CENSUS if refused else CATCHING_UP
-            self._why = _said(error, fault)
+            before, self._why = self._why, _said(error, fault)
             self._broken = self._why
             self._lineage.cut()
-        _log.log(logging.WARNING, "the cache is not followed: %s", self._why)
+        level = logging.DEBUG if self._why == before else logging.WARNING  # said once
+        _log.log(level, "the cache is not followed: %s", self._why)
         return REFUSED_AGAIN if refused else AGAIN
 
 
