@@ -20,6 +20,7 @@ from monitoring.credentials.facts import (
     CACHE,
     ROTATIONS,
     SKEW,
+    CachedFacts,
     CredentialFacts,
     Policy,
     ProofFacts,
@@ -89,6 +90,28 @@ def test_one_token_near_the_end_is_a_no() -> None:
 def test_when_to_ask_again(until: Optional[float], again: Optional[float]) -> None:
     answer = can_revoke(tokens(old=1, old_until=until), NOW)
     assert (answer.again, answer.waiting) == (again, again is not None)
+
+
+@pytest.mark.parametrize(
+    ("cached", "why"),
+    [
+        (CachedFacts(True, "v5"), "the cache still holds the old version"),
+        (CachedFacts(True, "v6", rotation_state="dual_active"), "EAPI has it cached that both"),
+    ],
+)
+def test_what_eapi_has_cached_is_over_when_its_cache_is(cached: CachedFacts, why: str) -> None:
+    answer = can_revoke(replace(DONE, cached=cached), NOW)
+    assert (answer.yes, answer.again) == (False, NOW + EAPI_CACHE)
+    assert any(why in reason for reason in answer.reasons)
+
+
+def test_a_rotation_says_how_long_a_transition_takes_else_the_policy_does() -> None:
+    began = NOW - 10 * HOUR
+    for own, seconds in ((None, 2 * HOUR), (HOUR, HOUR)):
+        facts = rotated("old_deprecated", transition=own, started_at=began)
+        entered = began + seconds + states.STEP_SECONDS
+        policy = Policy(transition=2 * HOUR)
+        assert states.dwell_of(facts, policy, NOW) == NOW - entered
 
 
 def test_waiting_is_enough_only_where_everything_ends_by_itself() -> None:

@@ -274,10 +274,27 @@ def test_a_row_that_nobody_can_read(
     assert outbox.waiting() == ()
 
 
+@pytest.mark.parametrize(("examined", "known"), [(False, {KEY: ("slack",)}), (True, {})])
+def test_a_key_that_nobody_can_read_may_be_any_that_is_known(
+    state: State, monkeypatch: pytest.MonkeyPatch, *, examined: bool, known: Mapping[str, Any]
+) -> None:
+    """Until the file was looked through; a sound one that lacks the row has lost it."""
+    outbox = made(state)
+    put(outbox, "first", "slack")
+    deliver(outbox, "slack")
+    with state.transaction() as tx:
+        tx.execute("UPDATE alert_told SET key = CAST(key AS BLOB)")
+        monkeypatch.setattr(State, "examined", examined)
+        state.parsed = lambda rows, parse: [_read(parse, row) for row in rows]  # type: ignore
+        with outbox.turn(write=False):
+            pass
+    assert outbox.told_channels() == known
+
+
 def _read(parse: Any, row: Any) -> Any:
     try:
         return parse(row)
-    except ValueError:
+    except (ValueError, TypeError):
         return None
 
 

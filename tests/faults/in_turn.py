@@ -76,7 +76,7 @@ class Site:
         self.ground = ground = Ground(stack, folder)
         everyone(ground)
         stack.receivers._alerts.clear()
-        ground.setting("ALERTS", {"recovery_threshold": 1})
+        ground.setting("ALERTS", {"recovery_threshold": 1, "send_budget": "20s"})
         ground.env["HEARTBEAT_URL"] = ""
         assert self.run({}).status == 0
         stack.faults.set("eapi-500")

@@ -123,6 +123,7 @@ def grounded(stack: Stack, folder: Path) -> Ground:
     ground = Ground(stack, folder)
     ground.env["MONITORING_AUTH_TOKEN"] = BEARER
     alerting(ground)
+    ground.setting("ALERTS", {"send_budget": "10s"})  # a busy machine is no hostile receiver
     timed = ("payment-eapi", "payment-sapi", "conjur-vault", "redis-cache", "redis-scan")
     ground.setting("TIMEOUTS", dict.fromkeys(timed, "1s"))
     ground.setting("RUN", {"cycle_deadline": "4s"})
