@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from monitoring.analyze import REPORTS, html as axis, html as charts, wording
-from monitoring.analyze.analysis import Analysis, Anomalous, Counted, Period, analyse
+from monitoring.analyze.analysis import Analysis, Anomalous, Counted, Period, analyse, with_before
 from monitoring.analyze.formats import sparkline
 from monitoring.analyze.trends import Sample, Trend
 from tests.token_weeks import BERLIN, END
@@ -292,3 +292,42 @@ def test_a_browser_runs_nothing_of_what_clients_are_called(chromium: str, page: 
     assert "<script" not in dom
     assert "<img" not in dom
     assert 'class="line"' in dom
+
+
+def test_the_page_shows_target_the_time_before_and_what_was_out_of_habit_in_its_charts() -> None:
+    found = made()
+    rate, ratio = found.figures
+    at = found.start + (found.end - found.start) / 2
+    strange = Anomalous(at, rate.metric, "half as many as usual", "critical")
+    full = replace(
+        found,
+        figures=(replace(rate, before=(20.0,) * len(rate.steps)), ratio),
+        anomalies=(*found.anomalies, strange),
+        environment="prod",
+        version="9.9",
+    )
+    page = REPORTS["html"](full)
+    assert "prod, version 9.9" in page
+    assert page.count('class="before"') == 1
+    assert page.count('class="target"') == 1
+    assert "dashed: the target of 99.97 %" in page
+    assert "thin: the 7 d before" in page
+    assert "<title>half as many as usual</title>" in page
+    summary = page.partition("</section>")[0]
+    assert "out of habit; the worst: half as many as usual" in summary
+    for form in ("text", "markdown"):
+        assert "prod, version 9.9" in REPORTS[form](full)
+    plain = REPORTS["html"](replace(found, anomalies=()))
+    assert 'class="before"' not in plain
+    assert 'class="mark"' not in plain
+    assert "out of habit;" not in plain
+
+
+def test_the_time_before_is_taken_from_just_before_and_is_nothing_where_nothing_is_known() -> None:
+    period = Period(1000.0, 2000.0)
+    figure = made().figures[0]
+    known = [Sample(at, 100.0, 7.0, 7.0, 7.0) for at in (100.0, 500.0, 900.0, 1000.0, 1500.0)]
+    drawn = with_before(figure, known, period)
+    assert len(drawn.before) == len(figure.steps)
+    assert set(drawn.before) == {7.0, None}
+    assert with_before(figure, known[4:], period).before == ()
