@@ -305,3 +305,10 @@ def test_a_month_is_not_taken_for_a_minute() -> None:
     with pytest.raises(ValueError, match="30d"):
         parse_duration("1M")
     assert parse_duration("7D") == 7 * 86400.0
+
+
+@pytest.mark.parametrize("name", ["REDIS_HOST", "REDIS_PORT", "MONITORING_ENV"])
+def test_an_empty_value_that_switches_nothing_off_is_said(name: str, tmp_path: Path) -> None:
+    settings = load(scripts_in(tmp_path), env={name: ""})
+    assert [w for w in settings.warnings if f"{name} is empty, which switches nothing off" in w]
+    assert settings.redis.host == "localhost"

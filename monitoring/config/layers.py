@@ -217,6 +217,11 @@ def _variable(layer: Layer, found: Environment, path: Keys, node: Leaf) -> None:
         if raw != "":
             value_shown = shown(raw, secret=node.secret)
             layer.problems.append(Problem(found.where[name], name, value_shown, str(exc)))
+        else:
+            layer.notes.append(
+                f"{found.where[name]}: {name} is empty, which switches nothing off: what the files "
+                "say of it holds"
+            )
     else:
         where = found.where[name]
         folder = layer.folder if where == "environment" else Path(where).parent
