@@ -25,6 +25,8 @@ from monitoring.follow.standing import (
 from monitoring.model import Severity
 from monitoring.redis import client as redis_client
 from monitoring.redis.stream import Changes, events_suffice
+from monitoring.store.state import State
+from monitoring.tokens.memory import OrphanMemory
 from monitoring.tokens.sources import take_census
 from sandbox import redis_server, redis_topologies
 from sandbox.eapi import Minter
@@ -318,6 +320,18 @@ def test_nobody_honest_is_accused_under_load_and_cuts(tmp_path: Path) -> None:
             finally:
                 stopped.set()
                 thread.join()
+
+
+def test_a_restart_remembers_what_was_found_and_an_acquittal_is_not_kept(tmp_path: Path) -> None:
+    orphan = Orphan("client-001", 1, 3, 100.0, 90.0, 3700.0, ("alg HS256",))
+    with contextlib.closing(State.open(tmp_path)) as state:
+        memory = OrphanMemory(state, "tokens")
+        assert memory.together([orphan], 200.0) == (orphan,)
+        assert OrphanMemory(state, "tokens").together([], 201.0) == (orphan,)
+        assert OrphanMemory(state, "tokens").together([], 3701.0) == ()
+        memory.together([orphan], 202.0)
+        assert memory.together([], 203.0) == ()
+        assert OrphanMemory(state, "tokens").together([], 204.0) == ()
 
 
 def test_which_settings_of_events_suffice() -> None:

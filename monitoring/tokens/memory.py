@@ -68,12 +68,15 @@ class OrphanMemory:
 
     def __init__(self, state: State, script: str) -> None:
         self._state, self._script = state, script
-        self._kept: Optional[List[Orphan]] = None
+        self._earlier: Optional[List[Orphan]] = None  # of the run before this one
+        self._kept: List[Orphan] = []
 
     def together(self, found: Sequence[Orphan], now: float) -> Tuple[Orphan, ...]:
-        """Those found now, and those found before that live still; of a client what says more."""
-        before = self._load() if self._kept is None else self._kept
-        rows = {row.client: row for row in before if row.until > now}
+        """Those found now, and those that an earlier run found and that live still; of a client
+        what says more."""
+        if self._earlier is None:
+            self._earlier = self._kept = self._load()
+        rows = {row.client: row for row in self._earlier if row.until > now}
         for row in found:
             old = rows.get(row.client, row)
             rows[row.client] = replace(
@@ -85,7 +88,7 @@ class OrphanMemory:
                 until=max(row.until, old.until),
             )
         kept = sorted(rows.values(), key=lambda row: (-row.uses, row.client))
-        if kept != before:
+        if kept != self._kept:
             self._state.put(self._script, _ORPHANS, msgspec.json.encode(kept).decode())
         self._kept = kept
         return tuple(kept)
