@@ -13,7 +13,7 @@ from monitoring.redis.count import ScanReport
 from monitoring.tokens.results import TokenResult
 
 SHARE_LEAST = 0.001  # of the keys; of less nothing is said of the whole
-COPIES = 3  # keys under which a token may stand (FACTS.md section 0)
+COPIES = 3  # keys under which a token may stand (docs/protocols.md)
 SIGMAS = 1.96  # 95 of 100 intervals hold what is true
 _RATES = ("active", "expired", "undecodable")
 
