@@ -84,3 +84,12 @@ def test_a_decoded_token_without_claims_has_the_faults_of_its_kind() -> None:
     assert not book.inspect(Decoded(encoding="json"))
     names = {each.name for each in book.findings()}
     assert names == {"missing_exp", "missing_iat", "missing_jti", "missing_client"}
+
+
+def test_a_finding_is_counted_apart_from_others_and_over_all_samples() -> None:
+    noted = hygiene.HygieneBook(TokenSettings())
+    noted.note("lifetime_too_long", None, 2)
+    noted.note("lifetime_too_long", None, 3, sample="probe")
+    noted.note("issued_in_future", None, 7)
+    assert (noted.count("lifetime_too_long"), noted.count("issued_in_future")) == (5, 7)
+    assert noted.count("no_expiry") == 0
