@@ -129,7 +129,7 @@ class Follower:
 
     def _changes(self) -> Mapping[str, Optional[int]]:
         watch, lineage = self._watch, self._lineage
-        left = watch.ledger.left if watch is not None else {}
+        left = lineage.left
         told = watch is not None and watch.how == "events"
         return {
             "minted": lineage.minted,

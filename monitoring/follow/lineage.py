@@ -7,10 +7,20 @@ the renewed token in a good verdict. Uses: good verdicts, `validation:{JWT}:...`
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Callable, Deque, Dict, FrozenSet, List, Optional, Sequence, Tuple
+from typing import (
+    Callable,
+    Counter as CounterOf,
+    Deque,
+    Dict,
+    FrozenSet,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
 from monitoring.follow.births import ORPHAN, Births, Certificate, Use
 from monitoring.follow.ledger import hashed
@@ -38,6 +48,7 @@ class Lineage:
     writes: SapiWrites = field(default_factory=SapiWrites)
     excluded: FrozenSet[str] = frozenset()  # clients whose births are not counted
     exact: bool = False  # whether each write of a key is reported as one
+    left: CounterOf[str] = field(default_factory=Counter)  # tokens whose last key went, and how
     minted: int = 0
     renewed: int = 0
     accepted_born: int = 0  # good verdicts on tokens whose minting was seen

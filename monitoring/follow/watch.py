@@ -49,6 +49,7 @@ class Watch:
         probe = AlikeStats(now, tokens)
         self._expect = probe.expect
         self.ledger = self._new_ledger(now)
+        self.ledger.left = lineage.left  # counted over every gap
         self._intake = self._intake_of(self.ledger)
         self._servers: List[_Server] = []
         self.began = self._drained = now
@@ -158,6 +159,7 @@ class Watch:
         # keys that changed a moment ago may have been read at two moments
         unsettled = {hashed(key) for some in taken.values() for key in (*some.written, *some.gone)}
         wrong = self.ledger.differences(intake.ledger, unsettled, now)
+        intake.ledger.left = self.ledger.left
         self.ledger = self._intake.ledger = intake.ledger
         return wrong
 
