@@ -624,3 +624,22 @@ def test_chunks_of_one_byte_each_are_read() -> None:
     said = CHUNKED + b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     with RawServer(answers(said)) as server:
         assert client(max_bytes=1 << 20).get(server.url).body == body
+
+
+def test_a_socket_that_cannot_be_closed_spoils_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries close it in finalizers too, where a failure would be printed as a traceback."""
+    real = socket.socket.close
+
+    def failing(self: socket.socket) -> None:
+        real(self)
+        raise ConnectionResetError(104, "reset")
+
+    from monitoring.http import wire
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        opened = wire.open_socket("127.0.0.1", listener.getsockname()[1], wire.Deadline(5.0)).sock
+        timed = wire.TimedSocket(opened, wire.Deadline(5.0))
+        with monkeypatch.context() as patched:
+            patched.setattr(type(opened), "close", failing)
+            timed.close()
+    assert opened.fileno() == -1

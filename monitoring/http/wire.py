@@ -6,6 +6,7 @@ ever (docs/protocols.md). Here each operation gets what is left of one deadline.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import ipaddress
 import queue
@@ -265,12 +266,16 @@ class TimedSocket:
         """A reader was closed; the socket follows when it was to be closed already."""
         self._references -= 1
         if self._closing and self._references <= 0:
-            self._sock.close()
+            self._end()
 
     def close(self) -> None:
         """Close now, or with the last open reader (http.client closes the socket first)."""
         self._closing = True
         if self._references <= 0:
+            self._end()
+
+    def _end(self) -> None:
+        with contextlib.suppress(OSError):  # all was said; libraries close in their finalizers
             self._sock.close()
 
 
