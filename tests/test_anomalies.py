@@ -151,7 +151,7 @@ def test_daylight_saving_moves_every_habit_by_an_hour_and_nobody_cries(shift: in
 
 def test_a_client_that_moves_to_another_continent_is_told_less_and_less() -> None:
     client = office(3, 30.0)
-    told = [hour_of(f) for f in run({"c": lambda t: client(t if t < 672 else t + 7)}, range(1100))]
+    told = {hour_of(f) for f in run({"c": lambda t: client(t if t < 672 else t + 7)}, range(1100))}
     assert 1 <= len(told) <= 8
     assert len([t for t in told if t >= 672 + 7 * 24]) <= 2
 
@@ -384,8 +384,9 @@ def test_an_hour_seen_in_part_is_judged_in_part() -> None:
     assert found == []
 
 
-def test_a_restart_in_the_middle_of_an_hour_loses_nothing(findings: List[Anomaly]) -> None:
-    world, store, found = misused(), {}, []
+def test_a_restart_in_the_middle_of_an_hour_loses_nothing() -> None:
+    world, store, found, uncut = misused(), {}, [], Detector()
+    key: List[Anomaly] = []
     for t in range(620):
         for part in _cut(bucket(world, t), 3):
             if t in (3, 250, 545, 583):
@@ -393,10 +394,11 @@ def test_a_restart_in_the_middle_of_an_hour_loses_nothing(findings: List[Anomaly
             elif t == 0 and part.at == START:
                 detector = Detector()
             found += detector.feed(part)
+            key += uncut.feed(part)
             if t in (2, 3, 249, 250, 544, 545, 582, 583):
                 store.update(detector.dump())
-    key = [(f.at, f.client, f.reason, f.score, f.sentence) for f in findings]
-    assert [(f.at, f.client, f.reason, f.score, f.sentence) for f in found] == key
+    assert len(key) > 5
+    assert found == key
 
 
 # --- what is kept

@@ -275,3 +275,97 @@ def test_a_client_with_wild_hours_is_told_far_beyond_all_of_them() -> None:
     wild = shaped(5, lambda t: 10.0 * (1 + (t * 7919) % 11), None)
     world = {"c": with_hours(wild, {600: Usage(900, 0)})}
     assert [(hour_of(f), f.reason) for f in run(world, range(620))] == [(600, "volume_spike")]
+
+
+# --- within the hour, after misuse, and falls
+
+
+def _by_minutes(world: Dict[str, Client], t: int) -> List[Bucket]:
+    """The hour in twelve buckets of five minutes; all failures come in the third."""
+    whole = bucket(world, t)
+    parts = []
+    for part in range(12):
+        rows = {}
+        for name, usage in whole.clients.items():
+            failing = usage.failed and part == 2
+            strange = {s: n for s, n in (usage.sources or {}).items() if s in (STRANGE, OTHER)}
+            own = {s: n / 12 for s, n in (usage.sources or {}).items() if s not in strange}
+            sources = {**own, **(strange if failing else {})}
+            rows[name] = Usage(usage.ok / 12, usage.failed if failing else 0, sources)
+        parts.append(Bucket(whole.at + 300.0 * part, 300.0, rows))
+    return parts
+
+
+def test_a_strangers_burst_is_told_within_its_hour_and_once() -> None:
+    world = crowd(8)
+    world["client-1"] = with_hours(world["client-1"], {_BEFORE: Usage(0, 40, {STRANGE: 40})})
+    detector = Detector()
+    run(world, range(_BEFORE), detector)
+    told = [len(detector.feed(part)) for part in _by_minutes(world, _BEFORE)]
+    assert told == [0, 0, 1, *[0] * 9]
+
+
+def test_what_is_told_within_an_hour_is_what_its_end_would_have_told() -> None:
+    world = crowd(8)
+    world["client-1"] = with_hours(world["client-1"], {_BEFORE: Usage(0, 40, {STRANGE: 40})})
+    world["client-2"] = with_hours(world["client-2"], {_BEFORE: Usage(0, 4, {STRANGE: 4})})
+    late, early = Detector(), Detector()
+    run(world, range(_BEFORE), late)
+    run(world, range(_BEFORE), early)
+    at_end = late.feed(bucket(world, _BEFORE))
+    within = [found for part in _by_minutes(world, _BEFORE) for found in early.feed(part)]
+    assert [(f.client, f.reason, f.at) for f in within] == [
+        (f.client, f.reason, f.at) for f in at_end
+    ]
+    assert within[0].evidence["technique"] == "T1110.001"
+
+
+def test_a_spray_is_told_within_its_hour_and_once() -> None:
+    world = crowd(8)
+    for name in world:
+        world[name] = with_hours(world[name], {_BEFORE: Usage(0, 2, {STRANGE: 2})})
+    detector = Detector()
+    run(world, range(_BEFORE), detector)
+    told = [[f.reason for f in detector.feed(part)] for part in _by_minutes(world, _BEFORE)]
+    assert told[2] == ["failure_spray"]
+    assert sum("failure_spray" in reasons for reasons in told) == 1
+
+
+def test_what_follows_told_misuse_is_no_wild_hour_of_the_clients() -> None:
+    """After a surge beyond doubt a lesser one, too small to be told, does not raise the bar."""
+
+    def surprises(hours: Dict[int, float]) -> float:
+        extra = {t: Usage(calls, 0, {"10.0.0.1": calls}) for t, calls in hours.items()}
+        detector = Detector()
+        told = run({"c": with_hours(steady(4, 12.0), extra)}, range(600), detector)
+        assert len(told) == (200 in hours.values())
+        return float(json.loads(detector.dump()["c"])["surprise_sum"])
+
+    lesser = {560: 12.0}
+    assert surprises(lesser) > surprises({})
+    assert surprises({500: 200.0, **lesser}) == surprises({500: 200.0})
+
+
+def test_a_fall_that_is_no_silence_is_told() -> None:
+    world = {"c": steady(4, 200.0)}
+    usual = world["c"]
+
+    def fallen(t: int) -> Optional[Usage]:
+        return Usage(30, 0, {"10.0.0.1": 30}) if t in (600, 601) else usual(t)
+
+    (found,) = run({"c": fallen}, range(640))
+    assert (hour_of(found), found.reason, found.observed) == (600, "silence", 30)
+    assert "made only 30 calls in 1 hour, expected about 2" in found.sentence
+
+
+def test_a_profile_is_five_kilobytes_at_most() -> None:
+    """With as many addresses as are remembered, and every table filled."""
+
+    def wandering(t: int) -> Usage:
+        return Usage(20 + t % 7, t % 3, {f"198.51.{t % 99}.{(t + n) % 200}": 5 for n in range(4)})
+
+    detector = Detector()
+    run({"c": wandering}, range(900), detector)
+    text = detector.dump()["c"]
+    assert len(json.loads(text)["known"]) >= 32
+    assert len(text) <= 5000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any, Dict
 
 import pytest
@@ -78,6 +79,7 @@ def test_what_is_wrong_is_named(line: object, sentence: str) -> None:
 
 def test_a_finding_becomes_the_documented_line() -> None:
     anomaly = Anomaly(START + 3600, "a", "silence", 5.123, 0.0, 20.5551, "Quiet.", "warning", 21.04)
+    anomaly = replace(anomaly, evidence={"hours": 5, "share": 0.12345, "technique": "T1078"})
     assert as_json(anomaly) == {
         "at": "2026-03-02T01:00:00Z",
         "client": "a",
@@ -88,4 +90,5 @@ def test_a_finding_becomes_the_documented_line() -> None:
         "sentence": "Quiet.",
         "severity": "warning",
         "profile_age_days": 21.04,
+        "evidence": {"hours": 5, "share": 0.123, "technique": "T1078"},
     }

@@ -44,7 +44,7 @@ def test_findings_are_json_lines_with_the_fields_promised() -> None:
     (row,) = told
     assert set(row) == {
         *("at", "client", "reason", "score", "observed", "expected", "sentence", "severity"),
-        "profile_age_days",
+        *("profile_age_days", "evidence"),
     }
     assert row["client"] == "c\\x1b[31m~c029cb15"
     assert "\x1b" not in row["sentence"]

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Callable
 
 import pytest
 
-from benchmarks.series import DAY, HOUR, Grade, Series, grade, merged, moment, read
+from benchmarks.series import (
+    DAY,
+    HOUR,
+    RULES,
+    Grade,
+    Scored,
+    Series,
+    best,
+    grade,
+    merged,
+    moment,
+    read,
+)
 
 FIRST = moment("2026-03-02T00:00:00Z")
 
@@ -26,13 +39,15 @@ def test_labelled_rows_become_events_and_rows_of_an_hour_are_added_up(tmp_path: 
     series = read(file, tmp_path, None, 1.0)
     assert series.name == "a/x.csv"
     assert [series.hours[FIRST + h * HOUR] for h in (0, 1, 2, 4)] == [4.0, 7.0, 9.0, 0.0]
+    assert series.rows[1] == (FIRST + HOUR / 2, 2.4)
     assert series.events == [(FIRST + HOUR, FIRST + 3 * HOUR)]
     windows = {"a/x.csv": [["2026-03-02 00:30:00.000000", "2026-03-02 01:30:00.000000"]]}
     assert read(file, tmp_path, windows, 1.0).events == [(FIRST + 1800, FIRST + 5400)]
 
 
-def test_windows_that_touch_are_one_event() -> None:
-    assert merged([(5, 6), (1, 2), (2, 3), (5, 5.5)]) == [(1, 3), (5, 6)]
+def test_windows_at_most_two_hours_apart_are_one_event() -> None:
+    windows = [(5 * HOUR, 6 * HOUR), (0, HOUR), (3 * HOUR, 4 * HOUR), (9 * HOUR, 10 * HOUR)]
+    assert merged(windows) == [(0, 6 * HOUR), (9 * HOUR, 10 * HOUR)]
 
 
 @pytest.mark.parametrize(
@@ -41,15 +56,27 @@ def test_windows_that_touch_are_one_event() -> None:
         ([], 0, 0),
         ([20 * 24], 1, 0),
         ([20 * 24 + 2], 1, 0),
-        ([20 * 24 + 6], 0, 0),  # its echo
+        ([20 * 24 - 1], 1, 0),
+        ([20 * 24 + 6], 0, 1),
         ([20 * 24 - 3], 0, 1),
-        ([17 * 24, 17 * 24 + 5, 17 * 24 + 40], 0, 2),  # a repeat within 12 hours counts once
-        ([13 * 24], 0, 0),  # not graded yet
+        ([17 * 24, 17 * 24 + 5, 17 * 24 + 40], 0, 2),  # what follows within six hours counts once
+        ([6 * 24], 0, 0),  # not graded yet
     ],
 )
 def test_what_is_found_and_what_is_false(found: list[int], hits: int, false: int) -> None:
     start = FIRST + 20 * DAY
     hours = {FIRST + h * HOUR: 1.0 for h in range(28 * 24)}
-    series = Series("x", hours, [(start, start + 2 * HOUR)])
+    series = Series("x", list(hours.items()), hours, [(start, start + 2 * HOUR)])
     got = grade(series, [FIRST + h * HOUR for h in found])
-    assert got == Grade(1, hits, false, 14.0)
+    assert got == Grade(1, hits, false, 21.0)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=list(RULES))
+def test_each_rule_has_its_best_threshold(rule: Callable[[Series], Scored]) -> None:
+    """A single spike in an even series is found by each, and with nothing false."""
+    rows = [(FIRST + h * HOUR, 100.0 + h % 3) for h in range(28 * 24)]
+    start, _ = rows[20 * 24]
+    rows[20 * 24] = (start, 900.0)
+    series = Series("x", rows, dict(rows), [(start, start + HOUR)])
+    (found,) = best([series], [rule(series)])
+    assert grade(series, found) == Grade(1, 1, 0, 21.0)

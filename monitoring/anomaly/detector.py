@@ -30,18 +30,21 @@ from monitoring.anomaly import profiles as anomaly_codec
 from monitoring.anomaly.learning import learn
 from monitoring.anomaly.platform import Platform, busy_levels, excuses, shared_penalty, survey
 from monitoring.anomaly.profiles import SETTLE_HOURS, Profile
-from monitoring.anomaly.runs import silence, slow
+from monitoring.anomaly.runs import fall, silence, slow
 from monitoring.anomaly.scene import (
     LEARNING_HOURS,
     NO_USAGE,
     Finding,
     Hour,
     Look,
+    factor_parts,
     network,
+    strangers,
 )
-from monitoring.anomaly.telling import as_anomaly, is_calm, is_due
+from monitoring.anomaly.telling import as_anomaly, is_calm, is_due, is_held
 from monitoring.anomaly.types import PLATFORM, REASONS, Anomaly, Bucket, Sensitivity, Usage
 from monitoring.anomaly.views import (
+    burst_of_strangers,
     dormant,
     failures,
     fanout,
@@ -90,6 +93,12 @@ class HourCollector:
         if self._seconds >= SECONDS - _SLACK:
             closed.append(self._close())
         return closed
+
+    def open_hour(self) -> Optional[ClosedHour]:
+        """What was gathered of the hour that is not over; None between hours."""
+        if self._hour is None:
+            return None
+        return ClosedHour(self._hour, min(1.0, self._seconds / SECONDS), self._rows)
 
     def set_back(self) -> None:
         """Forget the time and the open hour: both came from a clock that was ahead."""
@@ -164,6 +173,7 @@ VIEWS: Tuple[Callable[[Look], List[Finding]], ...] = (
     takeover,
     slow,
     silence,
+    fall,
 )
 
 PLATFORM_KEY = "*platform*"  # under this name `dump` keeps what clients share
@@ -212,6 +222,7 @@ class Detector:
         found: List[Anomaly] = []
         for closed in self._clock.add(bucket):
             found += self._judge(closed)
+        found += self._judge_open_hour(bucket)
         self._changed.add(PLATFORM_KEY)
         self.counts["ignored"] = self._clock.ignored
         return found
@@ -291,6 +302,40 @@ class Detector:
         self._limit = _limit(self._budget * self._fewest / sharing)
         for name, profile in self._profiles.items():
             profile.limit = self._limits.get(name, self._limit)
+
+    def _judge_open_hour(self, bucket: Bucket) -> Iterator[Anomaly]:
+        """Bursts of failures from strangers are told while their hour goes on: minutes count."""
+        opened = self._clock.open_hour()
+        if opened is None:
+            return
+        rows, profiles = opened.rows, self._profiles
+        names = [n for n, u in bucket.clients.items() if u.failed > 0 and n in profiles]
+        failing = sorted(name for name in names if name in rows and _is_sound(rows[name]))
+        if not failing:
+            return
+        home = self._platform.home(len(profiles))
+        for name in failing:
+            profile, hour = profiles[name], Hour(opened.number, 1.0, home)
+            mean = profile.expect(hour.week_hour, hour.day_hour)
+            hour.take(factor_parts(rows[name].ok, mean, profile.spread(hour.of_day)))
+            for finding in burst_of_strangers(Look(profile, rows[name], hour, name)):
+                if not is_held(profile, finding.reason, hour.number):
+                    is_due(profile, finding, hour.number)
+                    self._changed.add(name)
+                    age = profile.seen
+                    yield as_anomaly(hour.number, name, finding, hours=age, limit=profile.limit)
+
+        yield from self._sprays_so_far(Hour(opened.number, 1.0, home), rows)
+
+    def _sprays_so_far(self, hour: Hour, rows: Mapping[str, Usage]) -> Iterator[Anomaly]:
+        for name, usage in rows.items():
+            profile = self._profiles.get(name)
+            if usage.failed > 0 and profile and profile.seen >= LEARNING_HOURS:
+                for source in strangers(usage.sources, usage.failed, hour.home):
+                    hour.strange.setdefault(source, []).append(name)
+        for finding in self._platform.judge_sprays(hour):
+            age = hour.number - (self._platform.born or 0)
+            yield as_anomaly(hour.number, PLATFORM, finding, hours=age)
 
     def _bridge_gap(self, number: int) -> None:
         platform = self._platform

@@ -10,6 +10,7 @@ from monitoring.anomaly.views import REST_HOURS, WAKING_HOURS, failure_expectati
 
 _LEAST_EXPOSURE = 0.5  # a habit is not learned from less than half an hour
 _MOST_SUSPECTS = 8
+_FLAGRANT = 3.0  # a thousand times rarer than the budget asks for
 _HABITUAL = 0.5  # of the calls of a busy hour: one of habit
 _ACQUAINTED = 48  # hours before which no hour is one of habit
 _REST = 10  # hours without a call, after which a call begins a session
@@ -39,6 +40,13 @@ def learn(look: Look, findings: List[Finding]) -> None:
         profile.yesterday[hour.of_day] = look.ok / hour.exposure
         profile.note_near(look.ok / hour.exposure)
     profile.seen += 1
+    if told and any(_is_flagrant(finding, profile.limit) for finding in findings):
+        profile.misused = hour.number
+
+
+def _is_flagrant(finding: Finding, limit: float) -> bool:
+    """A surge that no wild hour of the client's explains."""
+    return finding.reason in ("volume_spike", "off_habit") and finding.score >= limit + _FLAGRANT
 
 
 def _is_odd(look: Look) -> bool:

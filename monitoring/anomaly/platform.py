@@ -93,11 +93,16 @@ class Platform:
                 evidence: Dict[str, object] = {"clients": count, "of": clients}
                 found.append(Finding("shared_failures", _SHARED_SURE, count, 0.0, evidence))
             self.shared_told = hour.number
+        return found + self.judge_sprays(hour)
+
+    def judge_sprays(self, hour: Hour) -> List[Finding]:
+        """Strange addresses that fail on many clients, each told once a day."""
+        found: List[Finding] = []
         self.sprays = {who: at for who, at in self.sprays.items() if hour.number - at <= 24}
         for source, names in sorted(hour.strange.items()):
             if len(names) >= _SPRAYED and source not in self.sprays:
                 self.sprays[source] = hour.number
-                evidence = {"source": source, "clients": len(names)}
+                evidence: Dict[str, object] = {"source": source, "clients": len(names)}
                 found.append(Finding("failure_spray", _SPRAY_SURE, len(names), 0.0, evidence))
         return found
 

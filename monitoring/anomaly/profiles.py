@@ -61,6 +61,7 @@ COUNTS = (
     "untold",
     "surprised",
     "failing",
+    "misused",
 )
 NUMBERS = (
     *("level", "level_n", "residual_all", "square_all", "sum_x", "sum_m", "drift", "drift_n"),
@@ -68,10 +69,11 @@ NUMBERS = (
     *("failures", "calls", "failure_residual", "failure_square"),
     *("fresh_hours", "active_hours", "fresh_sources", "distinct"),
     *("low_score", "low_m", "low_x", "low_after_low", "low_any", "due"),
-    *("surprises", "surprise_sum", "surprise_hours"),
+    *("surprises", "surprise_sum", "surprise_hours", "falls", "fall_sum"),
     *("offset", "carried", "carried_n", "left_all", "left_all_n"),
     *("starts", "odd_starts", "idle", "busy", "near", "near_square"),
 )
+TALLIES = ("week_n", "day_n")  # whole numbers, a byte each in the text
 SIGNED = ("residual_all", "failure_residual", "offset", "carried", "sum_x", "sum_m")
 MAPS = ("known", "holds", "suspects", "guessers")
 
@@ -93,6 +95,7 @@ class Profile:
     longest_pause: int
     untold: int
     surprised: int
+    misused: int  # the hour of the last surge that was told and far beyond the limit
     failing: int  # hours in a row in which most calls failed
     level: float
     level_n: float
@@ -126,6 +129,8 @@ class Profile:
     surprises: float
     surprise_sum: float
     surprise_hours: float
+    falls: float  # hours that fell unexpectedly low, and how far beyond SURPRISE their scores were
+    fall_sum: float
     offset: float
     carried: float
     carried_n: float
@@ -285,6 +290,7 @@ class Profile:
     def set_back(self, hour: int) -> None:
         """What was noted at hours after this one came from a clock that was ahead."""
         self.born, self.last_call = min(self.born, hour), min(self.last_call, hour)
+        self.misused = min(self.misused, hour)
         self.known = {source: min(at, hour) for source, at in self.known.items()}
         self.suspects = {source: min(at, hour) for source, at in self.suspects.items()}
         self.guessers = {who: (min(s[0], hour), *s[1:]) for who, s in self.guessers.items()}
@@ -292,13 +298,21 @@ class Profile:
 
     def calibrate(self, score: float) -> float:
         """The score in view of how often, and by how much, this client was surprising before."""
+        return self._calibrated(score, self.surprises, self.surprise_sum)
+
+    def calibrate_fall(self, score: float) -> float:
+        """As `calibrate`, for hours with too few calls; the score is remembered."""
+        sure = self._calibrated(score, self.falls, self.fall_sum)
+        if score > SURPRISE:
+            self.falls = self.falls * 0.995 + 1.0
+            self.fall_sum = self.fall_sum * 0.995 + min(score - SURPRISE, SURPRISE_CAP)
+        return sure
+
+    def _calibrated(self, score: float, times: float, total: float) -> float:
         if score <= SURPRISE:
             return score
-        n = self.surprises + _SURPRISE_PRIOR
-        mean = (self.surprise_sum + _SURPRISE_PRIOR * _SURPRISE_MEAN) / n
-        rate = (self.surprises + _SURPRISE_HOURS * _SURPRISE_RATE) / (
-            self.surprise_hours + _SURPRISE_HOURS
-        )
+        mean = (total + _SURPRISE_PRIOR * _SURPRISE_MEAN) / (times + _SURPRISE_PRIOR)
+        rate = (times + _SURPRISE_HOURS * _SURPRISE_RATE) / (self.surprise_hours + _SURPRISE_HOURS)
         return (score - SURPRISE) * _SURPRISE_MEAN / mean - log10(min(1.0, rate))
 
     def remember_surprise(self, score: float) -> None:
@@ -315,7 +329,7 @@ class Profile:
         known = self.known
         for source in sources:
             known[source] = hour
-        if len(known) > 2 * MAX_SOURCES:
+        if len(known) > MAX_SOURCES + MAX_SOURCES // 2:
             latest = sorted(known.items(), key=lambda item: item[1])[-MAX_SOURCES:]
             self.known = dict(latest)
 
@@ -339,7 +353,7 @@ def encode(profile: Profile) -> str:
         if value:
             state[name] = value
     for name in ARRAYS:
-        state[name] = _pack(getattr(profile, name))
+        state[name] = _pack(getattr(profile, name), "B" if name in TALLIES else "f")
     state["known"], state["suspects"] = profile.known, profile.suspects
     if profile.guessers:
         state["guessers"] = {who: list(found) for who, found in profile.guessers.items()}
@@ -409,15 +423,18 @@ def finite(value: Any) -> float:
 READERS: Dict[Any, Callable[[Mapping[str, Any]], Profile]] = {1: _read_version_1}
 
 
-def _pack(values: array[float]) -> str:
+def _pack(values: array[float], kind: str) -> str:
     if not any(values):
         return ""
-    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode("ascii")
+    numbers = map(int, values) if kind == "B" else values
+    return base64.b64encode(struct.pack(f"<{len(values)}{kind}", *numbers)).decode("ascii")
 
 
 def _unpack(text: str, length: int) -> array[float]:
     if not text:
         return array("f", bytes(4 * length))
-    values = struct.unpack(f"<{length}f", base64.b64decode(text, validate=True))
+    packed = base64.b64decode(text, validate=True)
+    kind = "B" if len(packed) == length else "f"  # before 1.1 tallies were floats too
+    values = struct.unpack(f"<{length}{kind}", packed)
     finite(sum(values))
     return array("f", values)

@@ -150,6 +150,7 @@ def as_json(anomaly: Anomaly) -> Dict[str, object]:
         "sentence": anomaly.sentence,
         "severity": anomaly.severity,
         "profile_age_days": round(anomaly.profile_age_days, 2),
+        "evidence": {key: _brief(value) for key, value in anomaly.evidence.items()},
     }
 
 
@@ -164,6 +165,10 @@ def as_line(anomaly: Anomaly) -> str:
 def as_text(anomaly: Anomaly) -> str:
     """One finding as a line for a person."""
     return f"{anomaly.severity:8}  {stamp(anomaly.at)}  {safe_text(anomaly.sentence)}\n"
+
+
+def _brief(value: object) -> object:
+    return round(value, 3) if isinstance(value, float) else value
 
 
 def stamp(at: float) -> str:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from math import log, log10
 from typing import Dict
 
-from monitoring.anomaly.profiles import SETTLE_HOURS, Profile
+from monitoring.anomaly.profiles import SETTLE_HOURS, WEEK, Profile
 from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
-from monitoring.anomaly.views import NONE, WAKING_HOURS, Findings, lower, zero
+from monitoring.anomaly.views import NONE, WAKING_HOURS, Findings, lower, score, zero
 
 _EXTRA = 0.7  # slow abuse adds about this share of the client's level to every hour
 _STEP_CAP = 1.0  # no single hour moves the slow sum by more (nats)
@@ -27,6 +27,10 @@ _AS_LAST_WEEK = 0.5
 _LOW_PRIOR, _LOW_WEIGHT = 0.15, 6.0  # chance that one low hour follows another
 _DUE_LEAST = 100.0  # due hours, before the share of them that began a silence says much
 _RUN_MEMORY = 0.998  # what one due hour leaves of how often silences began and went on
+_FALL_FROM, _FALL_TO = 20.0, 0.5  # hours that expect so many calls may fall below this share
+_FALL_SPREAD = 0.02  # the least dispersion that a fall is held against
+_UNSETTLED = 48  # hours for which a client that was told of may be moving its habits
+_LOOKS = 0.5  # a sum that is looked at hour after hour has more chances to go too far
 _LEAST_HOURS, _LEAST_DUE, _LEAST_ACTIVE = 3, 2, 24.0
 
 
@@ -124,6 +128,26 @@ def silence(look: Look) -> Findings:
     return _silence_findings(profile) if look.mature else NONE
 
 
+def fall(look: Look) -> Findings:
+    """Calls, but far fewer than every habit lets expect: of this hour and of those beside it, of
+    yesterday's and of the platform's. What falls to nothing is for `silence` to tell."""
+    profile, at, calls = look.profile, look.hour, look.ok
+    if profile.seen < TRUSTED_HOURS or look.mu < _FALL_FROM or not 0.0 < calls < _FALL_TO * look.mu:
+        return NONE
+    week, scale = profile.week, look.factor * at.exposure
+    beside = (week[(at.week_hour + step) % WEEK] * scale for step in (-1, 0, 1))
+    least = min(look.mu, *beside, profile.yesterday[at.of_day] * at.exposure)
+    if calls >= _FALL_TO * least:
+        return NONE
+    raw = score(lower(calls, least, max(look.phi, _FALL_SPREAD)))
+    sure = profile.calibrate_fall(raw)
+    moved = any(at.number - hold[0] < _UNSETTLED for hold in profile.holds.values())
+    if sure < profile.limit or profile.silent or moved:
+        return NONE
+    evidence: Dict[str, object] = {"hours": 1, "hours_due": 1}
+    return [Finding("silence", sure, calls, look.mu, evidence)]
+
+
 def _low_chance(look: Look, calls: float) -> float:
     """P(so few calls): the hour may follow its habit or, as well, just its own hour of the week."""
     at, phi = look.hour, look.phi
@@ -139,10 +163,13 @@ def _low_chance(look: Look, calls: float) -> float:
 
 def _silence_findings(profile: Profile) -> Findings:
     told = profile.silent and not profile.untold
-    if told or profile.low_score < profile.limit or profile.active_hours < _LEAST_ACTIVE:
+    enough = profile.low_score >= profile.limit + _LOOKS
+    if told or not enough or profile.active_hours < _LEAST_ACTIVE:
         return NONE
     if profile.low_run < _LEAST_HOURS or profile.low_hours < _LEAST_DUE:
         return NONE
+    if profile.session() > 0.0 and profile.low_run <= profile.longest_pause:
+        return NONE  # it comes when it likes, and stayed away as long before
     profile.silent, profile.awake = True, 0
     evidence: Dict[str, object] = {"hours": profile.low_run, "hours_due": profile.low_hours}
     return [Finding("silence", profile.low_score, profile.low_x, profile.low_m, evidence)]

@@ -53,6 +53,12 @@ class Hour:
         self.strange: Dict[str, List[str]] = {}  # strange address: clients that it failed on
         self.quiet: Set[str] = set()  # clients in a silence that is no longer chance
 
+    def take(self, part: Optional[tuple[float, float]]) -> None:
+        """A client's part in the factor, as `factor_parts` gives it."""
+        if part is not None:
+            self.factor_sum += part[0]
+            self.factor_weight += part[1]
+
     def factor(self, calls: float, mean: float, phi: float) -> float:
         """How busy the other clients are against their habits; 1.0 = as ever.
 
@@ -130,6 +136,14 @@ class Look:
         if self.ahead <= 0.0:
             return 1.0
         return 1.0 + min(self.ahead, 3.0) * self.swing / (self.swing + doubt)
+
+
+def strangers(
+    sources: Optional[Mapping[str, float]], failed: float, home: Mapping[str, float]
+) -> List[str]:
+    """The addresses of networks that are not at home all of whose calls may have failed."""
+    calls = (sources or {}).items()
+    return [who for who, n in calls if 0 < n <= failed and network(who) not in home]
 
 
 def network(source: str) -> str:

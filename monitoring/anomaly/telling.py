@@ -183,6 +183,12 @@ def is_due(profile: Profile, finding: Finding, number: int) -> bool:
     return True
 
 
+def is_held(profile: Profile, reason: str, number: int) -> bool:
+    """Told so lately that within an hour it is not told again, however much it grew."""
+    at, _, hold = profile.holds.get(reason, (number - MOST_HOLD, 0.0, 0))
+    return number - at < hold
+
+
 def is_calm(profile: Profile, number: int) -> bool:
     """Nothing was told of this client for two days: its networks may count as at home."""
     return all(number - hold[0] > 2 * HOLD_HOURS for hold in profile.holds.values())

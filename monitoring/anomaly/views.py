@@ -98,11 +98,13 @@ def score(probability: float) -> float:
 
 REST_HOURS = 168  # a week without a call is a rest; ending one is news
 WAKING_HOURS = 6  # so many hours with calls, and a rested client is back to its habit
+WARY_HOURS = 120  # since a client was misused beyond doubt
 CONSPICUOUS = 3.0  # a score that counts when many clients are surprising in one hour
 GOT_IN = 4.0  # a success after a burst of failures is this far beyond the limit
 SUSPECT_HOURS = 24  # an address that brought failures is watched so long for a success
 
 MOST_FAIL = 0.75  # of its calls: nothing works for the client any more
+_EARLY_MARGIN = 1.0  # for what the rest of an hour may still explain
 LASTING_HOURS = 2  # so long, before it is told of failures from the client's own hosts
 GUESSES, GUESS_HOURS, GUESS_LEAST_HOURS = 8.0, 24, 3  # failures of one strange address in a day
 TAKEN = 0.9  # of the calls from strange addresses: somebody else is the client now
@@ -137,6 +139,10 @@ def volume(look: Look) -> Findings:
         raw = score(_chance(look, mean, phi))
         found = _volume_findings(look, raw, mean) or _beyond_all(look, mean)
     trusted = not found or look.profile.seen < TRUSTED_HOURS
+    if raw > CONSPICUOUS and look.hour.number - look.profile.misused < WARY_HOURS:
+        trusted = (
+            False  # it was misused of late, and this may be more of it: no wild hour of its own
+        )
     look.profile.remember_surprise(raw if trusted else 0.0)
     return found
 
@@ -318,6 +324,21 @@ def _note_stranger(look: Look, source: str, calls: float) -> None:
         guessers[source] = (first, failed, entered)
     if entered <= failed:
         look.hour.strange.setdefault(source, []).append(look.name)
+
+
+def burst_of_strangers(look: Look) -> Findings:
+    """Within an hour that is not over: failures from addresses never seen before, already more than
+    the whole hour explains by far. They only grow, so this asks nothing that the hour's end will
+    not ask again."""
+    if look.failed < 5 or not look.mature:
+        return NONE
+    mean, dispersion = failure_expectation(look)
+    sure = score(upper(look.failed, mean, dispersion))
+    joined = look.rarity > 0.0 and look.fresh_calls >= 0.5 * (look.failed - mean)
+    if not joined or sure + look.rarity < look.profile.limit + _EARLY_MARGIN:
+        return NONE
+    evidence = {**_source_evidence(look), "calls": look.ok + look.failed, "own": False}
+    return [Finding("failure_burst", sure + look.rarity, look.failed, mean, evidence)]
 
 
 def guessing(look: Look) -> Findings:
