@@ -109,7 +109,7 @@ class Counted:
     credentials_undecodable: Mapping[str, int]
     index_members: int
     foreign: int = 0
-    births: BirthSample = field(default_factory=BirthSample, compare=False)
+    births: BirthSample = field(default_factory=BirthSample, compare=False, repr=False)
 
 
 def totals(

@@ -29,7 +29,7 @@ class BirthSample:
     bits: int = 0
     births: Dict[str, None] = field(default_factory=dict)
     uses: Dict[str, float] = field(default_factory=dict)
-    _ids: Dict[str, str] = field(default_factory=dict)
+    _ids: Dict[str, str] = field(default_factory=dict, repr=False)
 
     def born(self, jtis: Sequence[bytes]) -> None:
         """Tokens of these ids were minted."""
