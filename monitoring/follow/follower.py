@@ -195,7 +195,7 @@ class Follower:
         watch = self._watch
         if watch is None:
             return
-        self._wrong = watch.verify(self._clock, self._between)
+        self._wrong = watch.verify(self._clock, self._between, self._lock)
 
     def _between(self) -> None:
         watch = self._watch

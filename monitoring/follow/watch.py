@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, List, Mapping, Optional, Tuple
 
 from monitoring.config.settings import Settings
 from monitoring.credentials.source_cache import node_facts
@@ -131,16 +131,20 @@ class Watch:
             counted=found,
         )
 
-    def verify(self, clock: Callable[[], float], between: Callable[[], None]) -> int:
+    def verify(
+        self, clock: Callable[[], float], between: Callable[[], None], alone: ContextManager[Any]
+    ) -> int:
         """Count the cache anew and keep that; how many keys the ledger had wrong. `between` is
-        called after each page, and lets `advance` be called by somebody else."""
+        called after each page, and lets `advance` be called by somebody else; within `alone`
+        nobody else may."""
         fresh = self._new_ledger(self.began)
         intake = self._intake_of(fresh, births=False)
         intake.now = clock()
         self._again = {}
         try:
             self._sweep(intake, between)
-            return self._compare(intake, clock)
+            with alone:
+                return self._compare(intake, clock)
         finally:
             self._again = None
 
