@@ -73,7 +73,7 @@ def test_the_terminal_says_sources_and_dashes() -> None:
     assert rows["active"] == "30"
     assert rows["generated per minute"] == "2.0 (the services count 5.0)"
     assert rows["lifetime"] == "1 h each"
-    assert rows["validations that succeed"] == "90.00% of 100 (counted in 5 min)"
+    assert rows["validations that succeed"] == "90.00 % of 100 (counted in 5 min)"
     assert rows["failed for"] == "expired 10"
     blind = dict(terminal_tokens.rows(document(Looked(ServiceFigures()))))
     assert set(blind.values()) == {"-"}

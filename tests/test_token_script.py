@@ -129,7 +129,12 @@ def test_with_nothing_recorded_it_says_what_to_do(env: Mapping[str, str], tmp_pa
 
 @pytest.mark.parametrize(
     ("form", "begins"),
-    [("text", "Token usage, 3 d"), ("json", "{"), ("markdown", "# Token"), ("html", "<!doctype")],
+    [
+        ("text", "99.99 % of validations succeeded"),
+        ("json", "{"),
+        ("markdown", "# Token"),
+        ("html", "<!doctype"),
+    ],
 )
 def test_a_report_goes_to_standard_output_and_nothing_else_does(
     form: str, begins: str, recorded: Mapping[str, str], tmp_path: Path
