@@ -63,7 +63,8 @@ def headline(outcome: Outcome) -> str:
         well = all(c.status is Severity.OK or not c.configured for c in outcome.components)
         said += [worst] if worst and well else []
     doubts = [] if said or unread else [doubt.sentence for doubt in outcome.doubts]
-    return "; ".join([*said, *unread[:_MOST_NAMED], *doubts]) or "nothing was measured"
+    parts = [part.rstrip(".") for part in (*said, *unread[:_MOST_NAMED], *doubts)]
+    return "; ".join(parts) or "nothing was measured"
 
 
 def _of_components(outcome: Outcome) -> Iterator[str]:

@@ -100,7 +100,7 @@ RULES: Mapping[str, HygieneRule] = {
         severe=True,
     ),
     "jwt_in_key": HygieneRule(
-        "Key names that contain a whole token, which anybody can read who may list keys: {count}.",
+        "Key names that contain a whole token, so whoever may list keys can use it: {count}.",
         "Key the entry by jti or by a hash of the token; forbid SCAN and KEYS to other users.",
         severe=True,
     ),
