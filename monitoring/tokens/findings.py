@@ -88,10 +88,6 @@ def _share(counted: Validations, rate: float) -> Mapping[str, float]:
 
 #: Hygiene findings that a threshold judges, by the threshold's name.
 _JUDGED = {"without_ttl": "tokens_without_ttl"}
-#: Whoever finds these may forge tokens.
-_CRITICAL = ("alg_none", "token_time_in_milliseconds")
-#: A format that many services write; it costs certainty and is no fault of the tokens.
-_ONLY_SAID = ("token_time_without_zone",)
 _SHOWN = 5
 
 
@@ -171,15 +167,11 @@ def _hygiene(
 ) -> Iterator[Finding]:
     for found in result.hygiene if result else ():
         reason = _JUDGED.get(found.name, found.name)
-        severity, why = Severity.WARNING, ""
+        severity, why = found.severity, ""
         if found.name in policy.accepted_findings:
             severity, why = Severity.OK, " Accepted by the configuration."
         elif found.name in _JUDGED:
             severity = severity_of(reason, verdicts)
-        elif found.name in _CRITICAL:
-            severity = Severity.CRITICAL
-        elif found.name in _ONLY_SAID:
-            severity = Severity.OK
         elif found.name == "expired_served" and result is not None and not result.long_dead:
             severity = Severity.OK
             why = f" None by more than {say(policy.clock_skew)}, which clocks explain."

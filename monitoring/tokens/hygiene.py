@@ -9,6 +9,7 @@ from typing import Counter as CounterOf, Dict, Iterator, List, Mapping, Optional
 
 from monitoring.certainty import Doubt
 from monitoring.config.settings import TokenSettings
+from monitoring.model import Severity
 from monitoring.tokens.codecs.facts import Decoded
 from monitoring.tokens.codecs.records import FAR, IN_UNITS, NO_ZONE, TEXT, ZERO, texts
 from monitoring.tokens.owners import Known, Owner, Reading, owner_of, reading_of
@@ -20,11 +21,12 @@ ALL = ""  # everything was looked at
 
 @dataclass(frozen=True)
 class HygieneRule:
-    """``sentence`` and ``cure`` are what an operator reads; {count} is filled in."""
+    """``sentence`` and ``cure`` are what an operator reads; {count} is filled in. ``severity``
+    holds where no threshold judges the same; OK: it is said, and nobody is warned."""
 
     sentence: str
     cure: str
-    severe: bool = False
+    severity: Severity = Severity.WARNING
 
 
 RULES: Mapping[str, HygieneRule] = {
@@ -44,7 +46,6 @@ RULES: Mapping[str, HygieneRule] = {
     "expired_served": HygieneRule(
         "Tokens past exp and still served from the cache: {count}.",
         "Set the key's expiry from the token's exp, and check exp where the cache is read.",
-        severe=True,
     ),
     "lifetime_above_policy": HygieneRule(
         "Tokens that live longer than the policy allows: {count}.",
@@ -53,17 +54,15 @@ RULES: Mapping[str, HygieneRule] = {
     "alg_none": HygieneRule(
         "Tokens without a signature (alg none), which anybody can forge: {count}.",
         "Stop the issuer, reject alg none where tokens are validated, and flush these tokens.",
-        severe=True,
+        severity=Severity.CRITICAL,  # whoever finds these may forge tokens
     ),
     "unexpected_alg": HygieneRule(
         "Tokens signed with an algorithm outside the policy: {count}.",
         "Pin the algorithm where tokens are validated; find who issues these.",
-        severe=True,
     ),
     "missing_exp": HygieneRule(
         "Tokens without exp, which never become invalid: {count}.",
         "Have the issuer set exp; reject tokens without it.",
-        severe=True,
     ),
     "missing_iat": HygieneRule(
         "Tokens without iat, of unknown age: {count}.",
@@ -84,7 +83,6 @@ RULES: Mapping[str, HygieneRule] = {
     "unexpected_issuer": HygieneRule(
         "Tokens of an issuer that we do not know: {count}.",
         "Find who writes into this cache; check iss where tokens are validated.",
-        severe=True,
     ),
     "unexpected_audience": HygieneRule(
         "Tokens meant for another service: {count}.",
@@ -97,35 +95,30 @@ RULES: Mapping[str, HygieneRule] = {
     "jti_conflict": HygieneRule(
         "Tokens whose jti another, different token has too: {count}.",
         "Have the issuer draw jti at random, a UUID for each token.",
-        severe=True,
     ),
     "jwt_in_key": HygieneRule(
         "Key names that contain a whole token, so whoever may list keys can use it: {count}.",
         "Key the entry by jti or by a hash of the token; forbid SCAN and KEYS to other users.",
-        severe=True,
     ),
     "permissions_outside": HygieneRule(
         "Tokens that grant permissions outside the allowed set: {count}.",
         "Check what the issuer grants these clients.",
-        severe=True,
     ),
     "token_time_in_milliseconds": HygieneRule(
         "JWTs with a time in milliseconds or less, while validators know seconds alone: by such an "
         "exp they are accepted for thousands of years: {count}.",
         "Have the issuer write whole seconds (RFC 7519); then revoke what it has issued, by a new "
         "signing key.",
-        severe=True,
+        severity=Severity.CRITICAL,
     ),
     "token_far_future": HygieneRule(
         "Tokens whose exp is more than ten years ahead, so that they never become invalid: "
         "{count}.",
         "Have the issuer set exp from the token's life; reject others where tokens are validated.",
-        severe=True,
     ),
     "token_exp_zero": HygieneRule(
         "Tokens with an exp of 0 or -1, which some validators take as never: {count}.",
         "Have the issuer set exp from the token's life.",
-        severe=True,
     ),
     "token_time_as_text": HygieneRule(
         "JWTs whose exp or iat is a text, which validators refuse or ignore: {count}.",
@@ -135,6 +128,7 @@ RULES: Mapping[str, HygieneRule] = {
         "Tokens whose times have no zone, so that they may end up to 12 hours later than they say "
         "in UTC, and count as alive till then: {count}.",
         "Have the service write an Instant or epoch seconds instead of a LocalDateTime.",
+        severity=Severity.OK,  # a format that many services write
     ),
     "token_nbf_in_future": HygieneRule(
         "Tokens that are not valid yet, by their nbf: {count}.",
@@ -161,7 +155,7 @@ class HygieneFinding:
     worst: Tuple[Tuple[str, int], ...]
     sentence: str
     cure: str
-    severe: bool
+    severity: Severity
 
 
 class HygieneBook:
@@ -218,7 +212,7 @@ class HygieneBook:
                 guessed = any(shares.get(sample, 1.0) > 1 for sample in counts)
                 sentence = rule.sentence.format(count=f"{'about ' * guessed}{count:,}")
                 worst = tuple(self._by_client(name, added, shares, known).most_common(WORST))
-                found.append(HygieneFinding(name, count, worst, sentence, rule.cure, rule.severe))
+                found.append(HygieneFinding(name, count, worst, sentence, rule.cure, rule.severity))
         return tuple(found)
 
     def _by_client(
