@@ -65,7 +65,7 @@ def is_good(question: str, answer: Mapping[str, Any]) -> bool:
     if question == LIST:
         return isinstance(body, list) and (not body or isinstance(body[0], dict))
     if question == ROLES:
-        return isinstance(body, list)
+        return isinstance(body, list) and all(isinstance(role, str) for role in body)
     needed = {
         "GET /authenticators": "installed",
         COUNT: "count",

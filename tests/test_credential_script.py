@@ -43,7 +43,7 @@ def test_check_rotation_exits_by_the_worst(
 ) -> None:
     fine = run("--check-rotation", env=env, cwd=tmp_path)
     assert (fine.returncode, fine.stderr) == (0, "")
-    assert fine.stdout.splitlines()[0].endswith("ok (4 ok)")
+    assert fine.stdout.startswith("ok: 4 credentials ok;")
     stack.rotation.begin("client-003", fate="stuck", ago=3 * 3600)
     stuck = run("--check-rotation", "--format", "json", env=env, cwd=tmp_path)
     assert stuck.returncode == 2
