@@ -14,7 +14,7 @@ from monitoring.catalog import THRESHOLDS, Threshold
 from monitoring.certainty import Basis, Coverage, severity
 from monitoring.config.settings import Limit
 from monitoring.model import Measurement, Severity, Verdict
-from monitoring.text import amount
+from monitoring.text import amount, say as duration
 
 #: The thresholds of each metric: of 10,000 clients' figures most have none.
 _OF_METRIC: Dict[str, List[Tuple[str, Threshold]]] = {}
@@ -49,10 +49,15 @@ def say(verdict: Verdict) -> str:
     threshold = THRESHOLDS[verdict.threshold]
     value, limit = in_unit(verdict.measurement.value, threshold), in_unit(verdict.limit, threshold)
     unit = threshold.spoken_unit
-    shown = f"{threshold.noun} {'not known' if value is None else amount(value, unit)}"
+    shown = f"{threshold.noun} {'not known' if value is None else _amount(value, unit)}"
     if limit is None:
         return shown
-    return f"{shown} ({verdict.severity.word} {threshold.side} {amount(limit, unit)})"
+    return f"{shown} ({verdict.severity.word} {threshold.side} {_amount(limit, unit)})"
+
+
+def _amount(value: float, unit: str) -> str:
+    """Hours of seconds are told as hours: `2 h`."""
+    return duration(value) if unit == "s" and value >= 3600 else amount(value, unit)
 
 
 def in_unit(value: Optional[float], threshold: Threshold) -> Optional[float]:

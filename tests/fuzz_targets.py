@@ -155,7 +155,11 @@ def health_page(data: bytes) -> None:
         conjur=lambda: conjur,
         prove=True,
     )
-    readings = [probe_service("payment-eapi", live), probe_vault(live), probe_login(live)]
+    readings = [
+        probe_service("payment-eapi", live),
+        probe_vault("conjur-vault", live),
+        probe_login("authentication-flow", live),
+    ]
     judged = [health.judge(each, Context(canary=loaded.canary)) for each in readings]
     outcome = Outcome(
         "health_check",

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from monitoring.alerts.notifier import Notifier
+from monitoring.components import COMPONENTS
 from monitoring.config.settings import AlertSettings, HistorySettings
 from monitoring.model import Finding, Measurement, Outcome, Severity
 from monitoring.run import Pipeline, Runner
@@ -51,7 +52,7 @@ class Month:
         cycle = int((now - T0) / STEP)
         down = cycle % 72 in (10, 11, 12, 13)
         components = [component(CRITICAL if down else OK, name="redis-cache")]
-        components += [component(OK, name=name) for name in components.COMPONENTS[:3]]
+        components += [component(OK, name=name) for name in COMPONENTS[:3]]
         figures = [
             Measurement(
                 "payment_api_response_time_ms", self._dice.uniform(1, 9), {"component": c.name}

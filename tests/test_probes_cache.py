@@ -33,7 +33,7 @@ def probe(**settings):
     redis = RedisSettings(host="127.0.0.1", timeout=2.0, **settings)
     live = Live(_Settings(redis), lambda: 0.0, None, None,
                 lambda: redis_client.Cache(redis), None)  # fmt: skip
-    return probe_cache(live)
+    return probe_cache("redis-cache", live)
 
 
 def judged(**settings):

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from monitoring.components import LOGIN
 from monitoring.health.judges import judge
 from monitoring.health.judging import Context
 from monitoring.health.login import PROOFS
@@ -43,13 +44,13 @@ class Watching:
 def test_without_being_due_no_forgery_is_sent(settings):
     live = live_of(settings)
     sapi = Watching(live.sapi)
-    reading = probe_login(replace(live, sapi=sapi))
+    reading = probe_login(LOGIN, replace(live, sapi=sapi))
     assert "proofs" not in reading.facts
     assert len(sapi.sent) == 1
 
 
 def test_a_sound_stack_refuses_all_four(settings):
-    reading = probe_login(live_of(settings, prove=True))
+    reading = probe_login(LOGIN, live_of(settings, prove=True))
     assert reading.facts["proofs"] == {name: {"accepted": False} for name in PROOFS}
     assert set(reading.facts["steps"]) == {"token", "decode", "validate", *PROOFS}
 
@@ -64,7 +65,7 @@ def test_a_sound_stack_refuses_all_four(settings):
 )
 def test_what_is_accepted_is_found(stack, settings, fault, proof):
     stack.faults.set(fault)
-    reading = probe_login(live_of(settings, prove=True))
+    reading = probe_login(LOGIN, live_of(settings, prove=True))
     accepted = {name for name, answer in reading.facts["proofs"].items() if answer["accepted"]}
     assert accepted == {proof}
     findings = judge(reading, Context(canary=settings.canary)).findings
@@ -73,13 +74,13 @@ def test_what_is_accepted_is_found(stack, settings, fault, proof):
 
 def test_a_token_that_truly_ran_out_shows_what_an_altered_one_cannot(stack, settings):
     stack.faults.set("auth-accepts-expired")
-    assert probe_login(live_of(settings, prove=True)).facts["proofs"]["expired"] == {
+    assert probe_login(LOGIN, live_of(settings, prove=True)).facts["proofs"]["expired"] == {
         "accepted": False  # the altered one fails for its signature
     }
     now = time.time()
     old = stack.eapi.minter.mint(CANARY, now - 4000, expires_at=now - 400).jwt
     kept = Keepsake(old, now - 400)
-    reading = probe_login(live_of(settings, prove=True, keepsake=kept))
+    reading = probe_login(LOGIN, live_of(settings, prove=True, keepsake=kept))
     assert reading.facts["proofs"]["expired"] == {"accepted": True}
     assert kept.token not in ("", old)  # used up; the new one is kept for the next time
 
@@ -97,7 +98,7 @@ def test_a_kept_token_is_not_used_before_its_time():
 def test_a_service_that_refuses_everything_proves_nothing(stack, settings):
     paths = {**settings.sapi.paths, "validate": "/internal/v1/nowhere"}
     moved = replace(settings, sapi=replace(settings.sapi, paths=paths))
-    assert "proofs" not in probe_login(live_of(moved, prove=True)).facts
+    assert "proofs" not in probe_login(LOGIN, live_of(moved, prove=True)).facts
 
 
 class Dying:
@@ -115,7 +116,7 @@ class Dying:
 def test_a_proof_that_could_not_be_done_is_unknown(settings):
     live = live_of(settings, prove=True)
     dying = Dying(live.sapi)
-    reading = probe_login(replace(live, sapi=dying))
+    reading = probe_login(LOGIN, replace(live, sapi=dying))
     assert {answer["accepted"] for answer in reading.facts["proofs"].values()} == {None}
     assert dying.asked == 2  # the first silence ends the series
 
@@ -123,7 +124,7 @@ def test_a_proof_that_could_not_be_done_is_unknown(settings):
 def test_no_fact_holds_the_token_or_the_secret(stack, settings):
     live = live_of(settings, prove=True)
     sapi = Watching(live.sapi)
-    reading = probe_login(replace(live, sapi=sapi))
+    reading = probe_login(LOGIN, replace(live, sapi=sapi))
     token = sapi.sent[0][1]["json"]["tokenString"]
     judged = judge(reading, Context(canary=settings.canary))
     shown = repr(reading) + repr(judged) + repr(live)
@@ -136,7 +137,7 @@ def test_no_fact_holds_the_token_or_the_secret(stack, settings):
 def test_the_wrong_secret_is_wrong_and_the_permission_is_asked_for(settings):
     live = live_of(settings, prove=True)
     eapi, sapi = Watching(live.eapi), Watching(live.sapi)
-    probe_login(replace(live, eapi=eapi, sapi=sapi))
+    probe_login(LOGIN, replace(live, eapi=eapi, sapi=sapi))
     right, wrong = (how["json"]["client_secret"] for _, how in eapi.sent)
     assert right != wrong
     assert all(how["json"]["requiredPermission"] == "view_status" for _, how in sapi.sent)
@@ -145,5 +146,5 @@ def test_the_wrong_secret_is_wrong_and_the_permission_is_asked_for(settings):
 def test_the_vendors_path_takes_headers(settings):
     paths = {**settings.eapi.paths, "token": "/api/v1/auth/header-token"}
     moved = replace(settings, eapi=replace(settings.eapi, paths=paths))
-    reading = probe_login(live_of(moved))
+    reading = probe_login(LOGIN, live_of(moved))
     assert reading.facts["validate"]["valid"] is True
