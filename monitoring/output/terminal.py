@@ -255,10 +255,11 @@ def _labelled(rows: Sequence[Tuple[str, Any]]) -> Any:
     from rich.table import Table
 
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True, min_width=8)
+    # its least width by padding: min_width holds the padding too before rich 15
+    grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     for label, text in rows:
-        grid.add_row(_status(label), text)
+        grid.add_row(_text(label.ljust(8), _COLOUR.get(label, "")), text)
     return grid
 
 
