@@ -58,7 +58,7 @@ def followed(settings: Settings) -> Iterator[Follower]:
         follower.stop()
 
 
-def until(ready: Any, seconds: float = 30.0) -> None:
+def until(ready: Any, seconds: float = 90.0) -> None:
     """Wait for it; what it said last stands in the failure."""
     deadline = time.monotonic() + seconds
     while not (last := ready()):
@@ -68,7 +68,7 @@ def until(ready: Any, seconds: float = 30.0) -> None:
 
 def until_same(follower: Follower, settings: Settings) -> None:
     """Wait until every figure is a census's; between two looks something may end."""
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + 90.0
     while (last := differing(follower, settings)) != []:
         assert time.monotonic() < deadline, last
         time.sleep(0.05)
