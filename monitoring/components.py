@@ -103,6 +103,15 @@ NEAREST_FIRST = (CACHE, VAULT, SAPI, EAPI, LOGIN)
 SOURCES: Mapping[str, str] = {row.source: name for name, row in ROWS.items() if row.source}
 
 
+def explained_by(name: str, *, down: bool) -> Tuple[str, ...]:
+    """The components whose failure explains that this one is down, or up but degraded; none of one
+    that has no row here."""
+    row = ROWS.get(name)
+    if row is None:
+        return ()
+    return row.down_with if down else row.leans_on
+
+
 def of_source(source: str) -> str:
     """The component that a source (`redis`, `eapi-metrics`) tells of; empty for another name."""
     return next((name for start, name in SOURCES.items() if source.startswith(start)), "")

@@ -13,7 +13,15 @@ from typing import Iterator, Optional, Tuple
 
 from monitoring.alerts import advice
 from monitoring.catalog import THRESHOLDS
-from monitoring.components import CACHE, COMPONENTS, LOGIN, ROWS, WHOLE, of_figure, of_source
+from monitoring.components import (
+    CACHE,
+    COMPONENTS,
+    LOGIN,
+    WHOLE,
+    explained_by,
+    of_figure,
+    of_source,
+)
 from monitoring.model import Alert, AlertKey, Component, Finding, Outcome, Severity, Source, Verdict
 from monitoring.text import safe_id
 from monitoring.thresholds import in_unit, say
@@ -63,16 +71,10 @@ def _availability(component: Component, outcome: Outcome) -> Alert:
         f"{component.name} {_state_word(component, severity)}: {component.message or 'no details'}",
         value=None if component.up is None else float(component.up),
         threshold=1.0,
-        parent=_cause_of(component.name, down=down),
+        parent=" ".join(explained_by(component.name, down=down)),
         evidence={"error": component.error} if down and component.error else {},
         **texts.fields(),
     )
-
-
-def _cause_of(component: str, *, down: bool) -> str:
-    """The components whose failure explains that this one is down, or up but degraded."""
-    row = ROWS.get(component)
-    return "" if row is None else " ".join(row.down_with if down else row.leans_on)
 
 
 def _state_word(component: Component, severity: Severity) -> str:
@@ -212,7 +214,7 @@ def _parent(component: str, category: str, outcome: Outcome) -> str:
     if category == "security" and component != CACHE:
         return ""
     if component == LOGIN:  # each step waits for what is behind it
-        return f"{LOGIN} {_cause_of(LOGIN, down=False)}"
+        return " ".join((LOGIN, *explained_by(LOGIN, down=False)))
     if outcome.script and component in (*COMPONENTS, *(c.name for c in outcome.components)):
         return component
     return of_source(component)

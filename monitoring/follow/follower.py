@@ -67,7 +67,7 @@ class Follower:
     ) -> None:
         self._settings, self._connect = settings, connect
         self._clock, self._ticks = clock, ticks
-        excluded = frozenset(filter(None, settings.canary.clients))
+        excluded = settings.canary.clients
         self._lineage = Lineage(Births(skew=settings.tokens.clock_skew), excluded=excluded)
         self._lock, self._ended = threading.RLock(), threading.Event()
         self._watch: Optional[Watch] = None

@@ -258,5 +258,5 @@ class Watch:
         return Ledger(self._expect, began=now, tolerance=self._settings.tokens.ttl_tolerance)
 
     def _intake_of(self, ledger: Ledger, *, births: bool = True) -> Intake:
-        excluded = frozenset(filter(None, self._settings.canary.clients))
+        excluded = self._settings.canary.clients
         return Intake(ledger, self._expect, self._lineage if births else None, excluded)

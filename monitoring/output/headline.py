@@ -11,7 +11,7 @@ from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, T
 from monitoring.alerts import conditions
 from monitoring.alerts.grouping import foremost
 from monitoring.certainty import OK, UNKNOWN
-from monitoring.components import ROWS
+from monitoring.components import explained_by
 from monitoring.model import Alert, Component, Outcome, Severity
 from monitoring.text import amount, counted, percentage, safe_id, say
 
@@ -28,15 +28,11 @@ def in_order(components: Sequence[Component]) -> List[Component]:
     troubled = {c.name for c in components if _unwell(c)}
 
     def place(component: Component) -> Tuple[bool, bool, bool, int, int]:
-        behind = len(troubled.intersection(_leans_on(component.name)))
+        behind = len(troubled.intersection(explained_by(component.name, down=False)))
         well = component.status is Severity.OK
         return not component.configured, well, component.up is not False, behind, -component.status
 
     return sorted(components, key=place)
-
-
-def _leans_on(name: str) -> Tuple[str, ...]:
-    return ROWS[name].leans_on if name in ROWS else ()
 
 
 def _unwell(component: Component) -> bool:
@@ -73,7 +69,9 @@ def _of_components(outcome: Outcome) -> Iterator[str]:
     ordered = [c for c in in_order(asked) if _unwell(c)]
     down = [c for c in ordered if c.up is False]
     names = {c.name for c in down}
-    suffer = [c.name for c in ordered if names.intersection(_parents(c))]
+    suffer = [
+        c.name for c in ordered if names.intersection(explained_by(c.name, down=c.up is False))
+    ]
     roots = [c for c in down if c.name not in suffer]
     behind = [c for c in ordered if c not in roots]
     alone = [c for c in behind if c.name not in suffer]
@@ -92,13 +90,6 @@ def _of_components(outcome: Outcome) -> Iterator[str]:
     unasked = [c.name for c in outcome.components if not c.configured]
     if unasked:
         yield f"{_listed(unasked)} {'is' if len(unasked) == 1 else 'are'} not configured"
-
-
-def _parents(component: Component) -> Tuple[str, ...]:
-    row = ROWS.get(component.name)
-    if row is None:
-        return ()
-    return row.down_with if component.up is False else row.leans_on
 
 
 def _so_many(some: Sequence[Component], of: Sequence[Component]) -> str:
