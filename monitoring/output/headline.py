@@ -214,9 +214,10 @@ def _row_sentences(outcome: Outcome) -> Iterable[str]:
         yield f"{safe_id(name)}: {row.get('why')}; {row.get('todo')}"
 
 
-def stands_above(summary: str, outcome: Outcome) -> bool:
-    """Whether an alert's sentence is told by a component's row, a finding or the headline."""
-    if summary in said_in_rows(outcome) or any(f.sentence == summary for f in outcome.findings):
+def stands_above(summary: str, outcome: Outcome, said: frozenset[str]) -> bool:
+    """Whether an alert's sentence is told by a component's row, a finding or the headline; `said`
+    as `said_in_rows` gives it."""
+    if summary in said or any(f.sentence == summary for f in outcome.findings):
         return True
     tail = summary.partition(": ")[2] or summary
     told = [c.message for c in outcome.components if c.message]

@@ -381,7 +381,8 @@ def _limits(outcome: Outcome) -> Iterator[Line]:
 def _alerts(outcome: Outcome) -> Iterator[Line]:
     """In full what stands nowhere else; of the rest how many there are."""
     rows = [row for row in outcome.alerts if row.state != "ok"]
-    new = [row for row in rows if not headline.stands_above(row.alert.summary, outcome)]
+    said = headline.said_in_rows(outcome)
+    new = [row for row in rows if not headline.stands_above(row.alert.summary, outcome, said)]
     for row in new:
         client, component = safe_id(row.alert.key.client or ""), row.alert.key.component
         missing = [name for name in (component, client) if name not in row.alert.summary]
