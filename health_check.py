@@ -38,12 +38,7 @@ from monitoring.model import ExitStatus, Measurement, Outcome, Reading
 from monitoring.output.logs import LOGGER
 from monitoring.services import memory as canary_log
 from monitoring.sla import report as sla_report
-from monitoring.sla.history import (
-    SlaGauges,
-    availability,
-    overdue_after,
-    targets_of,
-)
+from monitoring.sla.history import SlaGauges, availability, overdue_after, targets_of
 from monitoring.sla.levels import BURN_WINDOWS, OVERALL, report as sla_of
 from monitoring.store.lookback import HistoryError
 

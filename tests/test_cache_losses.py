@@ -9,9 +9,7 @@ from typing import Any, Callable, Iterator, List
 import pytest
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    Settings,
-)
+from monitoring.config.settings import Settings
 from monitoring.credentials.facts import SKEW
 from monitoring.credentials.old_tokens import EAPI_CACHE
 from monitoring.credentials.revocation import Answer, all_dead_at, can_revoke
@@ -21,14 +19,7 @@ from monitoring.store.state import State
 from sandbox import jwt_codec, redis_server, redis_topologies
 from sandbox.eapi import claims_of
 from sandbox.stack import Stack
-from tests.credential_kit import (
-    MINUTE,
-    asked_of,
-    by_client,
-    log_in,
-    quiet_stack,
-    settings_of,
-)
+from tests.credential_kit import MINUTE, asked_of, by_client, log_in, quiet_stack, settings_of
 
 CLIENT = "client-002"
 LIFE = 90 * MINUTE

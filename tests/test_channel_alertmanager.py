@@ -21,9 +21,7 @@ from monitoring.alerts.state import FIRING, OK, AlertState
 from monitoring.channels import CHANNELS, alertmanager
 from monitoring.channels.base import Kit, TransportError
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    AlertSettings,
-)
+from monitoring.config.settings import AlertSettings
 from monitoring.store.state import State
 from tests import alerting_kit as have
 from tests.alerting_kit import (

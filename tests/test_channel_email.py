@@ -27,9 +27,7 @@ from cryptography.x509.oid import NameOID
 from monitoring.channels import email as channel
 from monitoring.channels.base import Kit, TransportError
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    AlertSettings,
-)
+from monitoring.config.settings import AlertSettings
 from tests.alerting_kit import WARNING, alert, free_port, notice
 
 

@@ -13,9 +13,7 @@ import pytest
 from monitoring.channels import pagerduty
 from monitoring.channels.base import Kit, TransportError
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    AlertSettings,
-)
+from monitoring.config.settings import AlertSettings
 from tests.alerting_kit import WARNING, alert, free_port, notice, receiver
 
 KEY = "0123456789abcdef0123456789abcdef"

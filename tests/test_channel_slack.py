@@ -12,9 +12,7 @@ from monitoring.alerts.messages import render
 from monitoring.channels import slack
 from monitoring.channels.base import Kit, TransportError
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    AlertSettings,
-)
+from monitoring.config.settings import AlertSettings
 from tests.alerting_kit import WARNING, alert, free_port, notice, receiver
 
 PATH = "/services/T000/B000/SECRETSECRETSECRET"

@@ -16,10 +16,7 @@ from monitoring.config import load as configuration
 from monitoring.config.nodes import leaves
 from monitoring.config.schema import SETTINGS
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    COUNTERS,
-    Limit,
-)
+from monitoring.config.settings import COUNTERS, Limit
 from monitoring.services.counters import CANONICAL
 from tests.configuring import DATA, ROOT, load, origin, scripts_in, shown
 

@@ -12,10 +12,7 @@ from typing import Any, Callable, Iterator, Optional
 import pytest
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    ConjurSettings,
-    TlsSettings,
-)
+from monitoring.config.settings import ConjurSettings, TlsSettings
 from monitoring.conjur import answers as conjur_health, answers as conjur_variables
 from monitoring.conjur.client import ConjurClient, ConjurFault
 from monitoring.http.client import HttpClient, Reply

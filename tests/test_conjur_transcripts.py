@@ -8,10 +8,7 @@ from typing import Any, Callable, Mapping, Optional
 import pytest
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    ConjurSettings,
-    TlsSettings,
-)
+from monitoring.config.settings import ConjurSettings, TlsSettings
 from monitoring.conjur.client import ConjurClient, ConjurFault
 from monitoring.http.client import HttpClient
 from monitoring.model import FAULT_KINDS

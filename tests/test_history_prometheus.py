@@ -15,10 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    HistorySettings,
-    TlsSettings,
-)
+from monitoring.config.settings import HistorySettings, TlsSettings
 from monitoring.http.client import HttpClient
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import FAULT_KINDS, Fault

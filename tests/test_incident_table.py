@@ -15,15 +15,7 @@ from monitoring.channels import email, pagerduty, slack
 from monitoring.channels.base import Kit
 from monitoring.config.settings import AlertSettings, NotificationSettings, Settings
 from monitoring.health.judges import raised
-from monitoring.model import (
-    Component,
-    Finding,
-    Measurement,
-    Notice,
-    Outcome,
-    Severity,
-    Source,
-)
+from monitoring.model import Component, Finding, Measurement, Notice, Outcome, Severity, Source
 from monitoring.thresholds import judge
 from tests.configuring import load, scripts_in
 

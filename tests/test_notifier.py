@@ -20,13 +20,7 @@ from monitoring.alerts.notifier import Notifier
 from monitoring.alerts.outbox_merge import FIRING
 from monitoring.alerts.state import load_state
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    AlertSettings,
-    Maintenance,
-    Route,
-    RunSettings,
-    Settings,
-)
+from monitoring.config.settings import AlertSettings, Maintenance, Route, RunSettings, Settings
 from monitoring.model import Finding, Severity, Source
 from monitoring.store.state import State
 from tests import alerting_kit as have

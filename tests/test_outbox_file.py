@@ -9,14 +9,7 @@ from typing import Any, Iterator, Mapping, Optional
 import pytest
 
 from monitoring.alerts import outbox as module
-from monitoring.alerts.outbox import (
-    LONGEST_RETRY_AFTER,
-    SLOWEST,
-    Outbox,
-    Pause,
-    Shelf,
-    backoff,
-)
+from monitoring.alerts.outbox import LONGEST_RETRY_AFTER, SLOWEST, Outbox, Pause, Shelf, backoff
 from monitoring.alerts.outbox_merge import EVERYONE, Waiting
 from monitoring.store import files
 from monitoring.store.state import State

@@ -7,9 +7,7 @@ from dataclasses import replace
 import pytest
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    RedisSettings,
-)
+from monitoring.config.settings import RedisSettings
 from monitoring.health.judges import judge, sources_of
 from monitoring.health.judging import Context
 from monitoring.health.probes import probe_cache

@@ -14,10 +14,7 @@ import pytest
 import redis
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    RedisSettings,
-    TlsSettings,
-)
+from monitoring.config.settings import RedisSettings, TlsSettings
 from monitoring.model import FAULT_KINDS
 from monitoring.redis import (
     client as redis_client,

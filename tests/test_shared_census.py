@@ -11,9 +11,7 @@ from typing import Any, Callable, Iterator
 import pytest
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    Settings,
-)
+from monitoring.config.settings import Settings
 from monitoring.credentials.cache_memory import CacheMemory
 from monitoring.credentials.facts import CacheSeen, CredentialFacts, RotationFacts, TokenFacts
 from monitoring.credentials.old_tokens import tokens_of

@@ -19,15 +19,7 @@ import pytest
 from monitoring.analyze import REPORTS
 from monitoring.catalog import SCRIPTS
 from monitoring.components import COMPONENTS
-from monitoring.model import (
-    Alert,
-    AlertKey,
-    AlertRow,
-    Finding,
-    Measurement,
-    Severity,
-    Source,
-)
+from monitoring.model import Alert, AlertKey, AlertRow, Finding, Measurement, Severity, Source
 from monitoring.output import pages as bars, report as outputs, status_page as status
 from monitoring.output.exposition import Exporter
 from monitoring.run import Pipeline

@@ -34,12 +34,7 @@ from monitoring.alerts.state import AlertState, dump_state, load_state
 from monitoring.channels import CHANNELS, alertmanager
 from monitoring.channels.base import Channel, Kit
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    AlertSettings,
-    Settings,
-    Silence,
-    TlsSettings,
-)
+from monitoring.config.settings import AlertSettings, Settings, Silence, TlsSettings
 from monitoring.http.client import HttpClient
 from monitoring.http.reply import HttpFault
 from monitoring.model import Alert, AlertKey, AlertRow, Measurement, Notice, Outcome, Severity

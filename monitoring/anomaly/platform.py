@@ -10,14 +10,7 @@ from math import fsum, log10, sqrt
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from monitoring.anomaly.profiles import Profile, finite
-from monitoring.anomaly.scene import (
-    LEARNING_HOURS,
-    NO_USAGE,
-    Finding,
-    Hour,
-    factor_parts,
-    network,
-)
+from monitoring.anomaly.scene import LEARNING_HOURS, NO_USAGE, Finding, Hour, factor_parts, network
 from monitoring.anomaly.types import Usage
 
 MAX_NETWORKS = 1024

@@ -14,10 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    AlertSettings,
-    TlsSettings,
-)
+from monitoring.config.settings import AlertSettings, TlsSettings
 from monitoring.http.client import HttpClient
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Fault, Notice

@@ -37,10 +37,7 @@ from monitoring.config.problems import (
 )
 from monitoring.config.schema import CONNECTIONS, SCHEMA, SETTINGS
 from monitoring.config.secret import Secret, small_file
-from monitoring.config.settings import (
-    Origin,
-    Settings,
-)
+from monitoring.config.settings import Origin, Settings
 
 # -- every secret that settings hold, for the redaction list.
 

@@ -12,9 +12,7 @@ from monitoring.config.kinds import epoch
 from monitoring.config.layers import Entry, Values
 from monitoring.config.problems import Environment, Problem, is_example, spell
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    Settings,
-)
+from monitoring.config.settings import Settings
 from monitoring.text import is_word, say
 
 _YEAR_2000 = 946_684_800.0

@@ -13,9 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tup
 from urllib.parse import quote, unquote, urlencode
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    ConjurSettings,
-)
+from monitoring.config.settings import ConjurSettings
 from monitoring.conjur.answers import (
     ConjurFault,
     ConjurHealth,

@@ -14,15 +14,7 @@ from typing import Iterable, Mapping, Optional, Tuple
 from monitoring.anomaly.types import Usage
 from monitoring.certainty import OK, UNKNOWN, Doubt
 from monitoring.conjur.answers import Variable
-from monitoring.services.families import (
-    CLIENTS,
-    ENDS,
-    FAILURES,
-    MORE,
-    USES,
-    Unsure,
-    leaves_open,
-)
+from monitoring.services.families import CLIENTS, ENDS, FAILURES, MORE, USES, Unsure, leaves_open
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.stats import TokenStats
 

@@ -15,13 +15,7 @@ from monitoring.anomaly.types import Bucket, Usage
 from monitoring.credentials.facts import EAPI, SAPI, UNKNOWN_CLIENT, Totals, Window
 from monitoring.services import counters, families
 from monitoring.services.counters import READ, CounterKey, CounterSample, Delta, Seen
-from monitoring.services.families import (
-    CLIENTS,
-    USES,
-    Settled,
-    Unsure,
-    leaves_open,
-)
+from monitoring.services.families import CLIENTS, USES, Settled, Unsure, leaves_open
 from monitoring.services.labels import BAD, GOOD, UNKNOWN_END
 from monitoring.services.metrics import ServiceMetrics
 from monitoring.store.state import State, Transaction

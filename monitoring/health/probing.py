@@ -10,10 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    ServiceSettings,
-    Settings,
-)
+from monitoring.config.settings import ServiceSettings, Settings
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Fault
 from monitoring.text import printable

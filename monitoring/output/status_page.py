@@ -30,15 +30,7 @@ from monitoring.certainty import Basis, Coverage, severity
 from monitoring.model import AlertRow, Outcome, Severity
 from monitoring.output import headline, report, token_rows
 from monitoring.output.pages import LEGEND, Bar, page, percent, render
-from monitoring.text import (
-    iso_seconds,
-    percentage,
-    printable,
-    redact,
-    redacted,
-    safe_id,
-    say,
-)
+from monitoring.text import iso_seconds, percentage, printable, redact, redacted, safe_id, say
 
 _SCOPE = "status"
 _STALE = 2  # intervals of a script since its last cycle: what it saw is then no news any more

@@ -21,9 +21,7 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from monitoring.config.secret import Secret
-from monitoring.config.settings import (
-    RedisSettings,
-)
+from monitoring.config.settings import RedisSettings
 from monitoring.http import tls, wire
 from monitoring.model import Fault
 from monitoring.redis import faults, sentinels, sentinels as seeds, topology

@@ -7,18 +7,7 @@ redis-py from 5.0 has: ``client()`` gives a client on one connection of the pool
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import (
-    Any,
-    Callable,
-    FrozenSet,
-    List,
-    Optional,
-    Protocol,
-    Sequence,
-    Tuple,
-    Type,
-    Union,
-)
+from typing import Any, Callable, FrozenSet, List, Optional, Protocol, Sequence, Tuple, Type, Union
 
 from monitoring.model import Fault
 from monitoring.redis.faults import NONSENSE, RedisFault

@@ -23,14 +23,7 @@ from monitoring.model import Fault
 from monitoring.redis.count import Page, Part
 from monitoring.redis.faults import refused
 from monitoring.redis.pipeline import Client, Command, Door, Refusal, Wire
-from monitoring.redis.profiles import (
-    COMPANIONS,
-    CREDENTIAL,
-    TOKEN,
-    VALIDATION,
-    KeySorter,
-    Rule,
-)
+from monitoring.redis.profiles import COMPANIONS, CREDENTIAL, TOKEN, VALIDATION, KeySorter, Rule
 from monitoring.tokens.codecs.table import CREDENTIAL_FIELDS, TOKEN_FIELDS
 
 # -- what to ask a server for, for which keys: the commands of a scan, and no other.

@@ -14,14 +14,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Deque, List, Mapping, Optional, Protocol, Sequence, Tuple, Type
 
 from monitoring.model import Fault
-from monitoring.redis.count import (
-    AskTtls,
-    Counted,
-    Page,
-    PartCounter,
-    ScanReport,
-    ValidationTotals,
-)
+from monitoring.redis.count import AskTtls, Counted, Page, PartCounter, ScanReport, ValidationTotals
 from monitoring.redis.pipeline import Client, Door
 from monitoring.redis.profiles import KeySorter, Rule, profile_of
 from monitoring.redis.reader import DatedReader, NodeReader
