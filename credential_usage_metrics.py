@@ -22,9 +22,10 @@ if __name__ == "__main__":
 
 import argparse
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Iterator, List, Optional, Sequence
+from typing import Optional
 
 import utils
 from monitoring import __version__, cli, text as redact, thresholds
@@ -36,11 +37,11 @@ from monitoring.config.settings import Settings
 from monitoring.credentials import report as credential_report
 from monitoring.credentials.figures import bounded, measurements, to_judge
 from monitoring.credentials.judged import rows
-from monitoring.credentials.revocation import can_revoke, unheard_of
+from monitoring.credentials.revocation import can_revoke, unknown_client
 from monitoring.credentials.shared_census import SharedCensus
 from monitoring.credentials.source_kit import Asked, rotation_service
 from monitoring.credentials.usage import UsageHistory
-from monitoring.credentials.watch import CredentialWatch, Picture
+from monitoring.credentials.watch import CredentialSnapshot, CredentialWatch
 from monitoring.model import ExitStatus, Outcome, Severity
 from monitoring.output.logs import LOGGER, columns, json_wanted
 
@@ -113,7 +114,7 @@ def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
         parser.error("--can-revoke answers as text or json")
 
 
-def watch_of(kit: utils.Kit, *, shared: bool = True) -> CredentialWatch:
+def watch_of(kit: utils.Runtime, *, shared: bool = True) -> CredentialWatch:
     """`shared`: what the token script has counted lately may be used."""
     from monitoring.redis import client as redis_client
 
@@ -135,7 +136,7 @@ def watch_of(kit: utils.Kit, *, shared: bool = True) -> CredentialWatch:
 class CredentialUsage:
     """The cycle of this script, with what lives from one to the next."""
 
-    def __init__(self, kit: utils.Kit) -> None:
+    def __init__(self, kit: utils.Runtime) -> None:
         self._settings = kit.settings
         self._watch = watch_of(kit)
 
@@ -146,7 +147,7 @@ class CredentialUsage:
         return replace(outcome_of(picture, self._settings), seconds=time.monotonic() - started)
 
 
-def outcome_of(picture: Picture, settings: Settings) -> Outcome:
+def outcome_of(picture: CredentialSnapshot, settings: Settings) -> Outcome:
     """What one look comes to: the one status of the cycle and of the reports is a part of it."""
     figures = measurements(picture.judged, picture.figures, picture.at)
     judged = to_judge(picture.judged, figures, picture.figures.window.all.attempts)
@@ -178,18 +179,20 @@ def outcome_of(picture: Picture, settings: Settings) -> Outcome:
     )
 
 
-def check_rotation(kit: utils.Kit, form: str) -> int:
+def check_rotation(kit: utils.Runtime, form: str) -> int:
     """`--check-rotation`."""
     picture = watch_of(kit).look(kit.clock(), all_rotations=True)
     return _show(kit, picture, credential_report.rotations, form)
 
 
-def inventory(kit: utils.Kit, form: str) -> int:
+def inventory(kit: utils.Runtime, form: str) -> int:
     """`--inventory`."""
     return _show(kit, watch_of(kit).look(kit.clock()), credential_report.inventory, form)
 
 
-def _show(kit: utils.Kit, picture: Picture, render: credential_report.Render, form: str) -> int:
+def _show(
+    kit: utils.Runtime, picture: CredentialSnapshot, render: credential_report.Render, form: str
+) -> int:
     for source in picture.sources:
         if source.configured and not source.ok:
             LOGGER.warning("source %s: %s", source.name, source.why)
@@ -201,18 +204,20 @@ def _show(kit: utils.Kit, picture: Picture, render: credential_report.Render, fo
     return int(outcome.exit_status)
 
 
-def revocation(kit: utils.Kit, client: str, form: str) -> int:
+def revocation(kit: utils.Runtime, client: str, form: str) -> int:
     """`--can-revoke CLIENT`."""
     now = kit.clock()
     client = redact.identity_of(client)
     picture = watch_of(kit, shared=False).look(now, about=client)
     facts = next((each.facts for each in picture.judged if each.client == client), None)
-    answer = unheard_of(client, picture.dark) if facts is None else can_revoke(facts, now)
+    answer = (
+        unknown_client(client, picture.unavailable) if facts is None else can_revoke(facts, now)
+    )
     kit.show(credential_report.revocation(answer, form), prose=form == "text")
     return int(answer.exit_status)
 
 
-def back_test(kit: utils.Kit, file: str, lookback: float, labels: Optional[str]) -> int:
+def back_test(kit: utils.Runtime, file: str, lookback: float, labels: Optional[str]) -> int:
     """`--replay`: 0, or 3 when something is not a recording of buckets, or there was none: of
     nothing it cannot be said that nothing was found."""
     sensitivity = sensitivity_of(kit.settings.credentials)
@@ -246,12 +251,12 @@ def back_test(kit: utils.Kit, file: str, lookback: float, labels: Optional[str])
     return int(ExitStatus.OK)
 
 
-def _labels(file: str) -> List[Label]:
+def _labels(file: str) -> list[Label]:
     with open(file, "rb") as lines:
         return replay.labels(replay.lines_of(lines))
 
 
-def _recorded(kit: utils.Kit, file: str, lookback: float) -> Iterator[Bucket]:
+def _recorded(kit: utils.Runtime, file: str, lookback: float) -> Iterator[Bucket]:
     if file == HISTORY:
         yield from UsageHistory(kit.kept).buckets(kit.clock() - lookback)
     elif file == "-":
@@ -267,7 +272,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args, settings = utils.load(parser, SCRIPT, argv)
     check_usage(parser, args)
 
-    def do(kit: utils.Kit) -> int:
+    def do(kit: utils.Runtime) -> int:
         if args.replay is not None:
             return back_test(kit, args.replay, args.lookback or MONTH, args.labels)
         if args.can_revoke is not None:

@@ -22,8 +22,9 @@ if __name__ == "__main__":
 import argparse
 import difflib
 import time
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Iterator, Optional, Sequence, Tuple
+from typing import Optional
 
 import utils
 from monitoring import __version__, cli, thresholds
@@ -31,9 +32,9 @@ from monitoring.components import COMPONENTS, LOGIN
 from monitoring.config.settings import Settings, unconfigured
 from monitoring.health import judges as health
 from monitoring.health.asking import Team, probes_of
-from monitoring.health.judging import Judged
+from monitoring.health.judging import ProbeVerdict
 from monitoring.health.memory import Memory, Remembered
-from monitoring.health.probing import Keepsake, Live
+from monitoring.health.probing import ProbeContext, RetainedToken
 from monitoring.model import ExitStatus, Measurement, Outcome, Reading
 from monitoring.output.logs import LOGGER
 from monitoring.services import memory as canary_log
@@ -54,7 +55,7 @@ EXAMPLES = """\
   python health_check.py --sla --lookback 30d --format markdown"""
 
 
-def all_components(settings: Settings) -> Tuple[str, ...]:
+def all_components(settings: Settings) -> tuple[str, ...]:
     """The five, and those that the configuration adds."""
     return (*COMPONENTS, *(row.name for row in settings.components))
 
@@ -107,12 +108,12 @@ def check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> No
 class HealthCheck:
     """The cycle of this script, with what lives from one to the next."""
 
-    def __init__(self, kit: utils.Kit, asked: Optional[Sequence[str]]) -> None:
+    def __init__(self, kit: utils.Runtime, asked: Optional[Sequence[str]]) -> None:
         self._kit, self._settings = kit, kit.settings
         self._all = all_components(kit.settings)
         self._asked = tuple(dict.fromkeys(asked or self._all))
         self._memory = Memory(kit.state, kit.settings)
-        self._team, self._keepsake = Team(probes_of(kit.settings)), Keepsake()
+        self._team, self._keepsake = Team(probes_of(kit.settings)), RetainedToken()
         self._further = {row.name: kit.http(row) for row in kit.settings.components if row.url}
         self._eapi, self._sapi = kit.http(kit.settings.eapi), kit.http(kit.settings.sapi)
         self._conjur = kit.conjur()
@@ -148,11 +149,11 @@ class HealthCheck:
             ),
         )
 
-    def _live(self, prove: bool) -> Live:
+    def _live(self, prove: bool) -> ProbeContext:
         from monitoring.redis import client as redis_client
 
         settings = self._settings
-        return Live(
+        return ProbeContext(
             settings=settings,
             clock=self._kit.clock,
             eapi=self._eapi,
@@ -165,7 +166,7 @@ class HealthCheck:
             keepsake=self._keepsake,
         )
 
-    def _whole(self, judged: Sequence[Judged]) -> list[Measurement]:
+    def _whole(self, judged: Sequence[ProbeVerdict]) -> list[Measurement]:
         """Whether all was up; said only by a cycle that asked all."""
         if set(self._asked) != set(self._all):
             return []
@@ -183,7 +184,7 @@ class HealthCheck:
         self,
         now: float,
         before: Remembered,
-        judged: Sequence[tuple[Reading, Judged]],
+        judged: Sequence[tuple[Reading, ProbeVerdict]],
         prove: bool,
     ) -> None:
         counters = {key: n for _, each in judged for key, n in each.counters.items()}
@@ -198,7 +199,7 @@ class HealthCheck:
                 self._memory.note_forgeries(canary_log.refused(reading.facts.get("proofs", {})))
 
 
-def show_levels(kit: utils.Kit, lookback: float, form: str) -> int:
+def show_levels(kit: utils.Runtime, lookback: float, form: str) -> int:
     """The `--sla` report; the status is 0 inside, 1 at risk or partly unknown, 2 missed, 3 too
     little watched."""
     now = kit.clock()
@@ -245,7 +246,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     for name in args.component or ():
         check_component(parser, name, all_components(settings))
 
-    def do(kit: utils.Kit) -> int:
+    def do(kit: utils.Runtime) -> int:
         if args.sla:
             return show_levels(kit, args.lookback or MONTH, args.format or "text")
         return utils.run(kit, HealthCheck(kit, args.component).cycle)

@@ -20,9 +20,10 @@ if __name__ == "__main__":
     stopping.guard_imports()
 
 import argparse
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Optional, Sequence
+from typing import Optional
 
 import utils
 from monitoring import __version__, cli
@@ -108,7 +109,7 @@ def with_flags(settings: Settings, args: argparse.Namespace) -> Settings:
 _EXITS = {True: ExitStatus.OK, False: ExitStatus.WARNING, None: ExitStatus.UNKNOWN}
 
 
-def analyze(kit: utils.Kit, lookback: float, form: str, top: int) -> int:
+def analyze(kit: utils.Runtime, lookback: float, form: str, top: int) -> int:
     """The `--analyze` report; the status is 0 when the success target was met, 1 when it was
     missed, 3 when that is not known: nothing was recorded, or too little was watched."""
     from monitoring.analyze import REPORTS
@@ -152,7 +153,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     args, settings = utils.load(parser, SCRIPT, argv)
     check_usage(parser, args)
 
-    def do(kit: utils.Kit) -> int:
+    def do(kit: utils.Runtime) -> int:
         kit.settings = with_flags(kit.settings, args)
         if args.analyze:
             return analyze(kit, args.lookback or WEEK, args.format or "text", args.top or TOP)

@@ -12,9 +12,10 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Optional, Union
 
 from monitoring import cli, stopping
 from monitoring.config import env, load as layers
@@ -27,7 +28,7 @@ from monitoring.text import redact, register
 ROOT = Path(__file__).resolve().parent
 
 
-class Kit:
+class Runtime:
     """Live things made from the settings on first use, closed together at the end of the run."""
 
     def __init__(self, script: str, settings: Settings, args: argparse.Namespace) -> None:
@@ -65,11 +66,8 @@ class Kit:
         """An HttpClient with the service's TLS and deadline, else with ours for third parties."""
         from monitoring.http.client import HttpClient
 
-        client = HttpClient(
-            tls=service.tls if service else TlsSettings(),
-            timeout=service.timeout if service else 5.0,
-            user_agent=self.settings.run.user_agent,
-        )
+        tls, timeout = (service.tls, service.timeout) if service else (TlsSettings(), 5.0)
+        client = HttpClient(tls=tls, timeout=timeout, user_agent=self.settings.run.user_agent)
         self._closing.callback(client.close)
         return client
 
@@ -178,15 +176,15 @@ def _settings(script: str, args: argparse.Namespace) -> Optional[Settings]:
 
 
 @contextmanager
-def kit(script: str, settings: Settings, args: argparse.Namespace) -> Iterator[Kit]:
-    made = Kit(script, settings, args)
+def kit(script: str, settings: Settings, args: argparse.Namespace) -> Iterator[Runtime]:
+    made = Runtime(script, settings, args)
     try:
         yield made
     finally:
         made.close()
 
 
-def work(script: str, args: Any, settings: Settings, do: Callable[[Kit], int]) -> int:
+def work(script: str, args: Any, settings: Settings, do: Callable[[Runtime], int]) -> int:
     """What `do` makes of a kit: an exit status. A loop that is sent SIGHUP begins anew with the
     settings as they are then; where those cannot be used, with the old ones."""
     from monitoring import modes
@@ -201,7 +199,7 @@ def work(script: str, args: Any, settings: Settings, do: Callable[[Kit], int]) -
         settings = again or settings
 
 
-def run(made: Kit, cycle: Callable[[float], Outcome]) -> int:
+def run(made: Runtime, cycle: Callable[[float], Outcome]) -> int:
     """Run `cycle` as the command line says: once, in a loop, or as an exporter."""
     from monitoring import modes
 

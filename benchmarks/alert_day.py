@@ -15,9 +15,9 @@ import argparse
 import random
 import statistics
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence, Tuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -43,7 +43,7 @@ POLICIES = {
 class Incident:
     """Something that truly was wrong: which alerts, from when to when (seconds of the day)."""
 
-    places: Tuple[Tuple[str, str], ...]  # (component, client)
+    places: tuple[tuple[str, str], ...]  # (component, client)
     start: float
     end: float
     severity: Severity = Severity.CRITICAL
@@ -53,14 +53,14 @@ class Incident:
 class Day:
     """`noise`: moments at which one place fails a single probe."""
 
-    incidents: Tuple[Incident, ...]
-    noise: Dict[Tuple[str, str], frozenset[int]]
+    incidents: tuple[Incident, ...]
+    noise: dict[tuple[str, str], frozenset[int]]
     blind: frozenset[int]
 
 
 def make_day(dice: random.Random) -> Day:
     """One day: three to six incidents, one of them flapping on some days, one outage of clients."""
-    incidents: List[Incident] = []
+    incidents: list[Incident] = []
     for _ in range(dice.randint(2, 4)):
         start = dice.uniform(0, DAY - 7200)
         place = (dice.choice(COMPONENTS), "")
@@ -97,10 +97,10 @@ def conditions(day: Day, cycle: int) -> Iterator[Alert]:
         yield Alert(key, severity, f"{place} is in trouble")
 
 
-def run(days: Sequence[Day], rules: AlertSettings | None) -> List[List[Notice]]:
+def run(days: Sequence[Day], rules: AlertSettings | None) -> list[list[Notice]]:
     """The notices of each day."""
-    states: Dict[str, alerts.AlertState] = {}
-    told: List[List[Notice]] = []
+    states: dict[str, alerts.AlertState] = {}
+    told: list[list[Notice]] = []
     for number, day in enumerate(days):
         told.append([])
         for cycle in range(1440):

@@ -16,15 +16,16 @@ import json
 import random
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Optional
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from monitoring.anomaly.detector import Detector, Sensitivity
 from monitoring.anomaly.replay import as_json, parse_bucket
 
-Line = Dict[str, Any]
+Line = dict[str, Any]
 COLUMNS = ("f1", "recall", "precision", "false_per_100_client_days", "right_reason")
 HEADS = ("F1", "recall", "precision", "false/100 d", "right reason")
 
@@ -33,7 +34,7 @@ def main() -> int:
     """Run the worlds and print the table; exit status 0."""
     args = parse_arguments()
     bench = load_credbench(args.credbench)
-    grades: Dict[str, List[Dict[str, Any]]] = collections.defaultdict(list)
+    grades: dict[str, list[dict[str, Any]]] = collections.defaultdict(list)
     print(f"{'seed':>5} {'':10}" + "".join(f"{head:>14}" for head in HEADS) + f"{'us/hour':>10}")
     for seed in args.seeds:
         clients, labels = bench.build(seed)
@@ -104,14 +105,14 @@ def load_credbench(path: Path) -> Any:
     return module
 
 
-def timed(finder: Any, lines: List[str], budget: float) -> Tuple[List[Dict[str, object]], float]:
+def timed(finder: Any, lines: list[str], budget: float) -> tuple[list[dict[str, object]], float]:
     """The findings, and the processor seconds they took, decoding of the lines included."""
     start = time.process_time()
     found = finder(lines, budget)
     return found, time.process_time() - start
 
 
-def detect(lines: Iterable[str], budget: float) -> List[Dict[str, object]]:
+def detect(lines: Iterable[str], budget: float) -> list[dict[str, object]]:
     """The detector of monitoring/anomaly/detector.py, as `--replay` runs it."""
     detector = Detector(Sensitivity(budget))
     return [
@@ -121,10 +122,10 @@ def detect(lines: Iterable[str], budget: float) -> List[Dict[str, object]]:
     ]
 
 
-def old_rules(lines: Iterable[str], _budget: float) -> List[Dict[str, object]]:
+def old_rules(lines: Iterable[str], _budget: float) -> list[dict[str, object]]:
     """Three times the client's average hour so far, or any call outside 8 to 18 h."""
-    calls: Dict[str, float] = collections.defaultdict(float)
-    found: List[Dict[str, object]] = []
+    calls: dict[str, float] = collections.defaultdict(float)
+    found: list[dict[str, object]] = []
     for hours, line in enumerate(lines, 1):
         bucket = json.loads(line)
         at = bucket["at"]
@@ -143,12 +144,12 @@ def mean(values: Iterable[float]) -> float:
     return sum(numbers) / len(numbers)
 
 
-def row(grade: Dict[str, Any]) -> str:
+def row(grade: dict[str, Any]) -> str:
     """The figures of one line of the table."""
     return "".join(f"{grade[key]:>14.3f}" for key in COLUMNS) + f"{grade['microseconds']:>10.1f}"
 
 
-def print_kinds(grades: List[Dict[str, Any]]) -> None:
+def print_kinds(grades: list[dict[str, Any]]) -> None:
     """What was found of each kind of misuse, over all worlds."""
     found: collections.Counter[str] = collections.Counter()
     total: collections.Counter[str] = collections.Counter()

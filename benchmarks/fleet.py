@@ -21,9 +21,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Sequence
 
 from benchmarks import scan
 from sandbox.options import Options
@@ -43,10 +43,10 @@ class Run:
     seconds: float
     cpu: float
     megabytes: float
-    cache: Dict[str, object]
+    cache: dict[str, object]
 
 
-def run_script(name: str, environment: Dict[str, str], state: Path) -> Run:
+def run_script(name: str, environment: dict[str, str], state: Path) -> Run:
     """`--single-run` in a process of its own."""
     document = state.parent / f"{name}.json"
     command = [sys.executable, str(ROOT / f"{name}.py"), "--single-run", "--no-alerts"]
@@ -102,10 +102,10 @@ def clear(stack: Stack) -> None:
         client.flushall()
 
 
-def measure(stack: Stack, folder: Path, rounds: int, label: str) -> Dict[str, List[Run]]:
+def measure(stack: Stack, folder: Path, rounds: int, label: str) -> dict[str, list[Run]]:
     """Rounds of each script, the token script first; the first round of each warms up."""
     environment = {**os.environ, **stack.environment}
-    found: Dict[str, List[Run]] = {"tokens": [], "shared": [], "alone": [], "health": []}
+    found: dict[str, list[Run]] = {"tokens": [], "shared": [], "alone": [], "health": []}
     together, apart = folder / label / "together", folder / label / "apart"
     together.parent.mkdir()
     for number in range(rounds + 1):
@@ -125,7 +125,7 @@ def best(runs: Sequence[Run], what: str) -> float:
     return min(float(getattr(run, what)) for run in runs)
 
 
-def table(full: Dict[str, List[Run]], empty: Dict[str, List[Run]]) -> bool:
+def table(full: dict[str, list[Run]], empty: dict[str, list[Run]]) -> bool:
     """Print what was measured; whether the budgets hold."""
     whole = best(full["tokens"], "cpu") - best(empty["tokens"], "cpu")
     held = True

@@ -22,10 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any
 
 from benchmarks import scan
 from monitoring.config import load as configuration
@@ -145,14 +146,14 @@ def settings_of(port: int) -> Settings:
     )
 
 
-def spent(cache: Cache, work: Any) -> Tuple[Any, Cost]:
+def spent(cache: Cache, work: Any) -> tuple[Any, Cost]:
     """What some work gives, and costs."""
     before, ours = cache.cpu(), time.process_time()
     found = work()
     return found, Cost(time.process_time() - ours, cache.cpu() - before)
 
 
-def comparable(result: TokenResult) -> Dict[str, Any]:
+def comparable(result: TokenResult) -> dict[str, Any]:
     """The figures that both kinds of look must have equal."""
     return {
         **{name: getattr(result, name) for name in ("total", "active", "undecodable", "expiring")},
@@ -173,8 +174,8 @@ def ratios(cache: Cache, changes: int, rounds: int) -> Iterator[bool]:
     lineage.births.began(time.time())
     _none, filled = spent(cache, lambda: watch.fill(time.time))
     print(f"followed by {watch.how}; the first census {filled.ours:.2f} s of our CPU")
-    followed: List[Cost] = []
-    counted: List[Cost] = []
+    followed: list[Cost] = []
+    counted: list[Cost] = []
     for _ in range(rounds):
         _none, writes = spent(cache, lambda: cache.change(changes))
         del writes
@@ -353,7 +354,7 @@ def main() -> int:
     if options.watch:
         watch_only(options.watch)
         return 0
-    held: List[bool] = []
+    held: list[bool] = []
     with tempfile.TemporaryDirectory() as folder:
         server, port = scan.start_server(scan.server_binary(None), folder)
         try:

@@ -27,7 +27,7 @@ HEAD = f"{'kind':18}{'F1':>6}{'recall':>8}{'precision':>11}{'false':>6}{'/asked'
 
 
 def row(kind: str, graded: Graded, labels: list[Label], microseconds: float) -> str:
-    """A line of the table: F1 is of the ordinary misuse, `told` of the attack."""
+    """A line of the table: F1 is of the ordinary misuse, `notified` of the attack."""
     ordinary = {name: n for name, n in graded.events.items() if name not in ATTACKS}
     hits, false = sum(graded.found.get(name, 0) for name in ordinary), sum(graded.false.values())
     recall = hits / sum(ordinary.values())

@@ -16,8 +16,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Sequence, Tuple
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -40,19 +41,19 @@ FAULTS = (
     *("cache-no-ttl", "expiry-cliff", "rotation-stuck", "rotation-failed", "rotation-half-done"),
 )  # fmt: skip
 
-Thing = Tuple[str, str, str]  # alert, component, client
+Thing = tuple[str, str, str]  # alert, component, client
 
 
-def thing(labels: Dict[str, str]) -> Thing:
+def thing(labels: dict[str, str]) -> Thing:
     """What an alert is about, whatever its severity."""
     return labels["alertname"], labels.get("component", ""), labels.get("client", "")
 
 
-def again(messages: Sequence[Dict[str, Any]]) -> List[str]:
+def again(messages: Sequence[dict[str, Any]]) -> list[str]:
     """`receiver: alert component` of what a receiver was sent as new more than once. A message
     repeats what of its group still fires, which is not new."""
-    firing: Dict[str, Dict[Tuple[str, Thing], bool]] = {}
-    told: Counter[Tuple[str, Thing]] = Counter()
+    firing: dict[str, dict[tuple[str, Thing], bool]] = {}
+    told: Counter[tuple[str, Thing]] = Counter()
     for message in messages:
         receiver = message["receiver"]
         group = firing.setdefault(f"{receiver}|{message['groupKey']}", {})
@@ -85,7 +86,7 @@ class World:
         )
         closing.callback(self.prometheus.stop)
 
-    def sent(self, since: int) -> List[Dict[str, Any]]:
+    def sent(self, since: int) -> list[dict[str, Any]]:
         """What Alertmanager has sent after its first `since` messages. That something is slow is
         left out: on a busy machine everything is."""
         messages = [message["body"] for message in self.stack.received("webhook")]
@@ -102,7 +103,7 @@ class World:
             if not goes_on and before == len(self.sent(0)):
                 return
 
-    def play(self, fault: str, cycles: float) -> List[Dict[str, Any]]:
+    def play(self, fault: str, cycles: float) -> list[dict[str, Any]]:
         """The messages about a fault that lasts so many cycles, and about its end."""
         since, (name, value) = len(self.sent(0)), parse(fault)
         self.stack.faults.set(name, value)
@@ -114,7 +115,7 @@ class World:
         return self.sent(since)
 
 
-def rows(world: World, faults: Sequence[str], cycles: float) -> Iterator[Tuple[str, List[str]]]:
+def rows(world: World, faults: Sequence[str], cycles: float) -> Iterator[tuple[str, list[str]]]:
     """A line for each fault, and what came again."""
     for fault in faults:
         messages = world.play(fault, cycles)

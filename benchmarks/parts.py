@@ -12,9 +12,9 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Sequence
 
 from benchmarks import alert_day, scan
 from monitoring.config.settings import AlertSettings, HistorySettings
@@ -72,17 +72,17 @@ def census(options: argparse.Namespace) -> Iterator[Row]:
             server.wait()
 
 
-def _milliseconds(command: Sequence[str], environment: Dict[str, str]) -> float:
+def _milliseconds(command: Sequence[str], environment: dict[str, str]) -> float:
     began = time.perf_counter()
     subprocess.run(command, env=environment, capture_output=True, check=False, cwd="/")
     return (time.perf_counter() - began) * 1000.0
 
 
-def _cycle(environment: Dict[str, str], script: str, *words: str) -> Dict[str, object]:
+def _cycle(environment: dict[str, str], script: str, *words: str) -> dict[str, object]:
     path = str(ROOT / f"{script}.py")
     command = (sys.executable, path, "--single-run", "--no-alerts", "--output", "-", *words)
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    found: Dict[str, object] = json.loads(done.stdout.splitlines()[0])
+    found: dict[str, object] = json.loads(done.stdout.splitlines()[0])
     return found
 
 
@@ -112,10 +112,10 @@ def _quiet() -> Options:
     return Options(clients=30, preload=10, traffic=False, rotating=False)
 
 
-def _accuracy(stack: Stack, environment: Dict[str, str], rounds: int) -> Iterator[Row]:
+def _accuracy(stack: Stack, environment: dict[str, str], rounds: int) -> Iterator[Row]:
     """How far the response time is from one that is known."""
     stack.faults.set("sapi-slow", f"{LATE_MS:.0f}ms")
-    errors: List[float] = []
+    errors: list[float] = []
     for _ in range(rounds):
         found = _cycle(environment, "health_check", "--component", "payment-sapi")
         components = found["components"]

@@ -24,8 +24,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Optional
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -45,7 +46,7 @@ def segment(content: Any) -> bytes:
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
 
-def claims(chance: random.Random, number: int) -> Dict[str, Any]:
+def claims(chance: random.Random, number: int) -> dict[str, Any]:
     issued = NOW - chance.randrange(0, 3500)
     return {
         "sub": f"client-{number % CLIENTS:03d}",
@@ -61,11 +62,11 @@ def claims(chance: random.Random, number: int) -> Dict[str, Any]:
 HEADER = segment({"alg": "HS256", "typ": "JWT"})
 
 
-def jwt(content: Dict[str, Any]) -> bytes:
+def jwt(content: dict[str, Any]) -> bytes:
     return b".".join((HEADER, segment(content), b"s" * 43))
 
 
-def java(content: Dict[str, Any]) -> bytes:
+def java(content: dict[str, Any]) -> bytes:
     fixture = JAVA.read_bytes() if not hasattr(java, "head") else b""
     if fixture:
         java.head = fixture[: fixture.index(b"eyJ") - 2]  # type: ignore[attr-defined]
@@ -73,7 +74,7 @@ def java(content: Dict[str, Any]) -> bytes:
     return java.head + len(text).to_bytes(2, "big") + text  # type: ignore[attr-defined,no-any-return]
 
 
-def plain_json(content: Dict[str, Any]) -> bytes:
+def plain_json(content: dict[str, Any]) -> bytes:
     return json.dumps(
         {
             "@class": "com.payment.eapi.model.Token",
@@ -88,7 +89,7 @@ def plain_json(content: Dict[str, Any]) -> bytes:
 VALUES = {"jwt": jwt, "java": java, "json": plain_json}
 
 
-def entries(encoding: str, keys: int) -> Iterator[Tuple[str, Any]]:
+def entries(encoding: str, keys: int) -> Iterator[tuple[str, Any]]:
     chance = random.Random(20261123)
     for number in range(keys):
         content = claims(chance, number)
@@ -137,7 +138,9 @@ def census(client: redis.Redis, count: int) -> int:
     from monitoring.tokens.stats import TokenStats
 
     stats = TokenStats(NOW, TokenSettings())
-    door = cache_scan.Door(lambda e: Fault("internal", type(e).__name__), (redis.RedisError,))
+    door = cache_scan.ErrorTranslation(
+        lambda e: Fault("internal", type(e).__name__), (redis.RedisError,)
+    )
     rules = cache_scan.profile_of("auto")
     report = cache_scan.census([("node", client)], rules, stats, door=door, count=count)
     result = stats.result()
@@ -180,7 +183,7 @@ def pinger(port: int) -> None:
     import select
 
     client = redis.Redis(port=port)
-    took: List[float] = []
+    took: list[float] = []
     while not select.select([sys.stdin], [], [], 0.001)[0]:
         start = time.perf_counter()
         client.ping()
@@ -189,11 +192,11 @@ def pinger(port: int) -> None:
     print(json.dumps({"p50": cuts[499], "p99": cuts[989], "max": max(took), "n": len(took)}))
 
 
-def child(*arguments: str) -> List[str]:
+def child(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "benchmarks.scan", *arguments]
 
 
-def run(what: str, encoding: str, port: int, count: int) -> Dict[str, float]:
+def run(what: str, encoding: str, port: int, count: int) -> dict[str, float]:
     command = child(
         "--measure", what, "--encodings", encoding, "--port", str(port), "--count", str(count)
     )
@@ -201,7 +204,7 @@ def run(what: str, encoding: str, port: int, count: int) -> Dict[str, float]:
     return dict(json.loads(done.stdout))
 
 
-def with_pings(encoding: str, port: int, count: int) -> Tuple[Dict[str, float], Dict[str, float]]:
+def with_pings(encoding: str, port: int, count: int) -> tuple[dict[str, float], dict[str, float]]:
     watch = subprocess.Popen(
         child("--pinger", "--port", str(port)),
         cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -212,7 +215,7 @@ def with_pings(encoding: str, port: int, count: int) -> Tuple[Dict[str, float], 
     return result, json.loads(out)
 
 
-def compare(encoding: str, options: argparse.Namespace, port: int) -> Dict[str, Any]:
+def compare(encoding: str, options: argparse.Namespace, port: int) -> dict[str, Any]:
     client = redis.Redis(port=port)
     load(client, encoding, options.keys)
     wire, ours = [], []
@@ -248,7 +251,7 @@ def server_binary(wanted: Optional[str]) -> str:
         return found
 
 
-def start_server(binary: str, folder: str) -> Tuple[subprocess.Popen[bytes], int]:
+def start_server(binary: str, folder: str) -> tuple[subprocess.Popen[bytes], int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -263,7 +266,7 @@ def start_server(binary: str, folder: str) -> Tuple[subprocess.Popen[bytes], int
     return server, port
 
 
-def parsed(argv: Optional[List[str]]) -> argparse.Namespace:
+def parsed(argv: Optional[list[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--keys", type=int, default=100_000)
     parser.add_argument("--encodings", default="jwt,java,json,hash")
@@ -276,7 +279,7 @@ def parsed(argv: Optional[List[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def main(argv: Optional[list[str]] = None) -> None:
     options = parsed(argv)
     if options.pinger:
         pinger(options.port)

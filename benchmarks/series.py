@@ -20,8 +20,9 @@ import datetime as dt
 import json
 import math
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, NamedTuple, Optional
 
 from monitoring.anomaly.detector import Detector
 from monitoring.anomaly.types import Bucket, Sensitivity, Usage
@@ -29,8 +30,8 @@ from monitoring.anomaly.views import lower, score, upper
 
 HOUR, DAY = 3600.0, 86400.0
 WARM_UP, JOINED, ECHO = 7 * DAY, 2 * HOUR, 6 * HOUR
-Window = Tuple[float, float]
-Scored = List[Tuple[float, float]]
+Window = tuple[float, float]
+Scored = list[tuple[float, float]]
 
 
 class Series(NamedTuple):
@@ -39,8 +40,8 @@ class Series(NamedTuple):
 
     name: str
     rows: Scored
-    hours: Dict[float, float]
-    events: List[Window]
+    hours: dict[float, float]
+    events: list[Window]
 
 
 class Grade(NamedTuple):
@@ -81,7 +82,7 @@ def main() -> int:
     return 0
 
 
-def report(name: str, every: Sequence[Series], found: List[List[float]], verbose: bool) -> None:
+def report(name: str, every: Sequence[Series], found: list[list[float]], verbose: bool) -> None:
     """Print the line of one finder, and on request one for each series."""
     grades = [grade(series, own) for series, own in zip(every, found)]
     print(f"{name:18}{shown(total(grades))}", flush=True)
@@ -89,25 +90,25 @@ def report(name: str, every: Sequence[Series], found: List[List[float]], verbose
         print(f"  {series.name}: {own.hits} of {own.events}, {own.false} false")
 
 
-def files(folder: Path, windows: Optional[Dict[str, List[List[str]]]]) -> Iterator[Path]:
+def files(folder: Path, windows: Optional[dict[str, list[list[str]]]]) -> Iterator[Path]:
     """The CSV files; where windows are given, only those that they name."""
     for file in sorted(folder.rglob("*.csv")):
         if windows is None or key_of(file, windows):
             yield file
 
 
-def key_of(file: Path, windows: Dict[str, List[List[str]]]) -> str:
+def key_of(file: Path, windows: dict[str, list[list[str]]]) -> str:
     """The name under which the windows of this file stand: its path's end."""
     return next((key for key in windows if file.as_posix().endswith("/" + key)), "")
 
 
 def read(
-    file: Path, folder: Path, windows: Optional[Dict[str, List[List[str]]]], scale: float
+    file: Path, folder: Path, windows: Optional[dict[str, list[list[str]]]], scale: float
 ) -> Series:
     """One file, its rows and these added up by hours."""
-    hours: Dict[float, float] = {}
+    hours: dict[float, float] = {}
     rows: Scored = []
-    marked: List[float] = []
+    marked: list[float] = []
     with file.open(encoding="utf-8-sig", newline="") as lines:
         next(lines)
         for at, value, *label in filter(None, csv.reader(lines)):
@@ -131,9 +132,9 @@ def moment(text: str) -> float:
     return parsed.replace(tzinfo=parsed.tzinfo or dt.timezone.utc).timestamp()
 
 
-def merged(events: List[Window]) -> List[Window]:
+def merged(events: list[Window]) -> list[Window]:
     """Windows at most two hours apart are one."""
-    out: List[Window] = []
+    out: list[Window] = []
     for start, end in sorted(events):
         if out and start <= out[-1][1] + JOINED:
             out[-1] = (out[-1][0], max(end, out[-1][1]))
@@ -142,7 +143,7 @@ def merged(events: List[Window]) -> List[Window]:
     return out
 
 
-def detector(budget: float, series: Series) -> List[float]:
+def detector(budget: float, series: Series) -> list[float]:
     """The shipped detector; the hours in which it found something."""
     watch = Detector(Sensitivity(budget))
     return [
@@ -191,14 +192,14 @@ def times_average(series: Series) -> Scored:
     return out
 
 
-RULES: Dict[str, Callable[[Series], Scored]] = {
+RULES: dict[str, Callable[[Series], Scored]] = {
     "EWMA z": ewma_z,
     "Gamma-Poisson": gamma_poisson,
     "times the average": times_average,
 }
 
 
-def best(every: Sequence[Series], scored: List[Scored]) -> List[List[float]]:
+def best(every: Sequence[Series], scored: list[Scored]) -> list[list[float]]:
     """The alerts with the one threshold that gives the best F1 over all of these series."""
     values = sorted(value for rows in scored for _, value in rows)
     shares = [1.0 - 10 ** (-exponent / 12) for exponent in range(12, 61)]
@@ -210,7 +211,7 @@ def best(every: Sequence[Series], scored: List[Scored]) -> List[List[float]]:
     return max(choices, key=lambda found: total(list(map(grade, every, found))).f1)
 
 
-def grade(series: Series, found: List[float]) -> Grade:
+def grade(series: Series, found: list[float]) -> Grade:
     """Hits by event, false alerts by what is left."""
     begin, end = min(series.hours) + WARM_UP, max(series.hours) + HOUR
     events = [event for event in series.events if event[1] > begin]

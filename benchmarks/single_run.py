@@ -18,8 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Dict, List, Sequence
+from typing import Any
 
 from sandbox.options import Options
 from sandbox.stack import Stack
@@ -37,7 +38,7 @@ RUN = (
 LATE_MS = 200.0
 
 
-def timed(command: Sequence[str], environment: Dict[str, str]) -> tuple[float, str]:
+def timed(command: Sequence[str], environment: dict[str, str]) -> tuple[float, str]:
     """Milliseconds from start to end, and what was printed."""
     started = time.perf_counter()
     done = subprocess.run(
@@ -46,13 +47,13 @@ def timed(command: Sequence[str], environment: Dict[str, str]) -> tuple[float, s
     return (time.perf_counter() - started) * 1000.0, done.stdout
 
 
-def components(printed: str) -> Dict[str, Any]:
+def components(printed: str) -> dict[str, Any]:
     document = json.loads(printed.splitlines()[0])
-    found: Dict[str, Any] = document["components"]
+    found: dict[str, Any] = document["components"]
     return found
 
 
-def rounds(stack: Stack, number: int, state: str) -> tuple[List[float], List[float], List[float]]:
+def rounds(stack: Stack, number: int, state: str) -> tuple[list[float], list[float], list[float]]:
     """Milliseconds of the bare starts, of the runs, and of the slowest component in each run."""
     environment = {**os.environ, **stack.environment, "MONITORING_STATE_DIR": state}
     starts, runs, slowest = [], [], []
@@ -64,7 +65,7 @@ def rounds(stack: Stack, number: int, state: str) -> tuple[List[float], List[flo
     return starts[1:], runs[1:], slowest[1:]  # the first one fills the caches
 
 
-def errors(stack: Stack, number: int, state: str) -> List[float]:
+def errors(stack: Stack, number: int, state: str) -> list[float]:
     """Measured minus true response time of a SAPI that answers late, in milliseconds."""
     environment = {**os.environ, **stack.environment, "MONITORING_STATE_DIR": state}
     stack.faults.set("sapi-slow", f"{LATE_MS:g}ms")

@@ -18,12 +18,13 @@ import json
 import math
 import random
 import sys
+from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Counter, Dict, List, NamedTuple, Tuple
+from typing import Any, Callable, NamedTuple
 
 START = dt.datetime(2026, 1, 5, tzinfo=dt.timezone.utc)  # a Monday
 CLIENTS, HOURS, WARM_UP, WEEK = 55, 1344, 336, 168
-Label = Dict[str, Any]
+Label = dict[str, Any]
 
 
 class Hour(NamedTuple):
@@ -42,7 +43,7 @@ class World:
 
     def __init__(self, seed: int, in_sessions: bool) -> None:
         self.r = random.Random(seed)
-        self.labels: List[Label] = []
+        self.labels: list[Label] = []
         self.clients = {
             f"c{i:03d}": ordinary(self.r, i, in_sessions=in_sessions) for i in range(CLIENTS)
         }
@@ -123,7 +124,7 @@ def session_rate(r: random.Random) -> Callable[[int], float]:
     return lambda t: level if t in on else 0.0
 
 
-def ordinary(r: random.Random, number: int, *, in_sessions: bool) -> List[Hour]:
+def ordinary(r: random.Random, number: int, *, in_sessions: bool) -> list[Hour]:
     """The hours of a client with nothing wrong."""
     rate = session_rate(r) if in_sessions else rate_of(r)
     size, fails = r.choice((4, 10, 40)), r.choice((0.0, 0.01, 0.03))
@@ -186,7 +187,7 @@ def newcomer(w: World, name: str, start: int, end: int) -> None:
         w.add(name, t, source, ok=w.r.randrange(8, 60))
 
 
-MISUSE: Dict[str, Tuple[Callable[[World, str, int, int], None], Tuple[int, ...]]] = {
+MISUSE: dict[str, tuple[Callable[[World, str, int, int], None], tuple[int, ...]]] = {
     "volume_spike": (spike, (1, 2, 4)),
     "slow_abuse": (slow, (24, 36)),
     "off_habit": (off_habit, (1, 2, 3)),
@@ -317,9 +318,9 @@ def repeated_spike(w: World) -> None:
             w.label("repeated_spike", t, t + 2, client=name, number=number)
 
 
-def some(w: World, length: int, count: int, least: float = 0.0) -> List[Tuple[str, int]]:
+def some(w: World, length: int, count: int, least: float = 0.0) -> list[tuple[str, int]]:
     """Clients with nothing else wrong, each with the hour in which it begins."""
-    chosen: List[Tuple[str, int]] = []
+    chosen: list[tuple[str, int]] = []
     names = [n for n in sorted(w.clients) if n.startswith("c") and mean(w, n) >= least]
     while len(chosen) < count:
         name, t = w.r.choice(names), w.r.randrange(3 * WEEK, HOURS - length - 24)
@@ -328,7 +329,7 @@ def some(w: World, length: int, count: int, least: float = 0.0) -> List[Tuple[st
     return chosen
 
 
-TROUBLES: Dict[str, Callable[[World], None]] = {
+TROUBLES: dict[str, Callable[[World], None]] = {
     "plain": lambda _world: None,
     "deployments": deployments,
     "retry_storms": retry_storms,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 from deploy.prometheus import build
 from monitoring.alerts import advice, advice as advice_findings

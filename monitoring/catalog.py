@@ -6,8 +6,9 @@ name. Settings, exposition, dashboards, rules and README tables all read these t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Mapping
+from typing import Any
 
 from monitoring.components import CACHE, COMPONENTS, LOGIN, SERVICES, VAULT
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Iterable, Optional, Protocol, Sequence, Tuple
+from typing import Optional, Protocol
 
 #: The good words, spelt nowhere else (tests/test_certainty.py holds it), and what replaces them.
 OK, MET, YES, ON_TRACK = "ok", "met", "yes", "on track"
@@ -72,8 +73,8 @@ class Coverage:
 class Basis:
     """What a verdict rests on: the doubts of its facts, and how much was looked at."""
 
-    coverage: Tuple[Coverage, ...] = ()
-    doubts: Tuple[Doubt, ...] = ()
+    coverage: tuple[Coverage, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     def __add__(self, other: Basis) -> Basis:
         """Both together, each doubt and each coverage once."""
@@ -81,7 +82,7 @@ class Basis:
         return Basis(coverage, tuple(dict.fromkeys((*self.doubts, *other.doubts))))
 
     @property
-    def missing(self) -> Tuple[str, ...]:
+    def missing(self) -> tuple[str, ...]:
         """Why no good word may be said, doubts first; empty: nothing is missing."""
         short = [_too_little(each) for each in self.coverage if not each.enough]
         unseen = [] if self.coverage else ["nothing was looked at"]
@@ -93,7 +94,7 @@ class Affirmation:
     """`word` is the good word that was asked for, or `unknown`; `missing` says why not."""
 
     word: str
-    missing: Tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def good(self) -> bool:

@@ -7,7 +7,8 @@ import difflib
 import os
 import re
 import sys
-from typing import Any, NoReturn, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, NoReturn, Optional
 
 from monitoring import __version__, text as durations
 from monitoring.model import ExitStatus

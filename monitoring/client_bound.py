@@ -5,7 +5,7 @@ Clients come and go and strangers invent them; a metric shows `top` of them and 
 
 from __future__ import annotations
 
-from typing import AbstractSet, Mapping, Tuple
+from collections.abc import Mapping, Set as AbstractSet
 
 from monitoring.catalog import Metric
 
@@ -23,7 +23,7 @@ _LOWEST_FIRST = (
 )
 
 #: Values by label values, in the order of the metric's labels.
-Samples = Mapping[Tuple[str, ...], float]
+Samples = Mapping[tuple[str, ...], float]
 
 
 def series_of(client: str) -> str:
@@ -32,7 +32,7 @@ def series_of(client: str) -> str:
     return f"{_CLIENT}{client}" if client.rpartition(_CLIENT)[2] in SUMS else client
 
 
-def parted(metric: Metric, samples: Samples) -> dict[Tuple[str, ...], float]:
+def parted(metric: Metric, samples: Samples) -> dict[tuple[str, ...], float]:
     """`samples` without the sum over all clients, which must not stand among its parts: of it only
     what no client is known for stays, as client `(none)`."""
     if CLIENT not in metric.labels:
@@ -52,13 +52,13 @@ def parted(metric: Metric, samples: Samples) -> dict[Tuple[str, ...], float]:
     return found
 
 
-def _without(labels: Tuple[str, ...], place: int) -> Tuple[str, ...]:
+def _without(labels: tuple[str, ...], place: int) -> tuple[str, ...]:
     return (*labels[:place], *labels[place + 1 :])
 
 
 def bounded(
     metric: Metric, samples: Samples, *, top: int, known: AbstractSet[str], kept: AbstractSet[str]
-) -> dict[Tuple[str, ...], float]:
+) -> dict[tuple[str, ...], float]:
     """`samples` with at most `top` clients; the others are summed as client `other`, or left out
     where a sum means nothing (ages). A metric without `client_id` comes back as it is.
 
@@ -69,7 +69,7 @@ def bounded(
     place = metric.labels.index(CLIENT)
     clients = _ranked(metric, samples, known, kept)[:top]
     chosen = {*clients, *SUMS}
-    result: dict[Tuple[str, ...], float] = {}
+    result: dict[tuple[str, ...], float] = {}
     for labels, value in samples.items():
         if labels[place] not in chosen:
             if not metric.summable:

@@ -6,8 +6,8 @@ user adds (`COMPONENTS` of config.py) has kinds of its own and no row here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping, Tuple
 
 EAPI, SAPI = "payment-eapi", "payment-sapi"
 VAULT, CACHE = "conjur-vault", "redis-cache"
@@ -19,7 +19,7 @@ WHOLE = "payment-api"
 
 
 @dataclass(frozen=True)
-class Row:
+class ComponentRow:
     """One component.
 
     kind: which probe asks it and which judge reads the answer.
@@ -34,18 +34,18 @@ class Row:
     """
 
     kind: str
-    sections: Tuple[str, ...]
+    sections: tuple[str, ...]
     source: str
-    figures: Tuple[str, ...]
+    figures: tuple[str, ...]
     meaning: str
     action: str
     runbook: str
-    down_with: Tuple[str, ...] = ()
-    leans_on: Tuple[str, ...] = ()
+    down_with: tuple[str, ...] = ()
+    leans_on: tuple[str, ...] = ()
 
 
-ROWS: Mapping[str, Row] = {
-    EAPI: Row(
+ROWS: Mapping[str, ComponentRow] = {
+    EAPI: ComponentRow(
         "service",
         ("eapi",),
         "eapi",
@@ -55,7 +55,7 @@ ROWS: Mapping[str, Row] = {
         "payment-eapi-down",
         leans_on=(SAPI, VAULT, CACHE),
     ),
-    SAPI: Row(
+    SAPI: ComponentRow(
         "service",
         ("sapi",),
         "sapi",
@@ -65,7 +65,7 @@ ROWS: Mapping[str, Row] = {
         "payment-sapi-down",
         leans_on=(CACHE,),
     ),
-    VAULT: Row(
+    VAULT: ComponentRow(
         "vault",
         ("conjur", "conjur"),
         "conjur",
@@ -74,7 +74,7 @@ ROWS: Mapping[str, Row] = {
         "Check the vault's own health page and its database; consider its standby.",
         "conjur-vault-down",
     ),
-    CACHE: Row(
+    CACHE: ComponentRow(
         "cache",
         ("redis", "redis"),
         "redis",
@@ -83,7 +83,7 @@ ROWS: Mapping[str, Row] = {
         "Check the server process, then memory and disk of its host; consider a failover.",
         "redis-cache-down",
     ),
-    LOGIN: Row(
+    LOGIN: ComponentRow(
         "login",
         ("eapi", "sapi"),
         "",
@@ -103,7 +103,7 @@ NEAREST_FIRST = (CACHE, VAULT, SAPI, EAPI, LOGIN)
 SOURCES: Mapping[str, str] = {row.source: name for name, row in ROWS.items() if row.source}
 
 
-def explained_by(name: str, *, down: bool) -> Tuple[str, ...]:
+def explained_by(name: str, *, down: bool) -> tuple[str, ...]:
     """The components whose failure explains that this one is down, or up but degraded; none of one
     that has no row here."""
     row = ROWS.get(name)

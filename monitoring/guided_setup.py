@@ -9,22 +9,11 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import (
-    Any,
-    Callable,
-    ContextManager,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Protocol,
-    Sequence,
-    Tuple,
-)
+from typing import Any, Callable, Optional, Protocol
 
 from monitoring import modes
 from monitoring.certainty import combined
@@ -59,14 +48,14 @@ class Topic:
     `costs`: what is not known while it is missing or not well."""
 
     title: str
-    questions: Tuple[Question, ...]
+    questions: tuple[Question, ...]
     tries: str = ""
-    needs: Tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     costs: str = ""
 
 
 _Q = Question
-TOPICS: Tuple[Topic, ...] = (
+TOPICS: tuple[Topic, ...] = (
     Topic("Environment", (_Q("MONITORING_ENV", "dev, test, staging or prod"),)),
     Topic(
         "Payment-EAPI, which gives tokens",
@@ -172,10 +161,10 @@ class Result:
 
     answers: Known
     found: Mapping[str, Severity]
-    missing: Tuple[str, ...]
+    missing: tuple[str, ...]
 
     @property
-    def failed(self) -> Tuple[str, ...]:
+    def failed(self) -> tuple[str, ...]:
         """Components that were tried and are not well."""
         return tuple(name for name, status in self.found.items() if status is not Severity.OK)
 
@@ -190,8 +179,8 @@ class Result:
 def guide(known: Known, host: Host) -> Result:
     """Go through the topics with what is known already."""
     answers = dict(known)
-    found: Dict[str, Severity] = {}
-    missing: List[str] = []
+    found: dict[str, Severity] = {}
+    missing: list[str] = []
     for topic in TOPICS:
         host.say(topic.title)
         while True:
@@ -209,7 +198,7 @@ def guide(known: Known, host: Host) -> Result:
     return Result(answers, found, tuple(missing))
 
 
-def _answers(topic: Topic, known: Known, host: Host) -> Iterator[Tuple[str, str]]:
+def _answers(topic: Topic, known: Known, host: Host) -> Iterator[tuple[str, str]]:
     for question in topic.questions:
         if f"{question.name}_FILE" in known:
             continue  # a file holds it
@@ -228,7 +217,7 @@ def _lack(topic: Topic, answers: Known) -> str:
     return f"not set{which}: {topic.costs}"
 
 
-def _half(topic: Topic, answers: Known, host: Host) -> Iterator[Tuple[str, str]]:
+def _half(topic: Topic, answers: Known, host: Host) -> Iterator[tuple[str, str]]:
     """Leave out what is there of an identity that is not whole: no script would start with it."""
     for need in topic.needs:
         for name in (need, f"{need}_FILE"):
@@ -244,7 +233,7 @@ def _so_far(last: Topic, answers: Known) -> Known:
     return {name: value for name, value in answers.items() if name not in names_later}
 
 
-def _try(topic: Topic, answers: Known, host: Host) -> Tuple[Severity, str]:
+def _try(topic: Topic, answers: Known, host: Host) -> tuple[Severity, str]:
     """How the component of a topic stands with these answers, and what is wrong with it."""
     try:
         found = host.look(answers, topic.tries)
@@ -329,7 +318,7 @@ CONJUR_POLICY = """\
     - !variable payment/credentials/client-001"""
 
 
-def rights(failed: Sequence[str]) -> Iterator[Tuple[str, str]]:
+def rights(failed: Sequence[str]) -> Iterator[tuple[str, str]]:
     """What to offer whoever has no identity yet: title and lines."""
     if CACHE in failed:
         yield "A Redis user that may do what the scripts need and nothing else:", REDIS_ACL
@@ -370,7 +359,7 @@ class Setup:
         self,
         args: argparse.Namespace,
         load: Callable[[Mapping[str, str]], Settings],
-        open_kit: Callable[[Settings, argparse.Namespace], ContextManager[Any]],
+        open_kit: Callable[[Settings, argparse.Namespace], AbstractContextManager[Any]],
         cycle: Cycle,
     ) -> None:
         self._args, self._load, self._open, self._cycle = args, load, open_kit, cycle
@@ -397,11 +386,11 @@ class Setup:
         save(path, written(before, answers))
         self.say(f"{path} is written, readable for you alone")
         try:
-            looked, told = self._first_look(result)
+            looked, notified = self._first_look(result)
         except OperatorError as error:
             self.say(str(error), Severity.CRITICAL)
             return int(ExitStatus.CRITICAL)
-        return worst_exit((int(EXIT_OF[result.status]), looked, told))
+        return worst_exit((int(EXIT_OF[result.status]), looked, notified))
 
     def look(self, answers: Mapping[str, str], component: str) -> Component:
         """One component with these answers, without memory. Raises OperatorError."""
@@ -424,13 +413,13 @@ class Setup:
         with self._open(settings, quiet) as kit:
             yield kit
 
-    def _first_look(self, result: Result) -> Tuple[int, int]:
+    def _first_look(self, result: Result) -> tuple[int, int]:
         """The first true table, and a test alert to whoever is told: their exit statuses."""
         alerted = int(ExitStatus.OK)
         with self._opened(result.answers) as kit:
             looked = modes.run(kit, self._cycle(kit, ()))
-            told = any(result.answers.get(name) for name in CHANNELS)
-            if told and self._agrees("Send a test alert and its end through each channel?"):
+            notified = any(result.answers.get(name) for name in CHANNELS)
+            if notified and self._agrees("Send a test alert and its end through each channel?"):
                 alerted = modes.test_alerts(kit)
         self.say(
             "Next, a line for cron: */5 * * * * cd "

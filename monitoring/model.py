@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import enum
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Iterable, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.certainty import (
     Basis,
@@ -83,7 +84,7 @@ class Measurement:
     name: str
     value: Optional[float]
     labels: Mapping[str, str] = field(default_factory=dict)
-    doubts: Tuple[Doubt, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     at_least: Optional[float] = None
 
 
@@ -222,7 +223,7 @@ class Notice:
     reason: str
     at: float
     since: float
-    also: Tuple[Alert, ...] = ()
+    also: tuple[Alert, ...] = ()
     ended: str = ""
 
     @property
@@ -257,18 +258,18 @@ class Outcome:
     version: str
     at: float
     seconds: float
-    components: Tuple[Component, ...] = ()
-    measurements: Tuple[Measurement, ...] = ()
-    verdicts: Tuple[Verdict, ...] = ()
-    findings: Tuple[Finding, ...] = ()
-    sources: Tuple[Source, ...] = ()
-    conditions: Tuple[Alert, ...] = ()
-    alerts: Tuple[AlertRow, ...] = ()
+    components: tuple[Component, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    sources: tuple[Source, ...] = ()
+    conditions: tuple[Alert, ...] = ()
+    alerts: tuple[AlertRow, ...] = ()
     tokens: Optional[Mapping[str, Any]] = None
     credentials: Optional[Mapping[str, Mapping[str, Any]]] = None
     notes: Mapping[str, Any] = field(default_factory=dict)
-    subjects: Tuple[Severity, ...] = ()
-    doubts: Tuple[Doubt, ...] = ()
+    subjects: tuple[Severity, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     top_clients: int = 50  # how many clients have Prometheus series of their own
 
     @property

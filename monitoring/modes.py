@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable
 
 from monitoring.channels import CHANNELS
 from monitoring.config import env, load as configuration
@@ -13,7 +14,7 @@ from monitoring.config.settings import Settings
 from monitoring.model import ExitStatus, Outcome
 from monitoring.output import logs
 from monitoring.output.logs import LOGGER
-from monitoring.run import Pipeline, Runner, Step, cured
+from monitoring.run import CycleStep, Pipeline, Runner, cured
 from monitoring.stopping import (
     Stopped,
     heard,
@@ -36,7 +37,7 @@ def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
     if args.alerts:
         return _show_alerts(kit)
     if args.silence is not None or args.unsilence is not None:
-        return _hush(kit)
+        return _silence(kit)
     if configuration.untouched(kit.settings):
         LOGGER.warning(
             "nothing is set, so localhost is watched; to begin: python health_check.py --setup"
@@ -81,7 +82,7 @@ def _runner(kit: Any, cycle: Callable[[float], Outcome], stack: ExitStack) -> Ru
     )
 
 
-def _remembering(step: Step, state: Any) -> Step:
+def _remembering(step: CycleStep, state: Any) -> CycleStep:
     """The step, done again without memory where that is to blame for its failure."""
     return (
         replace(step, run=cured(step.run, state))
@@ -101,7 +102,7 @@ def _screen(kit: Any, stack: ExitStack) -> Any:
     return kit.screen
 
 
-def _exporter(kit: Any, stack: ExitStack, attempts: Sequence[Tuple[str, str]]) -> Any:
+def _exporter(kit: Any, stack: ExitStack, attempts: Sequence[tuple[str, str]]) -> Any:
     """The exporter, already serving, or None when no port was asked for. `attempts`: the
     (channel, outcome) pairs of notifications."""
     if kit.args.prometheus_port is None:
@@ -175,7 +176,7 @@ def _show_alerts(kit: Any) -> int:
     return int(ExitStatus.OK)
 
 
-def _hush(kit: Any) -> int:
+def _silence(kit: Any) -> int:
     """`--silence` and `--unsilence`: 0 done, 3 there is no such silence. Raises StateError and
     OperatorError."""
     import getpass
@@ -219,7 +220,7 @@ def show_settings(settings: Settings, log_format: str, *, everything: bool) -> N
 def _by_origin(rows: Sequence[Any]) -> Iterator[str]:
     """The settings below where they come from. The channels are the verdict's, and the warnings
     have been logged."""
-    places: Dict[str, List[str]] = {}
+    places: dict[str, list[str]] = {}
     known = any(row.name == "MONITORING_STATE_DIR" and row.shown != "''" for row in rows)
     hidden = ("channel", "warning", *(["state"] if known else []))
     for row in rows:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Mapping, Tuple
+from collections.abc import Mapping
 
 from monitoring.catalog import HYGIENE
 from monitoring.components import CACHE, EAPI, LOGIN, ROTATION, SAPI, VAULT
 
 #: Script -> reason -> (where it is found, what it is in a few words).
-REASONS: Mapping[str, Mapping[str, Tuple[str, str]]] = {
+REASONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "health_check": {
         "accepts_wrong_secret": (LOGIN, "EAPI accepts a wrong secret"),
         "accepts_tampered": (LOGIN, "SAPI accepts a token whose signature is wrong"),
@@ -29,7 +29,7 @@ REASONS: Mapping[str, Mapping[str, Tuple[str, str]]] = {
         **{name: (CACHE, f"tokens break the rule {name}") for name in HYGIENE},
         "out_of_habit": (CACHE, "tokens are minted, held or refused as never at this hour"),
         "no_tokens": (CACHE, "no token was found"),
-        "clients_going_dark": (CACHE, "clients do not renew and will lose their last token"),
+        "clients_losing_last_token": (CACHE, "clients do not renew and will lose their last token"),
         "renewing_every_call": (CACHE, "clients log in for every call"),
         "generation_sources_disagree": (CACHE, "cache and services count new tokens differently"),
         "validation_sources_disagree": (SAPI, "cache and services count validations differently"),

@@ -5,21 +5,11 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import (
-    Any,
-    Callable,
-    ContextManager,
-    Dict,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-    TypeVar,
-    cast,
-)
+from typing import Any, Callable, Optional, TypeVar, cast
 
 from monitoring import __version__
 from monitoring.components import COMPONENTS
@@ -48,7 +38,7 @@ _BREATH = 0.5  # seconds between two calls of `idle`
 
 
 @dataclass(frozen=True)
-class Step:
+class CycleStep:
     """Something done with an Outcome. It may return an enriched Outcome for the steps after it,
     or None."""
 
@@ -64,10 +54,10 @@ class Runner:
         script: str,
         environment: str,
         cycle: Cycle,
-        steps: Sequence[Step],
+        steps: Sequence[CycleStep],
         *,
         before: Sequence[Callable[[], None]] = (),
-        exclusive: Callable[[], ContextManager[Any]] = nullcontext,
+        exclusive: Callable[[], AbstractContextManager[Any]] = nullcontext,
         clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -122,7 +112,7 @@ class Runner:
     def stop(self) -> None:
         self._stop.set()
 
-    def _take(self, step: Step, outcome: Outcome) -> Outcome:
+    def _take(self, step: CycleStep, outcome: Outcome) -> Outcome:
         def work() -> Outcome:
             return step.run(outcome) or outcome
 
@@ -223,23 +213,23 @@ class Pipeline:
     send_budget: float = 10.0
     _deliveries: Sequence[Any] = field(default=(), repr=False)
     _others: Optional[figures.Table] = field(default=None, repr=False)
-    _past: Tuple[float, Optional[Mapping[str, Sequence[bars.Bar]]]] = field(
+    _past: tuple[float, Optional[Mapping[str, Sequence[bars.Bar]]]] = field(
         default=(0.0, {}), repr=False
     )
-    _seen: Tuple[Optional[Outcome], status.Document] = field(default=(None, {}), repr=False)
+    _seen: tuple[Optional[Outcome], status.Document] = field(default=(None, {}), repr=False)
 
-    def steps(self) -> list[Step]:
+    def steps(self) -> list[CycleStep]:
         """In the order in which they matter when the power fails between two of them."""
         wanted = [
-            (self.history, Step("record", self._record)),
-            (True, Step("interval", self._say_interval)),
-            (self.notifier, Step("tell", self._tell)),
-            (self.state, Step("share", self._share)),
-            (self.exporter, Step("expose", self._expose)),
-            (self.exporter, Step("page", self._show_page)),
-            (self.output, Step("output", self._write)),
-            (True, Step("show", self._show)),
-            (self.notifier, Step("heartbeat", self._beat)),
+            (self.history, CycleStep("record", self._record)),
+            (True, CycleStep("interval", self._say_interval)),
+            (self.notifier, CycleStep("tell", self._notify)),
+            (self.state, CycleStep("share", self._share)),
+            (self.exporter, CycleStep("expose", self._expose)),
+            (self.exporter, CycleStep("page", self._show_page)),
+            (self.output, CycleStep("output", self._write)),
+            (True, CycleStep("show", self._show)),
+            (self.notifier, CycleStep("heartbeat", self._beat)),
         ]
         return [step for part, step in wanted if part]
 
@@ -254,7 +244,7 @@ class Pipeline:
         said = Measurement("payment_api_cycle_interval_seconds", self.interval, labels)
         return replace(outcome, measurements=(*outcome.measurements, said))
 
-    def _tell(self, outcome: Outcome) -> Outcome:
+    def _notify(self, outcome: Outcome) -> Outcome:
         rows: tuple[AlertRow, ...] = self.notifier.process(outcome)
         self._deliveries = self.notifier.deliver(self.send_budget)
         waiting = tuple(self.notifier.measurements(outcome.script))
@@ -283,9 +273,9 @@ class Pipeline:
 
     def _page(self, outcome: Outcome) -> Callable[[float, str], str]:
         """The status page, so many seconds after the cycle and with a note in its head."""
-        seen, told = status.with_others(self.state, self._document(outcome)), self._told()
+        seen, notified = status.with_others(self.state, self._document(outcome)), self._notified()
         ended, past = outcome.at + outcome.seconds, self._bars(outcome)
-        return lambda ago, note: status.render_status(seen, told, ended + ago, note, past=past)
+        return lambda ago, note: status.render_status(seen, notified, ended + ago, note, past=past)
 
     def _bars(self, outcome: Outcome) -> Optional[Mapping[str, Sequence[bars.Bar]]]:
         """How the components stood; looked up again when it is old. None where it cannot be read:
@@ -299,13 +289,13 @@ class Pipeline:
             return None
         return self._past[1]
 
-    def _told(self) -> Optional[Mapping[str, Sequence[str]]]:
+    def _notified(self) -> Optional[Mapping[str, Sequence[str]]]:
         """Key of an alert -> who was told of it; None where that is not known: no page is worth
         an old one that still says well."""
         if self.notifier is None:
             return None
         try:
-            return {alert.key: alert.told for alert in self.notifier.report().alerts}
+            return {alert.key: alert.notified for alert in self.notifier.report().alerts}
         except StateError:
             return None
 
@@ -361,7 +351,7 @@ def _show_lines(outcome: Outcome, *, to_stdout: bool, verbose: bool) -> None:
     logs.result(level_of(outcome), report.sentence(outcome), event, to_stdout=to_stdout)
     for component in outcome.components:
         if verbose or component.status is not Severity.OK:
-            fields: Dict[str, Any] = {**cycle, "payment_api.component": component.name}
+            fields: dict[str, Any] = {**cycle, "payment_api.component": component.name}
             shown = report.component_json(component)
             fields.update({f"payment_api.{k}": v for k, v in shown.items() if k != "details"})
             if verbose:

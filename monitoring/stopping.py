@@ -46,7 +46,7 @@ class _Bell:
         for each in _SIGNALS:
             # nohup has SIGHUP ignored, so that we live on when the terminal goes
             if each != signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN:
-                signal.signal(each, self._told)
+                signal.signal(each, self._on_signal)
         signal.signal(signal.SIGALRM, self._look)
 
     def heard(self) -> None:
@@ -64,7 +64,7 @@ class _Bell:
     def _reread(self, _number: int, _frame: Any) -> None:
         self._asked = True
 
-    def _told(self, number: int, _frame: Any) -> None:
+    def _on_signal(self, number: int, _frame: Any) -> None:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         self._name = signal.Signals(number).name

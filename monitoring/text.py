@@ -16,7 +16,8 @@ import math
 import re
 import threading
 import unicodedata
-from typing import Any, Iterator, Mapping, Optional, Set, Tuple, Union
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional, Union
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 # -- durations as people write them, and as people read them.
@@ -185,8 +186,8 @@ _PATTERNS = (
 )
 
 _lock = threading.Lock()
-_seen: Set[str] = set()
-_long: Tuple[str, ...] = ()
+_seen: set[str] = set()
+_long: tuple[str, ...] = ()
 _short: Optional[re.Pattern[str]] = None
 
 
@@ -333,8 +334,8 @@ def safe_id(client_id: str, limit: int = 64) -> str:
     shown = _mask_patterns(printable(known))
     if shown == known and len(shown) <= limit:
         return shown
-    told_apart = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH]
-    return f"{shown[: limit - _HASH - 1]}~{told_apart}"
+    distinguished = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH]
+    return f"{shown[: limit - _HASH - 1]}~{distinguished}"
 
 
 def identity_of(client_id: str) -> str:

@@ -7,8 +7,9 @@ their numbers from the settings.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Optional
 
 from monitoring.catalog import THRESHOLDS, Threshold
 from monitoring.certainty import Basis, Coverage, severity
@@ -17,12 +18,12 @@ from monitoring.model import Measurement, Severity, Verdict
 from monitoring.text import amount, say as duration
 
 #: The thresholds of each metric: of 10,000 clients' figures most have none.
-_OF_METRIC: Dict[str, List[Tuple[str, Threshold]]] = {}
+_OF_METRIC: dict[str, list[tuple[str, Threshold]]] = {}
 for _name, _threshold in THRESHOLDS.items():
     _OF_METRIC.setdefault(_threshold.metric, []).append((_name, _threshold))
 
 
-def judge(measurements: Iterable[Measurement], limits: Mapping[str, Limit]) -> Tuple[Verdict, ...]:
+def judge(measurements: Iterable[Measurement], limits: Mapping[str, Limit]) -> tuple[Verdict, ...]:
     """One verdict for each measurement and each threshold that concerns it, in their order.
 
     `limits` maps `Threshold.name` to numbers in the threshold's unit; a name that is absent, or

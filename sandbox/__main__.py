@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 from urllib.parse import urlsplit
 
 from sandbox.conjur import FLAVOURS

@@ -9,8 +9,8 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence
 
 from sandbox.options import Options
 from sandbox.stack import Stack
@@ -26,8 +26,8 @@ def main(words: Sequence[str]) -> int:
     rows = [r for r in ROWS if not asked or any(w in f"{r.group} {r.name}".lower() for w in asked)]
     width = max((len(row.name) for row in rows), default=0)
     print(f"{HEAD[0]:<{width}}  {HEAD[1]:>7}  {HEAD[2]:7}  {HEAD[3]}")
-    stacks: Dict[Options, Stack] = {}
-    verdicts: List[str] = []
+    stacks: dict[Options, Stack] = {}
+    verdicts: list[str] = []
     try:
         for row in rows:
             if row.options not in stacks:
@@ -65,6 +65,6 @@ def _played(row: object, stack: Stack) -> tuple[str, str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _counts(verdicts: Sequence[str]) -> List[str]:
+def _counts(verdicts: Sequence[str]) -> list[str]:
     kinds = ("holds", "BROKEN", "skipped")
     return [f"{verdicts.count(kind)} {kind}" for kind in kinds if kind in verdicts]

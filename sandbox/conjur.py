@@ -14,8 +14,9 @@ import json
 import re
 import uuid
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional
+from typing import Any, Optional
 
 from sandbox.clock import iso_time
 from sandbox.conjur_health import authenticators, health, info

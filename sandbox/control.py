@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import html
 import json
-from typing import Any, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from sandbox.faults import FAULTS
 from sandbox.receivers import KINDS, Mailbag

@@ -7,8 +7,9 @@ grammar is the "Java Object Serialization Specification", chapter 6.
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional
+from typing import Any, Optional
 
 HEADER = b"\xac\xed\x00\x05"
 TC_NULL, TC_REFERENCE, TC_CLASSDESC, TC_OBJECT = b"\x70", b"\x71", b"\x72", b"\x73"

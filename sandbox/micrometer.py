@@ -5,8 +5,9 @@ from __future__ import annotations
 import resource
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Callable, Mapping, Optional
+from typing import Callable, Optional
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 Labels = tuple[tuple[str, str], ...]

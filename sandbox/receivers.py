@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Mapping, Optional
+from typing import Any, Optional
 
 from sandbox.clock import iso_time
 from sandbox.web import Answer, Request, Route, WebServer, json_answer, text_answer

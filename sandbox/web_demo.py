@@ -13,8 +13,9 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional
+from typing import Any, Callable, Optional
 
 from sandbox import observers
 from sandbox.stack import Stack

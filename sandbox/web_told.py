@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 Received = Callable[[str], "list[dict[str, Any]]"]
 TOGETHER = 15.0  # seconds in which the same words count as told at once

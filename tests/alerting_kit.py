@@ -7,9 +7,10 @@ import http.server
 import json
 import socket
 import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable
 
 from monitoring.config.secret import Secret
 from monitoring.config.settings import (

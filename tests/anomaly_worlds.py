@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Callable, Dict, Iterable, List, Optional
+from collections.abc import Iterable
+from typing import Callable, Optional
 
 from monitoring.anomaly.detector import Anomaly, Bucket, Detector, Usage
 
@@ -59,7 +60,7 @@ def shaped(seed: int, rate: Callable[[int], float], source: Optional[str]) -> Cl
     return client
 
 
-def with_hours(client: Client, extra: Dict[int, Usage]) -> Client:
+def with_hours(client: Client, extra: dict[int, Usage]) -> Client:
     """The client, with these hours' calls added on top."""
 
     def changed(t: int) -> Optional[Usage]:
@@ -83,7 +84,7 @@ def silent_during(client: Client, hours: Iterable[int]) -> Client:
     return lambda t: None if t in quiet else client(t)
 
 
-def bucket(clients: Dict[str, Client], t: int) -> Bucket:
+def bucket(clients: dict[str, Client], t: int) -> Bucket:
     """The whole hour `t` of these clients; who makes no call is absent."""
     rows = {name: client(t) for name, client in clients.items()}
     used = {name: u for name, u in rows.items() if u is not None and u.ok + u.failed > 0}
@@ -91,8 +92,8 @@ def bucket(clients: Dict[str, Client], t: int) -> Bucket:
 
 
 def run(
-    clients: Dict[str, Client], hours: Iterable[int], detector: Optional[Detector] = None
-) -> List[Anomaly]:
+    clients: dict[str, Client], hours: Iterable[int], detector: Optional[Detector] = None
+) -> list[Anomaly]:
     """All findings over these hours."""
     detector = Detector() if detector is None else detector
     return [found for t in hours for found in detector.feed(bucket(clients, t))]
@@ -103,7 +104,7 @@ def hour_of(anomaly: Anomaly) -> int:
     return round((anomaly.at - START) / 3600.0)
 
 
-def crowd(count: int = 8) -> Dict[str, Client]:
+def crowd(count: int = 8) -> dict[str, Client]:
     """Ordinary clients of several kinds, each from its own address."""
     kinds = (steady, office, waves)
     return {f"client-{i}": kinds[i % 3](i, 10.0 + 5.0 * i, f"10.0.{i}.1") for i in range(count)}

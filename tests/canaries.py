@@ -8,8 +8,9 @@ import html
 import json
 import threading
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, Mapping, Set
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 
@@ -23,7 +24,7 @@ def plain(name: str) -> str:
     return f"C4nary{name.replace('-', '')}{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
-def forms(secret: str) -> Set[str]:
+def forms(secret: str) -> set[str]:
     """The secret plain, as JSON, HTML, URLs and Python write it, hex, and in base64 wherever it
     begins in what was encoded."""
     raw = secret.encode()
@@ -42,7 +43,7 @@ class Search:
     """Texts and files gathered from a run, searched for canaries."""
 
     def __init__(self) -> None:
-        self.texts: Dict[str, str] = {}
+        self.texts: dict[str, str] = {}
 
     def add(self, where: str, text: str) -> None:
         """Keep a text; `where` names it when something is found there."""
@@ -55,7 +56,7 @@ class Search:
                 raw = path.read_bytes()
                 self.add(str(path), raw.decode("latin-1") + raw.decode("utf-8", "replace"))
 
-    def hits(self, secrets: Mapping[str, str]) -> List[str]:
+    def hits(self, secrets: Mapping[str, str]) -> list[str]:
         """`name in where` for each canary that was found."""
         found = []
         for name, secret in secrets.items():
@@ -74,7 +75,7 @@ class CommandLines:
     arguments of a process can be read by every user of the machine."""
 
     def __init__(self) -> None:
-        self.seen: Set[str] = set()
+        self.seen: set[str] = set()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -98,7 +99,7 @@ class CommandLines:
         self._thread.join()
 
 
-def of_alerts(received: Iterable[Mapping[str, Any]]) -> List[str]:
+def of_alerts(received: Iterable[Mapping[str, Any]]) -> list[str]:
     """What a person reads of notices: not the address, headers and key that carried them."""
     shown = []
     for item in received:
@@ -109,9 +110,9 @@ def of_alerts(received: Iterable[Mapping[str, Any]]) -> List[str]:
     return shown
 
 
-def of_cache(client: Any) -> Dict[str, str]:
+def of_cache(client: Any) -> dict[str, str]:
     """Every token's signature, its id, and every long key name that lies in the cache."""
-    secrets: Dict[str, str] = {}
+    secrets: dict[str, str] = {}
     for number, key in enumerate(client.scan_iter(count=1000)):
         name = key.decode("utf-8", "replace")
         if name.startswith(("validation:", "token_id:")):

@@ -8,8 +8,9 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Dict, Iterator, Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -87,7 +88,7 @@ def cache(redis_server: servers.RedisServer) -> Iterator[Any]:
     client.close()
 
 
-_BEFORE = pytest.StashKey[Optional[Dict[str, str]]]()
+_BEFORE = pytest.StashKey[Optional[dict[str, str]]]()
 _IN_CI = bool(os.environ.get("MONITORING_CI"))  # read now: a test does not see it
 #: Why a test may be left out in CI all the same: what a container or an old Python cannot have.
 _EXCUSES = ["needs root", "ruff belongs to requirements-dev.txt", "kubectl is not installed"]
@@ -132,7 +133,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-def _tracked() -> Optional[Dict[str, str]]:
+def _tracked() -> Optional[dict[str, str]]:
     """File -> hash of its content, of every file that git tracks here; None: no repository."""
     root = Path(__file__).resolve().parent.parent
     try:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 from monitoring.config import load as configuration
 from monitoring.config.settings import Settings
 from monitoring.conjur.client import ConjurClient
-from monitoring.credentials.judged import Judged
+from monitoring.credentials.judged import ClientVerdict
 from monitoring.credentials.source_kit import Asked, rotation_service
-from monitoring.credentials.watch import CredentialWatch, Picture
+from monitoring.credentials.watch import CredentialSnapshot, CredentialWatch
 from monitoring.http.client import HttpClient
 from monitoring.redis import client as redis_client
 from monitoring.store.state import State
@@ -72,11 +73,11 @@ def watch_of(stack: Stack, settings: Settings, state: State) -> CredentialWatch:
     return CredentialWatch(asked_of(stack, settings), state)
 
 
-def by_client(picture: Picture) -> Mapping[str, Judged]:
+def by_client(picture: CredentialSnapshot) -> Mapping[str, ClientVerdict]:
     return {each.client: each for each in picture.judged}
 
 
-def reasons(picture: Picture, client: Optional[str] = None) -> list[str]:
+def reasons(picture: CredentialSnapshot, client: Optional[str] = None) -> list[str]:
     """The reasons of all findings, or of one client's."""
     return [f.reason for f in picture.findings if client is None or f.client == client]
 

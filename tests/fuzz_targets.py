@@ -7,9 +7,10 @@ import gzip
 import json
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Callable, List, Sequence, Tuple, Type
+from typing import Any, Callable
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -32,7 +33,7 @@ from monitoring.health import judges as health, login_probe as jwt_claims
 from monitoring.health.judging import Context
 from monitoring.health.login_probe import probe_login
 from monitoring.health.probes import probe_service, probe_vault
-from monitoring.health.probing import Live
+from monitoring.health.probing import ProbeContext
 from monitoring.http import reply as http_reply, reply as http_urls
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Measurement, Outcome, Source
@@ -60,7 +61,7 @@ class Target:
     name: str
     run: Callable[[bytes], object]
     seeds: Sequence[bytes]
-    may: Tuple[Type[BaseException], ...] = ()
+    may: tuple[type[BaseException], ...] = ()
     share: float = 1.0
 
 
@@ -137,7 +138,7 @@ def settings() -> Settings:
     )
 
 
-_LOADED: List[Settings] = []
+_LOADED: list[Settings] = []
 
 
 def health_page(data: bytes) -> None:
@@ -146,7 +147,7 @@ def health_page(data: bytes) -> None:
         _LOADED.append(settings())
     loaded, client = _LOADED[0], Answering(data)
     conjur = ConjurClient(client, loaded.conjur, time.time)  # type: ignore[arg-type]
-    live = Live(
+    live = ProbeContext(
         settings=loaded,
         clock=lambda: NOW,
         eapi=client,
@@ -413,7 +414,7 @@ TOKENS = (
     *(b"\x81\xa3sub\xa1a", b'O:1:"T":0:{}', b"\x80\x04\x95.", b"\x28\xb5\x2f\xfd", _json(CLAIMS)),
 )
 
-TARGETS: Tuple[Target, ...] = (
+TARGETS: tuple[Target, ...] = (
     Target("metrics-page", metrics_page, [PAGE], VALUE),
     Target("reply-json", lambda data: reply(data).json(), [_json(VAULT)], (HttpFault,)),
     Target("packed-body", packed_body, [b"\0\x05\x1f\x8b\x08\0"], (http_reply.BodyError,)),

@@ -10,7 +10,7 @@ from typing import Any
 from monitoring.config import load as configuration
 from monitoring.config.settings import Settings
 from monitoring.conjur.client import ConjurClient
-from monitoring.health.probing import Keepsake, Live
+from monitoring.health.probing import ProbeContext, RetainedToken
 from monitoring.http.client import HttpClient
 from monitoring.redis import client as redis_client
 from sandbox.stack import Stack
@@ -33,7 +33,7 @@ def settings_of(stack: Stack, cwd: Path, timeout: float = 5.0) -> Settings:
     )
 
 
-def live_of(settings: Settings, **more: Any) -> Live:
+def live_of(settings: Settings, **more: Any) -> ProbeContext:
     """What the script gives its probes."""
 
     def client(part: Any) -> HttpClient:
@@ -46,6 +46,6 @@ def live_of(settings: Settings, **more: Any) -> Live:
         "sapi": client(settings.sapi),
         "cache": lambda: redis_client.Cache(settings.redis),
         "conjur": lambda: conjur,
-        "keepsake": Keepsake(),
+        "keepsake": RetainedToken(),
     }
-    return Live(settings=settings, **{**parts, **more})
+    return ProbeContext(settings=settings, **{**parts, **more})

@@ -11,9 +11,10 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 from monitoring import channels
 from monitoring.alerts.notifier import Notifier

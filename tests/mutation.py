@@ -23,22 +23,23 @@ import signal
 import sys
 import time
 import types
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, NamedTuple, Optional
 
 ROOT = Path(__file__).resolve().parent.parent
 SURVIVORS = ROOT / "tests" / "data" / "mutation-survivors.txt"
 PATIENCE = 60.0  # seconds beyond thrice the usual; a test that hangs has found the mistake
 AT_FIRST = 1200.0  # seconds that the tests may take without a mistake
 #: Further tests of a decision, which need servers; tried where the first ones find nothing.
-SLOWER: Mapping[str, Tuple[str, ...]] = {
+SLOWER: Mapping[str, tuple[str, ...]] = {
     "monitoring.credentials.revocation": ("revocation_tricked", "cache_losses"),
     "monitoring.credentials.rotation_states": ("rotations_said",),
     "monitoring.tokens.hygiene": ("token_readings", "jwt_claims", "token_cycle"),
     "monitoring.thresholds": ("report", "messages", "conditions"),
 }
 #: The decisions -> the tests that hold them, those that need no server.
-TARGETS: Mapping[str, Tuple[str, ...]] = {
+TARGETS: Mapping[str, tuple[str, ...]] = {
     "monitoring.credentials.revocation": ("boundaries", "revocation", "credential_stats"),
     "monitoring.credentials.rotation_states": ("boundaries", "rotations", "revocation"),
     "monitoring.thresholds": (
@@ -63,7 +64,7 @@ TARGETS: Mapping[str, Tuple[str, ...]] = {
 
 _NOWHERE = -1
 
-_COMPARED: Mapping[type, Tuple[type, ...]] = {
+_COMPARED: Mapping[type, tuple[type, ...]] = {
     ast.Lt: (ast.LtE, ast.GtE),
     ast.LtE: (ast.Lt, ast.Gt),
     ast.Gt: (ast.GtE, ast.LtE),
@@ -95,9 +96,9 @@ class Mutant(NamedTuple):
         return f"{self.module} {self.function}: {self.was} -> {self.becomes}"
 
 
-def changed(node: ast.AST) -> List[ast.AST]:
+def changed(node: ast.AST) -> list[ast.AST]:
     """What may stand in the place of `node` by mistake."""
-    found: List[ast.AST] = []
+    found: list[ast.AST] = []
     if isinstance(node, ast.Compare):
         for at, operator in enumerate(node.ops):
             for other in _COMPARED[type(operator)]:
@@ -212,7 +213,7 @@ class _Loop:
 
     def __init__(self, tried: Sequence[Mutant]) -> None:
         self._tried = tried
-        self.died: Set[Mutant] = set()
+        self.died: set[Mutant] = set()
 
     def pytest_runtestloop(self, session: Any) -> bool:
         gc.freeze()  # shared with the children, and not looked through by each
@@ -248,7 +249,7 @@ def _status_with(mutant: Mutant, session: Any) -> int:
 
 def _patch(mutant: Mutant) -> None:
     """Give each function of the module, whoever holds it by now, its code with the mistake."""
-    found: Dict[Tuple[str, int], types.CodeType] = {}
+    found: dict[tuple[str, int], types.CodeType] = {}
     made = compile(mutated(mutant), str(_path(mutant.module)), "exec", dont_inherit=True)
     waiting = [made]
     while waiting:
@@ -263,7 +264,7 @@ def _patch(mutant: Mutant) -> None:
             function.__code__ = found.get((code.co_name, code.co_firstlineno), code)
 
 
-def found_quickly(module: str, tried: Sequence[Mutant], names: Sequence[str]) -> Set[Mutant]:
+def found_quickly(module: str, tried: Sequence[Mutant], names: Sequence[str]) -> set[Mutant]:
     """Which of the mistakes of the module the tests find in running code. Raises RuntimeError when
     the tests fail without any mistake: then they find nothing."""
     import pytest
@@ -290,7 +291,7 @@ def found_quickly(module: str, tried: Sequence[Mutant], names: Sequence[str]) ->
     return {every[at] for at in died}
 
 
-def _words(names: Sequence[str]) -> List[str]:
+def _words(names: Sequence[str]) -> list[str]:
     tests = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
     return ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--no-header", *tests]
 
@@ -313,13 +314,13 @@ def _become(mutant: Mutant, names: Sequence[str]) -> None:
         os._exit(status)
 
 
-def survivors_known() -> Dict[str, str]:
+def survivors_known() -> dict[str, str]:
     """Mistakes that no test can find -> why that is no fault."""
     rows = (line.partition("  # ") for line in SURVIVORS.read_text().splitlines())
     return {name.strip(): why.strip() for name, _, why in rows if name.strip() and why.strip()}
 
 
-def survivors(tried: Sequence[Mutant]) -> List[Mutant]:
+def survivors(tried: Sequence[Mutant]) -> list[Mutant]:
     """Those that no test finds. Raises RuntimeError when the tests of a module fail without any
     mistake."""
     import pytest  # noqa: F401 - once, for all forked processes

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from typing import Callable, List, Optional
+from typing import Callable, Optional
 
 Say = Callable[[socket.socket, bytes], None]
 
@@ -21,7 +21,7 @@ class RawServer:
         self._say = say
         self._context = context
         self._deaf = deaf
-        self.requests: List[bytes] = []
+        self.requests: list[bytes] = []
         self.over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]

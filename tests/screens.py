@@ -10,9 +10,10 @@ import io
 import os
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Mapping
+from typing import Any, Callable
 from unittest import mock
 
 import utils
@@ -23,8 +24,8 @@ from monitoring.anomaly import replay
 from monitoring.anomaly.types import Anomaly
 from monitoring.credentials import report as credential_report
 from monitoring.credentials.facts import Age, CredentialFacts, Policy
-from monitoring.credentials.judged import DAY, Judged, rows
-from monitoring.credentials.revocation import Answer
+from monitoring.credentials.judged import DAY, ClientVerdict, rows
+from monitoring.credentials.revocation import RevocationAnswer
 from monitoring.credentials.rotations import SEVERITIES, RotationVerdict
 from monitoring.model import (
     Alert,
@@ -138,7 +139,7 @@ def _alerts() -> str:
         FIRES.key.text, "firing", "critical", FIRES.summary, "2026-11-23T02:13:20Z", "52 s",
         ("slack", "pagerduty"), "", "",
     )  # fmt: skip
-    hushed = alert_report.Hushed(
+    hushed = alert_report.SilenceRow(
         {"metric": "api_response_time"}, "anna", "2026-11-23T04:00:00Z", "load test"
     )
     cycles = {"health_check": "2026-11-23T02:14:12Z", "token_usage_metrics": None}
@@ -147,7 +148,7 @@ def _alerts() -> str:
     )
 
 
-def _judged(client: str, days: float, **more: str) -> Judged:
+def _judged(client: str, days: float, **more: str) -> ClientVerdict:
     verdict, state = more.get("verdict", "ok"), more.get("state", "active")
     why, todo = more.get("why", "within its period"), more.get("todo", "nothing")
     rotating = 3 * 3600.0 if state == "dual_active" else None
@@ -155,7 +156,7 @@ def _judged(client: str, days: float, **more: str) -> Judged:
         state, verdict, SEVERITIES[verdict], why, todo, Age(AT - days * DAY, "vault_expiry"),
         (90 - days) * DAY, rotating,
     )  # fmt: skip
-    return Judged(CredentialFacts(client), said, Policy())
+    return ClientVerdict(CredentialFacts(client), said, Policy())
 
 
 JUDGED = (
@@ -189,7 +190,7 @@ def _credentials(view: Callable[..., str]) -> Callable[[], None]:
     )
 
 
-REVOCATION = Answer(
+REVOCATION = RevocationAnswer(
     "client-007", False, ("both versions are accepted: wait until the old one is deprecated",),
     ("logins were watched for 30 s only",), "v1", AT - 900, 4, 0, AT + 2700, AT + 2700,
     waiting=True, word="no",

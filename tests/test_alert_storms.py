@@ -11,10 +11,11 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Iterator, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -67,7 +68,7 @@ class People:
     mode: str = "up"
     believed: dict[str, bool] = field(default_factory=lambda: defaultdict(bool))
     last: dict[str, Notice] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    notified: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
     def send(self, notices: Sequence[Notice], kit: Any) -> None:
@@ -87,9 +88,9 @@ class People:
         again = self.last.get(key)
         if again is not None and (again.reason, again.at) == (reason, notice.at):
             return  # at least once: the same notice, under the same key
-        self.told.append(f"{key} {reason}")
+        self.notified.append(f"{key} {reason}")
         if self.believed[key] is (reason in ("first", "missed")):
-            self.wrong.append(f"{key} {reason} after {self.told[:-1]}")
+            self.wrong.append(f"{key} {reason} after {self.notified[:-1]}")
         self.believed[key] = reason in FIRING
         self.last[key] = notice
 

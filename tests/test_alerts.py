@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Sequence
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ class Machine:
         self.rows = result.rows
         return result.notices
 
-    def told(self, letters: str, **more: Any) -> str:
+    def notified(self, letters: str, **more: Any) -> str:
         """Reasons' first letters by cycle for the verdicts in `letters`; `.` for none."""
         said = []
         for letter in letters:
@@ -69,7 +70,7 @@ def rules(**more: Any) -> Policy:
     ],
 )
 def test_transitions(sentence: str, verdicts: str, notices: str) -> None:
-    assert Machine().told(verdicts) == notices, sentence
+    assert Machine().notified(verdicts) == notices, sentence
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_transitions(sentence: str, verdicts: str, notices: str) -> None:
 def test_thresholds(
     *, sentence: str, policy: dict[str, Any], more: dict[str, Any], verdicts: str, notices: str
 ) -> None:
-    assert Machine(rules(**policy)).told(verdicts, **more) == notices, sentence
+    assert Machine(rules(**policy)).notified(verdicts, **more) == notices, sentence
 
 
 @pytest.mark.parametrize(
@@ -107,14 +108,14 @@ def test_thresholds(
 )
 def test_reminders(sentence: str, interval: dict[str, Any], severity: str, expected: int) -> None:
     machine = Machine(rules(reminder_interval=interval))
-    said = machine.told(severity * (24 * 60 + 2))
+    said = machine.notified(severity * (24 * 60 + 2))
     assert said.count("r") == expected, sentence
     assert said.count("f") == 1
 
 
 def test_an_escalation_starts_the_reminder_anew() -> None:
     machine = Machine(rules(reminder_interval={"critical": 600.0, "warning": 600.0}))
-    assert machine.told("w" * 8 + "c" * 12) == ".f......e.........r."
+    assert machine.notified("w" * 8 + "c" * 12) == ".f......e.........r."
 
 
 def test_an_expiry_tells_once_per_step_and_never_reminds() -> None:
@@ -136,7 +137,7 @@ def test_a_renewed_certificate_forgets_its_steps() -> None:
 
 def test_the_resolve_says_how_long_it_lasted_and_how_bad_it_was() -> None:
     machine = Machine()
-    machine.told("wwcc")
+    machine.notified("wwcc")
     (resolved,) = [n for letter in "oo" for n in machine.cycle(alert(LETTERS[letter]))]
     assert (resolved.reason, resolved.alert.severity) == ("resolved", CRITICAL)
     assert resolved.since == T0 + 60
@@ -145,7 +146,7 @@ def test_the_resolve_says_how_long_it_lasted_and_how_bad_it_was() -> None:
 
 def test_the_resolve_says_what_is_well_again() -> None:
     machine = Machine()
-    machine.told("cc")
+    machine.notified("cc")
     good = alert(OK, summary="redis-cache is up: answers", value=1.0)
     machine.cycle(good)
     (resolved,) = machine.cycle(good)
@@ -161,7 +162,7 @@ def test_the_resolve_says_what_is_well_again() -> None:
 
 def test_flapping_is_named_once_and_then_held() -> None:
     machine = Machine(rules(reminder_interval={"critical": 0}))
-    said = machine.told("ccoo" * 12)
+    said = machine.notified("ccoo" * 12)
     assert said.startswith(".f.r.f.r.f.f"), "the third resolve within the hour becomes flapping"
     assert set(said[12:]) == {"."}, "from then on it is quiet"
     assert any(row.why == "flapping" and row.state == "firing" for row in machine.rows)
@@ -171,13 +172,13 @@ def test_flapping_is_named_once_and_then_held() -> None:
     ("changes", "said"), [(4, ".f.r.f.f...."), (5, ".f.r.f.r.f.f"), (6, ".f.r.f.r.f.f")]
 )
 def test_the_change_that_reaches_the_limit_is_the_one_held_back(changes: int, said: str) -> None:
-    assert Machine(rules(flap_changes=changes)).told("ccoo" * 3) == said
+    assert Machine(rules(flap_changes=changes)).notified("ccoo" * 3) == said
 
 
 def test_flapping_ends_with_a_resolve_when_it_is_quiet() -> None:
     machine = Machine()
-    machine.told("ccoo" * 3)
-    said = machine.told("o" * 40)
+    machine.notified("ccoo" * 3)
+    said = machine.notified("o" * 40)
     assert said.count("r") == 1
     # It had last changed two cycles before: half a flap window after that.
     assert said.index("r") == 28
@@ -185,15 +186,15 @@ def test_flapping_ends_with_a_resolve_when_it_is_quiet() -> None:
 
 def test_what_flapped_and_stays_bad_is_simply_bad() -> None:
     machine = Machine()
-    machine.told("ccoo" * 3)
-    machine.told("c" * 40)
-    assert machine.told("oo") == ".r"
+    machine.notified("ccoo" * 3)
+    machine.notified("c" * 40)
+    assert machine.notified("oo") == ".r"
 
 
 def test_an_escalation_passes_through_flapping() -> None:
     machine = Machine()
-    machine.told("wwoo" * 3)
-    assert "e" in machine.told("c")
+    machine.notified("wwoo" * 3)
+    assert "e" in machine.notified("c")
 
 
 def test_a_verdict_that_alternates_for_ever_is_not_hidden_by_hysteresis() -> None:
@@ -212,26 +213,28 @@ def silence(**match: str) -> Silence:
 
 def test_a_silence_tells_nothing_and_ends_by_itself() -> None:
     machine = Machine(Policy(silences=(silence(component="redis-*"),)))
-    assert machine.told("c" * 9) == "........."
+    assert machine.notified("c" * 9) == "........."
     assert [row.state for row in machine.rows] == ["silenced"]
     assert "ops" in machine.rows[0].why
-    assert machine.told("cc") == "f.", "still bad at its end: now people hear"
+    assert machine.notified("cc") == "f.", "still bad at its end: now people hear"
 
 
 def test_a_silence_that_ends_during_recovery_wakes_nobody() -> None:
     machine = Machine(Policy(silences=(silence(component="redis-*"),)))
-    assert machine.told("ccccccccc" + "oo") == "...........", "the silence ended one good cycle ago"
+    assert machine.notified("ccccccccc" + "oo") == "...........", (
+        "the silence ended one good cycle ago"
+    )
 
 
 def test_what_came_and_went_in_silence_is_never_told() -> None:
-    assert Machine(Policy(silences=(silence(component="redis-*"),))).told("ccoo") == "...."
+    assert Machine(Policy(silences=(silence(component="redis-*"),))).notified("ccoo") == "...."
 
 
 def test_who_was_told_before_a_silence_hears_the_end() -> None:
     machine = Machine()
-    machine.told("cc")
+    machine.notified("cc")
     machine.policy = Policy(silences=(silence(metric="health_*"),))
-    assert machine.told("coo") == "..r"
+    assert machine.notified("coo") == "..r"
 
 
 def test_a_maintenance_window_is_quiet_for_its_components() -> None:
@@ -306,7 +309,7 @@ def test_what_people_were_told_of_is_not_called_unread_as_well() -> None:
 
 def test_other_scripts_states_say_what_is_down_while_they_are_fresh() -> None:
     machine = Machine()
-    machine.told("cc")
+    machine.notified("cc")
     states = machine.states.values()
     assert alerts.down_components(states, machine.now - 600) == {"redis-cache"}
     assert alerts.down_components(states, machine.now + 1) == frozenset()
@@ -314,9 +317,9 @@ def test_other_scripts_states_say_what_is_down_while_they_are_fresh() -> None:
 
 def test_and_what_is_degraded_once_people_were_told() -> None:
     machine = Machine()
-    machine.told("w")
+    machine.notified("w")
     assert alerts.impaired_components(machine.states.values(), machine.now) == frozenset()
-    machine.told("w")
+    machine.notified("w")
     states = machine.states.values()
     assert alerts.impaired_components(states, machine.now) == {"redis-cache"}
     assert alerts.down_components(states, machine.now) == frozenset()
@@ -437,13 +440,13 @@ def test_of_what_is_equally_bad_what_is_down_is_told_first() -> None:
 
 def test_nothing_is_remembered_of_what_is_fine() -> None:
     machine = Machine()
-    machine.told("cc" + "o" * 80)
+    machine.notified("cc" + "o" * 80)
     assert machine.states == {}
 
 
 def test_what_nobody_judges_for_a_week_is_over() -> None:
     machine = Machine(every=3600.0)
-    machine.told("cc")
+    machine.notified("cc")
     told = [n for _ in range(180) for n in machine.cycle()]
     assert reasons(told) == ["resolved"]
     assert "may be as bad as it was" in told[0].ended, "nobody saw that it is well"
@@ -458,15 +461,15 @@ def test_of_two_conditions_with_one_key_the_worse_counts() -> None:
 
 def test_a_clock_that_steps_back_loses_nothing() -> None:
     machine = Machine()
-    machine.told("cc")
+    machine.notified("cc")
     machine.now -= 7200
-    assert machine.told("coo") == "..r"
+    assert machine.notified("coo") == "..r"
 
 
 def test_a_clock_that_ran_ahead_for_a_while_does_not_put_off_reminders() -> None:
     machine = Machine(rules(reminder_interval={"critical": 600.0}))
     machine.now += 400 * 86400
-    machine.told("cc")
+    machine.notified("cc")
     machine.now = T0
     told = [n for _ in range(12) for n in machine.cycle(alert())]
     assert reasons(told) == ["reminder"]
@@ -476,9 +479,9 @@ def test_a_clock_that_ran_ahead_for_a_while_does_not_put_off_reminders() -> None
 def test_what_resolved_in_the_future_is_not_remembered_until_then() -> None:
     machine = Machine()
     machine.now += 400 * 86400
-    machine.told("ccoo")
+    machine.notified("ccoo")
     machine.now = T0
-    machine.told("o" * 80)
+    machine.notified("o" * 80)
     assert machine.states == {}
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import tracemalloc
-from typing import Dict, List
 
 import pytest
 
@@ -39,7 +38,7 @@ WEEKS = 168
 EVIL = "203.0.113.7"
 
 
-def misused() -> Dict[str, Client]:
+def misused() -> dict[str, Client]:
     """The crowd, each kind of misuse once, in the fourth week (from hour 504)."""
     world = crowd()
     world["client-0"] = with_hours(world["client-0"], {520: Usage(90, 0, {EVIL: 90})})
@@ -63,7 +62,7 @@ def misused() -> Dict[str, Client]:
 
 
 @pytest.fixture(scope="module")
-def findings() -> List[Anomaly]:
+def findings() -> list[Anomaly]:
     return run(misused(), range(620))
 
 
@@ -92,14 +91,14 @@ def test_the_table_covers_every_reason() -> None:
 
 @pytest.mark.parametrize(("client", "reason", "hours"), EXPECTED)
 def test_each_misuse_is_found_under_its_name(
-    findings: List[Anomaly], client: str, reason: str, hours: range
+    findings: list[Anomaly], client: str, reason: str, hours: range
 ) -> None:
     assert [
         f for f in findings if f.client == client and f.reason == reason and hour_of(f) in hours
     ]
 
 
-def test_nothing_else_is_said(findings: List[Anomaly]) -> None:
+def test_nothing_else_is_said(findings: list[Anomaly]) -> None:
     spans = {client: hours for client, _reason, hours in EXPECTED}
     resting = [f for f in findings if f.client == "client-7" and hour_of(f) < 590]
     assert [f.reason for f in resting] == ["silence"]  # going to rest is said once
@@ -111,19 +110,19 @@ def test_an_ordinary_month_is_quiet() -> None:
     assert run(crowd(9), range(720)) == []
 
 
-def test_causality_a_prefix_gives_the_same_findings(findings: List[Anomaly]) -> None:
+def test_causality_a_prefix_gives_the_same_findings(findings: list[Anomaly]) -> None:
     for end in (521, 546, 592):
         assert run(misused(), range(end)) == [f for f in findings if hour_of(f) < end]
 
 
-def test_isolation_permuted_clients(findings: List[Anomaly]) -> None:
+def test_isolation_permuted_clients(findings: list[Anomaly]) -> None:
     world = misused()
     backwards = {name: world[name] for name in sorted(world, reverse=True)}
     assert run(backwards, range(620)) == findings
 
 
-def test_isolation_renamed_clients(findings: List[Anomaly]) -> None:
-    def facts(found: List[Anomaly], names: Dict[str, str]) -> List[object]:
+def test_isolation_renamed_clients(findings: list[Anomaly]) -> None:
+    def facts(found: list[Anomaly], names: dict[str, str]) -> list[object]:
         return sorted((f.at, names[f.client], f.reason, f.score, f.observed) for f in found)
 
     world = misused()
@@ -133,7 +132,7 @@ def test_isolation_renamed_clients(findings: List[Anomaly]) -> None:
     assert facts(renamed, back) == facts(findings, {name: name for name in world})
 
 
-def test_one_clients_misuse_never_becomes_anothers_finding(findings: List[Anomaly]) -> None:
+def test_one_clients_misuse_never_becomes_anothers_finding(findings: list[Anomaly]) -> None:
     alone = run(crowd(), range(620))
     assert alone == []
     assert {f.client for f in findings} == {client for client, _reason, _hours in EXPECTED}
@@ -156,7 +155,7 @@ def test_a_client_that_moves_to_another_continent_is_told_less_and_less() -> Non
     assert len([t for t in told if t >= 672 + 7 * 24]) <= 2
 
 
-def test_duplicated_and_late_buckets_change_nothing(findings: List[Anomaly]) -> None:
+def test_duplicated_and_late_buckets_change_nothing(findings: list[Anomaly]) -> None:
     world, detector, found = misused(), Detector(), []
     for t in range(620):
         found += detector.feed(bucket(world, t))
@@ -312,7 +311,7 @@ def test_failures_from_known_addresses_after_a_burst_are_no_break_in() -> None:
 
 
 def test_addresses_may_be_unknown() -> None:
-    world: Dict[str, Client] = {f"c{i}": waves(i, 20.0, None) for i in range(5)}
+    world: dict[str, Client] = {f"c{i}": waves(i, 20.0, None) for i in range(5)}
     world["c0"] = with_hours(world["c0"], {500: Usage(160, 0), 530: Usage(0, 50)})
     found = run(world, range(560))
     assert [(hour_of(f), f.reason) for f in found] == [
@@ -322,7 +321,7 @@ def test_addresses_may_be_unknown() -> None:
 
 
 def test_a_finding_is_held_back_for_a_day_unless_it_grows() -> None:
-    def told(extra: Dict[int, int]) -> List[int]:
+    def told(extra: dict[int, int]) -> list[int]:
         more = {t: Usage(n, 0, {"10.0.0.1": n}) for t, n in extra.items()}
         world = {**crowd(4), "c": with_hours(steady(9, 20.0), more)}
         return [hour_of(f) for f in run(world, range(600)) if f.reason == "volume_spike"]
@@ -340,7 +339,7 @@ def test_misuse_told_once_is_not_repeated_daily_and_does_not_become_habit() -> N
 # --- time within and across hours
 
 
-def _cut(whole: Bucket, parts: int) -> List[Bucket]:
+def _cut(whole: Bucket, parts: int) -> list[Bucket]:
     """The bucket as equal parts: counts go where they fall, the last part takes the rest."""
     cut = []
     for i in range(parts):
@@ -386,7 +385,7 @@ def test_an_hour_seen_in_part_is_judged_in_part() -> None:
 
 def test_a_restart_in_the_middle_of_an_hour_loses_nothing() -> None:
     world, store, found, uncut = misused(), {}, [], Detector()
-    key: List[Anomaly] = []
+    key: list[Anomaly] = []
     for t in range(620):
         for part in _cut(bucket(world, t), 3):
             if t in (3, 250, 545, 583):
@@ -513,7 +512,7 @@ def test_a_budget_must_be_a_number_above_zero(budget: float) -> None:
 
 
 def test_severity_follows_the_score() -> None:
-    def severity(extra: int) -> List[str]:
+    def severity(extra: int) -> list[str]:
         more = {500: Usage(extra, 0, {"10.0.0.1": extra})}
         found = run({**crowd(5), "c": with_hours(steady(9), more)}, range(510))
         return [f.severity for f in found]
@@ -525,7 +524,7 @@ def test_severity_follows_the_score() -> None:
 # --- one aggregate series
 
 
-def _series(values: List[float], unit: float = 1.0) -> List[Anomaly]:
+def _series(values: list[float], unit: float = 1.0) -> list[Anomaly]:
     watch = SeriesDetector("tokens a minute", unit)
     return [f for t, v in enumerate(values) for f in watch.feed(START + 3600 * t, 3600.0, v)]
 

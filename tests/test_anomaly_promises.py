@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Optional
+from typing import Any, Optional
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from monitoring.anomaly.detector import PLATFORM_KEY, Anomaly, Bucket, Detector, Usage
-from monitoring.anomaly.store import AnomalyStore, Told
+from monitoring.anomaly.store import AnomalyStore, Reported
 from monitoring.anomaly.types import Sensitivity
 from monitoring.credentials.findings import of_anomalies
 from monitoring.store.state import State
@@ -29,7 +29,7 @@ STRANGE, OTHER = "198.18.0.7", "203.0.113.9"
 HOUR = 3600.0
 
 
-def _guessing(source: str, hours: range, failed: int = 2) -> Dict[int, Usage]:
+def _guessing(source: str, hours: range, failed: int = 2) -> dict[int, Usage]:
     return dict.fromkeys(hours, Usage(0, failed, {source: failed}))
 
 
@@ -71,13 +71,13 @@ _BEFORE = 400
 
 
 @pytest.fixture(scope="module")
-def learned() -> Dict[str, str]:
+def learned() -> dict[str, str]:
     detector = Detector()
     run(crowd(4), range(_BEFORE), detector)
     return detector.dump()
 
 
-def _fed(learned: Dict[str, str], hours: List[Optional[Dict[str, Usage]]]) -> List[List[Anomaly]]:
+def _fed(learned: dict[str, str], hours: list[Optional[dict[str, Usage]]]) -> list[list[Anomaly]]:
     """What each hour brings; None is an hour that nobody observed."""
     detector = Detector(profiles=learned)
     found = []
@@ -90,10 +90,10 @@ def _fed(learned: Dict[str, str], hours: List[Optional[Dict[str, Usage]]]) -> Li
 @settings(max_examples=30, deadline=None)
 @given(past=st.lists(rows, min_size=1, max_size=6), one=st.lists(rows), other=st.lists(rows))
 def test_what_comes_later_changes_nothing_that_was_said(
-    learned: Dict[str, str],
-    past: List[Any],
-    one: List[Any],
-    other: List[Any],
+    learned: dict[str, str],
+    past: list[Any],
+    one: list[Any],
+    other: list[Any],
 ) -> None:
     told = _fed(learned, past)
     assert _fed(learned, past + one)[: len(past)] == told
@@ -105,7 +105,7 @@ def test_what_comes_later_changes_nothing_that_was_said(
 @settings(max_examples=30, deadline=None)
 @given(gap=st.integers(min_value=1, max_value=200))
 def test_hours_that_nobody_observed_are_neither_rest_nor_silence(
-    learned: Dict[str, str], gap: int
+    learned: dict[str, str], gap: int
 ) -> None:
     world = crowd(4)
     detector = Detector(profiles=learned)
@@ -115,7 +115,7 @@ def test_hours_that_nobody_observed_are_neither_rest_nor_silence(
 @settings(max_examples=20, deadline=None)
 @given(lost=st.sets(st.integers(min_value=0, max_value=99)))
 def test_hours_that_are_missing_here_and_there_raise_nothing(
-    learned: Dict[str, str], lost: set[int]
+    learned: dict[str, str], lost: set[int]
 ) -> None:
     world = crowd(4)
     hours = [None if t in lost else dict(bucket(world, _BEFORE + t).clients) for t in range(100)]
@@ -162,7 +162,7 @@ def test_two_sprays_by_two_strangers_are_both_told(tmp_path: Any) -> None:
             world[name] = with_hours(world[name], _guessing(source, range(500, 501)))
     with State(tmp_path / "state.sqlite3") as state:
         store, now = AnomalyStore(state, Sensitivity()), START + 501 * HOUR
-        told: tuple[Told, ...] = ()
+        told: tuple[Reported, ...] = ()
         for t in range(501):
             told = store.feed(bucket(world, t), now, HOUR)
         kept = store.feed(None, now, HOUR)  # as the state file has them
@@ -176,8 +176,8 @@ def test_two_sprays_by_two_strangers_are_both_told(tmp_path: Any) -> None:
 # --- what is kept
 
 
-def _platform_of(texts: Dict[str, str]) -> Dict[str, Any]:
-    platform: Dict[str, Any] = json.loads(texts[PLATFORM_KEY])["platform"]
+def _platform_of(texts: dict[str, str]) -> dict[str, Any]:
+    platform: dict[str, Any] = json.loads(texts[PLATFORM_KEY])["platform"]
     return platform
 
 
@@ -192,7 +192,7 @@ def test_a_clock_that_was_ahead_leaves_no_hour_of_the_future() -> None:
     detector.mind_clock(back)
     texts, latest = detector.dump(), int(back // HOUR)
     platform = _platform_of(texts)
-    assert max(platform[key] for key in ("born", "hour", "shared_told", "hushed")) <= latest
+    assert max(platform[key] for key in ("born", "hour", "shared_reported", "silenced")) <= latest
     assert max(platform["sprays"].values()) <= latest
     for name, text in texts.items():
         profile = {} if name == PLATFORM_KEY else json.loads(text)
@@ -208,14 +208,14 @@ def test_what_one_hour_alone_needs_is_not_kept() -> None:
     assert not {"shared", "hush"} & set(_platform_of(detector.dump()))
 
 
-def _older(texts: Dict[str, str]) -> Dict[str, str]:
+def _older(texts: dict[str, str]) -> dict[str, str]:
     """As version 1.0 and the one after it wrote profiles."""
     old = {}
     for name, text in texts.items():
         state = json.loads(text)
         if name == PLATFORM_KEY:
             state["platform"]["shared"] = 7
-            for key in ("shared_told", "sprays"):
+            for key in ("shared_reported", "sprays"):
                 del state["platform"][key]
         else:
             state["guessers"] = {STRANGE: [state["last_call"], 2.0]}
@@ -225,7 +225,7 @@ def _older(texts: Dict[str, str]) -> Dict[str, str]:
     return old
 
 
-def test_profiles_of_earlier_versions_are_read(learned: Dict[str, str]) -> None:
+def test_profiles_of_earlier_versions_are_read(learned: dict[str, str]) -> None:
     detector = Detector(profiles=_older(learned))
     assert detector.counts["unreadable"] == 0
     assert run(crowd(4), range(_BEFORE, _BEFORE + 100), detector) == []
@@ -240,7 +240,7 @@ numbers = st.sampled_from([float("nan"), float("inf"), -1, "x", None, [], {}, 1e
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_a_damaged_value_is_set_aside_and_the_run_goes_on(
-    learned: Dict[str, str], data: st.DataObject
+    learned: dict[str, str], data: st.DataObject
 ) -> None:
     name = data.draw(st.sampled_from(sorted(learned)))
     state = json.loads(learned[name])
@@ -262,7 +262,7 @@ def test_few_clients_share_the_budget_of_five() -> None:
     """A surge that one of many is not told of is told of the only one, and of five not."""
     extra = {500: Usage(20, 0, {"10.0.0.1": 20})}
 
-    def told(fewest: int) -> List[str]:
+    def told(fewest: int) -> list[str]:
         world = {"c0": with_hours(steady(9), extra)}
         return [f.client for f in run(world, range(520), Detector(fewest_clients=fewest))]
 
@@ -280,7 +280,7 @@ def test_a_client_with_wild_hours_is_told_far_beyond_all_of_them() -> None:
 # --- within the hour, after misuse, and falls
 
 
-def _by_minutes(world: Dict[str, Client], t: int) -> List[Bucket]:
+def _by_minutes(world: dict[str, Client], t: int) -> list[Bucket]:
     """The hour in twelve buckets of five minutes; all failures come in the third."""
     whole = bucket(world, t)
     parts = []
@@ -334,7 +334,7 @@ def test_a_spray_is_told_within_its_hour_and_once() -> None:
 def test_what_follows_told_misuse_is_no_wild_hour_of_the_clients() -> None:
     """After a surge beyond doubt a lesser one, too small to be told, does not raise the bar."""
 
-    def surprises(hours: Dict[int, float]) -> float:
+    def surprises(hours: dict[int, float]) -> float:
         extra = {t: Usage(calls, 0, {"10.0.0.1": calls}) for t, calls in hours.items()}
         detector = Detector()
         told = run({"c": with_hours(steady(4, 12.0), extra)}, range(600), detector)

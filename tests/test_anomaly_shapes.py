@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Dict, List
 
 import pytest
 
@@ -72,7 +71,7 @@ def test_an_hour_that_was_not_observed_foretells_nothing() -> None:
     assert profile.offset == 0.0
 
 
-def profile_of_after_gap(world: Dict[str, Client]) -> Profile:
+def profile_of_after_gap(world: dict[str, Client]) -> Profile:
     detector = Detector()
     run(world, range(400), detector)
     profile = profile_of(detector, "c")
@@ -80,7 +79,7 @@ def profile_of_after_gap(world: Dict[str, Client]) -> Profile:
     return profile
 
 
-def closing(world: Dict[str, Client], share: int, hours: range) -> Dict[str, Client]:
+def closing(world: dict[str, Client], share: int, hours: range) -> dict[str, Client]:
     """Every client but each `share`-th is silent in these hours."""
     return {
         name: client if i % share == 0 else silent_during(client, hours)
@@ -88,7 +87,7 @@ def closing(world: Dict[str, Client], share: int, hours: range) -> Dict[str, Cli
     }
 
 
-def staff(count: int) -> Dict[str, Client]:
+def staff(count: int) -> dict[str, Client]:
     return {f"client-{i:02}": office(i, 20.0 + i, f"10.0.{i}.1") for i in range(count)}
 
 
@@ -131,7 +130,7 @@ def pausing(seed: int) -> Client:
 
 
 def test_a_client_that_often_pauses_is_hardly_ever_told() -> None:
-    found: List[object] = []
+    found: list[object] = []
     for seed in range(5):
         found += [f for f in run({**crowd(4), "p": pausing(seed)}, range(900)) if f.client == "p"]
     assert len(found) <= 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
@@ -16,7 +16,7 @@ LINE = """{"at":"2026-03-02T00:00:00Z","seconds":3600,"clients":
 {"client-001":{"ok":12,"failed":0,"sources":{"10.0.0.1":12}},"b":{"ok":1.5}}}"""
 
 
-def _line(**changes: Any) -> Dict[str, Any]:
+def _line(**changes: Any) -> dict[str, Any]:
     return {**json.loads(LINE), **changes}
 
 

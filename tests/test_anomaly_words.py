@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, List, Set
 
 import pytest
 
@@ -17,7 +16,7 @@ HOURS = 620
 
 
 @pytest.fixture(scope="module")
-def findings() -> List[Anomaly]:
+def findings() -> list[Anomaly]:
     return run(misused(), range(HOURS))
 
 
@@ -32,7 +31,7 @@ def _calls(client: Client, hours: range) -> float:
     return sum(u.ok + u.failed for u in used if u is not None)
 
 
-def _known_before(client: Client, hour: int) -> Set[str]:
+def _known_before(client: Client, hour: int) -> set[str]:
     return {s for t in range(hour) for s in ((client(t) or Usage(0, 0)).sources or {})}
 
 
@@ -40,7 +39,7 @@ def test_every_reason_has_its_writer() -> None:
     assert set(WRITERS) == {*REASONS, *SHARED_REASONS}
 
 
-def test_every_sentence_ends_with_the_age_of_the_profile(findings: List[Anomaly]) -> None:
+def test_every_sentence_ends_with_the_age_of_the_profile(findings: list[Anomaly]) -> None:
     world = misused()
     for found in findings:
         first = next(t for t in range(HOURS) if _calls(world[found.client], range(t, t + 1)))
@@ -49,16 +48,16 @@ def test_every_sentence_ends_with_the_age_of_the_profile(findings: List[Anomaly]
         assert age == pytest.approx(found.profile_age_days, abs=0.051)
 
 
-def test_every_sentence_names_its_client_and_is_one_sentence(findings: List[Anomaly]) -> None:
+def test_every_sentence_names_its_client_and_is_one_sentence(findings: list[Anomaly]) -> None:
     for found in findings:
         assert found.sentence.startswith(found.client)
         assert found.sentence.count("\n") == 0
         assert len(found.sentence) < 250
 
 
-def test_figures_are_those_of_the_world(findings: List[Anomaly]) -> None:
+def test_figures_are_those_of_the_world(findings: list[Anomaly]) -> None:
     world = misused()
-    seen: Dict[str, int] = {}
+    seen: dict[str, int] = {}
     for found in findings:
         CHECKS[found.reason](found, world[found.client])
         seen[found.reason] = seen.get(found.reason, 0) + 1

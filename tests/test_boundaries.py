@@ -117,8 +117,11 @@ def test_a_rotation_says_how_long_a_transition_takes_else_the_policy_does() -> N
 def test_waiting_is_enough_only_where_everything_ends_by_itself() -> None:
     facts = tokens(old=1, old_until=NOW + 60, near=1, near_until=NOW + 90)
     assert (can_revoke(facts, NOW).again, can_revoke(facts, NOW).waiting) == (NOW + 90 + SKEW, True)
-    dark = replace(facts, dark={ROTATIONS: "timeout"})
-    assert (can_revoke(dark, NOW).again, can_revoke(dark, NOW).waiting) == (NOW + 90 + SKEW, False)
+    unavailable = replace(facts, unavailable={ROTATIONS: "timeout"})
+    assert (can_revoke(unavailable, NOW).again, can_revoke(unavailable, NOW).waiting) == (
+        NOW + 90 + SKEW,
+        False,
+    )
     assert not can_revoke(DONE, NOW).waiting
 
 
@@ -167,8 +170,8 @@ def test_nobody_counted_the_tokens() -> None:
     said = can_revoke(replace(DONE, tokens=None), NOW)
     assert said.yes is None
     assert "the live tokens were not counted" in said.unknowns
-    dark = can_revoke(replace(DONE, tokens=None, dark={CACHE: "refused"}), NOW)
-    assert "the live tokens were not counted" not in dark.unknowns
+    unavailable = can_revoke(replace(DONE, tokens=None, unavailable={CACHE: "refused"}), NOW)
+    assert "the live tokens were not counted" not in unavailable.unknowns
 
 
 def test_all_are_dead_after_the_longest_life_whatever_the_cache_shows() -> None:
@@ -223,9 +226,9 @@ def test_what_the_answer_names() -> None:
     assert can_revoke(replace(DONE, rotation=None), NOW).old_version == ""
     bare = can_revoke(replace(DONE, tokens=None), NOW)
     assert (bare.old_tokens, bare.maybe_old, bare.until) == (None, 0, None)
-    dark = {ROTATIONS: revocation.NOT_CONFIGURED, CACHE: "timeout"}
-    said = revocation.unheard_of("nobody", dark).unknowns
-    assert said[1:] == (f"{CACHE} is dark (timeout)",)
+    unavailable = {ROTATIONS: revocation.NOT_CONFIGURED, CACHE: "timeout"}
+    said = revocation.unknown_client("nobody", unavailable).unknowns
+    assert said[1:] == (f"{CACHE} is unavailable (timeout)",)
 
 
 def test_far_ends_are_not_written_as_dates() -> None:
@@ -407,9 +410,9 @@ def test_times_in_the_flap_window_are_bounded() -> None:
 
 
 def test_a_child_keeps_what_was_told_and_nothing_else() -> None:
-    firing = AlertState(ALERT, phase=FIRING, bad=3, told=Severity.CRITICAL)
+    firing = AlertState(ALERT, phase=FIRING, bad=3, notified=Severity.CRITICAL)
     assert hysteresis.hold_back(firing, ALERT, NOW) == replace(firing, judged_at=NOW)
-    untold = replace(firing, told=None)
+    untold = replace(firing, notified=None)
     assert not hysteresis.hold_back(untold, ALERT, NOW).firing
     calm = replace(firing, phase="ok")
     assert hysteresis.hold_back(calm, ALERT, NOW).bad == 0
@@ -417,7 +420,7 @@ def test_a_child_keeps_what_was_told_and_nothing_else() -> None:
 
 def test_what_nobody_judges_for_a_week_is_over() -> None:
     unknown = replace(ALERT, severity=Severity.UNKNOWN)
-    firing = AlertState(ALERT, phase=FIRING, bad=3, told=Severity.CRITICAL, judged_at=NOW)
+    firing = AlertState(ALERT, phase=FIRING, bad=3, notified=Severity.CRITICAL, judged_at=NOW)
     week = hysteresis.FORGET_AFTER
     assert hysteresis.advance(firing, unknown, RULES, NOW + week - 1) == firing
     assert not hysteresis.advance(firing, unknown, RULES, NOW + week).firing
@@ -425,7 +428,7 @@ def test_what_nobody_judges_for_a_week_is_over() -> None:
 
 def test_a_flapping_alert_that_resolves_flaps_no_more() -> None:
     rules = replace(RULES, flap_window=100.0, flap_changes=3)
-    state = AlertState(ALERT, phase=FIRING, bad=1, told=Severity.CRITICAL, judged_at=NOW,
+    state = AlertState(ALERT, phase=FIRING, bad=1, notified=Severity.CRITICAL, judged_at=NOW,
                        flapping=True, turns=(NOW - 1, NOW), steady_since=NOW - 60)  # fmt: skip
     fine = replace(ALERT, severity=Severity.OK)
     after = state

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterator, List
+from typing import Any, Callable
 
 import pytest
 
@@ -12,7 +13,7 @@ from monitoring.config.secret import Secret
 from monitoring.config.settings import Settings
 from monitoring.credentials.facts import SKEW
 from monitoring.credentials.old_tokens import EAPI_CACHE
-from monitoring.credentials.revocation import Answer, all_dead_at, can_revoke
+from monitoring.credentials.revocation import RevocationAnswer, all_dead_at, can_revoke
 from monitoring.credentials.source_cache import ask_cache
 from monitoring.credentials.watch import CredentialWatch
 from monitoring.store.state import State
@@ -41,7 +42,7 @@ class World:
     def looks_at(self, settings: Settings) -> None:
         self.watch = CredentialWatch(asked_of(self.stack, settings), self.state)
 
-    def look(self, seconds: float = STEP, *, login: str = "client-001") -> Answer:
+    def look(self, seconds: float = STEP, *, login: str = "client-001") -> RevocationAnswer:
         """Some time later one client logs in, and we look."""
         self.stack.advance(seconds)
         if login:
@@ -148,7 +149,7 @@ def too_few_rights(world: World) -> None:
         redis.execute_command("ACL", "SETUSER", "default", "+info")
 
 
-LOSSES: List[Any] = [
+LOSSES: list[Any] = [
     (flush, "flushall"),
     (flush_one, "flushdb"),
     (deleted, "gone before their time"),

@@ -9,8 +9,9 @@ import json
 import socket
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 import pytest
 import redis
@@ -25,7 +26,7 @@ from monitoring.redis import (
 )
 from monitoring.redis.count import ScanReport
 from monitoring.redis.profiles import KeySorter, Rule, masked_prefix, profile_of
-from monitoring.redis.scan import Budget, Door
+from monitoring.redis.scan import Budget, ErrorTranslation
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.stats import TokenStats
 from sandbox import redis_server as servers, redis_topologies
@@ -49,7 +50,7 @@ def translate(error: Exception) -> Optional[Fault]:
     return None
 
 
-DOOR = Door(translate, (redis.RedisError, OSError))
+DOOR = ErrorTranslation(translate, (redis.RedisError, OSError))
 
 
 @pytest.fixture
@@ -456,7 +457,7 @@ def test_a_mute_node_does_not_hold_the_others_up(
 def test_an_error_that_is_not_the_caches_is_raised(client: redis.Redis) -> None:
     fill(client, 10)
     stats = TokenStats(NOW, TokenSettings())
-    door = Door(lambda _error: None, (redis.RedisError, OSError))
+    door = ErrorTranslation(lambda _error: None, (redis.RedisError, OSError))
     client.execute_command("CLIENT", "NO-EVICT", "off")
     refused = redis.Redis(port=servers.free_port(), retry=None)
     with pytest.raises(redis.ConnectionError):
@@ -613,7 +614,7 @@ def test_our_own_client_behind_sentinels_and_on_a_cluster(tmp_path: Path) -> Non
     def total(settings: RedisSettings) -> int:
         with contextlib.closing(redis_client.Cache(settings)) as cache:
             stats = TokenStats(NOW, TokenSettings())
-            door = Door(redis_client.translate, redis_client.ERRORS)
+            door = ErrorTranslation(redis_client.translate, redis_client.ERRORS)
             nodes = [(str(n), each) for n, each in enumerate(cache.scan_clients())]
             cache_scan.census(nodes, profile_of("auto"), stats, door=door)
             return stats.result().total

@@ -11,8 +11,9 @@ import json
 import shutil
 import subprocess
 import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import pytest
 

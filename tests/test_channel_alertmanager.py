@@ -9,9 +9,10 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from monitoring.alerts.delivery import send_now
 from monitoring.alerts.notifier import Notifier
 from monitoring.alerts.state import FIRING, OK, AlertState
 from monitoring.channels import CHANNELS, alertmanager
-from monitoring.channels.base import Kit, TransportError
+from monitoring.channels.base import ChannelContext, TransportError
 from monitoring.config.secret import Secret
 from monitoring.config.settings import AlertSettings
 from monitoring.store.state import State
@@ -38,9 +39,9 @@ from tests.alerting_kit import (
 )
 
 
-def kit(*urls: str, **more: Any) -> Kit:
+def kit(*urls: str, **more: Any) -> ChannelContext:
     rules = AlertSettings(runbooks="https://wiki.example", dashboards="https://grafana.example/d")
-    return Kit({"url": urls, **more}, rules, timeout=2.0)
+    return ChannelContext({"url": urls, **more}, rules, timeout=2.0)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,7 @@ def test_one_that_grew_is_another_alert_and_ends_the_milder_one() -> None:
         ("critical", "2026-11-23T02:18:20.000Z"),
         ("warning", "2026-11-23T02:13:20.000Z"),
     ]
-    over = replace(grown, phase=OK, told=None, resolved_at=T0 - 30)
+    over = replace(grown, phase=OK, notified=None, resolved_at=T0 - 30)
     assert said(over) == [
         ("critical", "2026-11-23T02:12:50.000Z"),
         ("warning", "2026-11-23T02:13:20.000Z"),
@@ -117,7 +118,7 @@ def test_one_that_grew_is_another_alert_and_ends_the_milder_one() -> None:
 
 
 def test_one_that_is_milder_now_stays_the_alert_that_people_were_told_of() -> None:
-    milder = replace(state(FIRING, told=WARNING, worst=CRITICAL), alert=alert(WARNING))
+    milder = replace(state(FIRING, notified=WARNING, worst=CRITICAL), alert=alert(WARNING))
     assert [severity for severity, _ in said(milder)] == ["critical"]
 
 
@@ -208,7 +209,7 @@ def _ready(url: str) -> bool:
 
 
 def _get(url: str, path: str) -> Any:
-    return Kit({}, timeout=5.0).http(trust_env=False).get(url + path)
+    return ChannelContext({}, timeout=5.0).http(trust_env=False).get(url + path)
 
 
 def _alerts(url: str) -> list[dict[str, Any]]:

@@ -11,10 +11,11 @@ import logging
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -25,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from monitoring.channels import email as channel
-from monitoring.channels.base import Kit, TransportError
+from monitoring.channels.base import ChannelContext, TransportError
 from monitoring.config.secret import Secret
 from monitoring.config.settings import AlertSettings
 from tests.alerting_kit import WARNING, alert, free_port, notice
@@ -75,7 +76,7 @@ def smtp(sink: Optional[Sink] = None, **options: Any) -> Iterator[Sink]:
         controller.stop()
 
 
-def kit(port: int, **more: Any) -> Kit:
+def kit(port: int, **more: Any) -> ChannelContext:
     config = {
         "recipients": ("ops@example.com", "sec@example.com"),
         "sender": "monitoring@example.com",
@@ -84,7 +85,7 @@ def kit(port: int, **more: Any) -> Kit:
         "starttls": "auto",
         **more,
     }
-    return Kit(config, AlertSettings(runbooks="https://wiki.example"), timeout=5.0)
+    return ChannelContext(config, AlertSettings(runbooks="https://wiki.example"), timeout=5.0)
 
 
 # -- a certificate authority of our own
@@ -273,7 +274,7 @@ def test_a_server_that_hangs_costs_its_timeout() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         hanging = kit(mute.getsockname()[1])
         with pytest.raises(TransportError, match="no answer in time") as failed:
-            channel.send([notice()], Kit(hanging.config, timeout=0.3))
+            channel.send([notice()], ChannelContext(hanging.config, timeout=0.3))
     assert not failed.value.unsure, "it never got as far as the mail"
 
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from monitoring.channels import log
-from monitoring.channels.base import Kit
+from monitoring.channels.base import ChannelContext
 from monitoring.text import iso
 from tests.alerting_kit import T0, WARNING, alert, notice
 
@@ -19,7 +19,7 @@ def test_a_line_per_notice_with_ecs_fields(caplog: pytest.LogCaptureFixture) -> 
         notice(severity=WARNING, also=(alert(client="c1"),)),
         notice("resolved"),
     ]
-    log.send(told, Kit({}))
+    log.send(told, ChannelContext({}))
     lines = [r for r in caplog.records if r.getMessage().startswith("alert: ")]
     assert [r.levelname for r in lines] == ["CRITICAL", "WARNING", "INFO"]
     fields = lines[0].fields  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from monitoring.channels import pagerduty
-from monitoring.channels.base import Kit, TransportError
+from monitoring.channels.base import ChannelContext, TransportError
 from monitoring.config.secret import Secret
 from monitoring.config.settings import AlertSettings
 from tests.alerting_kit import WARNING, alert, free_port, notice, receiver
@@ -20,10 +20,10 @@ KEY = "0123456789abcdef0123456789abcdef"
 ACCEPTED = (202, {}, b'{"status":"success","message":"Event processed","dedup_key":"k"}')
 
 
-def kit(url: str) -> Kit:
+def kit(url: str) -> ChannelContext:
     rules = AlertSettings(runbooks="https://wiki.example")
     config = {"service_key": Secret(KEY), "url": url, "client": "Payment API Monitoring"}
-    return Kit(config, rules, timeout=1.0)
+    return ChannelContext(config, rules, timeout=1.0)
 
 
 def test_an_incident_from_trigger_to_resolve_has_one_key() -> None:

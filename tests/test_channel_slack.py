@@ -1,4 +1,4 @@
-"""Slack: Block Kit within its limits, escaped, and every answer understood."""
+"""Slack: Block ChannelContext within its limits, escaped, and every answer understood."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from monitoring.alerts.messages import render
 from monitoring.channels import slack
-from monitoring.channels.base import Kit, TransportError
+from monitoring.channels.base import ChannelContext, TransportError
 from monitoring.config.secret import Secret
 from monitoring.config.settings import AlertSettings
 from tests.alerting_kit import WARNING, alert, free_port, notice, receiver
@@ -18,9 +18,9 @@ from tests.alerting_kit import WARNING, alert, free_port, notice, receiver
 PATH = "/services/T000/B000/SECRETSECRETSECRET"
 
 
-def kit(url: str, **more: Any) -> Kit:
+def kit(url: str, **more: Any) -> ChannelContext:
     rules = AlertSettings(runbooks="https://wiki.example", dashboards="https://grafana.example/d")
-    return Kit({"webhook_url": Secret(url + PATH), **more}, rules, timeout=2.0)
+    return ChannelContext({"webhook_url": Secret(url + PATH), **more}, rules, timeout=2.0)
 
 
 def test_a_notice_arrives() -> None:
@@ -75,7 +75,7 @@ def test_a_hanging_slack_is_an_unsure_failure_within_the_timeout() -> None:
         receiver("hang") as got,
         pytest.raises(TransportError, match="no answer from") as failed,
     ):
-        slack.send([notice()], Kit(kit(got.url).config, timeout=1.0))
+        slack.send([notice()], ChannelContext(kit(got.url).config, timeout=1.0))
     assert failed.value.unsure
 
 
@@ -134,6 +134,6 @@ def test_a_cut_leaves_no_half_sign() -> None:
 
 
 def test_a_secret_file_that_is_gone_is_a_failure_with_its_reason() -> None:
-    lost = Kit({"webhook_url": Secret(path="/nonexistent/slack")})
+    lost = ChannelContext({"webhook_url": Secret(path="/nonexistent/slack")})
     with pytest.raises(TransportError, match="webhook_url: No such file"):
         slack.send([notice()], lost)

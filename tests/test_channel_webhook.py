@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from monitoring.channels import webhook
-from monitoring.channels.base import Kit, TransportError, retry_after
+from monitoring.channels.base import ChannelContext, TransportError, retry_after
 from monitoring.config.secret import Secret
 from tests.alerting_kit import alert, free_port, notice, receiver
 
 
-def kit(url: str, **more: Any) -> Kit:
-    return Kit({"url": Secret(url + "/in?token=SECRET"), **more}, timeout=2.0)
+def kit(url: str, **more: Any) -> ChannelContext:
+    return ChannelContext({"url": Secret(url + "/in?token=SECRET"), **more}, timeout=2.0)
 
 
 def test_the_document() -> None:
@@ -63,7 +63,7 @@ def test_answers(case: str, answer: Any, permanent: bool, wait: Any) -> None:
 
 def test_a_hanging_receiver_costs_its_timeout() -> None:
     with receiver("hang") as got, pytest.raises(TransportError) as failed:
-        webhook.send([notice()], Kit(kit(got.url).config, timeout=0.5))
+        webhook.send([notice()], ChannelContext(kit(got.url).config, timeout=0.5))
     assert failed.value.unsure
 
 

@@ -4,12 +4,12 @@ none calls it delivered, and none holds the send for longer than its time."""
 from __future__ import annotations
 
 import socket
-from typing import Any, Dict
+from typing import Any
 
 import pytest
 
 from monitoring.channels import CHANNELS
-from monitoring.channels.base import Kit, TransportError
+from monitoring.channels.base import ChannelContext, TransportError
 from monitoring.config.secret import Secret
 from tests.alerting_kit import notice
 from tests.raw_server import RawServer, Say, answers, http
@@ -51,7 +51,7 @@ ENDLESS_SMTP = {
 }
 
 
-def config(channel: str, url: str, port: int) -> Dict[str, Any]:
+def config(channel: str, url: str, port: int) -> dict[str, Any]:
     return {
         "slack": {"webhook_url": Secret(f"{url}/services/T/B/x")},
         "pagerduty": {"service_key": Secret("k" * 32), "url": url},
@@ -68,7 +68,7 @@ def config(channel: str, url: str, port: int) -> Dict[str, Any]:
 
 def failed(channel: str, say: Say, *, deaf: bool = False, timeout: float = 20.0) -> TransportError:
     with RawServer(say, deaf=deaf) as server:
-        kit = Kit(config(channel, server.url, server.port), timeout=timeout)
+        kit = ChannelContext(config(channel, server.url, server.port), timeout=timeout)
         with pytest.raises(TransportError) as error:
             CHANNELS[channel].send([notice()], kit)
     return error.value
@@ -96,7 +96,7 @@ def test_a_mail_server_that_drips_costs_the_time_of_a_send() -> None:
         server.drip(wire, b"220-hello\r\n", 0.05)
 
     with RawServer(say, deaf=True) as server:
-        kit = Kit(config("email", "", server.port), timeout=0.5)
+        kit = ChannelContext(config("email", "", server.port), timeout=0.5)
         with pytest.raises(TransportError, match="no answer in time"):
             CHANNELS["email"].send([notice()], kit)
 
@@ -119,7 +119,7 @@ def test_a_login_page_is_no_delivery(channel: str, page: bytes) -> None:
 @pytest.mark.parametrize("body", [b"", b"ok", b"{}", b"<ok/>", b"<3"])
 def test_what_is_no_page_is_a_delivery(body: bytes) -> None:
     with RawServer(answers(http(body, Content_Type="text/html"))) as server:
-        kit = Kit(config("webhook", server.url, server.port), timeout=5.0)
+        kit = ChannelContext(config("webhook", server.url, server.port), timeout=5.0)
         CHANNELS["webhook"].send([notice()], kit)
 
 

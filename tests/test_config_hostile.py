@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import date, datetime, timezone
 from pathlib import Path
-from typing import Any, List
+from typing import Any
 
 import pytest
 
@@ -81,7 +81,7 @@ def test_any_row_of_alerting(tmp_path: Path, value: Any) -> None:
     for name in ("MAINTENANCE_WINDOWS", "SILENCES", "NOTIFICATION_ROUTES"):
         rows = [{**base, key: value} for key in keys for base in ({}, window, silence)]
         for row in [value, {"start": value, "end": value}, {"cron": value}, *rows]:
-            problems: List[Problem] = []
+            problems: list[Problem] = []
             config_notify.notifications(laid(read(tmp_path, {name: [row]})), problems)
             assert all("\n" not in p.sentence for p in problems)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Dict
 
 import pytest
 
@@ -135,7 +134,7 @@ def test_a_configuration_that_never_ends_is_refused(root: Path, visited: Path) -
 
 # -- what the .env of a working directory may say
 
-SECRETS: Dict[str, str] = {
+SECRETS: dict[str, str] = {
     "MONITORING_AUTH_TOKEN": "EAPI_ENDPOINT=http://evil:1",
     "MONITORING_CLIENT_SECRET": "SAPI_ENDPOINT=http://evil:1",
     "REDIS_PASSWORD": "REDIS_HOST=evil",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Iterator, Mapping
 
 import pytest
 
@@ -86,10 +86,10 @@ def test_can_revoke(stack: Stack, env: Mapping[str, str], tmp_path: Path) -> Non
     yes = run("--can-revoke", "client-001", "--format", "json", env=env, cwd=tmp_path)
     assert (yes.returncode, json.loads(yes.stdout)["can_revoke"]) == (0, True), yes.stdout
     stack.faults.set("conjur-forbidden")
-    dark = run("--can-revoke", "client-001", env=env, cwd=tmp_path)
-    assert dark.returncode == 3
-    assert dark.stdout.startswith("cannot tell")
-    assert "not known: conjur is dark" in dark.stdout
+    unavailable = run("--can-revoke", "client-001", env=env, cwd=tmp_path)
+    assert unavailable.returncode == 3
+    assert unavailable.stdout.startswith("cannot tell")
+    assert "not known: conjur is unavailable" in unavailable.stdout
     stack.faults.clear()
     stranger = run("--can-revoke", "nobody", env=env, cwd=tmp_path)
     assert stranger.returncode == 3

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
 from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT
 from monitoring.credentials.revocation import can_revoke
-from monitoring.credentials.source_kit import Answer
+from monitoring.credentials.source_kit import SourceAnswer
 from monitoring.credentials.sources import SOURCES, Sources, ask_clients, ask_rotations
 from monitoring.model import Finding, Source
 from monitoring.store.state import State
@@ -238,20 +239,22 @@ def test_sources_are_asked_at_the_same_time_and_a_hanging_one_is_given_up(
     asked = asked_of(stack, quick)
     done = [False]
 
-    def hang(_asked: Any) -> Answer:
+    def hang(_asked: Any) -> SourceAnswer:
         while not done[0]:
             time.sleep(0.01)
-        return Answer(Source("b", True))
+        return SourceAnswer(Source("b", True))
 
-    def broken(_asked: Any) -> Answer:
+    def broken(_asked: Any) -> SourceAnswer:
         raise RuntimeError("a bug")
 
-    sources = Sources(asked, {"a": lambda _: Answer(Source("a", True)), "b": hang, "c": broken})
+    sources = Sources(
+        asked, {"a": lambda _: SourceAnswer(Source("a", True)), "b": hang, "c": broken}
+    )
     first = sources.ask()
     assert first["a"].source.ok
-    assert "given up" in first["b"].why_dark
+    assert "given up" in first["b"].why_unavailable
     assert first["c"].source.error == "internal"
-    assert "still hangs" in sources.ask()["b"].why_dark
+    assert "still hangs" in sources.ask()["b"].why_unavailable
     done[0] = True
 
 

@@ -6,10 +6,11 @@ import csv
 import io
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -42,10 +43,10 @@ from monitoring.credentials.facts import (
 )
 from monitoring.credentials.figures import Figures, bounded, measurements
 from monitoring.credentials.findings import findings, of_vault
-from monitoring.credentials.judged import Judged, doubts_of, judge_all, policy_of, row, rows
+from monitoring.credentials.judged import ClientVerdict, doubts_of, judge_all, policy_of, row, rows
 from monitoring.credentials.memory import ShownClients
 from monitoring.credentials.rotations import SEVERITIES, judge
-from monitoring.credentials.watch import CredentialWatch, Picture
+from monitoring.credentials.watch import CredentialSnapshot, CredentialWatch
 from monitoring.model import Outcome, Severity, Source
 from monitoring.output import report
 from monitoring.store.state import State
@@ -67,7 +68,7 @@ INVENTORY = credential_report.inventory
 PLAIN = SimpleNamespace(environment="dev", thresholds={}, credentials=SETTINGS)
 
 
-def seen(picture: Picture) -> credential_report.Seen:
+def seen(picture: CredentialSnapshot) -> credential_report.Seen:
     return credential_report.Seen(picture, outcome_of(picture, PLAIN))  # type: ignore[arg-type]
 
 
@@ -308,9 +309,9 @@ def test_a_bucket_too_long_to_tell_hours_apart_is_a_gap(tmp_path: Path) -> None:
 # -- findings
 
 
-def judged(facts: CredentialFacts, now: float = NOW, **policy: Any) -> Judged:
+def judged(facts: CredentialFacts, now: float = NOW, **policy: Any) -> ClientVerdict:
     own = replace(Policy(), **policy)
-    return Judged(facts, judge(facts, own, now), own, bool(policy))
+    return ClientVerdict(facts, judge(facts, own, now), own, bool(policy))
 
 
 ENDED = RotationFacts(
@@ -410,7 +411,7 @@ RULES = [
 
 
 @pytest.mark.parametrize(("sentence", "each", "reason", "said"), RULES, ids=[r[0] for r in RULES])
-def test_findings(sentence: str, each: Judged, reason: str, said: str) -> None:
+def test_findings(sentence: str, each: ClientVerdict, reason: str, said: str) -> None:
     found = {f.reason: f for f in findings([each], Window(), NOW)}
     assert reason in found, found
     assert said in found[reason].sentence
@@ -423,7 +424,7 @@ def test_a_finding_keeps_its_key_and_its_sources_whoever_tells_it() -> None:
     stuck = RotationFacts("r", "dual_active", "v5", "v6", HOUR, NOW - 5 * HOUR)
     cached = CachedFacts(True, "v6", "dual_active", NOW - 5 * HOUR, NOW - 5 * HOUR)
     by_service = CredentialFacts("c", vault=VaultFacts(6, NOW + DAY), rotation=stuck, cached=cached)
-    by_cache = replace(by_service, rotation=None, dark={ROTATIONS: "502"})
+    by_cache = replace(by_service, rotation=None, unavailable={ROTATIONS: "502"})
     both = [findings([judged(facts)], Window(), NOW) for facts in (by_service, by_cache)]
     keys = [[(f.reason, f.component, f.client, f.evidence) for f in found] for found in both]
     assert keys[0] == keys[1]
@@ -474,7 +475,9 @@ def test_hostile_client_ids_are_made_fit_in_every_sentence() -> None:
     facts = CredentialFacts(bad, rotation=RotationFacts("r", "failed", message="a\r\nb\x07"))
     (finding,) = findings([judged(facts)], Window(), NOW)
     assert finding.sentence.isprintable()
-    picture = Picture(NOW, [judged(facts)], Figures(Window(), {}, None), [], [Source("x", True)])
+    picture = CredentialSnapshot(
+        NOW, [judged(facts)], Figures(Window(), {}, None), [], [Source("x", True)]
+    )
     for form in credential_report.FORMATS:
         for text in (
             credential_report.rotations(seen(picture), form),
@@ -557,7 +560,7 @@ def test_those_that_need_attention_come_first() -> None:
     stuck = RotationFacts("r", "dual_active", None, "2", HOUR, NOW - 5 * HOUR)
     all_of = [
         *(aged("young", 1), aged("older", 60), aged("soon", 80), aged("late", 95)),
-        CredentialFacts("dark"),
+        CredentialFacts("unavailable"),
         CredentialFacts("runs", vault=VaultFacts(2), rotation=replace(stuck, started_at=NOW - 60)),
         replace(aged("fails", 2), use=UseFacts(9.0, 7.0)),
         replace(aged("slips", 3), use=UseFacts(9.0, 1.0)),
@@ -566,7 +569,7 @@ def test_those_that_need_attention_come_first() -> None:
     ]
     order = [each.client for each in judge_all(all_of, SETTINGS, NOW)]
     fine = ["fails", "runs", "older", "slips", "young"]
-    assert order == ["failed", "stuck", "late", "soon", "dark", *fine]
+    assert order == ["failed", "stuck", "late", "soon", "unavailable", *fine]
 
 
 def test_a_counter_never_falls_whatever_clients_do(tmp_path: Path) -> None:
@@ -627,7 +630,7 @@ def test_per_client_figures_are_bounded_and_offenders_are_kept() -> None:
 # -- reports
 
 
-def picture_of(stack: Stack, tmp_path: Path) -> Picture:
+def picture_of(stack: Stack, tmp_path: Path) -> CredentialSnapshot:
     with State.open(tmp_path / "report") as state:
         watch = CredentialWatch(asked_of(stack, settings_of(stack, tmp_path)), state)
         return watch.look(stack.now(), all_rotations=True)
@@ -670,7 +673,7 @@ def test_exit_status(sentence: str, verdicts: list[str], sound: list[bool], stat
     words = [replace(base.verdict, verdict=v, severity=SEVERITIES[v]) for v in verdicts]
     clients = [replace(base, verdict=verdict) for verdict in words]
     sources = [Source(str(n), ok) for n, ok in enumerate(sound)]
-    picture = Picture(NOW, clients, Figures(Window(), {}, None), [], sources)
+    picture = CredentialSnapshot(NOW, clients, Figures(Window(), {}, None), [], sources)
     assert outcome_of(picture, PLAIN).exit_status == status, sentence  # type: ignore[arg-type]
 
 
@@ -699,7 +702,7 @@ def test_ok_stands_only_in_the_plain_rows(clients: str) -> None:
         why = {name: "" if state == READ else state for name, state in of.items()}
         rows = [Source(n, s == READ, configured=s != ABSENT) for n, s in of.items()]
         doubts = doubts_of(known, why[VAULT], why[ROTATIONS])
-        picture = Picture(NOW, known, Figures(Window(), {}, None), [], rows, why, doubts)
+        picture = CredentialSnapshot(NOW, known, Figures(Window(), {}, None), [], rows, why, doubts)
         status = outcome_of(picture, PLAIN).status  # type: ignore[arg-type]
         register = READ in (of[VAULT], of[ROTATIONS])
         plain = FAILED not in states and register and clients == "all in order"
@@ -729,7 +732,7 @@ def test_counts_of_logins_say_what_they_are() -> None:
     use = UseFacts(40.0, 3.0, at_least=True, last_used=NOW - 60, last_used_at_most=True)
     clients = [judged(CredentialFacts("c", vault=VaultFacts(1), use=use))]
     window = Window(seconds=HOUR, span=HOUR)
-    picture = Picture(NOW, clients, Figures(window, {}, None), [], [Source("x", True)])
+    picture = CredentialSnapshot(NOW, clients, Figures(window, {}, None), [], [Source("x", True)])
     text = INVENTORY(seen(picture), "text")
     assert " by 2026-11-2" in text
     assert "at least 40" in text

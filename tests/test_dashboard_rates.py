@@ -11,7 +11,8 @@ import re
 import shutil
 import subprocess
 import time
-from typing import Any, Iterator, List, Mapping, Set, Tuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ pytestmark = [
 ]
 
 
-def drawn() -> Mapping[str, List[str]]:
+def drawn() -> Mapping[str, list[str]]:
     """Panel -> its queries that look at a rate. Of a histogram the shares matter, not the time."""
     found = {}
     for path in (DEPLOY / "grafana" / "dashboards").glob("*.json"):
@@ -47,7 +48,7 @@ def drawn() -> Mapping[str, List[str]]:
     return found
 
 
-def labels_of(name: str, matchers: str) -> Tuple[Tuple[str, str], ...]:
+def labels_of(name: str, matchers: str) -> tuple[tuple[str, str], ...]:
     """A series that the selector finds, its environment apart."""
     made = dict.fromkeys(METRICS[name].labels, "x")
     for label, how, text in _MATCHER.findall(matchers):
@@ -59,7 +60,7 @@ def labels_of(name: str, matchers: str) -> Tuple[Tuple[str, str], ...]:
 
 def exported(end: int) -> Iterator[str]:
     """Every counter that a panel asks for, as OpenMetrics with times."""
-    wanted: Mapping[str, Set[Any]] = {}
+    wanted: Mapping[str, set[Any]] = {}
     for exprs in drawn().values():
         for name, matchers in _SERIES.findall(" ".join(exprs)):
             wanted = {**wanted, name: {*wanted.get(name, ()), labels_of(name, matchers)}}
@@ -79,7 +80,7 @@ def exported(end: int) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tuple[Any, int]]:
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, int]]:
     folder, end = tmp_path_factory.mktemp("rates"), int(time.time()) // 60 * 60 - 3600
     (folder / "counters.om").write_text("\n".join(exported(end)) + "\n")
     tool = shutil.which("promtool") or observers.find("promtool")
@@ -105,7 +106,7 @@ def window(server: Any, environment: str, end: int) -> int:
     return int(found[1])
 
 
-def values(server: Any, expr: str, environment: str, around: Tuple[int, int]) -> List[float]:
+def values(server: Any, expr: str, environment: str, around: tuple[int, int]) -> list[float]:
     width, end = around
     for variable, text in {
         "$environment": environment, "$client": ".*", "${window}": str(width)
@@ -116,7 +117,7 @@ def values(server: Any, expr: str, environment: str, around: Tuple[int, int]) ->
 
 
 @pytest.mark.parametrize("cycle", WINDOWS)
-def test_rates_look_back_on_some_cycles(cycle: int, prometheus: Tuple[Any, int]) -> None:
+def test_rates_look_back_on_some_cycles(cycle: int, prometheus: tuple[Any, int]) -> None:
     assert window(prometheus[0], f"every-{cycle}", prometheus[1]) == WINDOWS[cycle]
     assert window(prometheus[0], "of-an-older-exporter", prometheus[1]) == 1200
 
@@ -124,7 +125,7 @@ def test_rates_look_back_on_some_cycles(cycle: int, prometheus: Tuple[Any, int])
 @pytest.mark.parametrize("cycle", WINDOWS)
 @pytest.mark.parametrize("title", sorted(drawn()))
 def test_a_rate_is_right_between_two_cycles(
-    title: str, cycle: int, prometheus: Tuple[Any, int]
+    title: str, cycle: int, prometheus: tuple[Any, int]
 ) -> None:
     server, end = prometheus
     around = window(server, f"every-{cycle}", end), end

@@ -6,9 +6,9 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 import yaml

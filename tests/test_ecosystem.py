@@ -12,8 +12,9 @@ import shutil
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable, Iterator, TypeVar
+from typing import Any, Callable, TypeVar
 
 import pytest
 
@@ -105,7 +106,7 @@ class World:
         )
         closing.callback(self.prometheus.stop)
 
-    def told(self, alert: str, status: str, **labels: str) -> list[dict[str, Any]]:
+    def notified(self, alert: str, status: str, **labels: str) -> list[dict[str, Any]]:
         """Messages about an alert that reached somebody, oldest first."""
         wanted = {"alertname": alert, **labels}
         return [
@@ -271,7 +272,7 @@ def test_trouble_that_lasts_is_told_to_the_right_people(world: World) -> None:
     """Security findings travel to the security team's receivers."""
     for alert in ("PaymentApiRotationStuck", "PaymentApiAuthenticationFailures"):
         messages = eventually(
-            lambda alert=alert: world.told(alert, "firing", environment=ENVIRONMENT),  # type: ignore[misc]
+            lambda alert=alert: world.notified(alert, "firing", environment=ENVIRONMENT),  # type: ignore[misc]
             f"somebody is told of {alert}",
         )
         assert messages[0]["receiver"].startswith("security-")
@@ -293,12 +294,12 @@ def test_a_fault_is_told_and_its_end_too(world: World) -> None:
     """A service fails: scrape -> rule -> Alertmanager -> a person; it heals: the same way. The
     scripts push what they see as well, and what leans on the service suffers: still one message."""
     component = {"component": "payment-sapi", "environment": ENVIRONMENT}
-    assert world.told("PaymentApiHealthStatus", "firing", **component) == []
+    assert world.notified("PaymentApiHealthStatus", "firing", **component) == []
     seen = len(world.stack.received("webhook"))
     world.stack.faults.set("sapi-500")
     try:
         messages = eventually(
-            lambda: world.told("PaymentApiHealthStatus", "firing", **component),
+            lambda: world.notified("PaymentApiHealthStatus", "firing", **component),
             "somebody is told that payment-sapi is down",
         )
 
@@ -320,7 +321,7 @@ def test_a_fault_is_told_and_its_end_too(world: World) -> None:
     assert "500" in alert["annotations"]["summary"]
     assert alert["labels"]["severity"] == "critical"
     eventually(
-        lambda: world.told("PaymentApiHealthStatus", "resolved", **component),
+        lambda: world.notified("PaymentApiHealthStatus", "resolved", **component),
         "somebody is told that it is over",
     )
 
@@ -328,7 +329,7 @@ def test_a_fault_is_told_and_its_end_too(world: World) -> None:
 def test_what_script_and_rule_both_find_is_told_once(world: World) -> None:
     """A forged token is accepted: a script pushes it, and a rule fires for it."""
     eventually(
-        lambda: world.told("PaymentApiAcceptsAlgNone", "firing"), "the security team is paged"
+        lambda: world.notified("PaymentApiAcceptsAlgNone", "firing"), "the security team is paged"
     )
     (held,) = [
         alert
@@ -344,7 +345,7 @@ def test_what_script_and_rule_both_find_is_told_once(world: World) -> None:
     }
     firing = [r for r in rules(world) if r["name"] == "PaymentApiAcceptsAlgNone"]
     assert [rule["state"] for rule in firing] == ["firing"]
-    told = world.told("PaymentApiAcceptsAlgNone", "firing")
+    told = world.notified("PaymentApiAcceptsAlgNone", "firing")
     assert [message["receiver"] for message in told] == ["security-page"]
 
 
@@ -354,7 +355,7 @@ def test_a_dead_cache_is_told_once_and_not_as_unread(world: World) -> None:
     try:
         down = {"component": "redis-cache", "environment": ENVIRONMENT}
         eventually(
-            lambda: world.told("PaymentApiHealthStatus", "firing", **down),
+            lambda: world.notified("PaymentApiHealthStatus", "firing", **down),
             "somebody is told that redis-cache is down",
         )
         unread = 'min by (script) (payment_api_up{source=~"redis.*"}) == 0'
@@ -364,6 +365,6 @@ def test_a_dead_cache_is_told_once_and_not_as_unread(world: World) -> None:
             "all scripts say that they read nothing from it",
         )
         time.sleep(6.0)  # longer than the rule would wait
-        assert world.told("PaymentApiMonitoringBlind", "firing", **down) == []
+        assert world.notified("PaymentApiMonitoringBlind", "firing", **down) == []
     finally:
         world.stack.faults.clear("redis-refused")

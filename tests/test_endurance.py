@@ -16,9 +16,9 @@ import signal
 import statistics
 import subprocess
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator, List, Mapping, Tuple, Type
 from urllib.parse import urlsplit
 
 import pytest
@@ -83,7 +83,7 @@ class Size:
     """What the state file holds after a day."""
 
     bytes: int
-    rows: Dict[str, int]
+    rows: dict[str, int]
 
 
 def _size(state: State) -> Size:
@@ -162,7 +162,7 @@ def test_a_loop_under_faults_stays_as_it_is(stack: Stack, tmp_path: Path) -> Non
     ground.setting("TIMEOUTS", {**brief, "redis-scan": "0.3s"})
     ground.setting("ALERTS", {"send_budget": "0.3s"})
     running = {script: _start(ground, script) for script in SCRIPTS}
-    weights: Dict[str, List[Weight]] = {script: [] for script in SCRIPTS}
+    weights: dict[str, list[Weight]] = {script: [] for script in SCRIPTS}
     _live_through(stack, seconds, running, weights)
     for script, process in running.items():
         process.send_signal(signal.SIGTERM)
@@ -186,8 +186,8 @@ def _start(ground: Ground, script: str, *, interval: float = INTERVAL) -> subpro
 def _live_through(
     stack: Stack,
     seconds: float,
-    running: Dict[str, subprocess.Popen[str]],
-    weights: Dict[str, List[Weight]],
+    running: dict[str, subprocess.Popen[str]],
+    weights: dict[str, list[Weight]],
 ) -> None:
     """Faults come and go; every process is weighed four times a second."""
     dice, until, turn = random.Random(7), time.monotonic() + seconds, 0
@@ -204,13 +204,13 @@ def _live_through(
     stack.faults.clear()
 
 
-def _thirds(values: List[int]) -> Tuple[float, float]:
+def _thirds(values: list[int]) -> tuple[float, float]:
     """The medians of the second and of the last third: the first is for warming up."""
     third = len(values) // 3
     return statistics.median(values[third : 2 * third]), statistics.median(values[2 * third :])
 
 
-def _steady(script: str, weights: List[Weight], *, by: float = 1.10) -> None:
+def _steady(script: str, weights: list[Weight], *, by: float = 1.10) -> None:
     assert len(weights) > 20, "it was hardly watched"
     before, after = _thirds([w.rss for w in weights])
     assert after < before * by + 2000, f"{script} grew from {before} to {after} kB"
@@ -221,13 +221,13 @@ def _steady(script: str, weights: List[Weight], *, by: float = 1.10) -> None:
     assert max(w.files for w in weights) < 80, f"{script}: open files pile up"
 
 
-def _cycles(path: Path) -> List[float]:
+def _cycles(path: Path) -> list[float]:
     from monitoring.text import parse_iso
 
     return [parse_iso(json.loads(line)["timestamp"]) for line in path.read_text().splitlines()]
 
 
-def _on_time(script: str, at: List[float], seconds: float) -> None:
+def _on_time(script: str, at: list[float], seconds: float) -> None:
     """Cycles stand on the grid of the first one: a late one does not make the next one late."""
     assert len(at) >= 3, f"{script} made {len(at)} cycles in {seconds:g} s"
     off = [((moment - at[0] + INTERVAL / 2) % INTERVAL) - INTERVAL / 2 for moment in at[1:]]
@@ -241,7 +241,7 @@ def _on_time(script: str, at: List[float], seconds: float) -> None:
 SOAK_CYCLES = int(os.environ.get("SOAK_CYCLES", "15"))
 PER_CYCLE = 20.0  # seconds that a cycle may take on the busiest machine
 #: The setting that leads to a peer -> what stands in between.
-BETWEEN: Mapping[str, Type[HostilePeer]] = {
+BETWEEN: Mapping[str, type[HostilePeer]] = {
     "REDIS_PORT": HostileRedis,
     **dict.fromkeys(("EAPI_ENDPOINT", "SAPI_ENDPOINT", "CONJUR_URL"), HostileHttp),
     **dict.fromkeys(("ROTATION_ENDPOINT", "SLACK_WEBHOOK_URL", "ALERTMANAGER_URL"), HostileHttp),
@@ -249,7 +249,7 @@ BETWEEN: Mapping[str, Type[HostilePeer]] = {
 }
 
 
-class _Forgotten(Dict[str, Spoiled]):
+class _Forgotten(dict[str, Spoiled]):
     """What was said in thousands of cycles is not kept."""
 
     def __setitem__(self, place: str, said: Spoiled) -> None:
@@ -302,9 +302,9 @@ def test_a_soak_among_hostile_peers_is_flat(stack: Stack, tmp_path: Path) -> Non
 
 def _soaked(
     ground: Ground, running: Mapping[str, subprocess.Popen[str]]
-) -> Dict[str, List[Weight]]:
+) -> dict[str, list[Weight]]:
     """What each weighed as its cycles went by, until every script has made its number."""
-    weights: Dict[str, List[Weight]] = {script: [] for script in running}
+    weights: dict[str, list[Weight]] = {script: [] for script in running}
     done, until = dict.fromkeys(running, 0), time.monotonic() + PER_CYCLE * SOAK_CYCLES
     read = dict.fromkeys(running, 0)
     while min(done.values()) < SOAK_CYCLES:

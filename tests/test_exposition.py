@@ -14,8 +14,9 @@ import subprocess
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Iterator, Mapping, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -36,7 +37,7 @@ from monitoring.output import exposition
 from monitoring.output.exposition import Exporter, render
 from monitoring.output.server import (
     DEFAULT_ADDRESS,
-    Answer,
+    HttpAnswer,
     MetricsServer,
     ServeError,
     accepts_gzip,
@@ -601,7 +602,9 @@ def test_a_connection_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> Non
     """Whatever drips in: the time of a whole connection is bounded, not that of a byte."""
     monkeypatch.setattr("monitoring.output.server._WHOLE", 0.3)
     with (
-        MetricsServer("127.0.0.1", 0, lambda _path, _gzip: Answer(200, "text/plain", b"x")) as one,
+        MetricsServer(
+            "127.0.0.1", 0, lambda _path, _gzip: HttpAnswer(200, "text/plain", b"x")
+        ) as one,
         contextlib.closing(_slow(one.port)) as wire,
     ):
         with contextlib.suppress(OSError):
@@ -613,7 +616,9 @@ def test_a_connection_ends_with_its_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_request_without_end_is_cut_off() -> None:
-    with MetricsServer("127.0.0.1", 0, lambda _path, _gzip: Answer(200, "text/plain", b"x")) as one:
+    with MetricsServer(
+        "127.0.0.1", 0, lambda _path, _gzip: HttpAnswer(200, "text/plain", b"x")
+    ) as one:
         with contextlib.closing(_slow(one.port)) as wire, contextlib.suppress(OSError):
             wire.sendall(b"P/1.1\r\n" + b"X-Long: " + b"x" * 60_000 + b"\r\n")
             wire.sendall(b"X-Long: " + b"x" * 60_000 + b"\r\n\r\n")

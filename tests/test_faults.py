@@ -3,9 +3,9 @@ run them. `python -m sandbox chaos` prints the same rows as a table."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, Iterator
 
 import pytest
 
@@ -21,7 +21,7 @@ from tests.faults.state import NotHere
 class Stacks:
     """One running stack per kind, started when it is first asked for."""
 
-    running: Dict[Options, Stack]
+    running: dict[Options, Stack]
 
     def of(self, options: Options) -> Stack:
         if options not in self.running:

@@ -3,8 +3,8 @@ a sample that changes every day; `make faults` tries all of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, Tuple
 
 import pytest
 
@@ -17,7 +17,7 @@ GROUP = pytest.mark.xdist_group("in turn")
 
 
 @pytest.fixture(scope="module")
-def around() -> Iterator[Tuple[Stack, Nursery]]:
+def around() -> Iterator[tuple[Stack, Nursery]]:
     with Stack(QUIET) as stack, Nursery() as nursery:
         yield stack, nursery
 
@@ -25,7 +25,7 @@ def around() -> Iterator[Tuple[Stack, Nursery]]:
 @GROUP
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_whatever_call_fails(family: str, around: Tuple[Stack, Nursery], tmp_path: Path) -> None:
+def test_whatever_call_fails(family: str, around: tuple[Stack, Nursery], tmp_path: Path) -> None:
     stack, nursery = around
     stack.faults.clear()
     calls, ended = play(Site(stack, nursery, tmp_path), family)

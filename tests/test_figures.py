@@ -7,9 +7,10 @@ import signal
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any
 
 import pytest
 

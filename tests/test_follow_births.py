@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from typing import Dict, List, Set
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -65,7 +64,7 @@ def test_claims_that_were_not_read_accuse_nobody() -> None:
         ({"exp": NOW + 101 + LONGEST}, "lives_too_long"),
     ],
 )
-def test_what_its_times_leave_open_is_unknown(change: Dict[str, object], why: str) -> None:
+def test_what_its_times_leave_open_is_unknown(change: dict[str, object], why: str) -> None:
     assert judged(watched(), replace(FORGED, **change)) == (UNKNOWN, why)  # type: ignore[arg-type]
 
 
@@ -149,9 +148,9 @@ def test_against_a_model_that_forgets_nothing(seed: int, skew: float) -> None:
     an orphan; a forgery whose time was watched as a whole always is."""
     dice, births = random.Random(seed), Births(skew=skew)
     now, whole = NOW, None
-    honest: List[Use] = []
-    lost: List[tuple[str, float]] = []
-    forged: Set[int] = set()
+    honest: list[Use] = []
+    lost: list[tuple[str, float]] = []
+    forged: set[int] = set()
     for number in range(1, 301):
         now += dice.choice([0.0, 0.2, 3.0, 40.0, 700.0])
         births.forget(now)
@@ -187,8 +186,8 @@ def test_against_a_model_that_forgets_nothing(seed: int, skew: float) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 40)), max_size=400))
-def test_the_index_is_a_dict(changes: List[tuple[bool, int]]) -> None:
-    hashes: List[int] = []
+def test_the_index_is_a_dict(changes: list[tuple[bool, int]]) -> None:
+    hashes: list[int] = []
     index, model = HashIndex(hashes), {}  # type: ignore[var-annotated]
     for adds, name in changes:
         wanted = name * 1024  # all in one place of the smallest table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, Dict, Optional, Tuple
+from typing import Any, Optional
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -33,7 +33,7 @@ def figures(ledger: Ledger, now: float) -> Any:
     return stats.result()
 
 
-def by_census(cache: Dict[bytes, Tuple[Family, Decoded, Optional[float]]], now: float) -> Any:
+def by_census(cache: dict[bytes, tuple[Family, Decoded, Optional[float]]], now: float) -> Any:
     """What a census of the same keys says; a key's end in epoch seconds, None: it has none."""
     stats = TokenStats(now, POLICY)
     for family in (TOKENS, BY_ID):
@@ -51,7 +51,7 @@ def some_token(dice: random.Random, number: int, now: float) -> Decoded:
     at = {"iat": int(now), "exp": int(now) + life}
     plain = token(client, number, **at)
     odd = dice.randrange(12)
-    changes: Dict[int, Any] = {
+    changes: dict[int, Any] = {
         0: undecodable("not_a_token"),
         1: replace_fields(plain, exp=None),
         2: replace_fields(plain, jti=None),
@@ -77,7 +77,7 @@ def replace_fields(made: Decoded, **changes: Any) -> Decoded:
 def test_the_ledger_says_what_a_census_of_the_same_keys_says(seed: int) -> None:
     """Random writes, overwrites, copies of a token, moved and missing ends, removals and time."""
     dice, ledger, now = random.Random(seed), ledger_at(), float(NOW)
-    cache: Dict[bytes, Tuple[Family, Decoded, Optional[float]]] = {}
+    cache: dict[bytes, tuple[Family, Decoded, Optional[float]]] = {}
     made = [some_token(dice, 0, now)]
     for number in range(1, 120):
         now += dice.choice([0.0, 0.0, 1.0, 30.0, 200.0])

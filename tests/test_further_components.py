@@ -6,8 +6,9 @@ import json
 import re
 import socket
 import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -52,8 +53,8 @@ def check(env: Mapping[str, str], folder: Path, rows: Any, *words: str) -> Any:
     return run("health_check", *words, env=env, cwd=folder)
 
 
-def found(folder: Path) -> Dict[str, Any]:
-    document: Dict[str, Any] = json.loads((folder / "r.json").read_text())
+def found(folder: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((folder / "r.json").read_text())
     return document
 
 

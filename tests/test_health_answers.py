@@ -6,8 +6,9 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Optional
 
 import pytest
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from monitoring.health.judges import judge, raised, sources_of, system_up
-from monitoring.health.judging import Context, Judged
+from monitoring.health.judging import Context, ProbeVerdict
 from monitoring.model import Component, Fault, Measurement, Reading, Severity, Verdict
 
 OK, UNKNOWN, WARNING, CRITICAL = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL
@@ -36,7 +36,7 @@ def test_a_component_that_the_user_added(*, facts, fault, severity, up, error):
 def looked(status, up, error=None, *, message="why", blind=()):
     component = Component("conjur-vault", status, up, 3.0, error, message)
     reading = Reading("conjur-vault", NOW, 0.5, {}, None)
-    return sources_of(reading, Judged(component, blind=blind))
+    return sources_of(reading, ProbeVerdict(component, blind=blind))
 
 
 def test_whether_it_was_looked_at():

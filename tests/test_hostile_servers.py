@@ -15,9 +15,9 @@ import os
 import random
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Iterator, List, Tuple
 
 import pytest
 
@@ -33,7 +33,7 @@ SECONDS = float(os.environ.get("FUZZ_SECONDS", "3000" if KEEP else "60"))
 SEEDS = int(os.environ.get("FUZZ_EXAMPLES", "30000")) // 100
 LEAST = 8  # seeds that even a busy machine must play
 GROUP = pytest.mark.xdist_group("hostile servers")
-Site = Tuple[Stack, Nursery]
+Site = tuple[Stack, Nursery]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def _keep(case: Case, why: str) -> None:
             handle.write(line + "\n")
 
 
-def _kept() -> List[Case]:
+def _kept() -> list[Case]:
     found = [json.loads(line) for line in CRASHES.read_text().splitlines()]
     names = [field.name for field in fields(Case)]
     return [Case(**{name: each[name] for name in names if name in each}) for each in found]

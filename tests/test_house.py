@@ -7,8 +7,8 @@ import functools
 import re
 import sys
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator
 
 import pytest
 

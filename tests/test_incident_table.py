@@ -3,7 +3,8 @@ through conditions, life cycle, grouping and routing, and is laid out as each ch
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -12,7 +13,7 @@ from monitoring.alerts.conditions import conditions
 from monitoring.alerts.delivery import channels_for
 from monitoring.alerts.lifecycle import Policy
 from monitoring.channels import email, pagerduty, slack
-from monitoring.channels.base import Kit
+from monitoring.channels.base import ChannelContext
 from monitoring.config.settings import AlertSettings, NotificationSettings, Settings
 from monitoring.health.judges import raised
 from monitoring.model import Component, Finding, Measurement, Notice, Outcome, Severity, Source
@@ -35,10 +36,10 @@ class Fault(NamedTuple):
 
     name: str
     script: str
-    components: Tuple[Component, ...]
-    figures: Tuple[Measurement, ...]
-    findings: Tuple[Finding, ...]
-    incidents: Tuple[Tuple[str, Tuple[str, ...]], ...]
+    components: tuple[Component, ...]
+    figures: tuple[Measurement, ...]
+    findings: tuple[Finding, ...]
+    incidents: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def up(name: str, took: float = 5.0, said: str = "says UP") -> Component:
@@ -169,9 +170,9 @@ def seen(fault: Fault, settings: Settings, at: float) -> Outcome:
     )  # fmt: skip
 
 
-def told(fault: Fault, settings: Settings, cycles: int = 3) -> List[Notice]:
+def told(fault: Fault, settings: Settings, cycles: int = 3) -> list[Notice]:
     states: Any = {}
-    notices: List[Notice] = []
+    notices: list[Notice] = []
     for number in range(cycles):
         now = T0 + 60 * number
         step = lifecycle.step(states, conditions(seen(fault, settings, now)), Policy(RULES), now)
@@ -180,10 +181,10 @@ def told(fault: Fault, settings: Settings, cycles: int = 3) -> List[Notice]:
     return notices
 
 
-def titles(notices: Sequence[Notice]) -> Dict[str, List[str]]:
+def titles(notices: Sequence[Notice]) -> dict[str, list[str]]:
     """Channel -> the titles that it sends, each as that channel lays it out."""
-    kit = Kit({"recipients": "a@example.org"})
-    made: Dict[str, List[str]] = {}
+    kit = ChannelContext({"recipients": "a@example.org"})
+    made: dict[str, list[str]] = {}
     for notice in notices:
         message = messages.render(notice, RULES)
         laid_out = {
@@ -199,7 +200,7 @@ def titles(notices: Sequence[Notice]) -> Dict[str, List[str]]:
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
 def test_who_is_told_what_of_a_fault(fault: Fault, shipped: Settings) -> None:
-    expected: Dict[str, List[str]] = {}
+    expected: dict[str, list[str]] = {}
     for title, channels in fault.incidents:
         for channel in channels:
             expected.setdefault(channel, []).append(slack.escape(title) if channel == "slack"
@@ -219,7 +220,7 @@ def test_a_lock_screen_shows_severity_where_and_what(fault: Fault, shipped: Sett
         assert any(name in first for name in names), first
         assert message.lines[0][0] == "Since"
         assert message.lines[-1][0] == "First thing to do", "somebody has to know what to do"
-        assert "(since 2026-11-23 02:1" in slack.payload([message], Kit({}))["text"]
+        assert "(since 2026-11-23 02:1" in slack.payload([message], ChannelContext({}))["text"]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List
+from typing import Callable
 
 import pytest
 
@@ -24,7 +25,7 @@ CASES = [
 
 
 @pytest.fixture
-def env(tmp_path: Path) -> Dict[str, str]:
+def env(tmp_path: Path) -> dict[str, str]:
     """Nothing answers anywhere."""
     return environment(
         {
@@ -38,7 +39,7 @@ def env(tmp_path: Path) -> Dict[str, str]:
 
 
 def start(
-    words: List[str], env: Dict[str, str], cwd: Path, python: str = sys.executable
+    words: list[str], env: dict[str, str], cwd: Path, python: str = sys.executable
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [python, *words],
@@ -53,9 +54,9 @@ def start(
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["case"]))
 def test_a_signal_at_any_moment_leaves_no_trace_of_ours(
-    case: Dict[str, object], env: Dict[str, str], tmp_path: Path
+    case: dict[str, object], env: dict[str, str], tmp_path: Path
 ) -> None:
-    given: Dict[str, object] = case["given"]  # type: ignore[assignment]
+    given: dict[str, object] = case["given"]  # type: ignore[assignment]
     name = str(given["signal"])
     script = SCRIPTS[int(str(given["script"]))]
     process = start([str(ROOT / f"{script}.py"), "--single-run"], env, tmp_path)
@@ -73,7 +74,7 @@ def test_a_signal_at_any_moment_leaves_no_trace_of_ours(
     assert not [line for line in begun if line.lstrip().startswith("File")], err
 
 
-def test_a_signal_while_the_libraries_load_is_one_line(env: Dict[str, str], tmp_path: Path) -> None:
+def test_a_signal_while_the_libraries_load_is_one_line(env: dict[str, str], tmp_path: Path) -> None:
     """A library that takes its time stands for the moment: the guard is up before it."""
     (tmp_path / "argparse.py").write_text(
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(60)\n"
@@ -94,7 +95,7 @@ def test_a_signal_while_the_libraries_load_is_one_line(env: Dict[str, str], tmp_
     + [("token_usage_metrics", "msgspec"), ("credential_usage_metrics", "msgspec")],
 )
 def test_a_missing_library_is_one_sentence_and_status_3(
-    script: str, library: str, env: Dict[str, str], tmp_path: Path
+    script: str, library: str, env: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / f"{library}.py").write_text(
         f"raise ModuleNotFoundError(\"No module named '{library}'\", name='{library}')\n"
@@ -110,7 +111,7 @@ def test_a_missing_library_is_one_sentence_and_status_3(
 
 @pytest.mark.parametrize("flag", ["-I", "-S"])
 def test_an_isolated_python_finds_our_own_files(
-    flag: str, env: Dict[str, str], tmp_path: Path
+    flag: str, env: dict[str, str], tmp_path: Path
 ) -> None:
     """-I leaves the script's folder out of the path, -S what pip installed."""
     process = start([flag, str(ROOT / "health_check.py"), "--version"], env, tmp_path)
@@ -127,10 +128,10 @@ def test_an_isolated_python_finds_our_own_files(
 
 
 @pytest.fixture
-def loop(env: Dict[str, str], tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+def loop(env: dict[str, str], tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     """Starts health_check in a loop with a configuration that the test may change."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # pytest may run under nohup
-    running: List[subprocess.Popen[str]] = []
+    running: list[subprocess.Popen[str]] = []
 
     def begin(config: str) -> subprocess.Popen[str]:
         file = tmp_path / "settings.yaml"
@@ -193,7 +194,7 @@ def test_settings_that_cannot_be_used_leave_the_old_ones_in_force(
     assert process.wait(timeout=30) == 0
 
 
-def test_the_service_manager_hears_that_a_loop_lives(env: Dict[str, str], tmp_path: Path) -> None:
+def test_the_service_manager_hears_that_a_loop_lives(env: dict[str, str], tmp_path: Path) -> None:
     address = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))

@@ -7,10 +7,11 @@ import argparse
 import json
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import pytest
 
@@ -100,14 +101,16 @@ class Look:
             environ=self._environ,
             cwd=self._folder,
         )
-        with closing(utils.Kit(self._script, settings, argparse.Namespace(interval=300.0))) as kit:
+        with closing(
+            utils.Runtime(self._script, settings, argparse.Namespace(interval=300.0))
+        ) as kit:
             kit.clock = lambda: self._now
             outcome = self._cycle(kit)(self._now)
         # what a user reads, with everything that JSON cannot hold taken out
         found: Mapping[str, Any] = json.loads(json.dumps(report.as_json(outcome)))
         return found
 
-    def _cycle(self, kit: utils.Kit) -> Callable[[float], Outcome]:
+    def _cycle(self, kit: utils.Runtime) -> Callable[[float], Outcome]:
         if self._script == CREDENTIALS:
             return credential_usage_metrics.CredentialUsage(kit).cycle
         eapi, sapi = kit.http(kit.settings.eapi), kit.http(kit.settings.sapi)

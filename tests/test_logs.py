@@ -5,7 +5,8 @@ import logging
 import sys
 import threading
 import warnings
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 

@@ -9,8 +9,9 @@ import signal
 import socket
 import sqlite3
 import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Optional
 
 import pytest
 
@@ -299,7 +300,7 @@ def test_who_was_told_is_reported_by_name(tmp_path: Path) -> None:
         )
     report = json.loads(done.stdout)
     (alert,) = report["alerts"]
-    assert f"email:{TEAM}" in alert["told"]
-    assert f"email:{ONCALL}" not in alert["told"]
+    assert f"email:{TEAM}" in alert["notified"]
+    assert f"email:{ONCALL}" not in alert["notified"]
     (waits,) = report["waiting"]
     assert waits["channel"] == f"email:{ONCALL}"

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import pytest
 
@@ -509,13 +510,17 @@ def test_the_report_says_what_fires_who_knows_and_what_waits(make: Callable[...,
     world.cycle(DOWN), world.cycle(DOWN, component(UNKNOWN, "payment-eapi", error="http"))
     report = world.notifier.report()
     (redis,) = [row for row in report.alerts if "redis" in row.key]
-    assert (redis.state, redis.severity, redis.told) == ("firing", "critical", ("log", "webhook"))
+    assert (redis.state, redis.severity, redis.notified) == (
+        "firing",
+        "critical",
+        ("log", "webhook"),
+    )
     assert (redis.since, redis.lasts) == ("2026-11-23T02:13:20Z", "2 min")
     assert {row.channel for row in report.waiting} == {"slack"}
     assert report.channels[0].why == "Slack answered 503: ok"
     assert json.loads(alert_report.as_json(report))["alerts"][0]["key"] == report.alerts[0].key
     text = alert_report.as_text(report)
-    for said in ("2 incidents fire", "told: log, webhook", "slack: first", "Slack answered 503"):
+    for said in ("2 incidents fire", "notified: log, webhook", "slack: first", "Slack answered 503"):
         assert said in text
 
 

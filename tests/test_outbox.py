@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Optional
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
@@ -82,7 +83,7 @@ def go(outbox: Outbox, channel: str, now: float = T0 + 1) -> list[str]:
     rows = outbox.due(channel, now, 100)
     if rows:
         outbox.begin(rows)
-        outbox.told(rows, now)
+        outbox.notified(rows, now)
     return [r.notice.reason for r in rows]
 
 
@@ -121,13 +122,13 @@ def test_what_one_send_can_carry(
 def test_a_resolve_goes_to_exactly_those_who_were_told(outbox: Outbox) -> None:
     put(outbox, notice(), "slack", "pagerduty", "email")
     go(outbox, "slack"), go(outbox, "email")
-    assert outbox.told_channels() == {notice().alert.key.text: ("email", "slack")}
+    assert outbox.notified_channels() == {notice().alert.key.text: ("email", "slack")}
     concerned = put(outbox, notice("resolved", at=T0 + 60))
     assert concerned == ("email", "pagerduty", "slack")
     assert go(outbox, "slack", T0 + 61) == ["resolved"]
     assert go(outbox, "email", T0 + 61) == ["resolved"]
     assert go(outbox, "pagerduty", T0 + 61) == [], "a pager is not woken for what is over"
-    assert outbox.told_channels() == {}
+    assert outbox.notified_channels() == {}
     assert outbox.waiting() == ()
 
 
@@ -151,7 +152,7 @@ def test_order_is_kept_per_alert(outbox: Outbox) -> None:
     put(outbox, notice(component="payment-eapi", at=T0 + 61), "slack")
     due = outbox.due("slack", T0 + 62, 9)
     assert [(r.notice.reason, r.begun) for r in due] == [("first", True), ("first", False)]
-    outbox.told(due, T0 + 62)
+    outbox.notified(due, T0 + 62)
     assert go(outbox, "slack", T0 + 63) == ["resolved"]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -151,7 +152,7 @@ def put(outbox: Outbox, reason: str = "first", *channels: str, **more: Any) -> t
 def deliver(outbox: Outbox, channel: str, now: float = T0 + 1) -> list[Waiting]:
     rows = outbox.due(channel, now, 100)
     outbox.begin(rows)
-    outbox.told(rows, now)
+    outbox.notified(rows, now)
     return list(rows)
 
 
@@ -171,10 +172,10 @@ def test_two_processes_see_what_the_other_one_did(state: State, tmp_path: Path) 
         assert other.waiting()[0].attempts == 2, "one more for each time on the wire"
         one.refresh()
         assert [(r.attempts, r.begun) for r in one.waiting()] == [(2, True)]
-        other.told(other.waiting(), T0 + 2)
+        other.notified(other.waiting(), T0 + 2)
     one.refresh()
     assert one.waiting() == (), "settled by the other one"
-    assert one.told_channels() == {KEY: ("slack",)}
+    assert one.notified_channels() == {KEY: ("slack",)}
 
 
 def test_a_look_writes_nothing(state: State) -> None:
@@ -198,7 +199,7 @@ def test_a_change_that_the_file_did_not_take_is_written_by_the_next_turn(state: 
     put(outbox, "first", "slack")
     outbox.begin(outbox.waiting())
     real, state.path = state.path, state.path.parent  # a folder cannot be opened as a file
-    outbox.told(outbox.waiting(), T0 + 1)
+    outbox.notified(outbox.waiting(), T0 + 1)
     assert not outbox.kept
     outbox.refresh()
     assert outbox.waiting() == (), "it is settled all the same"
@@ -281,7 +282,7 @@ def test_a_key_that_nobody_can_read_may_be_any_that_is_known(
         state.parsed = lambda rows, parse: [_read(parse, row) for row in rows]  # type: ignore
         with outbox.turn(write=False):
             pass
-    assert outbox.told_channels() == known
+    assert outbox.notified_channels() == known
 
 
 def _read(parse: Any, row: Any) -> Any:
@@ -317,7 +318,7 @@ def test_who_was_told_is_lost_so_all_that_are_chosen_hear_the_end(state: State) 
         tx.execute("INSERT INTO alert_told VALUES (?, ?, ?)", (KEY, EVERYONE, T0))
     assert put(outbox, "resolved", "slack", "log", at=T0 + 60) == ("log", "slack")
     assert [row.notice.reason for row in outbox.waiting()] == ["resolved", "resolved"]
-    assert outbox.told_channels() == {KEY: ("log", "slack")}
+    assert outbox.notified_channels() == {KEY: ("log", "slack")}
     assert put(outbox, "resolved", "slack", component="payment-eapi") == (), "of that key alone"
 
 
@@ -445,7 +446,7 @@ def test_how_long_an_end_is_waited_for(
     deliver(outbox, "slack", T0)
     with outbox.turn() as tx:
         outbox.prune(tx, T0 + FORGOTTEN + past, on=("slack",), known=known)
-    assert (KEY in outbox.told_channels()) is left, sentence
+    assert (KEY in outbox.notified_channels()) is left, sentence
 
 
 def test_what_was_given_up_long_ago_is_forgotten_too(state: State) -> None:
@@ -465,12 +466,12 @@ def test_what_an_older_version_kept_for_a_channel_becomes_its_recipients(state: 
     put(old, "first", "email", component="payment-eapi")
     (first, _) = old.due("email", T0, 9)
     old.begin([first])
-    old.told([replace(first, begun=True)], T0)
+    old.notified([replace(first, begun=True)], T0)
     new = made(state, recipients={"email": ("a@x", "b@x")})
     with new.turn():
         pass
     assert sorted(row.channel for row in new.waiting()) == ["email:a@x", "email:b@x"]
-    assert new.told_channels() == {KEY: ("email:a@x", "email:b@x")}
+    assert new.notified_channels() == {KEY: ("email:a@x", "email:b@x")}
 
 
 @pytest.mark.parametrize(("failures", "seconds"), [(1, 15.0), (2, 30.0), (5, 240.0), (6, SLOWEST)])

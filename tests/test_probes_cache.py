@@ -11,7 +11,7 @@ from monitoring.config.settings import RedisSettings
 from monitoring.health.judges import judge, sources_of
 from monitoring.health.judging import Context
 from monitoring.health.probes import probe_cache
-from monitoring.health.probing import Live
+from monitoring.health.probing import ProbeContext
 from monitoring.model import Severity
 from monitoring.redis import client as redis_client
 from sandbox import redis_server as servers
@@ -29,7 +29,7 @@ class _Settings:
 
 def probe(**settings):
     redis = RedisSettings(host="127.0.0.1", timeout=2.0, **settings)
-    live = Live(_Settings(redis), lambda: 0.0, None, None,
+    live = ProbeContext(_Settings(redis), lambda: 0.0, None, None,
                 lambda: redis_client.Cache(redis), None)  # fmt: skip
     return probe_cache("redis-cache", live)
 

@@ -12,7 +12,7 @@ from monitoring.health.judges import judge
 from monitoring.health.judging import Context
 from monitoring.health.login import PROOFS
 from monitoring.health.login_probe import probe_login
-from monitoring.health.probing import Keepsake
+from monitoring.health.probing import RetainedToken
 from sandbox.options import CANARY, Options
 from sandbox.stack import Stack
 from tests.health_kit import live_of, settings_of
@@ -79,20 +79,20 @@ def test_a_token_that_truly_ran_out_shows_what_an_altered_one_cannot(stack, sett
     }
     now = time.time()
     old = stack.eapi.minter.mint(CANARY, now - 4000, expires_at=now - 400).jwt
-    kept = Keepsake(old, now - 400)
+    kept = RetainedToken(old, now - 400)
     reading = probe_login(LOGIN, live_of(settings, prove=True, keepsake=kept))
     assert reading.facts["proofs"]["expired"] == {"accepted": True}
     assert kept.token not in ("", old)  # used up; the new one is kept for the next time
 
 
 def test_a_kept_token_is_not_used_before_its_time():
-    kept = Keepsake()
+    kept = RetainedToken()
     kept.offer("first", 1000.0)
     kept.offer("second", 2000.0)
     assert kept.ripe(1100.0, 120.0) == ""
     assert kept.ripe(1121.0, 120.0) == "first"
     assert kept.ripe(9999.0, 120.0) == ""
-    assert "first" not in repr(Keepsake("first", 1.0))
+    assert "first" not in repr(RetainedToken("first", 1.0))
 
 
 def test_a_service_that_refuses_everything_proves_nothing(stack, settings):

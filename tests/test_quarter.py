@@ -5,12 +5,13 @@ what the sandbox knows to be true."""
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Optional
 
 import pytest
 
-from monitoring.credentials.judged import Judged
+from monitoring.credentials.judged import ClientVerdict
 from monitoring.credentials.revocation import can_revoke
 from monitoring.credentials.watch import CredentialWatch
 from monitoring.store.state import State
@@ -151,7 +152,7 @@ def disable(stack: Stack) -> None:
         stack.eapi.cache.store_credential(stack.book.credential(client))  # type: ignore[union-attr]
 
 
-def check(each: Judged, truth: Truth, day: int) -> None:
+def check(each: ClientVerdict, truth: Truth, day: int) -> None:
     """The verdict, the state, and an age that is never invented."""
     client, now = each.client, truth.stack.now()
     told = (each.verdict.verdict, each.verdict.state)

@@ -1,4 +1,4 @@
-"""May the old version go? Never while an old token lives or a source that is needed is dark."""
+"""May the old version go? Never while an old token lives or a needed source is unavailable."""
 
 from __future__ import annotations
 
@@ -149,31 +149,36 @@ ROWS = [
         "the cache still holds the old version",
     ),
     (
-        "the vault is dark",
-        replace(DONE, vault=None, dark={VAULT: "refused (403)"}),
+        "the vault is unavailable",
+        replace(DONE, vault=None, unavailable={VAULT: "refused (403)"}),
         None,
-        "conjur is dark (refused (403))",
+        "conjur is unavailable (refused (403))",
     ),
-    ("the cache is dark", replace(DONE, tokens=None, dark={CACHE: "away"}), None, "redis is dark"),
     (
-        "the rotation service is dark",
-        replace(DONE, rotation=None, dark={ROTATIONS: "502"}),
+        "the cache is unavailable",
+        replace(DONE, tokens=None, unavailable={CACHE: "away"}),
         None,
-        "rotation-service is dark",
+        "redis is unavailable",
+    ),
+    (
+        "the rotation service is unavailable",
+        replace(DONE, rotation=None, unavailable={ROTATIONS: "502"}),
+        None,
+        "rotation-service is unavailable",
     ),
     (
         "the rotation service is not configured",
-        replace(DONE, rotation=None, dark={ROTATIONS: NOT_CONFIGURED}),
+        replace(DONE, rotation=None, unavailable={ROTATIONS: NOT_CONFIGURED}),
         None,
         "not configured",
     ),
     (
         "the services' counters cannot be read",
-        replace(DONE, dark={EAPI: "timeout"}),
+        replace(DONE, unavailable={EAPI: "timeout"}),
         None,
         "eapi-metrics (timeout) might know more",
     ),
-    ("there are no counters to read", replace(DONE, dark={EAPI: NOT_CONFIGURED}), True, ""),
+    ("there are no counters to read", replace(DONE, unavailable={EAPI: NOT_CONFIGURED}), True, ""),
     (
         "the scan ended early",
         replace(DONE, tokens=TokenFacts(40, 0, complete=False)),
@@ -194,7 +199,7 @@ ROWS = [
     ),
     (
         "an objection outweighs what is unknown",
-        replace(DONE, tokens=TokenFacts(40, 2, complete=False), dark={VAULT: "away"}),
+        replace(DONE, tokens=TokenFacts(40, 2, complete=False), unavailable={VAULT: "away"}),
         False,
         "2 tokens that may be of the old secret alive",
     ),
@@ -256,7 +261,7 @@ everything = st.builds(
     tokens=tokens,
     ledger=st.one_of(st.none(), st.builds(LedgerFacts, moments, st.floats(NOW - 1e6, NOW))),
     clock=st.sampled_from([None, 0.0, 3600.0, -3600.0]),
-    dark=st.dictionaries(
+    unavailable=st.dictionaries(
         st.sampled_from([VAULT, CACHE, ROTATIONS, EAPI]), st.sampled_from(["away", NOT_CONFIGURED])
     ),
 )
@@ -279,7 +284,7 @@ def test_never_yes_while_an_old_token_lives_or_a_needed_source_is_dark(
     assert facts.tokens.unreadable == facts.tokens.unowned == facts.tokens.near == 0
     assert facts.tokens.any_live
     assert not facts.clock
-    assert not {VAULT, CACHE, ROTATIONS} & set(facts.dark)
+    assert not {VAULT, CACHE, ROTATIONS} & set(facts.unavailable)
     assert facts.rotation is not None
     assert facts.rotation.state in ("old_deprecated", "new_active")
     assert facts.rotation.success is not False

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Optional
 
 import pytest
 
 from credential_usage_metrics import outcome_of
 from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, SAPI, VAULT
-from monitoring.credentials.revocation import Answer, can_revoke
+from monitoring.credentials.revocation import RevocationAnswer, can_revoke
 from monitoring.credentials.source_kit import Asked
 from monitoring.credentials.watch import CredentialWatch
 from monitoring.http.client import HttpClient, Reply
@@ -60,7 +61,7 @@ def asked(stack: Stack, state: State, tmp_path: Path) -> Asked:
     return asked_of(stack, settings)
 
 
-def answer_of(asked: Asked, state: State, now: float) -> Answer:
+def answer_of(asked: Asked, state: State, now: float) -> RevocationAnswer:
     picture = CredentialWatch(asked, state).look(now, about=CLIENT)
     return can_revoke(by_client(picture)[CLIENT].facts, now)
 
@@ -182,23 +183,25 @@ FAULTS = {
 
 
 def test_sources_are_dark_in_every_combination(stack: Stack, asked: Asked, state: State) -> None:
-    """The rest stands, what is dark is named, and the answer is not yes."""
+    """The rest stands, what is unavailable is named, and the answer is not yes."""
     for number in (1, 2, 3, 4, 5):
-        for dark in itertools.combinations(FAULTS, number):
+        for unavailable in itertools.combinations(FAULTS, number):
             stack.faults.clear()
-            for name in dark:
+            for name in unavailable:
                 stack.faults.set(FAULTS[name])
             now = stack.now()
             picture = CredentialWatch(asked, state).look(now, about=CLIENT)
-            assert {s.name for s in picture.sources if not s.ok} == set(dark)
+            assert {s.name for s in picture.sources if not s.ok} == set(unavailable)
             each = by_client(picture)[CLIENT]
             answer = can_revoke(each.facts, now)
-            assert answer.yes is None, (dark, answer)
-            assert all(any(name in said for said in answer.unknowns) for name in dark)
-            known = not {VAULT, ROTATIONS} <= set(dark)  # the cache alone shows no one in order
-            assert (each.verdict.verdict == "ok") == known, (dark, each.verdict)
+            assert answer.yes is None, (unavailable, answer)
+            assert all(any(name in said for said in answer.unknowns) for name in unavailable)
+            known = not {VAULT, ROTATIONS} <= set(
+                unavailable
+            )  # the cache alone shows no one in order
+            assert (each.verdict.verdict == "ok") == known, (unavailable, each.verdict)
             outcome = outcome_of(picture, asked.settings)
-            assert outcome.exit_status == (1 if known else 3), dark
+            assert outcome.exit_status == (1 if known else 3), unavailable
             stack.advance(1)
 
 

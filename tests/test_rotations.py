@@ -128,14 +128,14 @@ ROWS = [
         "'rolled_back', which is not known here",
     ),
     (
-        "of several dark sources the names are enough",
-        CredentialFacts("c1", dark={VAULT: "refused", CACHE: "timeout", EAPI: "away"}),
+        "of several unavailable sources the names are enough",
+        CredentialFacts("c1", unavailable={VAULT: "refused", CACHE: "timeout", EAPI: "away"}),
         "unknown",
         "no source tells its age: conjur, redis cannot be read",
     ),
     (
-        "of one dark source the reason is told",
-        CredentialFacts("c1", dark={VAULT: "refused"}),
+        "of one unavailable source the reason is told",
+        CredentialFacts("c1", unavailable={VAULT: "refused"}),
         "unknown",
         "no source tells its age: conjur: refused",
     ),
@@ -290,8 +290,8 @@ STATES = [
     ("the vault alone", CredentialFacts("c", vault=VaultFacts(2)), "active"),
     ("a variable without a value", CredentialFacts("c", vault=VaultFacts(None)), "unknown"),
     (
-        "the vault alone while the service is dark",
-        CredentialFacts("c", vault=VaultFacts(2), dark={ROTATIONS: "away"}),
+        "the vault alone while the service is unavailable",
+        CredentialFacts("c", vault=VaultFacts(2), unavailable={ROTATIONS: "away"}),
         "unknown",
     ),
 ]
@@ -310,9 +310,9 @@ def test_dwell_is_as_seen_then_as_planned_then_as_the_cache_says() -> None:
     assert planned is not None
     assert HOUR - 300 <= planned <= HOUR
     cached = CachedFacts(True, rotation_state="dual_active", updated_at=NOW - 5000)
-    dark = CredentialFacts("c", cached=cached, dark={ROTATIONS: "away"})
-    assert dwell_of(dark, POLICY, NOW) == 5000
-    assert told(dark).verdict == "stuck"
+    unavailable = CredentialFacts("c", cached=cached, unavailable={ROTATIONS: "away"})
+    assert dwell_of(unavailable, POLICY, NOW) == 5000
+    assert told(unavailable).verdict == "stuck"
     assert dwell_of(rotating("new_active"), POLICY, NOW) is None
     assert dwell_of(rotating("dual_active", -50), POLICY, NOW) == 0  # clocks differ
 
@@ -400,14 +400,18 @@ def test_the_edges_of_stuck() -> None:
 
 
 TRACK = [
-    ("a vault that was not read", {"vault": None, "dark": {VAULT: "timeout"}}, "conjur"),
-    ("a vault that shows old data", {"dark": {VAULT: "it shows old data"}}, "it shows old data"),
+    ("a vault that was not read", {"vault": None, "unavailable": {VAULT: "timeout"}}, "conjur"),
+    (
+        "a vault that shows old data",
+        {"unavailable": {VAULT: "it shows old data"}},
+        "it shows old data",
+    ),
     ("a vault that is not configured", {"vault": None}, "conjur cannot tell"),
     (
         "no rotation service, and EAPI's word alone",
         {
             "rotation": None,
-            "dark": {ROTATIONS: "not configured"},
+            "unavailable": {ROTATIONS: "not configured"},
             "cached": CachedFacts(True, "v6", "dual_active", updated_at=NOW - 60),
         },
         "rotation-service cannot tell whether it is: not configured",
@@ -436,7 +440,9 @@ def test_the_edges_of_trouble() -> None:
         assert wrong(rotating("dual_active", ago, vault=VaultFacts(5))) == [sure]
         assert wrong(rotating("dual_active", ago, vault=VaultFacts(None))) == [sure]
     assert wrong(rotating("initiated", 500, vault=VaultFacts(5))) == []
-    assert wrong(rotating("dual_active", 500, vault=VaultFacts(5), dark={VAULT: "old"})) == []
+    assert (
+        wrong(rotating("dual_active", 500, vault=VaultFacts(5), unavailable={VAULT: "old"})) == []
+    )
     assert wrong(rotating("dual_active", -300)) == []
     assert wrong(rotating("dual_active", -301)) == [False]
     one = rotation("new_active", old_version="v6", new_version="6")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Tuple
+from typing import Any
 
 import pytest
 
@@ -32,7 +32,7 @@ WARNINGS = Route(match={}, channels=("email",), severities=("warning",))
     ],
 )
 def test_who_hears_of_it(
-    *, sentence: str, routes: Tuple[Route, ...], severity: Any, component: str, heard: Any
+    *, sentence: str, routes: tuple[Route, ...], severity: Any, component: str, heard: Any
 ) -> None:
     settings = NotificationSettings(by_severity=USUAL, channels=ON, routes=routes)
     told = notice(severity=severity, component=component)

@@ -3,13 +3,14 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
 from monitoring.model import Outcome, Severity, Source
-from monitoring.run import Runner, Step
+from monitoring.run import CycleStep, Runner
 from monitoring.store.state import StateLocked
 from tests.scripts import ROOT
 
@@ -26,7 +27,7 @@ class Ticks:
         return self.now
 
 
-def runner(cycle: Any, *steps: Step, **more: Any) -> Runner:
+def runner(cycle: Any, *steps: CycleStep, **more: Any) -> Runner:
     return Runner("health_check", "test", cycle, steps, clock=lambda: 100.0, **more)
 
 
@@ -40,7 +41,7 @@ def test_steps_run_in_order_and_may_enrich_the_outcome() -> None:
     def look(outcome: Outcome) -> None:
         seen.append(f"look {outcome.notes['more']}")
 
-    done = runner(lambda _now: OUTCOME, Step("enrich", enrich), Step("look", look)).once()
+    done = runner(lambda _now: OUTCOME, CycleStep("enrich", enrich), CycleStep("look", look)).once()
     assert seen == ["enrich", "look 1"]
     assert done.status is Severity.OK
 
@@ -51,7 +52,9 @@ def test_a_step_that_fails_is_marked_and_does_not_stop_the_next() -> None:
     def breaks(_outcome: Outcome) -> None:
         raise OSError("disk full")
 
-    done = runner(lambda _now: OUTCOME, Step("record", breaks), Step("show", shown.append)).once()
+    done = runner(
+        lambda _now: OUTCOME, CycleStep("record", breaks), CycleStep("show", shown.append)
+    ).once()
     assert [s.name for s in shown[0].sources] == ["redis", "monitor:record"]
     assert "disk full" in done.sources[-1].why
     assert done.status is Severity.WARNING

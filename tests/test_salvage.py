@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Sequence, Tuple
+from typing import Any, Callable
 
 import pytest
 
@@ -25,7 +26,7 @@ from tests.alerting_kit import CRITICAL, OK, T0, Clock, component, outcome
 
 PEOPLE = ("pagerduty", "slack", "email", "webhook")
 KEY = "test/health_check/payment-eapi/health_status/"
-Sent = List[Tuple[str, str, str]]
+Sent = list[tuple[str, str, str]]
 
 
 class Site:
@@ -121,7 +122,7 @@ def lost(path: Path, *sql: str) -> None:
         ("the texts", ["UPDATE notices SET body = '{'", "UPDATE alert_states SET body = 'x'"]),
     ],
 )
-def test_one_of_three_places_is_enough(site: Site, what: str, sql: List[str]) -> None:
+def test_one_of_three_places_is_enough(site: Site, what: str, sql: list[str]) -> None:
     lost(site.folder / FILE_NAME, *sql)
     with State.open(site.folder) as state:
         state.mend(ValueError("a cycle has failed"))

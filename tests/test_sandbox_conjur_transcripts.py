@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-from typing import Any, Iterator, Mapping, Optional
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
 
 import pytest
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from typing import Any, Callable, Iterator
+from collections.abc import Iterator
+from typing import Any, Callable
 
 import pytest
 import redis

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import smtplib
+from collections.abc import Iterator
 from email.message import EmailMessage
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 import requests

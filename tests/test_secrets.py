@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Tuple
+from typing import Any, Callable
 
 import pytest
 
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.xdist_group("secrets")
 ECHO = canary("reply-body")
 REPLIES = {"reply-body": ECHO, "reply-header": plain("reply-header")}
 LOUD = ("--debug", "--verbose", "--log-level", "DEBUG")
-MODES: Mapping[str, Tuple[Tuple[str, ...], ...]] = {
+MODES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "health_check": (("--sla",), ("--sla", "--format", "json")),
     "token_usage_metrics": (("--analyze",), ("--analyze", "--format", "html")),
     "credential_usage_metrics": (
@@ -51,8 +52,8 @@ class House:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self.secrets: Dict[str, str] = dict(REPLIES)
-        self.env: Dict[str, str] = {}
+        self.secrets: dict[str, str] = dict(REPLIES)
+        self.env: dict[str, str] = {}
         self._settings()
         self._stored()
 
@@ -75,7 +76,7 @@ class House:
         self.env[name] = value
         self.secrets[name] = secret or value
 
-    def overlay(self) -> Dict[str, Any]:
+    def overlay(self) -> dict[str, Any]:
         """Settings that have no environment name; some of them are a secret to somebody."""
         header, bearer = plain("webhook-header"), plain("alertmanager-bearer")
         hook = plain("webhook-path")

@@ -9,8 +9,9 @@ import re
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Optional
 
 import pytest
 from dotenv import dotenv_values

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import pytest
 
@@ -17,7 +18,7 @@ from monitoring.credentials.facts import CacheSeen, CredentialFacts, RotationFac
 from monitoring.credentials.old_tokens import tokens_of
 from monitoring.credentials.shared_census import SharedCensus, scope_of
 from monitoring.credentials.source_cache import ask_cache
-from monitoring.credentials.source_kit import Answer, Asked
+from monitoring.credentials.source_kit import Asked, SourceAnswer
 from monitoring.redis import client as redis_client
 from monitoring.store.state import State
 from sandbox.redis_server import RedisServer, start
@@ -56,7 +57,7 @@ class World:
         """A cycle of the token script."""
         token_kit.usage(settings, self.state).cycle(at)
 
-    def ask(self, settings: Settings, now: float, *, shared: bool = True) -> Answer:
+    def ask(self, settings: Settings, now: float, *, shared: bool = True) -> SourceAnswer:
         """The credential script's question to the cache."""
         none: Any = None
         return ask_cache(
@@ -76,7 +77,7 @@ def world(tmp_path: Path, server: RedisServer) -> Iterator[World]:
     made.state.close()
 
 
-def used(answer: Answer) -> bool:
+def used(answer: SourceAnswer) -> bool:
     assert answer.source.ok, answer.source.why
     assert (answer.data.at is not None) == ("by the token script" in answer.source.why)
     return answer.data.at is not None

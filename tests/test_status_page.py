@@ -8,11 +8,12 @@ import json
 import re
 import subprocess
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from html import unescape
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any
 
 import pytest
 
@@ -32,12 +33,12 @@ NOW = T0 + 1.0  # the end of a cycle that began at T0 and took a second
 HOSTILE = "<script>alert(1)</script>\" onload=x 'a' &amp; \x1b[31m http://evil.test/x"
 
 
-def looked(script: str = "health_check", word: str = "ok", **more: Any) -> Dict[str, Any]:
+def looked(script: str = "health_check", word: str = "ok", **more: Any) -> dict[str, Any]:
     made = status.document(outcome(component(OK), script=script), 60.0)
     return {**made, "status": word, **more}
 
 
-def all_three(**words: str) -> List[Dict[str, Any]]:
+def all_three(**words: str) -> list[dict[str, Any]]:
     return [looked(script, words.get(script, "ok")) for script in SCRIPTS]
 
 
@@ -50,7 +51,7 @@ def all_three(**words: str) -> List[Dict[str, Any]]:
         ({"credential_usage_metrics": "critical", "health_check": "warning"}, "critical"),
     ],
 )
-def test_the_verdict_is_the_worst_that_a_script_says(words: Dict[str, str], said: str) -> None:
+def test_the_verdict_is_the_worst_that_a_script_says(words: dict[str, str], said: str) -> None:
     assert status.verdict(all_three(**words), NOW) == said
 
 
@@ -246,7 +247,7 @@ class Unread:
 
     works = False
 
-    def series(self, *_: Any) -> List[Any]:
+    def series(self, *_: Any) -> list[Any]:
         if not self.works:
             raise StateError("disk I/O error")
         return []
@@ -333,7 +334,7 @@ def served(folder: Path) -> Iterator[str]:
         thread.join()
 
 
-def looked_at(tmp_path: Path, pages: Dict[str, str], width: int, *, dark: bool) -> List[Any]:
+def looked_at(tmp_path: Path, pages: dict[str, str], width: int, *, dark: bool) -> list[Any]:
     """What a browser sees of each page in a frame of that width."""
     frames = ""
     for name, text in pages.items():
@@ -354,7 +355,7 @@ def looked_at(tmp_path: Path, pages: Dict[str, str], width: int, *, dark: bool) 
         )  # fmt: skip
     found = re.search(r"<title>seen (.*?)</title>", done.stdout)
     assert found, done.stdout[-500:] + done.stderr[-500:]
-    seen: List[Any] = json.loads(unescape(found[1]))
+    seen: list[Any] = json.loads(unescape(found[1]))
     return seen
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator, Optional
+from typing import Any, Optional
 
 import pytest
 
@@ -97,7 +98,7 @@ def test_a_budget_ends_the_scan_and_the_share_is_told(
     assert value(outcome, "scan_truncated") == 1
     assert value(outcome, "token_renewals", timing="late") is None  # of a part nobody can tell
     assert (outcome.tokens or {})["renewals"]["count"] is None
-    assert (outcome.tokens or {})["going_dark"] == []
+    assert (outcome.tokens or {})["losing_last_token"] == []
     assert outcome.sources[0].ok
     assert outcome.exit_status is ExitStatus.UNKNOWN  # what was not looked at is not called good
 

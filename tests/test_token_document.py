@@ -5,7 +5,7 @@ import json
 from monitoring.output import token_rows as terminal_tokens
 from monitoring.output.report import plain_json
 from monitoring.redis.count import ValidationTotals
-from monitoring.tokens.measurements import Looked
+from monitoring.tokens.measurements import CensusInput
 from monitoring.tokens.present import document
 from monitoring.tokens.services import ServiceFigures, Validations
 from tests.token_kit import looked, report_of, token
@@ -34,7 +34,7 @@ def test_every_field_of_the_design_is_there() -> None:
 
 
 def test_an_unreadable_cache_leaves_every_field_unknown() -> None:
-    found = document(Looked(ServiceFigures()))
+    found = document(CensusInput(ServiceFigures()))
     unknown = DESIGNED - {"validations"}
     assert {name: found[name] for name in unknown} == dict.fromkeys(unknown)
     assert found["scan"] is None
@@ -75,7 +75,7 @@ def test_the_terminal_says_sources_and_dashes() -> None:
     assert rows["lifetime"] == "1 h each"
     assert rows["validations that succeed"] == "90.00 % of 100 (counted in 5 min)"
     assert rows["failed for"] == "expired 10"
-    blind = dict(terminal_tokens.rows(document(Looked(ServiceFigures()))))
+    blind = dict(terminal_tokens.rows(document(CensusInput(ServiceFigures()))))
     assert set(blind.values()) == {"-"}
 
 

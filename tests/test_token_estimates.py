@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Mapping
 
 import pytest
 
 from monitoring.config.settings import TokenSettings
 from monitoring.redis import client as redis_client
 from monitoring.redis.profiles import profile_of
-from monitoring.redis.scan import Budget, Door, census
+from monitoring.redis.scan import Budget, ErrorTranslation, census
 from monitoring.tokens.estimates import bounds, estimates, scale_of
 from monitoring.tokens.stats import TokenStats
 from sandbox import redis_server
@@ -62,7 +62,7 @@ def test_scans_that_a_budget_ends_see_everything_together(tmp_path: Path) -> Non
         start: Mapping[str, str] = {}
         for _ in range(5):
             stats = TokenStats(NOW, TokenSettings())
-            door = Door(redis_client.translate, redis_client.ERRORS)
+            door = ErrorTranslation(redis_client.translate, redis_client.ERRORS)
             report = census(
                 *([("node", client)], profile_of("auto"), stats),
                 door=door, budget=Budget(1500, start=start),

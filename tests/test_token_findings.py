@@ -12,7 +12,7 @@ from monitoring.model import Finding, Outcome, Severity, Source
 from monitoring.redis.count import ValidationTotals
 from monitoring.tokens.codecs.facts import Decoded
 from monitoring.tokens.findings import findings
-from monitoring.tokens.measurements import Looked, measurements
+from monitoring.tokens.measurements import CensusInput, measurements
 from monitoring.tokens.services import ServiceFigures, Validations
 from tests.token_kit import NOW, RULES, looked, report_of, token
 
@@ -24,7 +24,7 @@ LIMITS = {
 STEADY = [token(f"client-{n % 5}", n, left=3600 - 30 * n) for n in range(100)]
 
 
-def found_in(seen: Looked, policy: Optional[TokenSettings] = None) -> dict[str, Finding]:
+def found_in(seen: CensusInput, policy: Optional[TokenSettings] = None) -> dict[str, Finding]:
     verdicts = thresholds.judge(measurements(seen), LIMITS)
     told = findings(seen, verdicts, NOW, rules=RULES, policy=policy or TokenSettings())
     assert len({finding.reason for finding in told}) == len(told)
@@ -178,7 +178,7 @@ def test_hostile_client_ids_are_made_fit_to_print() -> None:
 def test_clients_that_go_dark_are_told_with_the_time() -> None:
     lone = token("sleepy", 1, left=120)
     told = found_in(looked([*STEADY, lone]))
-    finding = told["clients_going_dark"]
+    finding = told["clients_losing_last_token"]
     assert finding.severity is Severity.OK
     assert finding.sentence.startswith("A client loses the last token")
     assert "sleepy at " in finding.sentence

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -109,7 +110,7 @@ def test_the_day_of_25_hours_does_not_stand_out(state: State) -> None:
 
 def test_no_trend_where_there_is_none(whole: Analysis) -> None:
     trend = figure(whole).trend
-    assert not trend.told
+    assert not trend.known
     assert trend.days >= 19
 
 
@@ -149,7 +150,7 @@ def test_a_rise_is_told_with_its_uncertainty(tmp_path: Path) -> None:
     with State.open(tmp_path) as state:
         weeks.record(state, shape=rising, end=weeks.START + 10 * weeks.DAY)
         trend = figure(read(state, 10, end=weeks.START + 10 * weeks.DAY)).trend
-    assert trend.told
+    assert trend.known
     assert trend.low <= trend.per_day <= trend.high
     assert 0.03 < trend.per_day < 0.05  # a share of the median day
 

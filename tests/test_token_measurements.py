@@ -10,14 +10,14 @@ from monitoring.config.settings import Limit
 from monitoring.model import Severity
 from monitoring.redis.count import ValidationTotals
 from monitoring.tokens.hygiene import RULES
-from monitoring.tokens.measurements import Looked, generation, measurements
+from monitoring.tokens.measurements import CensusInput, generation, measurements
 from monitoring.tokens.services import ServiceFigures, Validations
 from tests.token_kit import looked, report_of, token
 
 TOKENS = [token("a", n, left=3600 - 10 * n) for n in range(30)]
 
 
-def value(found: Looked, name: str, **labels: str) -> Optional[float]:
+def value(found: CensusInput, name: str, **labels: str) -> Optional[float]:
     values = [
         m.value
         for m in measurements(found)
@@ -96,7 +96,7 @@ def test_counts_that_cannot_be_told_are_unknown(report: Any) -> None:
 
 def test_without_a_cache_what_the_services_count_is_still_told() -> None:
     services = ServiceFigures(500.0, counted(90, expired=10), 30.0, counted(18, expired=2), 900.0)
-    found = Looked(services)
+    found = CensusInput(services)
     assert value(found, "tokens_active") is None
     assert value(found, "token_generation_rate") == pytest.approx(2.0)
     assert generation(found).source == "services"

@@ -8,9 +8,10 @@ import gzip
 import json
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Callable, Optional
 
 import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Iterable, List, Optional
+from typing import Any, Optional
 
 import pytest
 
 from monitoring.config.settings import TokenSettings
 from monitoring.store.state import State
 from monitoring.tokens.memory import RenewalMemory
-from monitoring.tokens.renewals import NEVER_LOOKED, STEPS_KEPT, Course, Courses, Step, renewals
+from monitoring.tokens.renewals import (
+    NEVER_LOOKED,
+    STEPS_KEPT,
+    Course,
+    Courses,
+    Succession,
+    renewals,
+)
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.stats import TokenStats
 from tests.test_token_stats import NOW, token
@@ -25,8 +33,8 @@ class Client:
     """``leads`` are what its tokens have left when it renews; negative: it comes too late."""
 
     name: str
-    leads: List[int]
-    issued: List[int] = field(default_factory=list)
+    leads: list[int]
+    issued: list[int] = field(default_factory=list)
 
     def live(self, start: int, end: int, chance: random.Random) -> None:
         at = start + chance.randrange(LIFE)
@@ -39,7 +47,7 @@ class Client:
             if at <= now < at + LIFE - EVICTED_BEFORE:
                 yield token(self.name, f"{self.name}-{at}", left=at + LIFE - NOW)
 
-    def left(self, since: int, now: int) -> List[int]:
+    def left(self, since: int, now: int) -> list[int]:
         pairs = zip(self.issued, self.issued[1:])
         return [before + LIFE - at for before, at in pairs if since < at <= now]
 
@@ -52,7 +60,7 @@ def look(
     return stats.result(courses)
 
 
-def fleet() -> List[Client]:
+def fleet() -> list[Client]:
     made = [Client(f"timely-{n}", [60, 90, 120, 300]) for n in range(20)]
     made += [Client(f"late-{n}", [35, 45, 55]) for n in range(5)]
     made += [Client(f"lapses-{n}", [-400, -100, -20]) for n in range(5)]
@@ -65,7 +73,7 @@ def fleet() -> List[Client]:
 
 
 @pytest.fixture(scope="module")
-def watched() -> tuple[List[Client], TokenResult]:
+def watched() -> tuple[list[Client], TokenResult]:
     """Six hours of looks every five minutes."""
     clients, courses, result = fleet(), NEVER_LOOKED, None
     for now in range(NOW - 6 * 3600, NOW + 1, 300):
@@ -77,7 +85,7 @@ def watched() -> tuple[List[Client], TokenResult]:
 
 
 def test_every_renewal_is_counted_once_however_short_the_overlap(
-    watched: tuple[List[Client], TokenResult],
+    watched: tuple[list[Client], TokenResult],
 ) -> None:
     clients, result = watched
     told = result.by_client
@@ -108,10 +116,10 @@ def test_one_look_alone_sees_hardly_any_of_the_timely() -> None:
 
 
 def test_who_renews_in_time_does_not_go_dark_and_who_lapses_does(
-    watched: tuple[List[Client], TokenResult],
+    watched: tuple[list[Client], TokenResult],
 ) -> None:
     _clients, result = watched
-    dark = {name for name, _at in result.going_dark}
+    dark = {name for name, _at in result.losing_last_token}
     assert dark
     assert all(name.startswith("lapses") for name in dark)
 
@@ -121,7 +129,7 @@ def test_nothing_is_said_of_who_follows_whom_when_part_was_seen() -> None:
     result = look(NOW, clients, None)
     assert result.renewals is None
     assert result.courses is None
-    assert (result.every_call, result.going_dark) == ((), ())
+    assert (result.every_call, result.losing_last_token) == ((), ())
     assert result.by_client["busy-0"].renewals is None
 
 
@@ -145,14 +153,14 @@ def test_nothing_is_said_of_who_follows_whom_when_part_was_seen() -> None:
          [(9950, 10_550), (9990, 13_590)], [2650, 2610]),
     ],
 )  # fmt: skip
-def test_steps(what: str, before: Courses, tokens: List[tuple[int, int]], left: List[int]) -> None:
+def test_steps(what: str, before: Courses, tokens: list[tuple[int, int]], left: list[int]) -> None:
     course = before.after(10_000, {"c": tokens}).of["c"]
     assert [step.left for step in course.steps] == left, what
     assert course.issued == max(issued for issued, _ in tokens)
 
 
 def test_memory_is_bounded() -> None:
-    steps = tuple(Step(NOW - 3000 + n, 100, 3600) for n in range(100))
+    steps = tuple(Succession(NOW - 3000 + n, 100, 3600) for n in range(100))
     before = Courses(NOW - 300, {"old": Course(NOW - 99_000, NOW - 90_000, steps)})
     many = {f"c-{n}": [(NOW - 50, NOW + 3000)] for n in range(20_000)}
     after = before.after(NOW, many)
@@ -164,13 +172,20 @@ def test_memory_is_bounded() -> None:
 
 
 def test_shares_of_a_life() -> None:
-    seen = renewals([Step(0, 3599, 3600), Step(1, 1800, 3600), Step(2, 59, 3600), Step(3, -1, 60)])
+    seen = renewals(
+        [
+            Succession(0, 3599, 3600),
+            Succession(1, 1800, 3600),
+            Succession(2, 59, 3600),
+            Succession(3, -1, 60),
+        ]
+    )
     assert (len(seen.remaining), seen.early, seen.late, seen.lapses) == (3, 1, 1, 1)
     assert not seen.every_call
 
 
 def test_the_memory_outlives_the_process_and_bad_contents(tmp_path: Path) -> None:
-    courses = Courses(NOW, {"c|é": Course(NOW - 10, NOW + 50, (Step(NOW - 10, -5, 60),))})
+    courses = Courses(NOW, {"c|é": Course(NOW - 10, NOW + 50, (Succession(NOW - 10, -5, 60),))})
     with State.open(tmp_path) as state:
         memory = RenewalMemory(state, "s")
         assert memory.load() == NEVER_LOOKED

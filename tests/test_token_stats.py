@@ -140,9 +140,9 @@ def test_clients_that_go_dark_and_when() -> None:
         token("dead", "d-1", left=-50),
     ]  # fmt: skip
     result = stats_of(tokens).result()
-    assert result.going_dark == (("last", NOW + 120), ("lapses", NOW + 1000))
-    assert result.by_client["lapses"].goes_dark_at == NOW + 1000
-    assert result.by_client["renews"].goes_dark_at is None
+    assert result.losing_last_token == (("last", NOW + 120), ("lapses", NOW + 1000))
+    assert result.by_client["lapses"].last_token_ends_at == NOW + 1000
+    assert result.by_client["renews"].last_token_ends_at is None
 
 
 def signed(algorithm: str, **claims: Any) -> bytes:

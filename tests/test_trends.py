@@ -36,7 +36,7 @@ def test_a_trend_is_told_only_when_it_stands_out(growth: float, told: bool) -> N
     r = random.Random(4)
     series = hourly(7, lambda h: daily_wave(h) * (1 + growth * h / 24) * r.gauss(1, 0.1))
     found = trends.trend(series)
-    assert found.told is told
+    assert found.known is told
     if told:
         assert found.low <= growth / (1 + growth * 3) <= found.high  # relative to the median day
         assert (found.per_day > 0) is (growth > 0)
@@ -44,9 +44,9 @@ def test_a_trend_is_told_only_when_it_stands_out(growth: float, told: bool) -> N
 
 def test_a_weekend_is_not_a_decline() -> None:
     weekly = hourly(21, lambda h: 10.0 if (h // 24) % 7 >= 5 else 100.0)
-    assert not trends.trend(weekly).told
+    assert not trends.trend(weekly).known
     rising = hourly(21, lambda h: (10.0 if (h // 24) % 7 >= 5 else 100.0) * (1 + 0.05 * h / 24))
-    assert trends.trend(rising).told
+    assert trends.trend(rising).known
 
 
 @pytest.mark.parametrize("start", range(7))
@@ -57,7 +57,7 @@ def test_nor_is_it_in_the_week_that_is_looked_at_by_default(start: int) -> None:
         noise = [r.gauss(1, 0.05) for _ in range(7)]
         weekly = hourly(7, lambda h, n=noise: n[h // 24] * (60 if _free(start, h) else 100))
         moved = [Sample(s.at + start * DAY, s.seconds, s.value) for s in weekly]
-        cried += trends.trend(moved).told
+        cried += trends.trend(moved).known
     assert cried <= 6  # 5 % and two standard deviations
 
 
@@ -79,7 +79,7 @@ def test_the_interval_holds_what_it_promises(days: int, likeness: float, most: i
         for _day in range(1, days):
             fresh = r.gauss(0, 10) * math.sqrt(1 - likeness**2)
             noise.append(likeness * noise[-1] + fresh)
-        cried += trends.trend(hourly(days, lambda h, n=noise: 100 + n[h // 24])).told
+        cried += trends.trend(hourly(days, lambda h, n=noise: 100 + n[h // 24])).known
     assert cried <= most
 
 
@@ -96,7 +96,7 @@ def test_the_interval_holds_the_truth(days: int) -> None:
 
 def test_too_little_is_said_to_be_too_little() -> None:
     found = trends.trend(hourly(1, daily_wave)[:9])
-    assert not found.told
+    assert not found.known
     assert found.why.startswith("no trend can be told from 9 samples")
     assert trends.spread([]) is None
 

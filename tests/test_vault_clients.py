@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
 from monitoring.config.settings import Secret
 from monitoring.credentials.assembly import rotator_reads
 from monitoring.credentials.facts import VAULT
-from monitoring.credentials.watch import CredentialWatch, Picture
+from monitoring.credentials.watch import CredentialSnapshot, CredentialWatch
 from monitoring.model import Severity, Source
 from monitoring.store.state import State
 from sandbox.stack import Stack
@@ -50,7 +51,7 @@ def watch(stack: Stack, tmp_path: Path, state: State) -> CredentialWatch:
     return watch_of(stack, settings_of(stack, tmp_path), state)
 
 
-def vault_row(picture: Picture) -> Source:
+def vault_row(picture: CredentialSnapshot) -> Source:
     return next(source for source in picture.sources if source.name == VAULT)
 
 
@@ -64,7 +65,7 @@ def forget(stack: Stack, client: str) -> None:
         redis.delete(f"credential:{client}")
 
 
-def sentence_of(picture: Picture, reason: str) -> str:
+def sentence_of(picture: CredentialSnapshot, reason: str) -> str:
     (found,) = [f for f in picture.findings if f.reason == reason]
     assert found.severity is Severity.WARNING
     return found.sentence
@@ -188,7 +189,7 @@ def test_made_again_also_within_five_minutes(
     verdict = by_client(picture)["client-003"].verdict
     assert (verdict.verdict, verdict.age.at_least) == ("ok", False)
     assert verdict.age.seconds(stack.now()) == 0
-    assert VAULT not in by_client(picture)["client-003"].facts.dark
+    assert VAULT not in by_client(picture)["client-003"].facts.unavailable
     # and it is not found again
     later = watch.look(stack.now() + 2 * DAY)
     assert reasons(later) == []
@@ -221,7 +222,7 @@ def test_old_data_is_still_found_out(stack: Stack, watch: CredentialWatch) -> No
     variable_of(stack, "client-001").versions.pop()
     picture = watch.look(stack.now() + 60)
     assert not [reason for reason in reasons(picture) if reason.startswith("vault_")]
-    assert "old data" in by_client(picture)["client-001"].facts.dark[VAULT]
+    assert "old data" in by_client(picture)["client-001"].facts.unavailable[VAULT]
 
 
 # -- an extra never costs the list

@@ -8,8 +8,9 @@ import http.client
 import os
 import socket
 import ssl
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional
+from typing import Any, Optional
 
 import bcrypt
 import pytest
@@ -58,7 +59,7 @@ def tls_of(pki: Pki, **more: str) -> str:
     return "tls_server_config:\n" + "".join(f"  {key}: {value}\n" for key, value in rows.items())
 
 
-def basic(user: str, password: str) -> Dict[str, str]:
+def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 from monitoring.config import load as configuration
 from monitoring.config.settings import Settings, TlsSettings, TokenSettings
@@ -17,7 +18,7 @@ from monitoring.redis.profiles import profile_of
 from monitoring.store.state import State
 from monitoring.tokens.codecs.facts import Decoded
 from monitoring.tokens.cycle import TokenUsage
-from monitoring.tokens.measurements import Looked
+from monitoring.tokens.measurements import CensusInput
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.services import ServiceFigures
 from monitoring.tokens.stats import TokenStats
@@ -74,10 +75,10 @@ def report_of(
     return ScanReport(**{**values, **more})
 
 
-def looked(tokens: Sequence[Decoded], **more: Any) -> Looked:
+def looked(tokens: Sequence[Decoded], **more: Any) -> CensusInput:
     """A look at a cache that holds these tokens and no more."""
     parts = {"report": report_of(len(tokens)), "result": census_of(tokens), **more}
-    return Looked(parts.pop("services", ServiceFigures()), **parts)
+    return CensusInput(parts.pop("services", ServiceFigures()), **parts)
 
 
 # -- real parts

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from typing import Callable, Mapping, Optional, Sequence, Tuple
+from collections.abc import Mapping, Sequence
+from typing import Callable, Optional
 from zoneinfo import ZoneInfo
 
 from monitoring.config.settings import HistorySettings
@@ -79,7 +80,7 @@ def record(
     failing: float = 0.0001,
     start: float = START,
     end: float = END,
-    gaps: Sequence[Tuple[float, float]] = GAPS,
+    gaps: Sequence[tuple[float, float]] = GAPS,
     settings: Optional[HistorySettings] = None,
 ) -> Counters:
     """Record cycles every five minutes, thinning as time goes on; the counters at the end."""

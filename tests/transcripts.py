@@ -9,8 +9,9 @@ import base64
 import json
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Union
+from typing import Any, Callable, Union
 
 from tests.raw_server import RawServer
 
@@ -58,7 +59,7 @@ class ConjurReplay(RawServer):
     or a whole answer; the longest that fits counts, and what fits nothing is asked for a token."""
 
     def __init__(self) -> None:
-        self.answers: Dict[str, Answer] = dict(WELL)
+        self.answers: dict[str, Answer] = dict(WELL)
         super().__init__(self._speak)
 
     def _speak(self, wire: socket.socket, request: bytes) -> None:

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional
 
 from grafana_foundation_sdk.builders import (
     bargauge,
@@ -86,15 +87,15 @@ class Panel:
 
     title: str
     why: str
-    queries: Sequence[Tuple[str, str]]
+    queries: Sequence[tuple[str, str]]
     unit: str = "short"
     kind: str = "timeseries"
     width: int = 8
     height: int = 8
     limits: str = ""
     runbook: str = ""
-    steps: Sequence[Tuple[Optional[float], str]] = ()
-    texts: Mapping[str, Tuple[str, str]] = field(default_factory=dict)  # value -> (text, colour)
+    steps: Sequence[tuple[Optional[float], str]] = ()
+    texts: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # value -> (text, colour)
     low: Optional[float] = None
     high: Optional[float] = None
     stacked: bool = False
@@ -115,7 +116,7 @@ class Board:
     title: str
     about: str
     rows: Sequence[Row]
-    variables: Sequence[Tuple[str, str, str]] = ()  # name, label, query
+    variables: Sequence[tuple[str, str, str]] = ()  # name, label, query
 
 
 UP_DOWN = {"0": ("down", RED), "1": ("up", GREEN)}
@@ -183,7 +184,7 @@ def _query(expr: str, legend: str, number: int, kind: str) -> prometheus.Dataque
     return query.range()
 
 
-def _steps(name: str, limits: Mapping[str, Limit]) -> list[Tuple[Optional[float], str]]:
+def _steps(name: str, limits: Mapping[str, Limit]) -> list[tuple[Optional[float], str]]:
     """The colours of a threshold of the configuration, in the metric's unit."""
     if not name:
         return []
@@ -198,12 +199,12 @@ def _steps(name: str, limits: Mapping[str, Limit]) -> list[Tuple[Optional[float]
     return [(None, GREEN)] + [(n, c) for n, c in ((warning, AMBER), (critical, RED)) if n]
 
 
-def _thresholds(steps: Sequence[Tuple[Optional[float], str]]) -> dashboard.ThresholdsConfig:
+def _thresholds(steps: Sequence[tuple[Optional[float], str]]) -> dashboard.ThresholdsConfig:
     made = [models.Threshold(value=value, color=color) for value, color in steps]
     return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(made)
 
 
-def _mapping(texts: Mapping[str, Tuple[str, str]]) -> models.ValueMap:
+def _mapping(texts: Mapping[str, tuple[str, str]]) -> models.ValueMap:
     options = {
         value: models.ValueMappingResult(text=text, color=color, index=place)
         for place, (value, (text, color)) in enumerate(texts.items())

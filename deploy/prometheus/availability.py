@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Tuple
+from collections.abc import Iterator
 
 from deploy.prometheus import recording
 from deploy.prometheus.rule import HEALTH, Proof, Rule, Series, last_cycle
@@ -70,7 +70,7 @@ def _burning(long: str, short: str, rate: float) -> str:
         f"{recording.burn(long)} > {rate:g} and {recording.burn(short)} > {rate:g}"
         f" and {recording.down(long)} >= {_TWO_CYCLES}"
         f" and on (environment) {recording.watched(long)}"
-        f" unless on (environment, component) {recording.told(short)}"
+        f" unless on (environment, component) {recording.notified(short)}"
     )
 
 
@@ -102,12 +102,12 @@ _WHY = "".join(
 )
 
 
-def _explained(component: str, severity: str, parents: Tuple[str, ...]) -> str:
+def _explained(component: str, severity: str, parents: tuple[str, ...]) -> str:
     """What is not told beside a parent that was told of as down a moment ago: consequences begin
     with it and end a little later. What was told before its parent went down stays."""
     if not parents:
         return ""
-    down = recording.told("5m") + f'{{component=~"{"|".join(parents)}"}}'
+    down = recording.notified("5m") + f'{{component=~"{"|".join(parents)}"}}'
     own = f'alertname="{_ALERT}",alertstate="firing",component="{component}",severity="{severity}"'
     return f" unless on (environment) ({down} unless on (environment) ALERTS{{{own}}})"
 
@@ -139,7 +139,7 @@ def _down(component: str) -> Rule:
     )
 
 
-def _http_500(component: str) -> Tuple[Series, ...]:
+def _http_500(component: str) -> tuple[Series, ...]:
     error = {"component": component, "error": "http"}
     return (
         Series(_series("component_error", error), "_", "1"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from deploy.prometheus import recording
 from deploy.prometheus.rule import HEALTH, REMEMBERED, Proof, Rule, Series, last_cycle
@@ -114,7 +114,7 @@ def _blind() -> Rule:
         f"min by (environment, component) ({named}) == 0"
         # What is down is told as that; other scripts read it again in their next cycle.
         " unless on (environment, component) payment_api_health_status == 0"
-        f" unless on (environment, component) {recording.told('5m')}",
+        f" unless on (environment, component) {recording.notified('5m')}",
         component="",
         summary="the monitor cannot read {{ $labels.component }}",
         meaning=texts.meaning,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 from deploy.prometheus.rule import Proof, Rule, Series
 
-Built = Tuple[Rule, "dict[str, Any]"]
+Built = tuple[Rule, "dict[str, Any]"]
 
 
 def promtool_tests(name: str, rules: Sequence[Built]) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def _phase(text: str, steps: int, started: float) -> str:
 
 
 def _checks(
-    rule: Rule, made: dict[str, Any], rules: Sequence[Built], checks: Sequence[Tuple[int, bool]]
+    rule: Rule, made: dict[str, Any], rules: Sequence[Built], checks: Sequence[tuple[int, bool]]
 ) -> dict[str, Any]:
     """With a summary: the whole alert. Without: that it fires, its figure being the matter of
     how many minutes."""

@@ -5,7 +5,8 @@ Targets are not repeated here: the scripts export `payment_api_sla_target_ratio`
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from deploy.prometheus.rule import last_cycle
 
@@ -38,7 +39,7 @@ def down(window: str) -> str:
     return f"component:payment_api_down:cycles_{window}"
 
 
-def told(window: str) -> str:
+def notified(window: str) -> str:
     """Name of the record: 1 where the component was told of as down within the window."""
     return f"component:payment_api_told_down:{window}"
 
@@ -58,7 +59,7 @@ def groups() -> list[dict[str, Any]]:
             "rules": [rule for window in WINDOWS for rule in _availability(window)],
         },
         {"name": "payment-api-budgets", "rules": list(_budgets())},
-        {"name": "payment-api-told", "rules": list(_told())},
+        {"name": "payment-api-told", "rules": list(_notified())},
         {"name": "payment-api-rates", "rules": list(_rates())},
     ]
 
@@ -87,13 +88,13 @@ def _budgets() -> Iterator[dict[str, Any]]:
             }
 
 
-def _told() -> Iterator[dict[str, Any]]:
+def _notified() -> Iterator[dict[str, Any]]:
     down = 'ALERTS{alertname="PaymentApiHealthStatus",alertstate="firing",severity="critical"}'
     for window in TOLD:
         latest = f"max_over_time({down}[{window}])"
-        yield {"record": told(window), "expr": f"max by (environment, component) ({latest})"}
+        yield {"record": notified(window), "expr": f"max by (environment, component) ({latest})"}
         yield {
-            "record": told(window),
+            "record": notified(window),
             "expr": f"max by (environment) ({latest})",
             "labels": {"component": "overall"},
         }

@@ -5,8 +5,8 @@ A rule's example lives beside it, so that nobody adds a rule without showing whe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Mapping, Tuple
 
 SECURITY, HEALTH, AUTHENTICATION = (
     "payment-api-security",
@@ -32,7 +32,7 @@ class Proof:
     and `after` minutes; for the first `spared` of `wrong` it is still silent.
     `also` are rules of the same name that fire on the same values: severity -> summary."""
 
-    series: Tuple[Series, ...]
+    series: tuple[Series, ...]
     summary: str
     labels: Mapping[str, str] = field(default_factory=dict)
     before: int = 5
@@ -65,7 +65,7 @@ class Rule:
     hold: float = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     series: str = ""
-    by: Tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
     script: str = ""
     place: str = ""
 

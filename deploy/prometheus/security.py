@@ -6,7 +6,8 @@ severity, so that the two are one alert for Alertmanager.
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping, Tuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from deploy.prometheus.rule import Proof, Rule, Series, by_client
 from monitoring.alerts import advice
@@ -45,7 +46,7 @@ def _of_reason(script: str, reason: str, component: str, words: str) -> Rule:
 _WHERE = "{{ $labels.component }}{{ if $labels.client }}, client {{ $labels.client }}{{ end }}"
 
 
-def _rule(alert: str, reasons: str, by: Tuple[str, ...], *, words: str, **more: Any) -> Rule:
+def _rule(alert: str, reasons: str, by: tuple[str, ...], *, words: str, **more: Any) -> Rule:
     """A rule for findings whose reason the matcher `reasons` selects. What tells one alert from
     another (`by`) comes from the series; `words` say what it is."""
     series = f'payment_api_findings{{{reasons},severity=~"warning|critical"}}'
@@ -62,7 +63,7 @@ def _rule(alert: str, reasons: str, by: Tuple[str, ...], *, words: str, **more: 
     )
 
 
-def _of_others(named: Tuple[str, ...]) -> Rule:
+def _of_others(named: tuple[str, ...]) -> Rule:
     """Reasons that have no rule yet are told all the same."""
     texts = advice.for_finding("")
     return _rule(

@@ -6,7 +6,7 @@ them), so that one page and one silence fit both.
 
 from __future__ import annotations
 
-from typing import Iterator, Mapping, Tuple
+from collections.abc import Iterator, Mapping
 
 from deploy.prometheus.rule import Proof, Rule, Series, by_client
 from monitoring.alerts.conditions import conditions
@@ -75,7 +75,7 @@ def _rule(threshold: Threshold, severity: str, limit: Limit) -> Rule:
     )
 
 
-def _named(threshold: Threshold, by: Tuple[str, ...]) -> dict[str, str]:
+def _named(threshold: Threshold, by: tuple[str, ...]) -> dict[str, str]:
     """What the summary says of each label of the metric. Of several nodes, steps, ... the worst
     speaks, as in the scripts' alerts; its name is asked for, since the alert is not of it alone."""
     named = {}
@@ -91,7 +91,7 @@ def _named(threshold: Threshold, by: Tuple[str, ...]) -> dict[str, str]:
     return named
 
 
-def _worst(threshold: Threshold, label: str, by: Tuple[str, ...]) -> str:
+def _worst(threshold: Threshold, label: str, by: tuple[str, ...]) -> str:
     most = "bottomk" if threshold.worse == "lower" else "topk"
     same = ",".join(f"{name}=%q" for name in ("environment", *by))
     where = ",".join(filter(None, (_matchers(threshold), same)))
@@ -151,7 +151,7 @@ def _series(threshold: Threshold) -> str:
     return f"{threshold.metric}{{{matchers}}}" if matchers else threshold.metric
 
 
-def _expression(threshold: Threshold, number: float, by: Tuple[str, ...]) -> str:
+def _expression(threshold: Threshold, number: float, by: tuple[str, ...]) -> str:
     """The worst of what makes one alert of the scripts (instances, nodes, steps) at its limit."""
     series = _series(threshold)
     if threshold.key == "clock_skew":

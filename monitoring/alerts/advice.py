@@ -6,9 +6,10 @@ catalogue's. Every name gets an answer: what has no text of its own gets its cat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.alerts import advice_texts as texts
 from monitoring.catalog import THRESHOLDS
@@ -17,7 +18,7 @@ from monitoring.components import LOGIN, ROWS
 # -- what alerts on findings say, by the finding's reason; see advice_texts.
 
 #: Finding reason -> (meaning, first thing to do, page). A finding's own texts win.
-FINDINGS: Mapping[str, Tuple[str, str, str]] = {
+FINDINGS: Mapping[str, tuple[str, str, str]] = {
     "volume_spike": (
         "The client calls far more than it ever did at this hour.",
         "Ask its owner; if nobody knows of it, rotate the secret.",
@@ -103,7 +104,7 @@ FINDINGS: Mapping[str, Tuple[str, str, str]] = {
         "See the log for gaps; the count is believed from here on.",
         "monitoring-blind",
     ),
-    "clients_going_dark": (
+    "clients_losing_last_token": (
         "Nothing shows that these clients renew: their payments fail when their tokens end.",
         "Ask their owners to renew before the end.",
         "client-silent",
@@ -193,7 +194,7 @@ _COUNTERS = (
 )
 
 #: Patterns of reasons that share a text; the first that fits, after FINDINGS.
-FAMILIES: Tuple[Tuple[str, Tuple[str, str, str]], ...] = (
+FAMILIES: tuple[tuple[str, tuple[str, str, str]], ...] = (
     *((f"*_{kind}", _COUNTERS) for kind in ("not_understood", "without_clients", "lower_bound")),
     ("accepts_*", _ACCEPTED),
     ("rotation_*", _ROTATION),
@@ -279,7 +280,7 @@ def runbooks() -> tuple[str, ...]:
     return tuple(sorted(pages | {texts.BLIND[2]}))
 
 
-def _family(reason: str) -> Optional[Tuple[str, str, str]]:
+def _family(reason: str) -> Optional[tuple[str, str, str]]:
     return next((text for glob, text in FAMILIES if fnmatchcase(reason, glob)), None)
 
 

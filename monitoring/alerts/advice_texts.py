@@ -6,10 +6,10 @@ its own. Pages are those of docs/runbooks.
 
 from __future__ import annotations
 
-from typing import Mapping, Tuple
+from collections.abc import Mapping
 
 #: Threshold.name -> (meaning, first thing to do); noun and page are the catalogue's.
-THRESHOLDS: Mapping[str, Tuple[str, str]] = {
+THRESHOLDS: Mapping[str, tuple[str, str]] = {
     "performance.api_response_time": (
         "Every client that logs in or has a token checked waits this long.",
         "Compare the request phases: slow connect is the network, slow first byte the service.",
@@ -179,7 +179,7 @@ BLIND = (
 )
 
 #: Category -> (meaning, first thing to do) where nothing better is known, and the page.
-CATEGORIES: Mapping[str, Tuple[str, str]] = {
+CATEGORIES: Mapping[str, tuple[str, str]] = {
     "security": (
         "Credentials or tokens may be misused.",
         "Read the evidence beside this alert and ask the owner of the client named.",

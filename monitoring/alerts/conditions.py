@@ -9,7 +9,8 @@ judged gives UNKNOWN, which neither fires nor resolves.
 
 from __future__ import annotations
 
-from typing import Iterator, Optional, Tuple
+from collections.abc import Iterator
+from typing import Optional
 
 from monitoring.alerts import advice
 from monitoring.catalog import THRESHOLDS
@@ -33,7 +34,7 @@ EXPIRY_STEPS = (30, 14, 7, 1)
 _EXPIRIES = ("availability.tls_certificate_days",)
 
 
-def conditions(outcome: Outcome) -> Tuple[Alert, ...]:
+def conditions(outcome: Outcome) -> tuple[Alert, ...]:
     """Every alert of this cycle, one per key; of several with the same key the worst."""
     found: dict[str, Alert] = {}
     for alert in _all(outcome):

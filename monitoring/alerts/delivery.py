@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Callable, Collection, Iterator, Mapping, Optional, Protocol, Sequence, Tuple
+from typing import Callable, Optional, Protocol
 
 from monitoring.alerts import advice
 from monitoring.alerts.maintenance import matches
 from monitoring.alerts.outbox import LONGEST_RETRY_AFTER, Outbox, Pause, backoff
 from monitoring.alerts.outbox_merge import Waiting, recipient_of
-from monitoring.channels.base import Channel, Kit, Refusal, TransportError
+from monitoring.channels.base import Channel, ChannelContext, Refusal, TransportError
 from monitoring.config.settings import NotificationSettings
 from monitoring.model import Alert, AlertKey, Notice, Outcome, Severity
 from monitoring.output.logs import LOGGER
@@ -30,11 +31,11 @@ from monitoring.text import redact, say
 
 #: Gets the state of every alert each cycle instead of notices.
 MIRROR = "alertmanager"
-#: Always told: the log needs no address.
+#: Always notified: the log needs no address.
 LOG = "log"
 
 
-def channels_for(notice: Notice, settings: NotificationSettings) -> Tuple[str, ...]:
+def channels_for(notice: Notice, settings: NotificationSettings) -> tuple[str, ...]:
     """Names of the channels for a firing notice, in order: those of the first route that fits,
     else those of the severity; only channels that are on; the log always. A group goes wherever
     one of its members would have gone alone: a client's own route holds in a crowd too."""
@@ -49,7 +50,7 @@ def _named(alert: Alert, settings: NotificationSettings) -> Iterator[str]:
     yield from (n for n in named if n in settings.channels and n not in (MIRROR, LOG))
 
 
-def _routed(alert: Alert, settings: NotificationSettings) -> Optional[Tuple[str, ...]]:
+def _routed(alert: Alert, settings: NotificationSettings) -> Optional[tuple[str, ...]]:
     for route in settings.routes:
         if route.severities and alert.severity.word not in route.severities:
             continue
@@ -130,17 +131,17 @@ class Delivery:
 @dataclass(frozen=True)
 class _Flight:
     channel: str
-    rows: Tuple[Waiting, ...]
+    rows: tuple[Waiting, ...]
     since: float  # ticks
 
     @property
-    def recipients(self) -> Tuple[str, ...]:
+    def recipients(self) -> tuple[str, ...]:
         """Who gets it by itself; none: it goes to the channel as a whole."""
         names = (recipient_of(row.channel) for row in self.rows)
         return tuple(dict.fromkeys(name for name in names if name))
 
     @property
-    def notices(self) -> Tuple[Notice, ...]:
+    def notices(self) -> tuple[Notice, ...]:
         """What it carries: the rows of its first target, which are those of every other."""
         return tuple(row.notice for row in self.rows if row.channel == self.rows[0].channel)
 
@@ -156,7 +157,7 @@ class _Landing:
     refused: Mapping[str, Refusal] = field(default_factory=dict)
 
 
-class Courier:
+class Sender:
     """Delivers for one process. `table`: the channels that are on. `clock` is epoch seconds,
     `ticks` monotonic."""
 
@@ -164,7 +165,7 @@ class Courier:
         self,
         outbox: Outbox,
         state: State,
-        table: Mapping[str, Tuple[Channel, Kit]],
+        table: Mapping[str, tuple[Channel, ChannelContext]],
         *,
         clock: Callable[[], float],
         ticks: Callable[[], float],
@@ -179,7 +180,7 @@ class Courier:
 
     def deliver(
         self, budget: float, jobs: Mapping[str, Callable[[], None]]
-    ) -> Tuple[Delivery, ...]:
+    ) -> tuple[Delivery, ...]:
         """Send what is due, at most `budget` seconds long; `jobs` (the Alertmanager mirror) run
         once each beside it."""
         self._done, self._refusals, self._tried = [], {}, set()
@@ -187,14 +188,14 @@ class Courier:
         until = self._ticks() + budget
         for name, job in jobs.items():
             if name not in self._flying:
-                self._fly(_Flight(name, (), self._ticks()), job)
+                self._start(_Flight(name, (), self._ticks()), job)
         with ExitStack() as locks:
             locked_out = [name for name in self._table if not self._open(name, locks)]
             while self._flying or locked_out:
                 left = until - self._ticks()
                 if left <= 0:
                     break
-                self._land(min(left, _POLL) if locked_out else left)
+                self._finish(min(left, _POLL) if locked_out else left)
                 locked_out = [name for name in locked_out if not self._open(name, locks)]
         self._done += [Delivery(name, "busy", "another process is sending") for name in locked_out]
         for flight in self._flying.values():
@@ -214,7 +215,7 @@ class Courier:
         self._launch(name)
         return True
 
-    def _next(self, name: str) -> Tuple[Waiting, ...]:
+    def _next(self, name: str) -> tuple[Waiting, ...]:
         """What the channel is to send now, if it may."""
         now = self._clock()
         if self._outbox.paused(name, now):
@@ -233,9 +234,9 @@ class Courier:
         flight = _Flight(name, rows, self._ticks())
         if flight.recipients:
             kit = replace(kit, config={**kit.config, channel.recipients: flight.recipients})
-        self._fly(flight, lambda: channel.send(flight.notices, kit))
+        self._start(flight, lambda: channel.send(flight.notices, kit))
 
-    def _fly(self, flight: _Flight, job: Callable[[], Optional[Mapping[str, Refusal]]]) -> None:
+    def _start(self, flight: _Flight, job: Callable[[], Optional[Mapping[str, Refusal]]]) -> None:
         name = flight.channel
         self._flying[name] = flight
 
@@ -244,7 +245,7 @@ class Courier:
 
         threading.Thread(target=work, name=f"send-{name}", daemon=True).start()
 
-    def _land(self, wait: float) -> None:
+    def _finish(self, wait: float) -> None:
         try:
             landing = self._landed.get(timeout=wait)
         except queue.Empty:
@@ -262,7 +263,7 @@ class Courier:
     def _forget_lost(self) -> None:
         """Threads of earlier cycles: take what came back, stop waiting for what hangs."""
         while not self._landed.empty():
-            self._land(0.0)
+            self._finish(0.0)
         now = self._ticks()
         for name, flight in list(self._flying.items()):
             if now - flight.since > _LOST_AFTER:
@@ -277,25 +278,25 @@ class Courier:
         if not landing.refused or not flight.recipients:
             return False
         channel, kit = self._table[flight.channel]
-        everybody = set(flight.recipients) >= set(channel.told(kit))
+        everybody = set(flight.recipients) >= set(channel.notified(kit))
         return error is None or not (error.permanent and everybody)
 
     def _partly(self, flight: _Flight, refused: Mapping[str, Refusal]) -> None:
         now, name = self._clock(), flight.channel
-        told = [row for row in flight.rows if recipient_of(row.channel) not in refused]
+        notified = [row for row in flight.rows if recipient_of(row.channel) not in refused]
         lost_to = [row for row in flight.rows if recipient_of(row.channel) in refused]
         by_target = {row.channel: refused[recipient_of(row.channel)] for row in lost_to}
-        again = {name for name, each in by_target.items() if told and each.crowded}
+        again = {name for name, each in by_target.items() if notified and each.crowded}
         pauses = {
             name: Pause(why=each.why) if name in again else self._refused(name, each, now)
             for name, each in by_target.items()
         }
         self._tried |= {*pauses} - again
-        if told:
+        if notified:
             self._done.append(Delivery(name, "sent", "", flight.count))
         why = "; ".join(pause.why for pause in pauses.values())
         self._done.append(Delivery(name, "failed", why, flight.count))
-        self._given_up(name, why, self._outbox.partly(told, lost_to, pauses, now))
+        self._given_up(name, why, self._outbox.partly(notified, lost_to, pauses, now))
         self._launch(name)
 
     def _refused(self, name: str, refusal: Refusal, now: float) -> Pause:
@@ -309,7 +310,7 @@ class Courier:
         if not flight.rows:
             self._outbox.clear_pause(flight.channel)
         else:
-            self._outbox.told(flight.rows, self._clock())
+            self._outbox.notified(flight.rows, self._clock())
             self._refusals.pop(flight.channel, None)
             self._launch(flight.channel)
 
@@ -334,7 +335,7 @@ class Courier:
         if not flight.rows:
             self._outbox.set_pause(flight.channel, self._noted(flight.channel, why, now))
             return
-        refused = error.permanent and self._struck(flight)
+        refused = error.permanent and self._blames_notice(flight)
         pause = self._pause(flight, error, why, now)
         due = now + _REFUSED_WAIT if refused and flight.count == 1 else now
         lost = self._outbox.failed(flight.rows, why, due=due, unsure=error.unsure, now=now)
@@ -347,7 +348,7 @@ class Courier:
         if lost:
             self._done.append(Delivery(channel, "given_up", why, len(lost)))
 
-    def _struck(self, flight: _Flight) -> bool:
+    def _blames_notice(self, flight: _Flight) -> bool:
         """Whether the refusal may be the notice's own fault; counts it."""
         count = self._refusals.get(flight.channel, 0) + 1
         self._refusals[flight.channel] = count
@@ -371,7 +372,7 @@ class Courier:
 
 def _attempt(
     job: Callable[[], Optional[Mapping[str, Refusal]]],
-) -> Tuple[Optional[TransportError], Mapping[str, Refusal]]:
+) -> tuple[Optional[TransportError], Mapping[str, Refusal]]:
     """Why it failed (None: it did not), and which recipients were refused."""
     try:
         return None, job() or {}
@@ -382,7 +383,7 @@ def _attempt(
         return TransportError(f"internal: {type(exc).__name__}: {exc}"), {}
 
 
-def send_now(channel: Channel, kit: Kit, notices: Sequence[Notice]) -> str:
+def send_now(channel: Channel, kit: ChannelContext, notices: Sequence[Notice]) -> str:
     """Send one after the other without the outbox, in this thread. Returns why it failed; empty:
     it worked."""
     for notice in notices:

@@ -2,15 +2,16 @@
 
 More than `group_above` clients that fire with the same component and metric in one cycle form a
 group: an incident of its own, whose key has the client `*`. Its members keep their own states but
-are told through the group from then on: one that escalates or is reminded of speaks for all, one
-that recovers and comes back is not told again, and the group resolves when the last member has.
-"""
+are notified through the group from then on: one that escalates or is reminded of speaks for all,
+one that recovers and comes back is not notified again, and the group resolves when the last member
+has."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Iterable, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Optional
 
 from monitoring.alerts.state import AlertState
 from monitoring.components import EAPI, NEAREST_FIRST, WHOLE
@@ -19,8 +20,8 @@ from monitoring.model import Alert, AlertKey, Notice
 # -- what one cause explains is one incident.
 # Failed logins show in a client's count, in the share of all logins, as a burst, and worst of all
 # when one succeeds after them. A slow cache makes a slow service and a slow login. Each of these is
-# judged, silenced and remembered by itself; people are told of them together: the most dangerous
-# sentence (or the one nearest to the cause) first, the rest as what else shows it.
+# judged, silenced and remembered by itself; people are notified of them together: the most
+# dangerous sentence (or the one nearest to the cause) first, the rest as what else shows it.
 
 LOGINS, SLOW = "failed_logins", "slow"
 #: Cause -> where the incident is told to be.
@@ -48,7 +49,7 @@ def family(alert: Alert) -> str:
     return "" if cause is None else _key(alert, cause).text
 
 
-def metrics_of(cause: str) -> Tuple[str, ...]:
+def metrics_of(cause: str) -> tuple[str, ...]:
     """The metrics whose alerts a cause explains; none for another name."""
     return tuple(metric for metric, its in _METRICS.items() if its == cause)
 
@@ -58,19 +59,19 @@ def is_family(key: str) -> bool:
     return key.split("/")[3:] in ([LOGINS, ""], [SLOW, ""])
 
 
-def news(alert: Alert, told: Sequence[AlertState]) -> bool:
-    """Whether people have to hear again when `alert` joins an incident of which `told` are
+def news(alert: Alert, notified: Sequence[AlertState]) -> bool:
+    """Whether people have to hear again when `alert` joins an incident of which `notified` are
     known: it is worse, more dangerous, or about another client."""
-    worst = max(state.told or state.alert.severity for state in told)
+    worst = max(state.notified or state.alert.severity for state in notified)
     if alert.severity > worst:
         return True
     if _METRICS[alert.key.metric] == SLOW:
         return False  # the same trouble, seen from another place
-    clients = {state.alert.key.client for state in told} | {""}
-    return alert.key.client not in clients or _rank(alert) < min(_rank(s.alert) for s in told)
+    clients = {state.alert.key.client for state in notified} | {""}
+    return alert.key.client not in clients or _rank(alert) < min(_rank(s.alert) for s in notified)
 
 
-def incident(alerts: Iterable[Alert]) -> Tuple[Alert, Tuple[Alert, ...]]:
+def incident(alerts: Iterable[Alert]) -> tuple[Alert, tuple[Alert, ...]]:
     """The alert that stands for all of them, and all of them, if they are several."""
     ordered = tuple(sorted(alerts, key=_order))
     root = ordered[0]
@@ -91,7 +92,7 @@ def foremost(alerts: Iterable[Alert]) -> Optional[Alert]:
     return min(alerts, key=place, default=None)
 
 
-def place(alert: Alert) -> Tuple[int, bool, bool, int, bool, str]:
+def place(alert: Alert) -> tuple[int, bool, bool, int, bool, str]:
     """Sorts what to read first: the worst, and of those what is down, then what is about security;
     of one cause the most dangerous, or the one nearest to the cause."""
     rank = _rank(alert) if alert.key.metric in _METRICS else (len(NEAREST_FIRST) + 1) * len(_SLOW)
@@ -112,7 +113,7 @@ def _rank(alert: Alert) -> int:
     return depth * len(_SLOW) + _SLOW.index(alert.key.metric)
 
 
-def _order(alert: Alert) -> Tuple[int, bool, int, float, str]:
+def _order(alert: Alert) -> tuple[int, bool, int, float, str]:
     """Of what is equally dangerous, that which names a client."""
     client = alert.key.client
     return (_rank(alert), not client, -alert.severity, -(alert.value or 0.0), client)
@@ -139,7 +140,7 @@ class Due:
 
 def gather(
     due: Sequence[Due], states: States, above: int, now: float
-) -> Tuple[Tuple[Notice, ...], dict[str, AlertState]]:
+) -> tuple[tuple[Notice, ...], dict[str, AlertState]]:
     """The notices for what is due, the worst first, and the states with their groups."""
     after = dict(states)
     caused = [one for one in due if one.reason != "resolved" and _in_family(one, after)]
@@ -163,7 +164,8 @@ def group_alert(members: Sequence[Alert]) -> Alert:
 
 
 def _in_family(one: Due, states: States) -> bool:
-    """Whether it is told with its cause: from the first word on, or since it was told so."""
+    """Whether it is notified with its cause: from the first word on, or since it was notified
+    so."""
     cause = family(one.alert)
     return bool(cause) and (one.reason == "first" or states[one.key].group == cause)
 
@@ -181,21 +183,22 @@ def _incidents(due: Sequence[Due], states: dict[str, AlertState], now: float) ->
         reason = _why(members, known)
         firing = [key for key in _members(cause, states) if states[key].firing]
         if reason == "reminder":
-            states.update({key: replace(states[key], told_at=now) for key in firing})
+            states.update({key: replace(states[key], notified_at=now) for key in firing})
         if reason:
             own = {one.key: one.alert for one in members}
             alert, also = incident(own.get(key, states[key].alert) for key in firing)
             yield Notice(alert, reason, now, _since(firing, states, now), also=also)
 
 
-def _known(members: Sequence[Due], told: Sequence[AlertState]) -> Sequence[AlertState]:
+def _known(members: Sequence[Due], notified: Sequence[AlertState]) -> Sequence[AlertState]:
     """What people know of an open incident: what goes on of it, or what has just ended."""
     begin = {one.key for one in members if one.reason == "first"}
-    return [state for state in told if state.firing and state.key not in begin] or told
+    return [state for state in notified if state.firing and state.key not in begin] or notified
 
 
 def _why(members: Sequence[Due], known: Sequence[AlertState]) -> str:
-    """Why an incident is told of; empty: nothing is new. `known`: its members that were told."""
+    """Why an incident is notified of; empty: nothing is new. `known`: its members that were
+    notified."""
     if not known:
         return "first"
     said = {one.reason for one in members if one.reason != "first"}
@@ -206,8 +209,9 @@ def _why(members: Sequence[Due], known: Sequence[AlertState]) -> str:
 
 def _split(
     due: Sequence[Due], states: dict[str, AlertState], above: int
-) -> Tuple[list[Due], dict[tuple[str, str], list[Due]]]:
-    """Those told alone, and those told by (group, reason); new groups are written to `states`."""
+) -> tuple[list[Due], dict[tuple[str, str], list[Due]]]:
+    """Those notified alone, and those told by (group, reason); new groups are written to
+    `states`."""
     alone: list[Due] = []
     grouped: dict[tuple[str, str], list[Due]] = defaultdict(list)
     families: dict[str, list[Due]] = defaultdict(list)
@@ -230,14 +234,14 @@ def _split(
 def _group_notice(
     reason: str, members: Sequence[Due], states: dict[str, AlertState], now: float
 ) -> Notice:
-    told = [one.key for one in members]
+    notified = [one.key for one in members]
     if reason == "reminder":
-        group = states[told[0]].group
-        told = [key for key in _members(group, states) if states[key].firing]
-        states.update({key: replace(states[key], told_at=now) for key in told})
+        group = states[notified[0]].group
+        notified = [key for key in _members(group, states) if states[key].firing]
+        states.update({key: replace(states[key], notified_at=now) for key in notified})
     own = {one.key: one.alert for one in members}
-    alerts = [own.get(key, states[key].alert) for key in told]
-    return _notice(reason, alerts, _since(told, states, now), now)
+    alerts = [own.get(key, states[key].alert) for key in notified]
+    return _notice(reason, alerts, _since(notified, states, now), now)
 
 
 def _let_go(states: dict[str, AlertState]) -> None:
@@ -252,7 +256,7 @@ def _ended_groups(
     due: Sequence[Due], states: dict[str, AlertState], now: float
 ) -> Iterator[Notice]:
     """The resolve of each group in which nothing fires any more, whatever its last member had been
-    told of; its members are free again."""
+    notified of; its members are free again."""
     for group in sorted({state.group for state in states.values()} - {""}):
         keys = _members(group, states)
         if any(states[key].firing for key in keys):

@@ -5,20 +5,21 @@ what to tell, and a row for every alert that is not simply fine. Each notice has
 
 | reason | when |
 |---|---|
-| first | the alert fires and nobody was told of this incident |
-| escalated | it is worse than when last told, or a lower expiry step was reached |
+| first | the alert fires and nobody was notified of this incident |
+| escalated | it is worse than when last notified, or a lower expiry step was reached |
 | reminder | it still is bad, `reminder_interval` after the last notice (expiries: never) |
 | flapping | it fired and resolved too often; it is held firing from now on |
-| resolved | it recovered, and somebody had been told |
+| resolved | it recovered, and somebody had been notified |
 
 Quiet alerts (silences, maintenance windows, a dead parent) are measured on and tell nothing but
-the resolve of what had been told before.
+the resolve of what had been notified before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import FrozenSet, Iterable, Mapping, Optional, Tuple
+from typing import Optional
 
 from monitoring.alerts import grouping
 from monitoring.alerts.conditions import BLIND
@@ -37,7 +38,7 @@ from monitoring.text import safe_id
 # them, could be read, and no scan was cut short.
 
 
-def vanished(known: Iterable[Alert], found: Iterable[Alert], outcome: Outcome) -> Tuple[Alert, ...]:
+def vanished(known: Iterable[Alert], found: Iterable[Alert], outcome: Outcome) -> tuple[Alert, ...]:
     """For each alert of `known` that `found` does not mention: OK where it would have been seen,
     else UNKNOWN."""
     mentioned = {alert.key.text for alert in found}
@@ -96,7 +97,7 @@ def _whole(outcome: Outcome) -> bool:
 # this for ever, so it fires, named intermittent.
 
 
-def within(times: Tuple[float, ...], rules: AlertSettings, now: float) -> Tuple[float, ...]:
+def within(times: tuple[float, ...], rules: AlertSettings, now: float) -> tuple[float, ...]:
     """The times that lie in the flap window; bounded, so that no state grows without end. Times
     ahead of `now` (the clock was set back) are dropped."""
     kept = tuple(at for at in times if now - rules.flap_window < at <= now)
@@ -136,7 +137,7 @@ FORGET_AFTER = 7 * 86400.0
 
 
 def advance(before: AlertState, alert: Alert, rules: AlertSettings, now: float) -> AlertState:
-    """The state after this cycle's judgement of `alert`; what was told is not touched."""
+    """The state after this cycle's judgement of `alert`; what was notified is not touched."""
     if alert.severity is Severity.UNKNOWN:
         return _unjudged(before, now)
     bad = alert.severity > Severity.UNKNOWN
@@ -145,9 +146,9 @@ def advance(before: AlertState, alert: Alert, rules: AlertSettings, now: float) 
 
 
 def hold_back(before: AlertState, alert: Alert, now: float) -> AlertState:
-    """The state of a child whose parent is down: what was told stays, anything else starts anew
+    """The state of a child whose parent is down: what was notified stays, anything else starts anew
     when the parent is back."""
-    if before.firing and before.told is not None:
+    if before.firing and before.notified is not None:
         return replace(before, judged_at=now)
     return AlertState(alert, judged_at=now, group=before.group, turns=before.turns)
 
@@ -189,13 +190,13 @@ def _after_bad(after: AlertState, alert: Alert, rules: AlertSettings, now: float
             return replace(after, flapping=False, turns=())  # it is simply down now
         return after
     restless = intermittent(after, rules, now)
-    if not (restless or _ripe(after, alert.hold, rules)):
+    if not (restless or _threshold_reached(after, alert.hold, rules)):
         return replace(after, phase=PENDING)
     turns = (*after.turns, now)
     return replace(after, phase=FIRING, turns=turns, flapping=restless, resolved_at=None)
 
 
-def _ripe(state: AlertState, hold: Optional[int], rules: AlertSettings) -> bool:
+def _threshold_reached(state: AlertState, hold: Optional[int], rules: AlertSettings) -> bool:
     if hold is None and rules.window:
         return sum(state.recent) >= rules.window[0]
     return state.bad >= (rules.failure_threshold if hold is None else hold)
@@ -227,8 +228,8 @@ def _resolved(state: AlertState, now: float) -> AlertState:
 
 #: The metric of the alert that says whether a component is up.
 UP = "health_status"
-#: How long a resolved alert is remembered (Alertmanager is told of it so long).
-AFTERMATH = 900.0
+#: How long a resolved alert is remembered (Alertmanager is notified of it so long).
+RESOLVED_RETENTION = 900.0
 _DEFAULT_REMINDER = 4 * 3600.0
 _FORGOTTEN = (
     "nothing could judge it for a week, so it is no longer followed; it may be as bad as it was"
@@ -237,23 +238,23 @@ _FORGOTTEN = (
 
 @dataclass(frozen=True)
 class Policy:
-    """`down`: components that other scripts know to be down; `impaired`: those that they have told
-    as down or degraded, which says already that they cannot be read."""
+    """`down`: components that other scripts know to be down; `impaired`: those that they have
+    notified as down or degraded, which says already that they cannot be read."""
 
     rules: AlertSettings = field(default_factory=AlertSettings)
-    silences: Tuple[Silence, ...] = ()
-    maintenance: Tuple[Maintenance, ...] = ()
-    down: FrozenSet[str] = frozenset()
-    impaired: FrozenSet[str] = frozenset()
+    silences: tuple[Silence, ...] = ()
+    maintenance: tuple[Maintenance, ...] = ()
+    down: frozenset[str] = frozenset()
+    impaired: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
-class Step:
+class AlertStep:
     """`states` by key text, `notices` worst first, one row per alert that is not just fine."""
 
     states: Mapping[str, AlertState] = field(default_factory=dict)
-    notices: Tuple[Notice, ...] = ()
-    rows: Tuple[AlertRow, ...] = ()
+    notices: tuple[Notice, ...] = ()
+    rows: tuple[AlertRow, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -278,7 +279,7 @@ class _Turn:
 
 def step(
     previous: Mapping[str, AlertState], conditions: Iterable[Alert], policy: Policy, now: float
-) -> Step:
+) -> AlertStep:
     """Advance every alert by one cycle. `previous` and the result are keyed by `AlertKey.text`.
     An alert of `previous` that is not among the conditions counts as not judged."""
     judged = _by_key(conditions)
@@ -293,24 +294,24 @@ def step(
     due = []
     for turn in turns:
         reason = _reason(turn, policy.rules, now)
-        states[turn.after.key] = _told(turn.after, reason, now)
+        states[turn.after.key] = _notified(turn.after, reason, now)
         if reason:
             due.append(_due(turn, reason))
     notices, states = grouping.gather(due, states, policy.rules.group_above, now)
     rows = tuple(row for turn in turns for row in _rows(turn))
-    return Step(_worth_keeping(states, policy.rules, now), notices, rows)
+    return AlertStep(_worth_keeping(states, policy.rules, now), notices, rows)
 
 
-def down_components(states: Iterable[AlertState], since: float) -> FrozenSet[str]:
+def down_components(states: Iterable[AlertState], since: float) -> frozenset[str]:
     """Components that these states, if judged later than `since`, say are down."""
     fresh = [state for state in states if state.judged_at >= since]
     return _held_down(fresh) | _down(s.alert for s in fresh if is_bad(s))
 
 
-def impaired_components(states: Iterable[AlertState], since: float) -> FrozenSet[str]:
-    """Components that people were told of as down or degraded, as judged later than `since`."""
-    told = (s for s in states if s.judged_at >= since and s.firing and s.told is not None)
-    return frozenset(s.alert.key.component for s in told if s.alert.key.metric == UP)
+def impaired_components(states: Iterable[AlertState], since: float) -> frozenset[str]:
+    """Components that people were notified of as down or degraded, as judged later than `since`."""
+    notified = (s for s in states if s.judged_at >= since and s.firing and s.notified is not None)
+    return frozenset(s.alert.key.component for s in notified if s.alert.key.metric == UP)
 
 
 def _by_key(conditions: Iterable[Alert]) -> dict[str, Alert]:
@@ -323,13 +324,13 @@ def _by_key(conditions: Iterable[Alert]) -> dict[str, Alert]:
     return found
 
 
-def _down(alerts: Iterable[Alert]) -> FrozenSet[str]:
+def _down(alerts: Iterable[Alert]) -> frozenset[str]:
     return frozenset(
         a.key.component for a in alerts if a.key.metric == UP and a.severity is Severity.CRITICAL
     )
 
 
-def _held_down(states: Iterable[AlertState]) -> FrozenSet[str]:
+def _held_down(states: Iterable[AlertState]) -> frozenset[str]:
     return _down(state.alert for state in states if state.firing)
 
 
@@ -337,7 +338,7 @@ def _turn(
     before: Optional[AlertState],
     alert: Optional[Alert],
     policy: Policy,
-    moment: Tuple[FrozenSet[str], float],
+    moment: tuple[frozenset[str], float],
 ) -> _Turn:
     down, now = moment
     if alert is None:
@@ -359,10 +360,10 @@ def _reason(turn: _Turn, rules: AlertSettings, now: float) -> str:
     """Why a notice is due now; empty: none is."""
     before, after = turn.before, turn.after
     if not after.firing:
-        return "resolved" if before.firing and before.told is not None else ""
+        return "resolved" if before.firing and before.notified is not None else ""
     if turn.hush:
         return ""
-    if after.told is None:  # what looks better already (a silence just ended) wakes nobody
+    if after.notified is None:  # what looks better already (a silence just ended) wakes nobody
         return "first" if is_bad(after) else ""
     if after.flapping and not before.flapping:
         return "flapping"
@@ -371,32 +372,32 @@ def _reason(turn: _Turn, rules: AlertSettings, now: float) -> str:
 
 
 def _again(state: AlertState, rules: AlertSettings, now: float) -> str:
-    """Why those who were told should hear again."""
+    """Why those who were notified should hear again."""
     alert = state.alert
-    if state.told is not None and alert.severity > state.told:
+    if state.notified is not None and alert.severity > state.notified:
         return "escalated"
     if alert.step is not None:
         return "escalated" if state.step is None or alert.step < state.step else ""
     interval = rules.reminder_interval.get(alert.severity.word, _DEFAULT_REMINDER)
-    waited = now - (state.told_at or 0.0)
+    waited = now - (state.notified_at or 0.0)
     return "reminder" if interval and waited >= interval else ""
 
 
-def _told(after: AlertState, reason: str, now: float) -> AlertState:
+def _notified(after: AlertState, reason: str, now: float) -> AlertState:
     """The state once the notice is on its way."""
     if not after.firing:
-        return replace(after, told=None, told_at=None, step=None)
+        return replace(after, notified=None, notified_at=None, step=None)
     if not reason:
         return after
     severity = after.alert.severity
-    if reason == "flapping" and after.told is not None:
-        severity = max(severity, after.told)
-    before = after.worst if after.told is not None and after.worst else severity
-    grown = after.told is not None and (after.grown or before < severity)
+    if reason == "flapping" and after.notified is not None:
+        severity = max(severity, after.notified)
+    before = after.worst if after.notified is not None and after.worst else severity
+    grown = after.notified is not None and (after.grown or before < severity)
     return replace(
         after,
-        told=severity,
-        told_at=now,
+        notified=severity,
+        notified_at=now,
         step=after.alert.step,
         worst=max(before, severity),
         grown=grown,
@@ -406,9 +407,9 @@ def _told(after: AlertState, reason: str, now: float) -> AlertState:
 def _due(turn: _Turn, reason: str) -> grouping.Due:
     since = turn.before.since if reason == "resolved" else turn.after.since
     alert = turn.before.alert if reason == "resolved" else turn.after.alert
-    if reason == "resolved" and turn.before.told is not None:
-        # What recovered is the thing people were told of, at the severity they were told.
-        alert = replace(alert, severity=turn.before.told)
+    if reason == "resolved" and turn.before.notified is not None:
+        # What recovered is the thing people were notified of, at the severity they were notified.
+        alert = replace(alert, severity=turn.before.notified)
     if turn.after.flapping:
         alert = replace(alert, evidence={**alert.evidence, "flapping": True})
     ended = turn.ended if reason == "resolved" else ""
@@ -433,7 +434,7 @@ def _worth_keeping(
     """States that still matter: in an incident, just after one, or with a restless past."""
     kept = {}
     for key, state in states.items():
-        ended = state.resolved_at is not None and now - state.resolved_at < AFTERMATH
+        ended = state.resolved_at is not None and now - state.resolved_at < RESOLVED_RETENTION
         restless = any(within(t, rules, now) for t in (state.turns, state.flips))
         if state.phase != OK or state.group or ended or restless:
             kept[key] = state

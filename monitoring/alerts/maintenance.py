@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import fnmatch
-from typing import Mapping, Optional, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Optional
 
 from monitoring.config.settings import Maintenance, Silence
 from monitoring.model import Alert

@@ -7,8 +7,8 @@ headers is the channel's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Iterator, Tuple
 from urllib.parse import quote
 
 from monitoring.alerts.grouping import is_family
@@ -41,10 +41,10 @@ class Message:
     over: bool
     title: str
     sentence: str
-    lines: Tuple[Tuple[str, str], ...]
-    fields: Tuple[Tuple[str, str], ...]
-    links: Tuple[Tuple[str, str], ...]
-    members: Tuple[str, ...] = ()
+    lines: tuple[tuple[str, str], ...]
+    fields: tuple[tuple[str, str], ...]
+    links: tuple[tuple[str, str], ...]
+    members: tuple[str, ...] = ()
 
 
 _SPACES = dict.fromkeys(map(ord, "\r\n\t"), " ")
@@ -89,7 +89,7 @@ def _heading(notice: Notice) -> str:
     return headings.get(notice.reason, f"{notice.reason.upper()} {bad}")
 
 
-def _lines(notice: Notice) -> Iterator[Tuple[str, str]]:
+def _lines(notice: Notice) -> Iterator[tuple[str, str]]:
     alert = notice.alert
     if not notice.over:
         yield "Since", _clock(notice.since)
@@ -107,7 +107,7 @@ def _lines(notice: Notice) -> Iterator[Tuple[str, str]]:
         yield "First thing to do", clean(alert.action)
 
 
-def _fields(notice: Notice) -> Iterator[Tuple[str, str]]:
+def _fields(notice: Notice) -> Iterator[tuple[str, str]]:
     alert = notice.alert
     yield "Component", clean(alert.key.component, 100)
     if alert.key.client not in ("", "*"):
@@ -124,7 +124,7 @@ def _fields(notice: Notice) -> Iterator[Tuple[str, str]]:
         yield from _evidence(alert)
 
 
-def _figures(alert: Alert) -> Iterator[Tuple[str, str]]:
+def _figures(alert: Alert) -> Iterator[tuple[str, str]]:
     if alert.key.metric == "health_status":
         return  # "value 0, limit 1" helps nobody
     if alert.value is not None:
@@ -133,7 +133,7 @@ def _figures(alert: Alert) -> Iterator[Tuple[str, str]]:
         yield "Limit", amount(alert.threshold, alert.unit)
 
 
-def _evidence(alert: Alert) -> Iterator[Tuple[str, str]]:
+def _evidence(alert: Alert) -> Iterator[tuple[str, str]]:
     shown = 0
     for name, value in alert.evidence.items():
         if name in _HIDDEN or not isinstance(value, (str, int, float)) or shown == 6:
@@ -143,7 +143,7 @@ def _evidence(alert: Alert) -> Iterator[Tuple[str, str]]:
         yield clean(name.replace("_", " ").capitalize(), 60), text
 
 
-def _links(notice: Notice, rules: AlertSettings) -> Iterator[Tuple[str, str]]:
+def _links(notice: Notice, rules: AlertSettings) -> Iterator[tuple[str, str]]:
     alert = notice.alert
     if rules.runbooks and alert.runbook:
         yield "Runbook", f"{rules.runbooks.rstrip('/')}/{quote(alert.runbook)}.md"

@@ -13,9 +13,10 @@ import queue
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Callable, Iterable, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Optional
 from urllib.parse import urlsplit, urlunsplit
 
 from monitoring.alerts import (
@@ -25,14 +26,14 @@ from monitoring.alerts import (
     silences,
 )
 from monitoring.alerts.conditions import UP, conditions
-from monitoring.alerts.delivery import OUTCOMES, Courier, Delivery, failing_channels, send_now
+from monitoring.alerts.delivery import OUTCOMES, Delivery, Sender, failing_channels, send_now
 from monitoring.alerts.lifecycle import FORGET_AFTER, vanished
 from monitoring.alerts.maintenance import why_quiet
 from monitoring.alerts.outbox import Outbox, Pause, Shelf, text_of
 from monitoring.alerts.outbox_merge import channel_of, target
 from monitoring.alerts.state import AlertState, dump_state, load_state
 from monitoring.channels import CHANNELS, alertmanager
-from monitoring.channels.base import Channel, Kit
+from monitoring.channels.base import Channel, ChannelContext
 from monitoring.config.secret import Secret
 from monitoring.config.settings import AlertSettings, Settings, Silence, TlsSettings
 from monitoring.http.client import HttpClient
@@ -134,7 +135,7 @@ def last_count(state: State, now: float) -> Optional[Count]:
     return Count(at, round(tokens), len(clients), "other" in named, next(iter(half), None))
 
 
-def with_reach(alerts: Iterable[Alert], state: State, now: float) -> Tuple[Alert, ...]:
+def with_reach(alerts: Iterable[Alert], state: State, now: float) -> tuple[Alert, ...]:
     """The same alerts; those of a component in trouble say whom it concerns, if that is known."""
     found = tuple(alerts)
     if not any(_concerned(alert) for alert in found):
@@ -180,7 +181,9 @@ class Notifier:
         self._table = _table(settings)
         past = [name for name, (channel, _) in self._table.items() if channel.past]
         give_up_after = settings.alerts.give_up_after
-        self._recipients = {name: channel.told(kit) for name, (channel, kit) in self._table.items()}
+        self._recipients = {
+            name: channel.notified(kit) for name, (channel, kit) in self._table.items()
+        }
         self._outbox = Outbox(
             state, give_up_after=give_up_after, past=past, recipients=self._recipients
         )
@@ -191,15 +194,15 @@ class Notifier:
         # Before the cycle writes anything: it may be the last that can be read.
         self._outbox.refresh(self._states)
         rows = {name: row for name, row in self._table.items() if name != routing.MIRROR}
-        self._courier = Courier(self._outbox, state, rows, clock=clock, ticks=ticks)
+        self._courier = Sender(self._outbox, state, rows, clock=clock, ticks=ticks)
         self._jobs: dict[str, Callable[[], None]] = {}
 
     # -- a cycle
 
-    def process(self, outcome: Outcome) -> Tuple[AlertRow, ...]:
+    def process(self, outcome: Outcome) -> tuple[AlertRow, ...]:
         """Advance every alert of the script by this cycle and put what is due into the outbox:
         both or neither is kept. Returns the rows of `alerts`. Where nothing can be kept, what is
-        bad in the first cycle of this process is told at once."""
+        bad in the first cycle of this process is notified at once."""
         rows, before = self._turn(outcome, self._settings.alerts)
         kept = self._outbox.kept and not self._state.mended
         if self._first and not kept:
@@ -213,7 +216,7 @@ class Notifier:
 
     def _turn(
         self, outcome: Outcome, rules: AlertSettings
-    ) -> Tuple[Tuple[AlertRow, ...], Mapping[str, AlertState]]:
+    ) -> tuple[tuple[AlertRow, ...], Mapping[str, AlertState]]:
         """The rows, and the states as they were before."""
         with self._outbox.turn(self._states) as tx:
             before = dict(self._states)
@@ -231,7 +234,7 @@ class Notifier:
         self._prepare_mirror(result, outcome.at)
         return result.rows, before
 
-    def deliver(self, budget: float) -> Tuple[Delivery, ...]:
+    def deliver(self, budget: float) -> tuple[Delivery, ...]:
         """Send what waits in the outbox, of other scripts too, and the mirror; at most `budget`
         seconds long. What did not get through goes again in a later cycle."""
         self._outbox.refresh()
@@ -248,7 +251,7 @@ class Notifier:
 
     # -- questions
 
-    def test(self, channel: Optional[str] = None) -> list[Tuple[str, bool, str]]:
+    def test(self, channel: Optional[str] = None) -> list[tuple[str, bool, str]]:
         """Send a test alert and its resolve through `channel`, or through all that are on, at the
         same time. Returns (channel, worked, why not)."""
         notifications = self._settings.notifications
@@ -264,28 +267,28 @@ class Notifier:
         )
 
     def report(self) -> alert_report.Report:
-        """What fires, since when, who was told, what waits. Raises StateError where that cannot
+        """What fires, since when, who was notified, what waits. Raises StateError where that cannot
         be read."""
         self._outbox.refresh(self._states)
         if self._state.trouble:
             raise StateError(self._state.trouble)
         states = [self._states[key] for key in sorted(self._states)]
         now = self._clock()
-        hushed = silences.in_force(silences.kept(self._state))
-        hushed = (*self._settings.notifications.silences, *hushed)
+        silenced = silences.in_force(silences.kept(self._state))
+        silenced = (*self._settings.notifications.silences, *silenced)
         windows = self._settings.notifications.maintenance
         return alert_report.build(
             states,
-            self._outbox.told_channels(),
+            self._outbox.notified_channels(),
             self._outbox.waiting(),
             self._pauses(),
-            why_quiet=lambda alert: why_quiet(alert, hushed, windows, now),
-            silences=[silence for silence in hushed if now < silence.until],
+            why_quiet=lambda alert: why_quiet(alert, silenced, windows, now),
+            silences=[silence for silence in silenced if now < silence.until],
             cycles={str(script): float(at) for script, at in self._state.read(_LAST_CYCLES)},
             now=now,
         )
 
-    def known(self) -> Tuple[AlertKey, ...]:
+    def known(self) -> tuple[AlertKey, ...]:
         """The keys of the alerts that are remembered. Raises StateError."""
         self._outbox.refresh(self._states)
         return tuple(self._states[key].alert.key for key in self._states)
@@ -296,13 +299,13 @@ class Notifier:
         waits = {(channel_of(row.channel), row.key, row.notice.reason) for row in rows}
         return {**dict.fromkeys(self._table, 0), **Counter(channel for channel, _, _ in waits)}
 
-    def attempts(self) -> Tuple[Tuple[str, str], ...]:
+    def attempts(self) -> tuple[tuple[str, str], ...]:
         """Every (channel, outcome) that `deliver` may return, so that a counter of them can stand
         at 0 before the first."""
         names = (name for name in self._table if name != routing.MIRROR)
         return tuple((name, outcome) for name in names for outcome in OUTCOMES)
 
-    def measurements(self, script: str) -> Tuple[Measurement, ...]:
+    def measurements(self, script: str) -> tuple[Measurement, ...]:
         """`payment_api_outbox_waiting` by channel, for the exposition of `script`."""
         name, waiting = "payment_api_outbox_waiting", self.waiting()
         labels = ({"script": script, "channel": channel} for channel in waiting)
@@ -314,7 +317,7 @@ class Notifier:
 
     # -- parts of process
 
-    def _own(self, outcome: Outcome) -> Tuple[dict[str, AlertState], list[AlertState]]:
+    def _own(self, outcome: Outcome) -> tuple[dict[str, AlertState], list[AlertState]]:
         """The states of this script and environment, and those of other scripts. What no run has
         looked at for long, its script or environment being gone, is taken over to be closed."""
         own: dict[str, AlertState] = {}
@@ -335,7 +338,7 @@ class Notifier:
             if state != before.get(key):
                 self._states[key] = state
 
-    def _found(self, own: Iterable[AlertState], outcome: Outcome) -> Tuple[Alert, ...]:
+    def _found(self, own: Iterable[AlertState], outcome: Outcome) -> tuple[Alert, ...]:
         found = with_reach(outcome.conditions or conditions(outcome), self._state, outcome.at)
         waiting = {row.channel for row in self._outbox.waiting()}
         wanted = {routing.MIRROR, *waiting, *map(channel_of, waiting)}
@@ -357,7 +360,7 @@ class Notifier:
         self,
         rules: AlertSettings,
         others: Iterable[AlertState],
-        hushed: Sequence[Silence],
+        silenced: Sequence[Silence],
         now: float,
     ) -> alerts.Policy:
         run, notifications = self._settings.run, self._settings.notifications
@@ -365,32 +368,32 @@ class Notifier:
         others, since = tuple(others), now - _FRESH * longest
         return alerts.Policy(
             rules,
-            (*notifications.silences, *hushed),
+            (*notifications.silences, *silenced),
             notifications.maintenance,
             alerts.down_components(others, since),
             alerts.impaired_components(others, since),
         )
 
-    def _prepare_mirror(self, result: alerts.Step, now: float) -> None:
+    def _prepare_mirror(self, result: alerts.AlertStep, now: float) -> None:
         row = self._table.get(routing.MIRROR)
         if row is None:
             return
-        hushed = [r.alert.key.text for r in result.rows if r.state in ("silenced", "suppressed")]
+        silenced = [r.alert.key.text for r in result.rows if r.state in ("silenced", "suppressed")]
         posted = alertmanager.mirror(
-            result.states.values(), hushed, row[1], now=now, interval=self._interval
+            result.states.values(), silenced, row[1], now=now, interval=self._interval
         )
         if posted:
             self._jobs[routing.MIRROR] = partial(alertmanager.post, posted, row[1])
 
 
-def _table(settings: Settings) -> dict[str, Tuple[Channel, Kit]]:
+def _table(settings: Settings) -> dict[str, tuple[Channel, ChannelContext]]:
     """The channels that are on, each with what it works with; the log always."""
     table = {}
     for name, channel in CHANNELS.items():
         config = settings.notifications.channels.get(name)
         if config is None and name != routing.LOG:
             continue
-        kit = Kit(
+        kit = ChannelContext(
             config or {}, settings.alerts, settings.alerts.send_budget, settings.run.user_agent
         )
         table[name] = (channel, kit)
@@ -417,7 +420,7 @@ def _store_state(tx: Transaction, key: str, state: Optional[AlertState]) -> None
         tx.execute("INSERT OR REPLACE INTO alert_states VALUES (?, ?, ?, ?)", row)
 
 
-def _test_notices(environment: str, now: float) -> Tuple[Notice, ...]:
+def _test_notices(environment: str, now: float) -> tuple[Notice, ...]:
     # A key of its own each time: a pager that still has yesterday's test open must page.
     key = AlertKey(environment, "test-alerts", f"test-{int(now)}", "test_alert")
     alert = Alert(
@@ -433,9 +436,9 @@ def _test_notices(environment: str, now: float) -> Tuple[Notice, ...]:
 
 def _all_at_once(
     jobs: Mapping[str, Callable[[], str]], budget: float
-) -> list[Tuple[str, bool, str]]:
+) -> list[tuple[str, bool, str]]:
     """Run every job in a thread of its own; a job gives why it failed, or nothing."""
-    results: queue.SimpleQueue[Tuple[str, str]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
     for name, job in jobs.items():
         run = partial(_put, results, name, job)
         threading.Thread(target=run, name=f"test-{name}", daemon=True).start()
@@ -451,5 +454,5 @@ def _all_at_once(
     return [(name, found.get(name, late) == "", found.get(name, late)) for name in jobs]
 
 
-def _put(results: queue.SimpleQueue[Tuple[str, str]], name: str, job: Callable[[], str]) -> None:
+def _put(results: queue.SimpleQueue[tuple[str, str]], name: str, job: Callable[[], str]) -> None:
     results.put((name, job()))

@@ -2,11 +2,11 @@
 marked after.
 
 Where a channel tells each recipient by itself, a row is for one of them (a target, as in
-`email:ops@example.com`), who is told or not told whatever becomes of the others.
+`email:ops@example.com`), who is notified or not notified whatever becomes of the others.
 
-At least once: a row is `begun` before its notice goes on the wire and `told` only once the channel
-has taken it, so whatever dies in between is sent again; the alert's key makes that harmless. Order
-is kept per alert and channel: only the oldest waiting row of each may go.
+At least once: a row is `begun` before its notice goes on the wire and `notified` only once the
+channel has taken it, so whatever dies in between is sent again; the alert's key makes that
+harmless. Order is kept per alert and channel: only the oldest waiting row of each may go.
 
 What is due is decided from what this process knows, never from the file alone: `turn` first takes
 over what the file holds and writes at its end what changed. Where the file cannot be used, the
@@ -19,20 +19,12 @@ import contextlib
 import json
 import logging
 import secrets
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import (
     Any,
     Callable,
-    Container,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
     Optional,
-    Sequence,
-    Set,
-    Tuple,
     TypeVar,
 )
 
@@ -62,7 +54,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Shelf(Dict[K, V]):
+class Shelf(dict[K, V]):
     """Rows of one table by their key, as this process knows them. Change it by `shelf[key] = value`
     and `remove` only: they note what is to be written.
 
@@ -79,8 +71,8 @@ class Shelf(Dict[K, V]):
         super().__init__()
         self.select, self.key, self.parse, self._store = select, key, parse, store
         self.own: Callable[[V], bool] = lambda _: True
-        self._changed: Set[K] = set()
-        self._filed: Set[K] = set()
+        self._changed: set[K] = set()
+        self._filed: set[K] = set()
 
     def __setitem__(self, key: K, value: V) -> None:
         super().__setitem__(key, value)
@@ -92,7 +84,7 @@ class Shelf(Dict[K, V]):
         (self._changed.add if key in self._filed else self._changed.discard)(key)
 
     def adopt(
-        self, rows: Sequence[Tuple[K, Optional[V]]], *, another: bool, examined: bool
+        self, rows: Sequence[tuple[K, Optional[V]]], *, another: bool, examined: bool
     ) -> None:
         """Take over what the file holds, but for what was changed here; of a row without a value,
         which cannot be read, what was known here stays. Once the file is `examined`, such a row is
@@ -167,7 +159,9 @@ class Outbox:
         self._past = tuple(past)
         self._recipients = recipients or {}
         self._rows = Shelf(_WAITING, lambda row: int(row[0]), _waiting, _store_row)
-        self._told = Shelf(_TOLD, lambda row: (text_of(row[0]), text_of(row[1])), _at, _store_told)
+        self._notified = Shelf(
+            _TOLD, lambda row: (text_of(row[0]), text_of(row[1])), _at, _store_notified
+        )
         self._pauses = Shelf(_PAUSES, lambda row: text_of(row[0]), _pause, _store_pause)
         self._top = 0  # the highest number of a row in the file
         self._generation = 0
@@ -179,7 +173,7 @@ class Outbox:
     def turn(self, *more: Shelf[Any, Any], write: bool = True) -> Iterator[Transaction]:
         """A block that changes the outbox, and `more` shelves with it: all is in the file at its
         end, or nothing is (see `kept`) and stays here."""
-        shelves: List[Shelf[Any, Any]] = [self._rows, self._told, self._pauses, *more]
+        shelves: list[Shelf[Any, Any]] = [self._rows, self._notified, self._pauses, *more]
         with self._state.transaction(write=write) as tx:
             self._refresh(tx, shelves)
             if write:
@@ -215,11 +209,11 @@ class Outbox:
 
     def _split(self) -> None:
         """What an older version kept of a channel as a whole becomes a row of each recipient."""
-        for (key, channel), at in list(self._told.items()):
+        for (key, channel), at in list(self._notified.items()):
             if self._recipients.get(channel):
-                self._told.remove((key, channel))
+                self._notified.remove((key, channel))
                 for name in self._targets((channel,)):
-                    self._told[key, name] = at
+                    self._notified[key, name] = at
         for row in self.waiting():
             if self._recipients.get(row.channel):
                 self._rows.remove(row.id)
@@ -227,7 +221,7 @@ class Outbox:
                     number = self._number()
                     self._rows[number] = replace(row, id=number, channel=name)
 
-    def _targets(self, channels: Iterable[str]) -> Tuple[str, ...]:
+    def _targets(self, channels: Iterable[str]) -> tuple[str, ...]:
         """Each channel, or in its place each of its recipients."""
         found = (
             [target(channel, each) for each in self._recipients.get(channel, ())] or [channel]
@@ -237,10 +231,10 @@ class Outbox:
 
     # -- in
 
-    def enqueue(self, notice: Notice, channels: Iterable[str], now: float) -> Tuple[str, ...]:
-        """Add `notice` for `channels` (a resolve: for those that were told or may have been, and
-        no other), merged with what waits there. Within a `turn`. Returns the channels and targets
-        concerned."""
+    def enqueue(self, notice: Notice, channels: Iterable[str], now: float) -> tuple[str, ...]:
+        """Add `notice` for `channels` (a resolve: for those that were notified or may have been,
+        and no other), merged with what waits there. Within a `turn`. Returns the channels and
+        targets concerned."""
         key = notice.alert.key.text
         names = self._targets(channels)
         if notice.reason == "resolved":
@@ -249,18 +243,18 @@ class Outbox:
             self._add(channel, notice, now)
         return names
 
-    def _concerned(self, key: str, chosen: Sequence[str], now: float) -> Tuple[str, ...]:
-        if (key, EVERYONE) in self._told:
-            self._told.remove((key, EVERYONE))
+    def _concerned(self, key: str, chosen: Sequence[str], now: float) -> tuple[str, ...]:
+        if (key, EVERYONE) in self._notified:
+            self._notified.remove((key, EVERYONE))
             for channel in chosen:
-                self._told[key, channel] = now
-        told = {channel for one, channel in self._told if one == key}
-        return tuple(sorted(told | {row.channel for row in self.waiting() if row.key == key}))
+                self._notified[key, channel] = now
+        notified = {channel for one, channel in self._notified if one == key}
+        return tuple(sorted(notified | {row.channel for row in self.waiting() if row.key == key}))
 
     def _add(self, channel: str, notice: Notice, now: float) -> None:
         key = notice.alert.key.text
         rows = [row for row in self.waiting() if (row.key, row.channel) == (key, channel)]
-        merged = merge(rows, (key, channel) in self._told, notice)
+        merged = merge(rows, (key, channel) in self._notified, notice)
         if merged.notice is None:
             return
         place = merged.replace_id
@@ -273,8 +267,8 @@ class Outbox:
             self._rows[place] = replace(self._rows[place], notice=merged.notice, created=now)
 
     def _hears_past(self, name: str) -> bool:
-        """Whether it is told of what is over and was not told in time: not a recipient that was
-        refused while the channel worked, for others may have been told."""
+        """Whether it is notified of what is over and was not told in time: not a recipient that was
+        refused while the channel worked, for others may have been notified."""
         refused = recipient_of(name) and self.pause(name).failures
         return channel_of(name) in self._past and not refused
 
@@ -287,10 +281,10 @@ class Outbox:
 
     def due(
         self, channel: str, now: float, limit: int, *, without: Container[str] = ()
-    ) -> Tuple[Waiting, ...]:
+    ) -> tuple[Waiting, ...]:
         """The oldest waiting row of each alert that may be sent now; at most `limit`. Of a channel
         that tells each recipient by itself: what one send can carry, no target of `without`."""
-        oldest: Dict[Tuple[str, str], Waiting] = {}
+        oldest: dict[tuple[str, str], Waiting] = {}
         for row in self.waiting():
             own = row.channel == channel or not self.paused(row.channel, now)
             if channel_of(row.channel) == channel and own and row.channel not in without:
@@ -305,33 +299,33 @@ class Outbox:
             for row in self._still(rows):
                 self._rows[row.id] = replace(row, begun=True, attempts=row.attempts + 1)
 
-    def told(self, rows: Sequence[Waiting], now: float) -> None:
+    def notified(self, rows: Sequence[Waiting], now: float) -> None:
         """The channel has taken these."""
         with self.turn():
             self._accept(rows, now)
 
     def _accept(self, rows: Sequence[Waiting], now: float) -> None:
         for row in rows:
-            self._rows[row.id] = replace(row, told=now, why="")
+            self._rows[row.id] = replace(row, notified=now, why="")
             if row.notice.reason in FIRING:
-                self._told[row.key, row.channel] = now
+                self._notified[row.key, row.channel] = now
             else:
-                self._told.remove((row.key, row.channel))
+                self._notified.remove((row.key, row.channel))
             self._pauses.remove(row.channel)
             self._pauses.remove(channel_of(row.channel))
 
     def partly(
         self,
-        told: Sequence[Waiting],
+        notified: Sequence[Waiting],
         refused: Sequence[Waiting],
         pauses: Mapping[str, Pause],
         now: float,
-    ) -> Tuple[Waiting, ...]:
+    ) -> tuple[Waiting, ...]:
         """One send that some recipients took: both facts are kept, or neither. `pauses`: of each
         target that was refused; one that is `final` gets no second try of these rows. Returns
         those of the channel that are given up now."""
-        channel = channel_of([*told, *refused][0].channel)
-        lost: List[Waiting] = []
+        channel = channel_of([*notified, *refused][0].channel)
+        lost: list[Waiting] = []
         with self.turn():
             for name, pause in pauses.items():
                 self._pauses[name] = pause
@@ -340,12 +334,12 @@ class Outbox:
                 self._rows[row.id] = replace(row, due=now, why=pause.why, begun=False)
                 if pause.final:
                     lost += self._bury([self._rows[row.id]], pause.why, now)
-            self._accept(told, now)
+            self._accept(notified, now)
             return (*lost, *self._give_up(lambda name: channel_of(name) == channel, "", now))
 
     def failed(
         self, rows: Sequence[Waiting], why: str, *, due: float, unsure: bool, now: float
-    ) -> Tuple[Waiting, ...]:
+    ) -> tuple[Waiting, ...]:
         """These did not get through and may go again at `due`. `unsure`: they may have arrived; a
         row that an earlier attempt left so stays so, or who had heard of it would miss its end.
         Returns those of the channel that are given up now; each is a critical log line."""
@@ -357,18 +351,18 @@ class Outbox:
             channel = channel_of(rows[0].channel)
             return self._give_up(lambda name: channel_of(name) == channel, why, now)
 
-    def _still(self, rows: Sequence[Waiting]) -> List[Waiting]:
+    def _still(self, rows: Sequence[Waiting]) -> list[Waiting]:
         """These as they are now; another process may have settled some meanwhile."""
         return [self._rows[row.id] for row in rows if row.id in self._rows]
 
     def _give_up(
         self, concerns: Callable[[str], bool], why: str, now: float
-    ) -> Tuple[Waiting, ...]:
+    ) -> tuple[Waiting, ...]:
         since = now - self._give_up_after
         lost = [row for row in self.waiting() if concerns(row.channel) and row.created <= since]
         return self._bury(lost, why, now)
 
-    def _bury(self, rows: Sequence[Waiting], why: str, now: float) -> Tuple[Waiting, ...]:
+    def _bury(self, rows: Sequence[Waiting], why: str, now: float) -> tuple[Waiting, ...]:
         for row in rows:
             self._rows[row.id] = replace(row, dead=now)
             _LOG.critical(
@@ -398,16 +392,16 @@ class Outbox:
             with self.turn():
                 self._pauses.remove(channel)
 
-    def waiting(self) -> Tuple[Waiting, ...]:
+    def waiting(self) -> tuple[Waiting, ...]:
         """Everything that waits, oldest first."""
         return tuple(
             self._rows[number] for number in sorted(self._rows) if self._rows[number].waits
         )
 
-    def told_channels(self) -> Dict[str, Tuple[str, ...]]:
-        """By key: the channels (or of one the recipients) that were told that it fires."""
-        found: Dict[str, Tuple[str, ...]] = {}
-        for key, channel in sorted(self._told):
+    def notified_channels(self) -> dict[str, tuple[str, ...]]:
+        """By key: the channels (or of one the recipients) that were notified that it fires."""
+        found: dict[str, tuple[str, ...]] = {}
+        for key, channel in sorted(self._notified):
             found[key] = (*found.get(key, ()), channel)
         return found
 
@@ -420,9 +414,9 @@ class Outbox:
         off = {row.channel for row in self.waiting()}.difference(self._targets(on))
         self._give_up(off.__contains__, "the channel is off, or the recipient gone", now)
         tx.execute("DELETE FROM notices WHERE told < ? OR dead < ?", (now - KEPT, now - KEPT))
-        for (key, channel), at in list(self._told.items()):
+        for (key, channel), at in list(self._notified.items()):
             if at < now - _FORGOTTEN and key not in known:
-                self._told.remove((key, channel))
+                self._notified.remove((key, channel))
 
 
 def backoff(failures: int) -> float:
@@ -475,11 +469,11 @@ def _store_row(tx: Transaction, number: int, row: Optional[Waiting]) -> None:
         "INSERT OR REPLACE INTO notices (id, key, channel, reason, body, created, due, attempts, "
         "begun, told, dead, why) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (number, row.key, row.channel, row.notice.reason, dump_notice(row.notice), row.created,
-         row.due, row.attempts, begun, row.told, row.dead, row.why),
+         row.due, row.attempts, begun, row.notified, row.dead, row.why),
     )  # fmt: skip
 
 
-def _store_told(tx: Transaction, key: Tuple[str, str], at: Optional[float]) -> None:
+def _store_notified(tx: Transaction, key: tuple[str, str], at: Optional[float]) -> None:
     if at is None:
         tx.execute("DELETE FROM alert_told WHERE key = ? AND channel = ?", key)
     else:

@@ -17,19 +17,22 @@ the channel's people believe once all before it has arrived:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Optional, Sequence, Tuple
+from typing import Optional
 
 from monitoring.model import Notice
 
-EVERYONE = "*"  # in place of a channel: who was told is lost, so all that are chosen for the alert
+EVERYONE = (
+    "*"  # in place of a channel: who was notified is lost, so all that are chosen for the alert
+)
 FIRING = ("first", "escalated", "reminder", "flapping")
 
 
 @dataclass(frozen=True)
 class Waiting:
     """One row of the outbox. `channel`: whom it is for, a channel as a whole or one recipient of it
-    (`target`). `begun`: may be on the wire; `due`: not to be sent before; `told`,
+    (`target`). `begun`: may be on the wire; `due`: not to be sent before; `notified`,
     `dead`: when it was sent or given up, None while it waits."""
 
     id: int
@@ -41,12 +44,12 @@ class Waiting:
     begun: bool = False
     why: str = ""
     due: float = 0.0
-    told: Optional[float] = None
+    notified: Optional[float] = None
     dead: Optional[float] = None
 
     @property
     def waits(self) -> bool:
-        return self.told is None and self.dead is None
+        return self.notified is None and self.dead is None
 
 
 def target(channel: str, recipient: str) -> str:
@@ -64,7 +67,7 @@ def recipient_of(name: str) -> str:
     return name.partition(":")[2]
 
 
-def together(rows: Sequence[Waiting], most: int) -> Tuple[Waiting, ...]:
+def together(rows: Sequence[Waiting], most: int) -> tuple[Waiting, ...]:
     """What one send can carry: the oldest rows of one target, `most` at most, with those of every
     other target that waits for the very same. What may have arrived already goes apart, so that
     it is the same mail as before."""
@@ -89,14 +92,14 @@ class Merge:
     replace_id: Optional[int] = None
 
 
-def merge(waiting: Sequence[Waiting], told: bool, notice: Notice) -> Merge:
-    """What to do with `notice`. `waiting`: rows of its key and channel, oldest first; `told`: the
-    channel was told that the alert fires, and not yet that it ended."""
+def merge(waiting: Sequence[Waiting], notified: bool, notice: Notice) -> Merge:
+    """What to do with `notice`. `waiting`: rows of its key and channel, oldest first; `notified`:
+    the channel was notified that the alert fires, and not yet that it ended."""
     if notice.reason == "note":  # of nothing that fires or ends
         return Merge(notice)
     last = waiting[-1] if waiting and not waiting[-1].begun else None
     earlier = waiting[:-1] if last else waiting
-    believes = earlier[-1].notice.reason in FIRING if earlier else told
+    believes = earlier[-1].notice.reason in FIRING if earlier else notified
     place = last.id if last else None
     if notice.reason != "resolved":
         return Merge(_firing(notice, last, believes), place)

@@ -1,11 +1,12 @@
-"""Present: what fires, since when, who was told, and what waits to be told (`--alerts`)."""
+"""Present: what fires, since when, who was notified, and what waits to be notified (`--alerts`)."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Optional
 
 from monitoring.alerts.grouping import place
 from monitoring.alerts.messages import clean
@@ -28,7 +29,7 @@ class Firing:
     summary: str
     since: str
     lasts: str
-    told: Tuple[str, ...]
+    notified: tuple[str, ...]
     group: str
     why: str
     action: str = ""
@@ -59,7 +60,7 @@ class Troubled:
 
 
 @dataclass(frozen=True)
-class Hushed:
+class SilenceRow:
     """A silence in force: what it matches, and who set it until when."""
 
     match: Mapping[str, str]
@@ -74,16 +75,16 @@ class Report:
     watches)."""
 
     at: str
-    alerts: Tuple[Firing, ...]
-    waiting: Tuple[Queued, ...]
-    channels: Tuple[Troubled, ...]
+    alerts: tuple[Firing, ...]
+    waiting: tuple[Queued, ...]
+    channels: tuple[Troubled, ...]
     last_cycles: Mapping[str, Optional[str]] = field(default_factory=dict)
-    silences: Tuple[Hushed, ...] = ()
+    silences: tuple[SilenceRow, ...] = ()
 
 
 def build(
     states: Sequence[AlertState],
-    told: Mapping[str, Tuple[str, ...]],
+    notified: Mapping[str, tuple[str, ...]],
     waiting: Iterable[Waiting],
     pauses: Mapping[str, Pause],
     *,
@@ -97,12 +98,12 @@ def build(
     active.sort(key=lambda s: (not s.firing, place(s.alert), s.since or 0.0))
     return Report(
         iso_seconds(now),
-        tuple(_firing(state, told, why_quiet(state.alert), now) for state in active),
+        tuple(_firing(state, notified, why_quiet(state.alert), now) for state in active),
         tuple(_queued(row) for row in waiting),
         tuple(_troubled(name, pause) for name, pause in pauses.items() if pause.failures),
         {name: iso_seconds(cycles[name]) if name in cycles else None for name in SCRIPTS},
         tuple(
-            Hushed(one.match, one.owner, iso_seconds(one.until), clean(one.reason))
+            SilenceRow(one.match, one.owner, iso_seconds(one.until), clean(one.reason))
             for one in silences
         ),
     )
@@ -119,7 +120,7 @@ def as_text(report: Report) -> str:
 
 
 def _firing(
-    state: AlertState, told: Mapping[str, Tuple[str, ...]], quiet: str, now: float
+    state: AlertState, notified: Mapping[str, tuple[str, ...]], quiet: str, now: float
 ) -> Firing:
     since = state.since if state.since is not None else now
     return Firing(
@@ -129,7 +130,7 @@ def _firing(
         clean(state.alert.summary),
         iso_seconds(since),
         say(max(0.0, now - since)),
-        told.get(state.group or state.key, ()),
+        notified.get(state.group or state.key, ()),
         state.group,
         quiet or ("flapping" if state.flapping else ""),
         clean(state.alert.action),
@@ -185,20 +186,20 @@ def _text(report: Report) -> Iterator[str]:
 
 def _incidents(alerts: Sequence[Firing]) -> Iterable[Sequence[Firing]]:
     """Alerts of one cause together, where the first of them stands."""
-    found: Dict[str, List[Firing]] = {}
+    found: dict[str, list[Firing]] = {}
     for alert in alerts:
         found.setdefault(alert.group or alert.key, []).append(alert)
     return found.values()
 
 
 def _incident(alerts: Sequence[Firing]) -> Iterator[str]:
-    """The alert that stands for an incident, since when, who was told, what to do first; below it
-    what else shows it."""
+    """The alert that stands for an incident, since when, who was notified, what to do first; below
+    it what else shows it."""
     first, *others = alerts
     yield f"{first.state:8}  {first.severity:8}  {first.summary}"
-    told = ", ".join(first.told) or "nobody yet"
+    notified = ", ".join(first.notified) or "nobody yet"
     why = f" ({first.why})" if first.why else ""
-    yield f"{'':10}since {first.since} ({first.lasts}), told: {told}{why}"
+    yield f"{'':10}since {first.since} ({first.lasts}), notified: {notified}{why}"
     if first.action and first.state == "firing":
         yield f"{'':10}do first: {first.action}"
     yield f"{'':10}{first.key}"

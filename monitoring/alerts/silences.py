@@ -7,7 +7,8 @@ import fnmatch
 import glob
 import json
 import re
-from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Optional
 
 from monitoring.alerts import advice as advice_findings, grouping as causes
 from monitoring.alerts.conditions import BLIND, UP
@@ -22,7 +23,7 @@ _FIELDS = ("environment", "script", "component", "metric", "client")
 _PREFIX = "PaymentApi"
 
 
-def names(asked: str, known: Iterable[AlertKey]) -> List[Mapping[str, str]]:
+def names(asked: str, known: Iterable[AlertKey]) -> list[Mapping[str, str]]:
     """What `--silence ASKED` is about, as patterns of an alert's key: an alert's name as messages
     spells it (`PaymentApiHealthStatus`, `health_status`), or a key as `--alerts` shows it. `known`
     are the keys of alerts that were seen. Raises OperatorError for what names nothing."""
@@ -82,27 +83,27 @@ def forget(tx: Any, name: str) -> None:
     tx.execute("DELETE FROM kv WHERE scope = ? AND key = ?", (_SCOPE, name))
 
 
-def kept(state: Any) -> Mapping[str, Tuple[Silence, ...]]:
+def kept(state: Any) -> Mapping[str, tuple[Silence, ...]]:
     """Name -> silences, those included whose time is over. Raises StateError."""
     rows = state.read("SELECT key, value FROM kv WHERE scope = ? ORDER BY key", (_SCOPE,))
     return dict(filter(None, state.parsed(rows, _parsed)))
 
 
-def _parsed(row: Tuple[Any, ...]) -> Tuple[str, Tuple[Silence, ...]]:
+def _parsed(row: tuple[Any, ...]) -> tuple[str, tuple[Silence, ...]]:
     return str(row[0]), tuple(
         Silence(dict(one["match"]), str(one["owner"]), str(one["reason"]), float(one["until"]))
         for one in json.loads(row[1])
     )
 
 
-def in_force(found: Mapping[str, Sequence[Silence]]) -> Tuple[Silence, ...]:
+def in_force(found: Mapping[str, Sequence[Silence]]) -> tuple[Silence, ...]:
     """All of them; whether the time of one is over is decided where it is applied."""
     return tuple(silence for silences in found.values() for silence in silences)
 
 
 def ended(
     found: Mapping[str, Sequence[Silence]], environment: str, script: str, now: float
-) -> Iterator[Tuple[str, Notice]]:
+) -> Iterator[tuple[str, Notice]]:
     """Each silence whose time is over, with the note that tells of its end."""
     for name, silences in found.items():
         if silences and now >= silences[0].until:

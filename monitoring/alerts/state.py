@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any, Optional, Tuple, Type, TypeVar
+from typing import Any, Optional, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ from monitoring.model import Alert, Notice, Severity
 T = TypeVar("T")
 
 OK, PENDING, FIRING = "ok", "pending", "firing"
-_TIMES = ("since", "told_at", "steady_since", "judged_at", "resolved_at", "at")
+_TIMES = ("since", "notified_at", "steady_since", "judged_at", "resolved_at", "at")
 _LATEST = 1e11  # epoch seconds that no clock shows
 
 
@@ -27,24 +27,23 @@ class AlertState:
     """One alert's memory. `alert` is what was last judged bad (it is what a reminder says).
 
     `since`: first bad cycle of the incident (of the last one when `phase` is ok); `bad`, `good`:
-    cycles in a row; `recent`: the last N judgements, True = bad. `told`: severity last told, None
-    while nobody was. `step`: the lowest expiry step told. `flips`: times the verdict changed,
-    `turns`: times the alert fired or resolved, both within the flap window. `steady_since`: last
-    change of the verdict. `group`: key of the group it was told under. `judged_at`: last cycle
-    that could judge it.
-    """
+    cycles in a row; `recent`: the last N judgements, True = bad. `notified`: the last severity that
+    was notified, None while none was. `step`: the lowest expiry step notified. `flips`: times the
+    verdict changed, `turns`: times the alert fired or resolved, both within the flap window.
+    `steady_since`: last change of the verdict. `group`: key of the group it was notified under.
+    `judged_at`: last cycle that could judge it."""
 
     alert: Alert
     phase: str = OK
     since: Optional[float] = None
     bad: int = 0
     good: int = 0
-    recent: Tuple[bool, ...] = ()
-    told: Optional[Severity] = None
-    told_at: Optional[float] = None
+    recent: tuple[bool, ...] = ()
+    notified: Optional[Severity] = None
+    notified_at: Optional[float] = None
     step: Optional[int] = None
-    flips: Tuple[float, ...] = ()
-    turns: Tuple[float, ...] = ()
+    flips: tuple[float, ...] = ()
+    turns: tuple[float, ...] = ()
     flapping: bool = False
     steady_since: Optional[float] = None
     group: str = ""
@@ -66,7 +65,7 @@ class AlertState:
         stamped would put off reminders and resolves until it gets there again."""
         ahead: dict[str, Any] = {
             name: now
-            for name in ("since", "told_at", "steady_since", "judged_at", "resolved_at")
+            for name in ("since", "notified_at", "steady_since", "judged_at", "resolved_at")
             if (getattr(self, name) or 0.0) > now
         }
         return dataclasses.replace(self, **ahead) if ahead else self
@@ -96,7 +95,7 @@ def _dump(value: Any) -> str:
     return json.dumps(dataclasses.asdict(value), default=str, sort_keys=True)
 
 
-def _loaded(body: str, kind: Type[T]) -> T:
+def _loaded(body: str, kind: type[T]) -> T:
     try:
         value = msgspec.convert(json.loads(body), kind)
     except (msgspec.MsgspecError, RecursionError, TypeError) as exc:

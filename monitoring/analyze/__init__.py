@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Mapping
+from collections.abc import Mapping
+from typing import Callable
 
 from monitoring.analyze import formats, html as as_html
 from monitoring.analyze.analysis import Analysis

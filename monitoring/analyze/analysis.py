@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Iterable, Mapping, Optional, Sequence
+from typing import Optional
 
 from monitoring.analyze import trends
 from monitoring.analyze.trends import Gap, Sample, Spread, Trend

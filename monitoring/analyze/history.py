@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional
 from zoneinfo import ZoneInfo
 
 from monitoring.analyze import trends
@@ -35,7 +36,7 @@ _ALIASES = ("Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu", "Zulu", "Universa
 
 def local_zone(
     environ: Mapping[str, str] = os.environ, root: Path = Path("/etc")
-) -> Tuple[str, dt.tzinfo]:
+) -> tuple[str, dt.tzinfo]:
     """Name and zone: of TZ, else of /etc/localtime, else of /etc/timezone; UTC where none of them
     names a zone that is known here."""
     names = (environ.get("TZ", "").lstrip(":"), _linked(root / "localtime"), _written(root))
@@ -79,7 +80,7 @@ RATE, CLIENT_RATE = (
     "payment_api_token_generation_rate",
     "payment_api_client_token_generation_rate",
 )
-Read = Callable[[str, float, float], List[Series]]
+Read = Callable[[str, float, float], list[Series]]
 
 
 def analysis(
@@ -88,12 +89,12 @@ def analysis(
     """The answer to `--analyze`; None when nothing was recorded in the period. Raises
     HistoryError."""
 
-    def read(name: str, start: float = period.start, end: float = period.end) -> List[Series]:
-        found: List[Series] = history.series(name, {}, start, end)
+    def read(name: str, start: float = period.start, end: float = period.end) -> list[Series]:
+        found: list[Series] = history.series(name, {}, start, end)
         warnings.update(dict.fromkeys(warning for series in found for warning in series.warnings))
         return found
 
-    warnings: Dict[str, None] = {}
+    warnings: dict[str, None] = {}
     figures = {row[0]: samples_of(_fullest(read(row[0]))) for row in FIGURES}
     counted = _counted(read)
     clients = {
@@ -119,17 +120,17 @@ def analysis(
     return _with_anomalies(replace(found, figures=drawn), figures, read, period)
 
 
-def samples_of(points: Sequence[Point]) -> List[Sample]:
+def samples_of(points: Sequence[Point]) -> list[Sample]:
     return [Sample(p.at, p.seconds, p.mean, p.low, p.high) for p in points]
 
 
-def _fullest(found: Sequence[Series]) -> Tuple[Point, ...]:
+def _fullest(found: Sequence[Series]) -> tuple[Point, ...]:
     """Of several series of one figure, that in which most time was watched."""
     best = max(found, key=lambda s: sum(p.seconds for p in s.points), default=None)
     return best.points if best else ()
 
 
-def _counted(read: Callable[[str], List[Series]]) -> Counted:
+def _counted(read: Callable[[str], list[Series]]) -> Counted:
     validations = read("payment_api_token_validations_total")
     results = _grown(validations, "result")
     failures = _grown(read("payment_api_token_validation_failures_total"), "reason")
@@ -143,7 +144,7 @@ def _counted(read: Callable[[str], List[Series]]) -> Counted:
     )
 
 
-def _grown(found: Sequence[Series], label: str) -> Dict[str, float]:
+def _grown(found: Sequence[Series], label: str) -> dict[str, float]:
     """What counters grew by, by the value of a label; those seen but once are left out."""
     return {
         series.labels.get(label, ""): trends.increase(samples_of(series.points))
@@ -159,7 +160,7 @@ def _with_anomalies(
     found: Analysis, figures: Mapping[str, Sequence[Sample]], read: Read, period: Period
 ) -> Analysis:
     """The anomalies of the lookback, seen by a detector that learned from the weeks before."""
-    anomalies: List[Anomalous] = []
+    anomalies: list[Anomalous] = []
     watched = 0.0
     for metric, name, unit in WATCHED:
         before = samples_of(_fullest(read(metric, period.start - LEARNED_FROM, period.start)))
@@ -180,7 +181,7 @@ def _with_anomalies(
 
 def _anomalies(
     detector: SeriesDetector, metric: str, samples: Sequence[Sample], start: float
-) -> List[Anomalous]:
+) -> list[Anomalous]:
     return [
         Anomalous(anomaly.at, metric, anomaly.sentence, anomaly.severity)
         for sample in samples

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Callable, Iterator, Optional, Sequence
+from typing import Callable, Optional
 
 from monitoring.analyze import wording
 from monitoring.analyze.analysis import Analysis, Figure

@@ -10,8 +10,9 @@ import datetime as dt
 import math
 import statistics
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Callable, Iterable, Mapping, Optional, Sequence
+from typing import Callable, Optional
 
 DAY = 86400.0
 _CERTAINTY = 1.96  # normal quantile of a 95 % interval
@@ -49,9 +50,9 @@ class Spread:
 @dataclass(frozen=True)
 class Trend:
     """Change per day as a share of the median level (0.12 = 12 % a day), with a 95 % interval.
-    `told` False: no trend can be told and `why` says so; the figures may then be None."""
+    `known` False: no trend can be told and `why` says so; the figures may then be None."""
 
-    told: bool
+    known: bool
     why: str
     per_day: Optional[float] = None
     low: Optional[float] = None
@@ -175,9 +176,9 @@ def trend(samples: Sequence[Sample], zone: dt.tzinfo = dt.timezone.utc) -> Trend
         why = "no trend can be told: too few days, or each too much like the one before"
         return Trend(False, why, days=len(days))
     low, high = interval
-    told = low > _ROUNDING * level or high < -_ROUNDING * level
-    why = "" if told else "no trend can be told: it may be rising or falling"
-    return Trend(told, why, per_day / level, low / level, high / level, len(days))
+    known = low > _ROUNDING * level or high < -_ROUNDING * level
+    why = "" if known else "no trend can be told: it may be rising or falling"
+    return Trend(known, why, per_day / level, low / level, high / level, len(days))
 
 
 def _daily_means(samples: Sequence[Sample], zone: dt.tzinfo) -> dict[int, float]:

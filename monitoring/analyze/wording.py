@@ -50,7 +50,7 @@ def trend(found: Trend) -> str:
         return found.why
     if max(abs(found.low), abs(found.high)) < _STEADY:
         return "steady"
-    if not found.told:
+    if not found.known:
         return f"no trend can be told: {found.low:+.1%} to {found.high:+.1%} a day".replace(
             "%", " %"
         )
@@ -88,9 +88,9 @@ def out_of_habit(analysis: Analysis) -> str:
     count = len(analysis.anomalies)
     if not count:
         return ""
-    told = (worst or list(analysis.anomalies))[-1]
+    newest = (worst or list(analysis.anomalies))[-1]
     which = "the worst" if worst else "the last"
-    return f"{counted(count, 'time')} out of habit; {which}: {told.sentence}"
+    return f"{counted(count, 'time')} out of habit; {which}: {newest.sentence}"
 
 
 def watched(analysis: Analysis) -> str:

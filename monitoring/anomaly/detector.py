@@ -10,19 +10,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from math import isfinite, log10
 from typing import (
     Any,
     Callable,
-    Dict,
-    FrozenSet,
-    Iterator,
-    List,
-    Mapping,
     NamedTuple,
     Optional,
-    Set,
-    Tuple,
     Union,
 )
 
@@ -34,9 +28,9 @@ from monitoring.anomaly.runs import fall, silence, slow
 from monitoring.anomaly.scene import (
     LEARNING_HOURS,
     NO_USAGE,
+    ClientHour,
     Finding,
     Hour,
-    Look,
     factor_parts,
     network,
     strangers,
@@ -77,9 +71,9 @@ class HourCollector:
         self.ignored = 0
         self._hour: Optional[int] = None
         self._seconds = 0.0
-        self._rows: Dict[str, Usage] = {}
+        self._rows: dict[str, Usage] = {}
 
-    def add(self, bucket: Bucket) -> List[ClosedHour]:
+    def add(self, bucket: Bucket) -> list[ClosedHour]:
         """The hours that this bucket completes, oldest first."""
         if self.until is not None and bucket.at < self.until - _SLACK:
             self.ignored += 1
@@ -121,7 +115,7 @@ class HourCollector:
         self._hour, self._seconds, self._rows = None, 0.0, {}
         return closed
 
-    def as_dict(self) -> Dict[str, object]:
+    def as_dict(self) -> dict[str, object]:
         """The open hour as plain JSON values."""
         rows = {n: [u.ok, u.failed, u.sources and dict(u.sources)] for n, u in self._rows.items()}
         return {"until": self.until, "hour": self._hour, "seconds": self._seconds, "rows": rows}
@@ -144,7 +138,7 @@ def _usage(ok: float, failed: float, sources: Optional[Mapping[str, float]]) -> 
 
 def _merged(a: Usage, b: Usage) -> Usage:
     """Both parts of an hour; addresses are known only if they are known for both."""
-    sources: Optional[Dict[str, float]] = None
+    sources: Optional[dict[str, float]] = None
     if a.sources is not None and b.sources is not None:
         sources = dict(a.sources)
         for source, calls in b.sources.items():
@@ -162,9 +156,9 @@ __all__ = [
     "Usage",
 ]
 
-Judged = Tuple[str, Profile, List[Finding]]
+JudgedHour = tuple[str, Profile, list[Finding]]
 
-VIEWS: Tuple[Callable[[Look], List[Finding]], ...] = (
+VIEWS: tuple[Callable[[ClientHour], list[Finding]], ...] = (
     volume,
     dormant,
     failures,
@@ -190,8 +184,8 @@ class Detector:
     when it is complete, or when a later one begins. `counts` tells what was left out:
     `ignored` buckets (late or duplicate), `outages` (hours in which everybody was silent),
     `unknown` client-hours (counts that are negative or not finite), `left_out` client-hours beyond
-    `max_clients`, `shared` surges that other clients had too, `hushed` silences (client-hours) that
-    another client's silence already told of, `unreadable` stored profiles.
+    `max_clients`, `shared` surges that other clients had too, `silenced` silences (client-hours)
+    that another client's silence already told of, `unreadable` stored profiles.
 
     For one aggregate series (tokens a minute, active tokens, failure share) use anomaly.series.
     """
@@ -210,16 +204,16 @@ class Detector:
         self._sharing = fewest_clients
         self._limits = {name: _limit(n) for name, n in sensitivity.per_client.items()}
         self._max_clients = max_clients
-        self._profiles: Dict[str, Profile] = {}
+        self._profiles: dict[str, Profile] = {}
         self._platform = Platform()
         self._clock = HourCollector()
-        self._changed: Set[str] = set()
+        self._changed: set[str] = set()
         for name, text in (profiles or {}).items():
             self._load(name, text)
 
-    def feed(self, bucket: Bucket) -> List[Anomaly]:
+    def feed(self, bucket: Bucket) -> list[Anomaly]:
         """What is anomalous in the hours that this bucket completes: those found worst first."""
-        found: List[Anomaly] = []
+        found: list[Anomaly] = []
         for closed in self._clock.add(bucket):
             found += self._judge(closed)
         found += self._judge_open_hour(bucket)
@@ -239,7 +233,7 @@ class Detector:
             profile.set_back(hour)
         self._changed.update(self._profiles, (PLATFORM_KEY,))
 
-    def dump(self) -> Dict[str, str]:
+    def dump(self) -> dict[str, str]:
         """Every profile that changed since the last dump, as text, and under PLATFORM_KEY what
         clients share. An empty text means that the profile was forgotten. Give them all back as
         `profiles`, and the detector goes on where it was."""
@@ -274,7 +268,7 @@ class Detector:
         else:
             self.counts["unreadable"] += 1
 
-    def _judge(self, closed: ClosedHour) -> List[Anomaly]:
+    def _judge(self, closed: ClosedHour) -> list[Anomaly]:
         number, platform, profiles = closed.number, self._platform, self._profiles
         self._bridge_gap(number)
         unknown = [name for name, usage in closed.rows.items() if not _is_sound(usage)]
@@ -291,7 +285,7 @@ class Detector:
         for name in unknown:
             if name in profiles:
                 profiles[name].skip(1, hour.of_day)
-        return self._tell(hour, self._judge_clients(hour, rows, frozenset(unknown)))
+        return self._report(hour, self._judge_clients(hour, rows, frozenset(unknown)))
 
     def _share_budget(self) -> None:
         """Clients whose number is small share the budget of `fewest_clients`."""
@@ -318,7 +312,7 @@ class Detector:
             profile, hour = profiles[name], Hour(opened.number, 1.0, home)
             mean = profile.expect(hour.week_hour, hour.day_hour)
             hour.take(factor_parts(rows[name].ok, mean, profile.spread(hour.of_day)))
-            for finding in burst_of_strangers(Look(profile, rows[name], hour, name)):
+            for finding in burst_of_strangers(ClientHour(profile, rows[name], hour, name)):
                 if not is_held(profile, finding.reason, hour.number):
                     is_due(profile, finding, hour.number)
                     self._changed.add(name)
@@ -348,16 +342,16 @@ class Detector:
         platform.hour = number
 
     def _judge_clients(
-        self, hour: Hour, rows: Mapping[str, Usage], unknown: FrozenSet[str]
-    ) -> List[Judged]:
+        self, hour: Hour, rows: Mapping[str, Usage], unknown: frozenset[str]
+    ) -> list[JudgedHour]:
         profiles, platform = self._profiles, self._platform
-        judged: List[Judged] = []
+        judged: list[JudgedHour] = []
         networks: Counter[str] = Counter()
         known = list(profiles.items())
         for name, profile in known:
             if unknown and name in unknown:
                 continue
-            look = Look(profile, rows.get(name, NO_USAGE), hour, name)
+            look = ClientHour(profile, rows.get(name, NO_USAGE), hour, name)
             findings = _examine(look)
             if findings:
                 judged.append((name, profile, findings))
@@ -368,7 +362,7 @@ class Detector:
         platform.learn_networks(networks, hour.number)
         return judged
 
-    def _judge_newcomers(self, hour: Hour, rows: Mapping[str, Usage]) -> List[Judged]:
+    def _judge_newcomers(self, hour: Hour, rows: Mapping[str, Usage]) -> list[JudgedHour]:
         profiles, platform = self._profiles, self._platform
         names = [n for n, u in rows.items() if n not in profiles and u.ok + u.failed > 0]
         if not names:
@@ -376,11 +370,11 @@ class Detector:
         grown_up = hour.number - (platform.born or 0) > LEARNING_HOURS
         levels = busy_levels(profiles) if grown_up else []
         platform.newcomers += len(names) if grown_up else 0
-        judged: List[Judged] = []
+        judged: list[JudgedHour] = []
         for name in self._admit(names, hour.number):
             profile = profiles[name]
             profile.expect(hour.week_hour, hour.day_hour)
-            findings = _examine(Look(profile, rows[name], hour, name))
+            findings = _examine(ClientHour(profile, rows[name], hour, name))
             if grown_up:
                 newcomer = platform.judge_newcomer(
                     rows[name], profile.limit, levels=levels, home=hour.home
@@ -389,7 +383,7 @@ class Detector:
             judged.append((name, profile, findings))
         return judged
 
-    def _admit(self, names: List[str], number: int) -> List[str]:
+    def _admit(self, names: list[str], number: int) -> list[str]:
         """Make profiles for new clients while there is room; the rest is counted."""
         profiles = self._profiles
         if len(profiles) + len(names) > self._max_clients:
@@ -405,20 +399,22 @@ class Detector:
         self._changed.update(admitted)
         return admitted
 
-    def _tell(self, hour: Hour, judged: List[Judged]) -> List[Anomaly]:
+    def _report(self, hour: Hour, judged: list[JudgedHour]) -> list[Anomaly]:
         self._platform.note_quiet(hour, len(self._profiles))
         loudest_first = sorted(judged, key=_loudest_first)
-        told = list(self._tell_of_all(hour))
-        told += [anomaly for one in loudest_first for anomaly in self._tell_of(hour, one)]
-        return sorted(told, key=lambda anomaly: (-anomaly.score, anomaly.client, anomaly.reason))
+        reported = list(self._report_all(hour))
+        reported += [anomaly for one in loudest_first for anomaly in self._report_one(hour, one)]
+        return sorted(
+            reported, key=lambda anomaly: (-anomaly.score, anomaly.client, anomaly.reason)
+        )
 
-    def _tell_of_all(self, hour: Hour) -> Iterator[Anomaly]:
+    def _report_all(self, hour: Hour) -> Iterator[Anomaly]:
         """What many clients have in common is the platform's, or one stranger's."""
         for finding in self._platform.judge_failures(hour, len(self._profiles)):
             age = hour.number - (self._platform.born or 0)
             yield as_anomaly(hour.number, PLATFORM, finding, hours=age)
 
-    def _tell_of(self, hour: Hour, judged: Judged) -> Iterator[Anomaly]:
+    def _report_one(self, hour: Hour, judged: JudgedHour) -> Iterator[Anomaly]:
         name, profile, findings = judged
         penalty = shared_penalty(hour, name, len(self._profiles))
         for finding in findings:
@@ -426,23 +422,23 @@ class Detector:
             surge = surge and finding.score - penalty < profile.limit
             if surge or excuses(hour, finding):
                 self.counts["shared"] += 1
-            elif finding.reason == "silence" and self._platform.hushes(profile, hour):
-                self.counts["hushed"] += 1
+            elif finding.reason == "silence" and self._platform.silences_many(profile, hour):
+                self.counts["silenced"] += 1
             elif is_due(profile, finding, hour.number):
                 if finding.reason == "silence":
-                    finding.evidence["others"] = self._platform.tell_silence(name, hour)
+                    finding.evidence["others"] = self._platform.report_silence(name, hour)
                 age = profile.seen - 1
                 yield as_anomaly(hour.number, name, finding, hours=age, limit=profile.limit)
 
 
-def _loudest_first(judged: Judged) -> Tuple[float, str]:
+def _loudest_first(judged: JudgedHour) -> tuple[float, str]:
     """Of clients that fall silent together, the one that is missed most speaks for all."""
     name, _, findings = judged
     return -max((finding.expected for finding in findings), default=0.0), name
 
 
-def _examine(look: Look) -> List[Finding]:
-    findings: List[Finding] = []
+def _examine(look: ClientHour) -> list[Finding]:
+    findings: list[Finding] = []
     for view in VIEWS:
         findings += view(look)
     learn(look, findings)

@@ -10,9 +10,10 @@ first 14 days are not graded: habits are being learned.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, Counter as Counts, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Counter as Counts, Dict, FrozenSet, List, Mapping, Optional, Sequence, Set
+from typing import Any, Optional
 
 from monitoring.anomaly.detector import FEWEST_CLIENTS, Anomaly, Bucket, Sensitivity
 
@@ -30,7 +31,7 @@ class Label:
     start: float
     end: float
     client: str = ""
-    clients: FrozenSet[str] = frozenset()
+    clients: frozenset[str] = frozenset()
     address: str = ""
     number: int = 0  # of repeated misuse: the how manieth time
 
@@ -41,7 +42,7 @@ class Graded:
 
     asked: float
     client_months: float
-    told: int
+    reported: int
     false: Mapping[str, int]
     found: Mapping[str, int]
     events: Mapping[str, int]
@@ -73,9 +74,9 @@ class Grader:
         self._sensitivity, self._labels = sensitivity, labels
         self._begun: Optional[float] = None
         self._until = 0.0
-        self._first: Dict[str, float] = {}
-        self._last: Dict[str, float] = {}
-        self._told: List[Anomaly] = []
+        self._first: dict[str, float] = {}
+        self._last: dict[str, float] = {}
+        self._reported: list[Anomaly] = []
 
     def note(self, bucket: Bucket) -> None:
         """Who called, and when."""
@@ -89,21 +90,21 @@ class Grader:
 
     def take(self, anomaly: Anomaly) -> None:
         """A finding."""
-        self._told.append(anomaly)
+        self._reported.append(anomaly)
 
     def result(self) -> Graded:
         """The figures of all that was taken."""
         start = (self._begun or 0.0) + WARM_UP
         events = [label for label in self._labels or () if label.start >= start]
-        told = [anomaly for anomaly in self._told if anomaly.at >= start]
+        reported = [anomaly for anomaly in self._reported if anomaly.at >= start]
         sprays = _Sprays([event for event in events if event.clients], self._first.keys())
-        rest = [anomaly for anomaly in told if not sprays.take(anomaly)]
+        rest = [anomaly for anomaly in reported if not sprays.take(anomaly)]
         hits = [e for e in events if e in sprays.found or any(_finds(a, e) for a in rest)]
         hours = sum(max(0.0, self._until - max(at, start)) for at in self._first.values()) / HOUR
         return Graded(
             asked=self._asked(),
             client_months=hours / MONTH_HOURS,
-            told=sum(anomaly.client in self._first for anomaly in told),
+            reported=sum(anomaly.client in self._first for anomaly in reported),
             false=self._false(rest),
             found=Counter(event.kind for event in hits),
             events=Counter(event.kind for event in events),
@@ -117,10 +118,10 @@ class Grader:
         budget *= max(1.0, FEWEST_CLIENTS / len(names))
         return sum(own.get(name, budget) for name in names) / len(names)
 
-    def _false(self, told: Sequence[Anomaly]) -> Counts[str]:
+    def _false(self, reported: Sequence[Anomaly]) -> Counts[str]:
         false: Counts[str] = Counter()
-        latest: Dict[str, float] = {}
-        for anomaly in sorted(told, key=lambda each: each.at):
+        latest: dict[str, float] = {}
+        for anomaly in sorted(reported, key=lambda each: each.at):
             name, at = anomaly.client, anomaly.at
             if name not in self._first or self._of_misuse(anomaly) or self._ended(anomaly):
                 continue
@@ -146,8 +147,8 @@ class _Sprays:
 
     def __init__(self, events: Sequence[Label], known: Any) -> None:
         self._events, self._known = events, known
-        self._clients: Dict[Label, Set[str]] = defaultdict(set)
-        self.found: List[Label] = []
+        self._clients: dict[Label, set[str]] = defaultdict(set)
+        self.found: list[Label] = []
 
     def take(self, anomaly: Anomaly) -> bool:
         """Whether a finding belongs to a spray, and so to nothing else."""
@@ -168,7 +169,7 @@ class _Sprays:
         return platform or anomaly.client in event.clients
 
 
-def told(graded: Graded, labelled: bool) -> List[str]:
+def reported(graded: Graded, labelled: bool) -> list[str]:
     """The figures in sentences."""
     if graded.client_months <= 0.0:
         return ["nothing is graded: the recording is not longer than 14 days, while habits form"]

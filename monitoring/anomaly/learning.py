@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import List
-
 from monitoring.anomaly.profiles import DAY, WEEK
-from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
+from monitoring.anomaly.scene import TRUSTED_HOURS, ClientHour, Finding
 from monitoring.anomaly.views import REST_HOURS, WAKING_HOURS, failure_expectation
 
 _LEAST_EXPOSURE = 0.5  # a habit is not learned from less than half an hour
@@ -17,15 +15,15 @@ _REST = 10  # hours without a call, after which a call begins a session
 _FARTHEST = 2.5  # standard deviations: one wild hour must not teach that hours follow each other
 
 
-def learn(look: Look, findings: List[Finding]) -> None:
+def learn(look: ClientHour, findings: list[Finding]) -> None:
     """Take the hour in. Misuse must not become habit: after the first fortnight the calls of an
     alerting hour are cut to what would not have alerted, and a silence is not learned before its
     second day."""
     profile, hour = look.profile, look.hour
     reasons = [finding.reason for finding in findings]
     rest = hour.number - profile.last_call
-    told = bool(reasons) and profile.seen >= TRUSTED_HOURS
-    if not told:
+    reported = bool(reasons) and profile.seen >= TRUSTED_HOURS
+    if not reported:
         begins = profile.seen >= _ACQUAINTED and rest >= _REST
         profile.note_session(look.ok, begins, begins and _is_odd(look))
     if look.ok + look.failed > 0:
@@ -40,7 +38,7 @@ def learn(look: Look, findings: List[Finding]) -> None:
         profile.yesterday[hour.of_day] = look.ok / hour.exposure
         profile.note_near(look.ok / hour.exposure)
     profile.seen += 1
-    if told and any(_is_flagrant(finding, profile.limit) for finding in findings):
+    if reported and any(_is_flagrant(finding, profile.limit) for finding in findings):
         profile.misused = hour.number
 
 
@@ -49,7 +47,7 @@ def _is_flagrant(finding: Finding, limit: float) -> bool:
     return finding.reason in ("volume_spike", "off_habit") and finding.score >= limit + _FLAGRANT
 
 
-def _is_odd(look: Look) -> bool:
+def _is_odd(look: ClientHour) -> bool:
     """Whether neither this hour of the week or the day nor the next two are hours of habit."""
     profile, hour = look.profile, look.hour
     weekend = hour.day_hour - hour.of_day
@@ -60,7 +58,7 @@ def _is_odd(look: Look) -> bool:
     return usual < _HABITUAL * profile.busy
 
 
-def _clip(look: Look, reasons: List[str]) -> float:
+def _clip(look: ClientHour, reasons: list[str]) -> float:
     if not reasons or look.profile.seen < TRUSTED_HOURS:
         return look.ok
     if "slow_abuse" in reasons or "dormant_woken" in reasons:
@@ -70,7 +68,7 @@ def _clip(look: Look, reasons: List[str]) -> float:
     return look.ok
 
 
-def _learn_calls(look: Look, reasons: List[str]) -> None:
+def _learn_calls(look: ClientHour, reasons: list[str]) -> None:
     profile, now = look.profile, look.hour.number
     rest = now - profile.last_call
     if rest >= REST_HOURS and profile.seen > TRUSTED_HOURS and profile.returns < WAKING_HOURS - 1:
@@ -85,7 +83,7 @@ def _learn_calls(look: Look, reasons: List[str]) -> None:
         _learn_sources(look, reasons)
 
 
-def _learn_failures(look: Look, burst: bool) -> None:
+def _learn_failures(look: ClientHour, burst: bool) -> None:
     profile = look.profile
     mean = failure_expectation(look)[0]
     failed = min(look.failed, mean) if burst else look.failed
@@ -95,7 +93,7 @@ def _learn_failures(look: Look, burst: bool) -> None:
     profile.failure_square = profile.failure_square * 0.998 + mean * mean
 
 
-def _learn_sources(look: Look, reasons: List[str]) -> None:
+def _learn_sources(look: ClientHour, reasons: list[str]) -> None:
     profile, now = look.profile, look.hour.number
     sources = list(look.sources or ())
     profile.distinct += (len(sources) - profile.distinct) / min(profile.active_hours, 200.0)

@@ -6,8 +6,9 @@ Nothing here depends on the order or the names of the clients.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from math import fsum, log10, sqrt
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Optional
 
 from monitoring.anomaly.profiles import Profile, finite
 from monitoring.anomaly.scene import LEARNING_HOURS, NO_USAGE, Finding, Hour, factor_parts, network
@@ -23,8 +24,8 @@ _CHANCE_PEERS = 0.003  # conspicuous clients per client and hour that chance alo
 _PEER_PENALTY = 3.0
 _QUIET, _QUIET_HOURS = 2.0, 48  # a silence as unlikely as 1 in 100, and not older than two days
 _QUIET_MEMORY = 0.01  # what one hour weighs in the usual number of quiet clients
-_HUSH_SHARE = 0.05  # fewer clients than this share are told one by one
-_HUSH_HOURS = 24  # one telling stands so long for all silences that set in together
+_SILENCE_SHARE = 0.05  # fewer clients than this share are told one by one
+_SILENCE_HOURS = 24  # one telling stands so long for all silences that set in together
 _SHARED_CLIENTS, _SHARED_SHARE = 3, 0.04  # so many clients that fail at once are the platform
 _SHARED_HOURS = 12  # quiet hours after which shared failures are told anew
 _SPRAYED = 5  # clients on which one strange address fails in an hour
@@ -40,15 +41,15 @@ class Platform:
     def __init__(self) -> None:
         self.born: Optional[int] = None
         self.hour: Optional[int] = None
-        self.networks: Dict[str, float] = {}
+        self.networks: dict[str, float] = {}
         self.client_hours = 0.0
         self.newcomers = 0.0
         self.quiet = 0.0
-        self.shared_told = -_HUSH_HOURS - 1  # the last hour of failures that clients share
-        self.sprays: Dict[str, int] = {}  # strange address: the hour in which it was told of
-        self.hushed = -_HUSH_HOURS - 1  # the hour in which one silence last spoke for many
+        self.shared_reported = -_SILENCE_HOURS - 1  # the last hour of failures that clients share
+        self.sprays: dict[str, int] = {}  # strange address: the hour in which it was told of
+        self.silenced = -_SILENCE_HOURS - 1  # the hour in which one silence last spoke for many
 
-    def as_dict(self) -> Dict[str, object]:
+    def as_dict(self) -> dict[str, object]:
         """The state as plain JSON values."""
         return dict(vars(self))
 
@@ -65,52 +66,55 @@ class Platform:
     def set_back(self, hour: int) -> None:
         """As of a profile."""
         self.born, self.hour = min(self.born or hour, hour), min(self.hour or hour, hour)
-        self.hushed, self.shared_told = min(self.hushed, hour), min(self.shared_told, hour)
+        self.silenced, self.shared_reported = (
+            min(self.silenced, hour),
+            min(self.shared_reported, hour),
+        )
         self.sprays = {who: min(at, hour) for who, at in self.sprays.items()}
 
     def note_quiet(self, hour: Hour, clients: int) -> None:
         """Are more clients unexpectedly quiet than chance and this platform's past explain?"""
         number = len(hour.quiet)
         most = 1.0 + self.quiet + 3.0 * sqrt(self.quiet + 1.0)
-        hour.hush = number > most and number > _HUSH_SHARE * clients
+        hour.hush = number > most and number > _SILENCE_SHARE * clients
         self.quiet += _QUIET_MEMORY * (number - self.quiet)
 
-    def judge_failures(self, hour: Hour, clients: int) -> List[Finding]:
+    def judge_failures(self, hour: Hour, clients: int) -> list[Finding]:
         """Failures that many clients have at the same hour from their own hosts are the platform's;
         those that one strange address has on many clients are one stranger's."""
         found = []
         count = len(hour.failing)
         if count >= max(_SHARED_CLIENTS, _SHARED_SHARE * clients):
             hour.shared = True
-            if hour.number - self.shared_told > _SHARED_HOURS:
-                evidence: Dict[str, object] = {"clients": count, "of": clients}
+            if hour.number - self.shared_reported > _SHARED_HOURS:
+                evidence: dict[str, object] = {"clients": count, "of": clients}
                 found.append(Finding("shared_failures", _SHARED_SURE, count, 0.0, evidence))
-            self.shared_told = hour.number
+            self.shared_reported = hour.number
         return found + self.judge_sprays(hour)
 
-    def judge_sprays(self, hour: Hour) -> List[Finding]:
+    def judge_sprays(self, hour: Hour) -> list[Finding]:
         """Strange addresses that fail on many clients, each told once a day."""
-        found: List[Finding] = []
+        found: list[Finding] = []
         self.sprays = {who: at for who, at in self.sprays.items() if hour.number - at <= 24}
         for source, names in sorted(hour.strange.items()):
             if len(names) >= _SPRAYED and source not in self.sprays:
                 self.sprays[source] = hour.number
-                evidence: Dict[str, object] = {"source": source, "clients": len(names)}
+                evidence: dict[str, object] = {"source": source, "clients": len(names)}
                 found.append(Finding("failure_spray", _SPRAY_SURE, len(names), 0.0, evidence))
         return found
 
-    def hushes(self, profile: Profile, hour: Hour) -> bool:
+    def silences_many(self, profile: Profile, hour: Hour) -> bool:
         """Was this silence told of already, as one of many that set in together? If it outlasts
         the others, it is told then."""
-        told = hour.hush and 0 <= hour.number - self.hushed <= _HUSH_HOURS
-        profile.untold = int(told)
-        return told
+        reported = hour.hush and 0 <= hour.number - self.silenced <= _SILENCE_HOURS
+        profile.not_reported = int(reported)
+        return reported
 
-    def tell_silence(self, name: str, hour: Hour) -> int:
+    def report_silence(self, name: str, hour: Hour) -> int:
         """A silence is told: of how many other clients does it speak as well?"""
         if not hour.hush:
             return 0
-        self.hushed = hour.number
+        self.silenced = hour.number
         return len(hour.quiet - {name})
 
     def home(self, clients: int) -> Mapping[str, float]:
@@ -133,8 +137,8 @@ class Platform:
         }
 
     def judge_newcomer(
-        self, usage: Usage, limit: float, *, levels: List[float], home: Mapping[str, float]
-    ) -> List[Finding]:
+        self, usage: Usage, limit: float, *, levels: list[float], home: Mapping[str, float]
+    ) -> list[Finding]:
         """A client that was never seen before. How rare newcomers are, how busy this one is among
         all clients (`levels`, sorted), and whether it comes from a network nobody else uses."""
         rate = self.newcomers / (self.client_hours + _NEWCOMER_HOURS)
@@ -148,7 +152,7 @@ class Platform:
             sure += _FOREIGN
         if sure < limit:
             return []
-        evidence: Dict[str, object] = {
+        evidence: dict[str, object] = {
             "foreign_share": foreign,
             "busier_clients": busier,
             "clients": len(levels),
@@ -192,16 +196,16 @@ def survey(profiles: Mapping[str, Profile], rows: Mapping[str, Usage], hour: Hou
     return fsum(expected) >= _OUTAGE_CALLS
 
 
-def _finite_by_name(values: Mapping[str, float]) -> Dict[str, float]:
+def _finite_by_name(values: Mapping[str, float]) -> dict[str, float]:
     return {str(name): finite(value) for name, value in values.items()}
 
 
-def _hours_by_name(values: Mapping[str, int]) -> Dict[str, int]:
+def _hours_by_name(values: Mapping[str, int]) -> dict[str, int]:
     return {str(name): int(value) for name, value in values.items()}
 
 
 #: How a stored value is read; the others are hours.
-_READERS: Dict[str, Callable[[Any], object]] = {
+_READERS: dict[str, Callable[[Any], object]] = {
     **dict.fromkeys(("client_hours", "newcomers", "quiet"), finite),
     "networks": _finite_by_name,
     "sprays": _hours_by_name,
@@ -219,6 +223,6 @@ def shared_penalty(hour: Hour, name: str, clients: int) -> float:
     return _PEER_PENALTY * max(0.0, peers - _CHANCE_PEERS * clients)
 
 
-def busy_levels(profiles: Mapping[str, Profile]) -> List[float]:
+def busy_levels(profiles: Mapping[str, Profile]) -> list[float]:
     """The mean hours of all clients that are known well enough, sorted."""
     return sorted(p.level for p in profiles.values() if p.seen >= LEARNING_HOURS)

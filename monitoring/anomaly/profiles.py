@@ -10,8 +10,9 @@ import base64
 import json
 import struct
 from array import array
+from collections.abc import Mapping
 from math import log10
-from typing import Any, Callable, Dict, List, Mapping, Tuple, Union
+from typing import Any, Callable, Union
 
 # -- what is remembered of one client, learned hour by hour in about 4 kB.
 # A habit is a mean for each hour of the week, which leans on the mean of its hour of the day
@@ -37,7 +38,7 @@ SURPRISE, SURPRISE_CAP = 1.5, 6.0
 _SURPRISE_RATE, _SURPRISE_MEAN = 10**-SURPRISE, 1.0 / 2.302585
 _SURPRISE_PRIOR, _SURPRISE_HOURS = 6.0, 200.0
 
-ARRAYS: Dict[str, int] = {
+ARRAYS: dict[str, int] = {
     "week": WEEK,
     "week_n": WEEK,
     "day": 2 * DAY,
@@ -58,7 +59,7 @@ COUNTS = (
     "low_hours",
     "awake",
     "longest_pause",
-    "untold",
+    "not_reported",
     "surprised",
     "failing",
     "misused",
@@ -93,7 +94,7 @@ class Profile:
     low_hours: int
     awake: int
     longest_pause: int
-    untold: int
+    not_reported: int
     surprised: int
     misused: int  # the hour of the last surge that was told and far beyond the limit
     failing: int  # hours in a row in which most calls failed
@@ -153,10 +154,10 @@ class Profile:
     yesterday: array[float]
     left: array[float]
     left_n: array[float]
-    known: Dict[str, int]
-    holds: Dict[str, Tuple[int, float, int]]  # reason: (hour, observed, hours of hold-off)
-    suspects: Dict[str, int]
-    guessers: Dict[str, Tuple[int, float, float]]  # stranger: (first hour, failures, successes)
+    known: dict[str, int]
+    holds: dict[str, tuple[int, float, int]]  # reason: (hour, observed, hours of hold-off)
+    suspects: dict[str, int]
+    guessers: dict[str, tuple[int, float, float]]  # stranger: (first hour, failures, successes)
 
     def __init__(self, born: int) -> None:
         self.born = born
@@ -285,7 +286,7 @@ class Profile:
         self.last_call += hours
         if hours >= DAY:
             self.cusum = self.low_score = self.low_m = self.low_x = 0.0
-            self.low_run = self.low_hours = self.untold = 0
+            self.low_run = self.low_hours = self.not_reported = 0
 
     def set_back(self, hour: int) -> None:
         """What was noted at hours after this one came from a clock that was ahead."""
@@ -324,7 +325,7 @@ class Profile:
             self.surprises = self.surprises * 0.995 + 1.0
             self.surprise_sum = self.surprise_sum * 0.995 + min(score - SURPRISE, SURPRISE_CAP)
 
-    def meet(self, sources: List[str], hour: int) -> None:
+    def meet(self, sources: list[str], hour: int) -> None:
         """Remember these addresses; of too many, those used last are kept."""
         known = self.known
         for source in sources:
@@ -347,7 +348,7 @@ UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError,
 
 def encode(profile: Profile) -> str:
     """The profile as one line of JSON."""
-    state: Dict[str, Any] = {"v": VERSION, "born": profile.born, "silent": int(profile.silent)}
+    state: dict[str, Any] = {"v": VERSION, "born": profile.born, "silent": int(profile.silent)}
     for name in (*COUNTS, *NUMBERS):
         value = getattr(profile, name)
         if value:
@@ -400,7 +401,7 @@ def _read_version_1(state: Mapping[str, Any]) -> Profile:
     return profile
 
 
-def _guesser(first: int, failed: float, entered: float = 0.0) -> Tuple[int, float, float]:
+def _guesser(first: int, failed: float, entered: float = 0.0) -> tuple[int, float, float]:
     return int(first), finite(failed), finite(entered)
 
 
@@ -420,7 +421,7 @@ def finite(value: Any) -> float:
     return number
 
 
-READERS: Dict[Any, Callable[[Mapping[str, Any]], Profile]] = {1: _read_version_1}
+READERS: dict[Any, Callable[[Mapping[str, Any]], Profile]] = {1: _read_version_1}
 
 
 def _pack(values: array[float], kind: str) -> str:

@@ -9,22 +9,17 @@ import datetime as dt
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import (
     Any,
     BinaryIO,
     Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
     NamedTuple,
     Optional,
-    Sequence,
 )
 
 from monitoring.anomaly.detector import Detector, Sensitivity
-from monitoring.anomaly.grading import Grader, Label, told
+from monitoring.anomaly.grading import Grader, Label, reported
 from monitoring.anomaly.types import Anomaly, Bucket, Usage
 from monitoring.text import counted, redacted, safe_id, safe_text
 
@@ -138,7 +133,7 @@ def _unknown(key: str, known: Sequence[str], owner: str) -> ValueError:
     return ValueError(f"{owner} has an unknown key {key!r}; known are {', '.join(known)}")
 
 
-def as_json(anomaly: Anomaly) -> Dict[str, object]:
+def as_json(anomaly: Anomaly) -> dict[str, object]:
     """The line that `--replay` prints for a finding; `at` in UTC, figures rounded for reading."""
     return {
         "at": stamp(anomaly.at),
@@ -190,8 +185,8 @@ class Replayed(NamedTuple):
     were."""
 
     read: int
-    left_out: List[str]
-    graded: List[str]
+    left_out: list[str]
+    graded: list[str]
     found: Mapping[str, int]
 
 
@@ -213,7 +208,7 @@ def buckets(lines: Iterable[bytes]) -> Iterator[Bucket]:
             yield _bucket(number, line)
 
 
-def labels(lines: Iterable[bytes]) -> List[Label]:
+def labels(lines: Iterable[bytes]) -> list[Label]:
     """The label of each line; empty lines are passed over. Raises ReplayError."""
     return [_label(number, line) for number, line in enumerate(lines, 1) if line.strip()]
 
@@ -267,15 +262,15 @@ def replay(
             grader.take(anomaly)
             found[anomaly.severity] += 1
             write(line(anomaly))
-    graded = told(grader.result(), known is not None)
+    graded = reported(grader.result(), known is not None)
     return Replayed(read, _left_out(detector.counts), graded, found)
 
 
-def _left_out(counts: Mapping[str, int]) -> List[str]:
-    told = {
+def _left_out(counts: Mapping[str, int]) -> list[str]:
+    reported = {
         "ignored": "buckets began before the end of the one before them (late, duplicate, or not "
         "in order of time) and were ignored",
         "left_out": "client-hours were left out, since there were too many clients",
         "outages": "hours in which nearly every client was silent were taken for an outage",
     }
-    return [f"{counts[key]} {text}" for key, text in told.items() if counts.get(key)]
+    return [f"{counts[key]} {text}" for key, text in reported.items() if counts.get(key)]

@@ -7,10 +7,9 @@ how far such a run goes when nothing is wrong.
 from __future__ import annotations
 
 from math import log, log10
-from typing import Dict
 
 from monitoring.anomaly.profiles import SETTLE_HOURS, WEEK, Profile
-from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look
+from monitoring.anomaly.scene import TRUSTED_HOURS, ClientHour, Finding
 from monitoring.anomaly.views import NONE, WAKING_HOURS, Findings, lower, score, zero
 
 _EXTRA = 0.7  # slow abuse adds about this share of the client's level to every hour
@@ -34,7 +33,7 @@ _LOOKS = 0.5  # a sum that is looked at hour after hour has more chances to go t
 _LEAST_HOURS, _LEAST_DUE, _LEAST_ACTIVE = 3, 2, 24.0
 
 
-def slow(look: Look) -> Findings:
+def slow(look: ClientHour) -> Findings:
     """A small excess, hour after hour: the cumulative sum (Page) of the log-likelihood ratio
     between `level * _EXTRA` more calls an hour and the habit, judged against the client's own past
     excursions."""
@@ -50,7 +49,7 @@ def slow(look: Look) -> Findings:
     return _slow_findings(look)
 
 
-def _step(look: Look, calls: float) -> float:
+def _step(look: ClientHour, calls: float) -> float:
     profile, mean = look.profile, look.mu * look.level_shift(_DAY_DOUBT)
     if profile.sum_m > 1.0:
         chance = 1.0 / profile.sum_m + look.phi / 24.0
@@ -78,7 +77,7 @@ def _follow_excursion(profile: Profile, calls: float, mean: float) -> None:
     profile.peak = profile.excursion_x = profile.excursion_m = profile.excursion_n = 0.0
 
 
-def _slow_findings(look: Look) -> Findings:
+def _slow_findings(look: ClientHour) -> Findings:
     profile = look.profile
     mean = (profile.peaks_sum + _PEAK_WEIGHT * _PEAK_MEAN) / (profile.peaks + _PEAK_WEIGHT)
     rate = (profile.peaks + 1.0) / (profile.seen + 300.0)
@@ -89,7 +88,7 @@ def _slow_findings(look: Look) -> Findings:
         return NONE
     if profile.sum_x <= (1.0 + _LEAST_RATIO) * profile.sum_m:
         return NONE
-    evidence: Dict[str, object] = {
+    evidence: dict[str, object] = {
         "hours": profile.excursion_n,
         "observed": profile.excursion_x,
         "expected": profile.excursion_m,
@@ -98,7 +97,7 @@ def _slow_findings(look: Look) -> Findings:
     return [Finding("slow_abuse", sure, profile.sum_x, profile.sum_m, evidence)]
 
 
-def silence(look: Look) -> Findings:
+def silence(look: ClientHour) -> Findings:
     """No call while calls are due: the product of the chances of each hour, where a silence begins,
     and goes on, as often at least as this client's past shows."""
     profile, calls = look.profile, look.ok + look.failed
@@ -128,7 +127,7 @@ def silence(look: Look) -> Findings:
     return _silence_findings(profile) if look.mature else NONE
 
 
-def fall(look: Look) -> Findings:
+def fall(look: ClientHour) -> Findings:
     """Calls, but far fewer than every habit lets expect: of this hour and of those beside it, of
     yesterday's and of the platform's. What falls to nothing is for `silence` to tell."""
     profile, at, calls = look.profile, look.hour, look.ok
@@ -144,11 +143,11 @@ def fall(look: Look) -> Findings:
     moved = any(at.number - hold[0] < _UNSETTLED for hold in profile.holds.values())
     if sure < profile.limit or profile.silent or moved:
         return NONE
-    evidence: Dict[str, object] = {"hours": 1, "hours_due": 1}
+    evidence: dict[str, object] = {"hours": 1, "hours_due": 1}
     return [Finding("silence", sure, calls, look.mu, evidence)]
 
 
-def _low_chance(look: Look, calls: float) -> float:
+def _low_chance(look: ClientHour, calls: float) -> float:
     """P(so few calls): the hour may follow its habit or, as well, just its own hour of the week."""
     at, phi = look.hour, look.phi
     means = [look.mu]
@@ -162,16 +161,16 @@ def _low_chance(look: Look, calls: float) -> float:
 
 
 def _silence_findings(profile: Profile) -> Findings:
-    told = profile.silent and not profile.untold
+    reported = profile.silent and not profile.not_reported
     enough = profile.low_score >= profile.limit + _LOOKS
-    if told or not enough or profile.active_hours < _LEAST_ACTIVE:
+    if reported or not enough or profile.active_hours < _LEAST_ACTIVE:
         return NONE
     if profile.low_run < _LEAST_HOURS or profile.low_hours < _LEAST_DUE:
         return NONE
     if profile.session() > 0.0 and profile.low_run <= profile.longest_pause:
         return NONE  # it comes when it likes, and stayed away as long before
     profile.silent, profile.awake = True, 0
-    evidence: Dict[str, object] = {"hours": profile.low_run, "hours_due": profile.low_hours}
+    evidence: dict[str, object] = {"hours": profile.low_run, "hours_due": profile.low_hours}
     return [Finding("silence", profile.low_score, profile.low_x, profile.low_m, evidence)]
 
 
@@ -181,7 +180,7 @@ def _wake(profile: Profile) -> None:
     if profile.low_hours and trusted:
         profile.low_any += profile.low_hours
         profile.low_after_low += profile.low_hours - 1
-    profile.low_run = profile.low_hours = profile.untold = 0
+    profile.low_run = profile.low_hours = profile.not_reported = 0
     profile.low_score = profile.low_m = profile.low_x = 0.0
     profile.awake += 1
     if profile.awake > WAKING_HOURS:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import log10, sqrt
-from typing import Dict, List, Mapping, NamedTuple, Optional, Set
+from typing import NamedTuple, Optional
 
 from monitoring.anomaly.profiles import DAY, WEEK, Profile
 from monitoring.anomaly.types import Usage
@@ -28,7 +29,7 @@ class Finding(NamedTuple):
     score: float
     observed: float
     expected: float
-    evidence: Dict[str, object]
+    evidence: dict[str, object]
 
 
 class Hour:
@@ -47,11 +48,11 @@ class Hour:
         self.day_hour = self.of_day + (DAY if number // DAY % 7 in _WEEKEND else 0)
         self.factor_sum = self.factor_weight = 0.0
         self.home: Mapping[str, float] = home or {}
-        self.conspicuous: List[str] = []
+        self.conspicuous: list[str] = []
         self.hush = self.shared = False  # silences; failures that many clients have in common
-        self.failing: List[str] = []  # clients with more failures than theirs, from their own hosts
-        self.strange: Dict[str, List[str]] = {}  # strange address: clients that it failed on
-        self.quiet: Set[str] = set()  # clients in a silence that is no longer chance
+        self.failing: list[str] = []  # clients with more failures than theirs, from their own hosts
+        self.strange: dict[str, list[str]] = {}  # strange address: clients that it failed on
+        self.quiet: set[str] = set()  # clients in a silence that is no longer chance
 
     def take(self, part: Optional[tuple[float, float]]) -> None:
         """A client's part in the factor, as `factor_parts` gives it."""
@@ -82,7 +83,7 @@ def factor_parts(calls: float, mean: float, phi: float) -> Optional[tuple[float,
     return weight * (min(calls / mean, _FACTOR_CAP) - 1.0), weight
 
 
-class Look:
+class ClientHour:
     """One client in one hour. `mu` is what its habit and the platform let expect of the observed
     part of the hour, `deviation` the standard deviation of that, `fresh` its addresses never seen
     before, `rarity` the score of seeing any."""
@@ -100,7 +101,7 @@ class Look:
         self.mu = mu = mean * self.factor
         self.deviation = sqrt(mu + self.phi * mu * mu) + 0.3
         self.mature = profile.seen >= LEARNING_HOURS
-        self.fresh: List[str] = []
+        self.fresh: list[str] = []
         self.fresh_calls = self.rarity = 0.0
         self.swing = self.ahead = 0.0
         self.withheld = False  # failures that are not told yet, and not to be learned either
@@ -140,7 +141,7 @@ class Look:
 
 def strangers(
     sources: Optional[Mapping[str, float]], failed: float, home: Mapping[str, float]
-) -> List[str]:
+) -> list[str]:
     """The addresses of networks that are not at home all of whose calls may have failed."""
     calls = (sources or {}).items()
     return [who for who, n in calls if 0 < n <= failed and network(who) not in home]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, Optional, Union
+from collections.abc import Mapping
+from typing import Optional, Union
 
 from monitoring.anomaly.detector import DEFAULT_SENSITIVITY, Detector
 from monitoring.anomaly.telling import series_anomaly
@@ -29,7 +30,7 @@ class SeriesDetector:
         self.name, self.unit = name, unit
         self._detector = Detector(sensitivity, profiles, fewest_clients=1)
 
-    def feed(self, at: float, seconds: float, value: Optional[float]) -> List[Anomaly]:
+    def feed(self, at: float, seconds: float, value: Optional[float]) -> list[Anomaly]:
         """The mean `value` from `at` for `seconds`; None = not measured, which is a gap."""
         if value is None:
             return []
@@ -41,6 +42,6 @@ class SeriesDetector:
         """As Detector.mind_clock."""
         self._detector.mind_clock(now)
 
-    def dump(self) -> Dict[str, str]:
+    def dump(self) -> dict[str, str]:
         """As Detector.dump."""
         return self._detector.dump()

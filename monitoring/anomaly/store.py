@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Optional
 
 from monitoring.anomaly.detector import PLATFORM_KEY, Anomaly, Bucket, Detector, Sensitivity
 from monitoring.config.settings import CredentialSettings
@@ -19,7 +20,7 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Told:
+class Reported:
     """An anomaly and when it was found (epoch seconds)."""
 
     at: float
@@ -39,10 +40,10 @@ class AnomalyStore:
         self._detector: Optional[Detector] = None
         self._stamp: Optional[float] = None
 
-    def feed(self, bucket: Optional[Bucket], now: float, window: float) -> Tuple[Told, ...]:
+    def feed(self, bucket: Optional[Bucket], now: float, window: float) -> tuple[Reported, ...]:
         """Judge the bucket (None: nothing was seen), and return what was found in the last
         `window` seconds, this time's last. A bucket too long to tell hours apart is a gap."""
-        found: List[Anomaly] = []
+        found: list[Anomaly] = []
         if bucket is not None and bucket.seconds <= LONGEST:
             clients = {n: u for n, u in bucket.clients.items() if n != UNKNOWN_CLIENT}
             with self._state.transaction():
@@ -50,7 +51,7 @@ class AnomalyStore:
                 detector.mind_clock(now)
                 found = detector.feed(Bucket(bucket.at, bucket.seconds, clients))
                 self._save(detector.dump(), now)
-        return self._recent([Told(now, anomaly) for anomaly in found], now, window)
+        return self._recent([Reported(now, anomaly) for anomaly in found], now, window)
 
     def _current(self) -> Detector:
         """The detector in memory, or a new one when somebody else has fed the profiles."""
@@ -58,7 +59,7 @@ class AnomalyStore:
         rows = self._state.read(sql, (PLATFORM_KEY,))
         stamp = float(rows[0][0]) if rows else None
         if self._detector is None or stamp != self._stamp:
-            profiles: Dict[str, str] = dict(self._state.read("SELECT client, body FROM profiles"))
+            profiles: dict[str, str] = dict(self._state.read("SELECT client, body FROM profiles"))
             self._detector = Detector(self._sensitivity, profiles, max_clients=MAX_CLIENTS)
         return self._detector
 
@@ -70,25 +71,25 @@ class AnomalyStore:
             tx.executemany("DELETE FROM profiles WHERE client = ?", gone)
         self._stamp = now if PLATFORM_KEY in texts else self._stamp
 
-    def _recent(self, new: List[Told], now: float, window: float) -> Tuple[Told, ...]:
-        kept = [told for told in _read(self._state) if now - window < told.at <= now]
+    def _recent(self, new: list[Reported], now: float, window: float) -> tuple[Reported, ...]:
+        kept = [reported for reported in _read(self._state) if now - window < reported.at <= now]
         both = [*kept, *new][-RECENT_KEPT:]
         if new or kept:
-            text = json.dumps([_row(told) for told in both])
+            text = json.dumps([_row(reported) for reported in both])
             self._state.put(_SCOPE, _RECENT, text)
         return tuple(both)
 
 
-def _read(state: State) -> List[Told]:
+def _read(state: State) -> list[Reported]:
     try:
         rows = json.loads(state.get(_SCOPE, _RECENT) or "[]")
-        return [Told(float(row["told"]), Anomaly(**row["anomaly"])) for row in rows]
+        return [Reported(float(row["reported"]), Anomaly(**row["anomaly"])) for row in rows]
     except (ValueError, KeyError, TypeError):
         return []  # of another version: what it says was told long ago
 
 
-def _row(told: Told) -> Dict[str, object]:
+def _row(reported: Reported) -> dict[str, object]:
     # Of the evidence only what tells one finding from another is kept.
-    kept = {key: value for key, value in told.anomaly.evidence.items() if key == "source"}
-    anomaly = {**told.anomaly.__dict__, "evidence": kept}
-    return {"told": told.at, "anomaly": anomaly}
+    kept = {key: value for key, value in reported.anomaly.evidence.items() if key == "source"}
+    anomaly = {**reported.anomaly.__dict__, "evidence": kept}
+    return {"reported": reported.at, "anomaly": anomaly}

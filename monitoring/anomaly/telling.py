@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable
 
 from monitoring.anomaly.profiles import Profile
 from monitoring.anomaly.scene import Finding
@@ -19,8 +20,8 @@ Writer = Callable[[str, Finding, Mapping[str, Any]], str]
 
 def sentence(client: str, finding: Finding, age_days: float) -> str:
     """What was seen, what was expected, and how much history that rests on."""
-    told = WRITERS[finding.reason](client, finding, finding.evidence)
-    return f"{told} (profile of {age_days:.1f} days)."
+    text = WRITERS[finding.reason](client, finding, finding.evidence)
+    return f"{text} (profile of {age_days:.1f} days)."
 
 
 def brief(value: float) -> str:
@@ -60,8 +61,8 @@ def _volume(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
 
 def _off_habit(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     calls, usual = _plural(found.observed, "call"), _about(found.expected)
-    told = f"{client} made {calls} at an hour of the week in which it usually makes {usual}"
-    return told + _addresses(seen)
+    text = f"{client} made {calls} at an hour of the week in which it usually makes {usual}"
+    return text + _addresses(seen)
 
 
 def _slow(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
@@ -84,11 +85,11 @@ def _dormant(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
 
 def _newcomer(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     calls = _plural(found.observed, "call")
-    told = f"{client} was never seen before and made {calls} in its first hour"
+    text = f"{client} was never seen before and made {calls} in its first hour"
     share = seen["foreign_share"]
     if share:
-        return f"{told}, {share:.0%} of them from networks that no other client habitually uses"
-    return told + (", from addresses that are not known" if share is None else "")
+        return f"{text}, {share:.0%} of them from networks that no other client habitually uses"
+    return text + (", from addresses that are not known" if share is None else "")
 
 
 def _failures(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
@@ -145,12 +146,12 @@ def _spray(_client: str, found: Finding, seen: Mapping[str, Any]) -> str:
 def _silence(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     calls = "no call" if not found.observed else f"only {_plural(found.observed, 'call')}"
     hours, expected = _plural(seen["hours"], "hour"), brief(found.expected)
-    told = f"{client} made {calls} in {hours}, expected about {expected}"
+    text = f"{client} made {calls} in {hours}, expected about {expected}"
     others = seen.get("others", 0)
-    return told + (f"; {_plural(others, 'other client')} fell silent too" if others else "")
+    return text + (f"; {_plural(others, 'other client')} fell silent too" if others else "")
 
 
-WRITERS: Dict[str, Writer] = {
+WRITERS: dict[str, Writer] = {
     "volume_spike": _volume,
     "slow_abuse": _slow,
     "off_habit": _off_habit,
@@ -228,6 +229,6 @@ def series_anomaly(anomaly: Anomaly, unit: float) -> Anomaly:
     over = "over the last 24 hours" if slow else "in this hour"
     if anomaly.reason == "silence":
         over = f"over {anomaly.evidence['hours']} hours"
-    told = f"{anomaly.client} averaged {brief(observed)} {over}, expected about {brief(expected)}"
-    told += f" (profile of {anomaly.profile_age_days:.1f} days)."
-    return replace(anomaly, observed=observed, expected=expected, sentence=told)
+    text = f"{anomaly.client} averaged {brief(observed)} {over}, expected about {brief(expected)}"
+    text += f" (profile of {anomaly.profile_age_days:.1f} days)."
+    return replace(anomaly, observed=observed, expected=expected, sentence=text)

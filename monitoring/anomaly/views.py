@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import math
 from math import log10, sqrt
-from typing import List, Tuple
 
 from monitoring.anomaly.profiles import DAY, MAX_SOURCES, SPREAD_PRIOR, WEEK, WEEK_PRIOR
-from monitoring.anomaly.scene import TRUSTED_HOURS, Finding, Look, network
+from monitoring.anomaly.scene import TRUSTED_HOURS, ClientHour, Finding, network
 
 # -- tail probabilities of counts, on the scale -log10 p.
 # One special function carries them all: the regularised incomplete beta function, by Lentz's
@@ -123,11 +122,11 @@ _FAR, _FAR_SURE, _FARTHER = 5.0, 4.16, 0.05  # deviations from all hours of the 
 _MOST_FRESH_SOURCES = 20  # named in the evidence
 _ALERT_CAP = 1.0  # what was told is misuse, and says less of the client's own wildness
 
-Findings = List[Finding]
+Findings = list[Finding]
 NONE: Findings = []
 
 
-def volume(look: Look) -> Findings:
+def volume(look: ClientHour) -> Findings:
     """More calls than habit, neighbouring hours and yesterday let expect: `off_habit` where hardly
     any were due, `volume_spike` where it is also far above the client's average hour, or both."""
     if not look.mature:
@@ -147,7 +146,7 @@ def volume(look: Look) -> Findings:
     return found
 
 
-def _forecast(look: Look) -> Tuple[float, float]:
+def _forecast(look: ClientHour) -> tuple[float, float]:
     """(mean, dispersion) of this hour's calls, given the habit, yesterday and the hour before.
 
     What the hour before deviated is carried over as far as this client's hours resemble their
@@ -164,7 +163,7 @@ def _forecast(look: Look) -> Tuple[float, float]:
     return mean, phi * max(1.0, habit / mean) ** 2 if mean > 0.0 else phi
 
 
-def _chance(look: Look, mean: float, phi: float) -> float:
+def _chance(look: ClientHour, mean: float, phi: float) -> float:
     """P(so many calls or more): a mixture over what this hour may be following."""
     profile, at, calls = look.profile, look.hour, look.ok
     weeks, days = profile.week_n[at.week_hour], profile.day_n[at.day_hour]
@@ -190,7 +189,7 @@ def _chance(look: Look, mean: float, phi: float) -> float:
     return min(1.0, chance)
 
 
-def _volume_findings(look: Look, raw: float, mean: float) -> Findings:
+def _volume_findings(look: ClientHour, raw: float, mean: float) -> Findings:
     profile = look.profile
     sure = profile.calibrate(raw)
     if sure >= CONSPICUOUS:
@@ -215,7 +214,7 @@ def _volume_findings(look: Look, raw: float, mean: float) -> Findings:
     return [Finding(reason, sure, look.ok, due[reason], evidence) for reason in reasons]
 
 
-def _beyond_all(look: Look, mean: float) -> Findings:
+def _beyond_all(look: ClientHour, mean: float) -> Findings:
     """Far more calls than any hour of the last days explains, habit apart: of a client whose hours
     are too wild for a habit this is what is left to say. Among many clients it takes very much."""
     profile = look.profile
@@ -230,12 +229,12 @@ def _beyond_all(look: Look, mean: float) -> Findings:
     return [Finding("volume_spike", sure, look.ok, mean, evidence)]
 
 
-def _tries_again(look: Look) -> bool:
+def _tries_again(look: ClientHour) -> bool:
     """From its own hosts, and much of it fails: nobody misuses it."""
     return bool(look.sources) and look.failed >= _RETRIED * (look.ok + look.failed)
 
 
-def _source_evidence(look: Look) -> dict[str, object]:
+def _source_evidence(look: ClientHour) -> dict[str, object]:
     return {
         "new_sources": sorted(look.fresh)[:_MOST_FRESH_SOURCES],
         "new_source_count": len(look.fresh),
@@ -244,7 +243,7 @@ def _source_evidence(look: Look) -> dict[str, object]:
     }
 
 
-def dormant(look: Look) -> Findings:
+def dormant(look: ClientHour) -> Findings:
     """Calls after a rest of a week or more, much longer than any rest before."""
     profile = look.profile
     calls = look.ok + look.failed
@@ -259,7 +258,7 @@ def dormant(look: Look) -> Findings:
     return [Finding("dormant_woken", sure, calls, look.mu, evidence)]
 
 
-def failures(look: Look) -> Findings:
+def failures(look: ClientHour) -> Findings:
     """More failed calls than the client's failure rate explains; and an address that first failed
     and then got in."""
     profile = look.profile
@@ -289,7 +288,7 @@ def failures(look: Look) -> Findings:
     return [Finding("failure_burst", sure, look.failed, mean, {**evidence, "own": own})]
 
 
-def _from_home(look: Look) -> bool:
+def _from_home(look: ClientHour) -> bool:
     """Whether most calls came from addresses that the client is known by. Where addresses are not
     known, nobody can say so."""
     if not look.sources or look.profile.suspects.keys() & look.sources.keys():
@@ -297,7 +296,7 @@ def _from_home(look: Look) -> bool:
     return look.fresh_calls < 0.5 * (look.ok + look.failed)
 
 
-def _note_strangers(look: Look) -> None:
+def _note_strangers(look: ClientHour) -> None:
     """Which addresses of networks that are not at home may have failed on this client, how often in
     the last day, and how often they got in since. (Whose calls failed is not known: of an address
     with more calls than failed at all, the rest got in.)"""
@@ -315,7 +314,7 @@ def _note_strangers(look: Look) -> None:
             _note_stranger(look, source, calls)
 
 
-def _note_stranger(look: Look, source: str, calls: float) -> None:
+def _note_stranger(look: ClientHour, source: str, calls: float) -> None:
     """An address that failed, unless it is known by now to get in more often than not."""
     guessers = look.profile.guessers
     first, failed, entered = guessers.get(source, (look.hour.number, 0.0, 0.0))
@@ -326,7 +325,7 @@ def _note_stranger(look: Look, source: str, calls: float) -> None:
         look.hour.strange.setdefault(source, []).append(look.name)
 
 
-def burst_of_strangers(look: Look) -> Findings:
+def burst_of_strangers(look: ClientHour) -> Findings:
     """Within an hour that is not over: failures from addresses never seen before, already more than
     the whole hour explains by far. They only grow, so this asks nothing that the hour's end will
     not ask again."""
@@ -341,7 +340,7 @@ def burst_of_strangers(look: Look) -> Findings:
     return [Finding("failure_burst", sure + look.rarity, look.failed, mean, evidence)]
 
 
-def guessing(look: Look) -> Findings:
+def guessing(look: ClientHour) -> Findings:
     """A strange address that fails on the client hour by hour, too seldom to be a burst."""
     profile, now = look.profile, look.hour.number
     for source, (first, failed, entered) in profile.guessers.items():
@@ -354,7 +353,7 @@ def guessing(look: Look) -> Findings:
     return NONE
 
 
-def takeover(look: Look) -> Findings:
+def takeover(look: ClientHour) -> Findings:
     """Nearly all calls come from addresses never seen before, of networks that are not at home:
     whoever has the secret now uses it in place of its owner, as often as ever."""
     if look.profile.seen < TRUSTED_HOURS or not look.fresh or look.ok < 3:
@@ -375,7 +374,7 @@ def takeover(look: Look) -> Findings:
     return [Finding("source_takeover", sure, calls, 0.0, evidence)]
 
 
-def failure_expectation(look: Look) -> Tuple[float, float]:
+def failure_expectation(look: ClientHour) -> tuple[float, float]:
     """(mean, dispersion) of failed calls, for the calls made or due, whichever is more."""
     profile = look.profile
     rate = (profile.failures + 0.2) / (profile.calls + 20.0)
@@ -383,7 +382,7 @@ def failure_expectation(look: Look) -> Tuple[float, float]:
     return rate * max(look.ok, look.mu) + 0.05, max(dispersion, 0.05)
 
 
-def _got_in(look: Look) -> Findings:
+def _got_in(look: ClientHour) -> Findings:
     """Calls from a suspect address, more than failed in the whole hour: some succeeded."""
     suspects, now = look.profile.suspects, look.hour.number
     calls = sum(
@@ -401,7 +400,7 @@ def _got_in(look: Look) -> Findings:
     return [Finding("failure_burst", sure, look.failed, failure_expectation(look)[0], evidence)]
 
 
-def fanout(look: Look) -> Findings:
+def fanout(look: ClientHour) -> Findings:
     """Many addresses never seen before at once, more than the client ever uses side by side."""
     count, profile = len(look.fresh), look.profile
     if count < 3 or not look.mature or len(look.sources or ()) <= profile.distinct + 2.0:

@@ -5,7 +5,7 @@ The price of a new one: a file here, a row below, a test, a section in config.ex
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
 from monitoring.channels import alertmanager, email, log, pagerduty, slack, webhook
 from monitoring.channels.base import Channel

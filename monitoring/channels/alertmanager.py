@@ -6,7 +6,7 @@ one is sent with its end. A failed cycle is mended by the next.
 
 Identity is the label set, and that is the one which the shipped Prometheus rules give: what both
 tell is one alert. The severity is among them, for trees that route by it. It is the worst that was
-told of the incident; one that grew is another alert, and the milder one is ended with it.
+notified of the incident; one that grew is another alert, and the milder one is ended with it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from __future__ import annotations
 import base64
 import queue
 import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Optional
 from urllib.parse import urlsplit, urlunsplit
 
 from monitoring.alerts.messages import render
 from monitoring.alerts.state import AlertState
-from monitoring.channels.base import Kit, TransportError, ask
+from monitoring.channels.base import ChannelContext, TransportError, ask
 from monitoring.model import Notice, Severity
 from monitoring.text import iso, safe_id
 
@@ -29,7 +30,7 @@ _PATH = "/api/v2/alerts"
 _STANDS = 300.0  # seconds that an alert outlives its monitor's last word, at least
 
 
-def send(notices: Sequence[Notice], kit: Kit) -> None:
+def send(notices: Sequence[Notice], kit: ChannelContext) -> None:
     """A notice as a firing or ended alert (for --test-alerts). Raises TransportError."""
     alerts = []
     for notice in notices:
@@ -40,17 +41,22 @@ def send(notices: Sequence[Notice], kit: Kit) -> None:
 
 
 def mirror(
-    states: Iterable[AlertState], quiet: Iterable[str], kit: Kit, *, now: float, interval: float
-) -> List[Dict[str, Any]]:
+    states: Iterable[AlertState],
+    quiet: Iterable[str],
+    kit: ChannelContext,
+    *,
+    now: float,
+    interval: float,
+) -> list[dict[str, Any]]:
     """What to post: firing alerts that are not quiet (keys), and those resolved lately."""
-    hushed = set(quiet)
+    silenced = set(quiet)
     alerts = []
     for state in states:
         since = state.since if state.since is not None else now
         notice = Notice(state.alert, "first", now, since)
-        told = state.worst if state.told is not None or not state.firing else None
-        worst = max(told or state.alert.severity, state.alert.severity)
-        if state.firing and state.key not in hushed:
+        notified = state.worst if state.notified is not None or not state.firing else None
+        worst = max(notified or state.alert.severity, state.alert.severity)
+        if state.firing and state.key not in silenced:
             ends = now + max(4 * interval, _STANDS)
             alerts.append(_alert(notice, kit, ends=ends, severity=worst))
         elif not state.firing and state.resolved_at is not None:
@@ -66,23 +72,23 @@ def mirror(
     return alerts
 
 
-def post(alerts: Sequence[Dict[str, Any]], kit: Kit) -> None:
+def post(alerts: Sequence[dict[str, Any]], kit: ChannelContext) -> None:
     """Post to every peer at the same time: one that hangs keeps none from the others. Raises
     TransportError naming those that failed."""
     urls = endpoints(kit)
     answers: queue.SimpleQueue[Optional[TransportError]] = queue.SimpleQueue()
     for url in urls:
-        tell = partial(_tell, url, alerts, kit, answers)
+        tell = partial(_notify, url, alerts, kit, answers)
         threading.Thread(target=tell, name="send-alertmanager-peer", daemon=True).start()
     failures = [failed for failed in [answers.get() for _ in urls] if failed]
     if failures:
         raise TransportError("; ".join(str(f) for f in failures), permanent=failures[0].permanent)
 
 
-def _tell(
+def _notify(
     url: str,
-    alerts: Sequence[Dict[str, Any]],
-    kit: Kit,
+    alerts: Sequence[dict[str, Any]],
+    kit: ChannelContext,
     answers: queue.SimpleQueue[Optional[TransportError]],
 ) -> None:
     """Post to one peer; always gives one answer."""
@@ -98,7 +104,7 @@ def _tell(
         answers.put(failed)
 
 
-def endpoints(kit: Kit) -> Tuple[str, ...]:
+def endpoints(kit: ChannelContext) -> tuple[str, ...]:
     """The v2 address of every peer. With or without a path; a v1 address, gone since 0.27, is
     rewritten (the configuration warns of it)."""
     urls = kit.config.get("url") or ()
@@ -115,7 +121,9 @@ def _endpoint(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc, path + _PATH, "", ""))
 
 
-def _alert(notice: Notice, kit: Kit, *, ends: float, severity: Severity) -> Dict[str, Any]:
+def _alert(
+    notice: Notice, kit: ChannelContext, *, ends: float, severity: Severity
+) -> dict[str, Any]:
     message = render(notice, kit.rules)
     alert = notice.alert
     labels = {**alert.key.labels(), "category": alert.category, "severity": severity.word}
@@ -126,7 +134,7 @@ def _alert(notice: Notice, kit: Kit, *, ends: float, severity: Severity) -> Dict
     links = {name.lower(): href for name, href in message.links}
     if "runbook" in links:
         annotations["runbook_url"] = links["runbook"]
-    posted: Dict[str, Any] = {
+    posted: dict[str, Any] = {
         "labels": labels,
         "annotations": annotations,
         "startsAt": iso(min(notice.since, ends)),
@@ -141,11 +149,11 @@ def _name(label: str) -> str:
     return "".join(c if c.isalnum() else "_" for c in label.lower())
 
 
-def _post(http: Any, url: str, alerts: Sequence[Dict[str, Any]], kit: Kit) -> Any:
+def _post(http: Any, url: str, alerts: Sequence[dict[str, Any]], kit: ChannelContext) -> Any:
     return http.post(url, json=list(alerts), headers=_authorization(kit))
 
 
-def _authorization(kit: Kit) -> Dict[str, str]:
+def _authorization(kit: ChannelContext) -> dict[str, str]:
     token, username = kit.text("bearer_token"), kit.text("username")
     if token:
         return {"Authorization": f"Bearer {token}"}

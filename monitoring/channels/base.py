@@ -2,16 +2,17 @@
 
 A channel is a module with `send(notices, kit)`: it returns when the other side has taken them all,
 and raises TransportError otherwise. Where each recipient is told by itself, it returns those that
-were refused although others were told. It never retries and never waits: when to try again is
+were refused although others were notified. It never retries and never waits: when to try again is
 decided in one place (delivery.py).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Callable, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Optional
 
 from monitoring.config.secret import Secret
 from monitoring.config.settings import AlertSettings, TlsSettings
@@ -22,7 +23,7 @@ from monitoring.model import Fault, Notice
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why one recipient was not told: `code` as the other side says it, `why` for people.
+    """Why one recipient was not notified: `code` as the other side says it, `why` for people.
     `permanent`: it will be refused again. `crowded`: without the others it may be tried at once."""
 
     code: int
@@ -59,7 +60,7 @@ class TransportError(Exception):
 
 
 @dataclass(frozen=True)
-class Kit:
+class ChannelContext:
     """What a channel works with: its section of CHANNEL_CONFIG, the alert settings (links), how
     long one send may take, who we are."""
 
@@ -90,13 +91,13 @@ class Kit:
         )
 
 
-#: Gives the recipients that were refused while others were told.
+#: Gives the recipients that were refused while others were notified.
 #: How a page of HTML begins; receivers of notices answer nothing, a word or JSON.
 _PAGE = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(?:!doctype\s+html|html|head|body|script)\b",
     re.IGNORECASE | re.DOTALL,
 )
-Send = Callable[[Sequence[Notice], Kit], Optional[Mapping[str, Refusal]]]
+Send = Callable[[Sequence[Notice], ChannelContext], Optional[Mapping[str, Refusal]]]
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,12 @@ class Channel:
     past: bool = True
     recipients: str = ""
 
-    def told(self, kit: Kit) -> Tuple[str, ...]:
-        """Who is told by itself; none: the channel is told as a whole."""
+    def notified(self, kit: ChannelContext) -> tuple[str, ...]:
+        """Who is told by itself; none: the channel is notified as a whole."""
         return listed(kit.config.get(self.recipients)) if self.recipients else ()
 
 
-def listed(value: object) -> Tuple[str, ...]:
+def listed(value: object) -> tuple[str, ...]:
     """The entries of a list, or of text with commas; each once."""
     names = value.split(",") if isinstance(value, str) else value
     entries = names if isinstance(names, (list, tuple)) else ()

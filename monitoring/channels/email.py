@@ -10,14 +10,15 @@ import hashlib
 import smtplib
 import socket
 import ssl
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from email.message import EmailMessage
 from email.utils import formatdate
 from html import escape
-from typing import Any, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Optional
 
 from monitoring.alerts.messages import Message, clean, render
-from monitoring.channels.base import Kit, Refusal, TransportError, listed
+from monitoring.channels.base import ChannelContext, Refusal, TransportError, listed
 from monitoring.http import wire
 from monitoring.model import Notice, Severity
 from monitoring.output.logs import LOGGER
@@ -30,7 +31,7 @@ _MOST = 64 << 10  # bytes of all replies to one mail
 _DETAILED = 25  # notices with all their lines; the rest of a very long digest is titles
 
 
-def send(notices: Sequence[Notice], kit: Kit) -> Dict[str, Refusal]:
+def send(notices: Sequence[Notice], kit: ChannelContext) -> dict[str, Refusal]:
     """Send one mail with all notices. Returns the recipients that were refused while others were
     accepted, each an error in the log. Raises TransportError unless one was accepted."""
     recipients = _recipients(kit)
@@ -47,7 +48,9 @@ def send(notices: Sequence[Notice], kit: Kit) -> Dict[str, Refusal]:
     return {address: _refusal(address, code) for address, (code, _) in refused.items()}
 
 
-def digest(messages: Sequence[Message], kit: Kit, recipients: Sequence[str]) -> EmailMessage:
+def digest(
+    messages: Sequence[Message], kit: ChannelContext, recipients: Sequence[str]
+) -> EmailMessage:
     """The mail. Header values are single clean lines, so that none can add a header."""
     mail = EmailMessage()
     mail["Subject"] = subject(messages)
@@ -128,7 +131,7 @@ def _html_body(message: Message) -> Iterator[str]:
 # -- the server
 
 
-def _recipients(kit: Kit) -> Tuple[str, ...]:
+def _recipients(kit: ChannelContext) -> tuple[str, ...]:
     recipients = listed(kit.config.get("recipients"))
     if not recipients:
         raise TransportError("no mail recipients are configured", permanent=True)
@@ -144,7 +147,7 @@ class _Bounded:
     file: Any
     sock: Any
 
-    def getreply(self) -> Tuple[int, bytes]:
+    def getreply(self) -> tuple[int, bytes]:
         """As the library has it. Raises WireFault (too_large), socket.timeout."""
         if self._deadline is None:
             self._deadline = wire.Deadline(self.timeout)
@@ -161,7 +164,7 @@ class _Smtps(_Bounded, smtplib.SMTP_SSL):
     """TLS from the start."""
 
 
-def _connected(kit: Kit) -> smtplib.SMTP:
+def _connected(kit: ChannelContext) -> smtplib.SMTP:
     """A server that is ready to take mail; closed by its `with` block."""
     host, port = kit.text("smtp_server"), int(kit.config.get("smtp_port") or 25)
     context = ssl.create_default_context(cafile=kit.text("ca_file") or None)
@@ -180,7 +183,7 @@ def _connected(kit: Kit) -> smtplib.SMTP:
     return server
 
 
-def _secure(server: smtplib.SMTP, host: str, kit: Kit, context: ssl.SSLContext) -> None:
+def _secure(server: smtplib.SMTP, host: str, kit: ChannelContext, context: ssl.SSLContext) -> None:
     asked = kit.config.get("starttls", "auto")
     encrypted = isinstance(server, smtplib.SMTP_SSL)
     if not encrypted and (asked is True or (asked != False and not _local(host))):  # noqa: E712
@@ -202,7 +205,7 @@ def _refusal(address: str, code: int) -> Refusal:
 
 
 def _all_refused(
-    refused: Dict[str, Tuple[int, bytes]], recipients: Sequence[str]
+    refused: dict[str, tuple[int, bytes]], recipients: Sequence[str]
 ) -> TransportError:
     # The server may hang up (421) before it heard of them all.
     codes = {address: refused.get(address, (421, b""))[0] for address in recipients}

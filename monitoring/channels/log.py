@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from monitoring.alerts.messages import Message, render
-from monitoring.channels.base import Kit
+from monitoring.channels.base import ChannelContext
 from monitoring.model import Notice, Severity
 from monitoring.output.logs import LOGGER
 from monitoring.text import iso
@@ -16,7 +17,7 @@ _CATEGORIES = {"security": "intrusion_detection", "availability": "host", "perfo
 _LEVELS = {Severity.CRITICAL: "critical", Severity.WARNING: "warning"}
 
 
-def send(notices: Sequence[Notice], kit: Kit) -> None:
+def send(notices: Sequence[Notice], kit: ChannelContext) -> None:
     """One line per notice; never fails."""
     for notice in notices:
         message = render(notice, kit.rules)
@@ -26,9 +27,9 @@ def send(notices: Sequence[Notice], kit: Kit) -> None:
         )
 
 
-def fields(notice: Notice, message: Message) -> Dict[str, Any]:
+def fields(notice: Notice, message: Message) -> dict[str, Any]:
     """ECS fields of a notice: value and limit as numbers, beginning and end as dates."""
-    named: Dict[str, Any] = {
+    named: dict[str, Any] = {
         "event.kind": "alert",
         "event.id": f"{notice.alert.key.script}-{notice.at:.3f}",  # of the cycle that tells it
         "event.category": [_CATEGORIES.get(notice.alert.category, "web")],

@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import logging
 import warnings
-from typing import Any, Dict, List, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from monitoring.alerts.messages import Message, render
-from monitoring.channels.base import Kit, TransportError, refuse, unreached
+from monitoring.channels.base import ChannelContext, TransportError, refuse, unreached
 from monitoring.http.reply import causes
 from monitoring.http.wire import WireFault
 from monitoring.model import Notice, Severity
@@ -25,7 +26,7 @@ _SEVERITIES = {Severity.CRITICAL: "critical", Severity.WARNING: "warning"}
 logging.getLogger("pdpyras").setLevel(logging.CRITICAL)
 
 
-def send(notices: Sequence[Notice], kit: Kit) -> None:
+def send(notices: Sequence[Notice], kit: ChannelContext) -> None:
     """Send one event after the other. Raises TransportError."""
     pdpyras = _library()
     for notice in notices:
@@ -40,7 +41,7 @@ def send(notices: Sequence[Notice], kit: Kit) -> None:
             session.parent.close()
 
 
-def event(notice: Notice, kit: Kit) -> Dict[str, Any]:
+def event(notice: Notice, kit: ChannelContext) -> dict[str, Any]:
     """The event's properties: action, dedup_key, and for a trigger all there is to say."""
     message = render(notice, kit.rules)
     if message.over:
@@ -64,10 +65,10 @@ def event(notice: Notice, kit: Kit) -> Dict[str, Any]:
     }
 
 
-def _details(message: Message) -> Dict[str, Any]:
-    details: Dict[str, Any] = dict((*message.lines, *message.fields))
+def _details(message: Message) -> dict[str, Any]:
+    details: dict[str, Any] = dict((*message.lines, *message.fields))
     if message.members:
-        members: List[str] = list(message.members)
+        members: list[str] = list(message.members)
         details["Concerned"] = members
     return details
 
@@ -81,7 +82,7 @@ def _library() -> Any:
     return pdpyras
 
 
-def _session(kit: Kit) -> Any:
+def _session(kit: ChannelContext) -> Any:
     session = _library().EventsAPISession(kit.text("service_key"))
     url = kit.text("url", "https://events.pagerduty.com").rstrip("/")
     session.url = url[: -len("/v2/enqueue")] if url.endswith("/v2/enqueue") else url

@@ -1,4 +1,4 @@
-"""Present: notices in Slack, through an incoming webhook and Block Kit.
+"""Present: notices in Slack, through an incoming webhook and Block ChannelContext.
 
 Limits (api.slack.com/reference/block-kit, read 2026-11): 50 blocks a message, 150 characters of
 plain text in a header, 3000 in a section, 10 fields of 2000, about 13 000 in all.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any, Dict, Iterator, List, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from monitoring.alerts.messages import Message, render
-from monitoring.channels.base import Kit, TransportError, refuse, unreached
+from monitoring.channels.base import ChannelContext, TransportError, refuse, unreached
 from monitoring.http.reply import HttpFault
 from monitoring.model import Notice, Severity
 from monitoring.text import printable
@@ -28,7 +29,7 @@ _MARKUP = re.compile(r"(?<!\w)[*_~]|[*_~](?!\w)|`")
 _MUTE = logging.Logger("payment-api-slack", logging.CRITICAL)
 
 
-def send(notices: Sequence[Notice], kit: Kit) -> None:
+def send(notices: Sequence[Notice], kit: ChannelContext) -> None:
     """Post one message. Raises TransportError."""
     try:
         answer = _client(kit).send_dict(payload([render(n, kit.rules) for n in notices], kit))
@@ -41,7 +42,7 @@ def send(notices: Sequence[Notice], kit: Kit) -> None:
         raise TransportError("Slack answered 200, but not with ok: is the webhook URL right?")
 
 
-def _client(kit: Kit) -> Any:
+def _client(kit: ChannelContext) -> Any:
     """The library's client, which reads answers without end: its requests go out by ours."""
     from slack_sdk.webhook import WebhookClient, WebhookResponse
 
@@ -58,16 +59,16 @@ def _client(kit: Kit) -> Any:
     return Client(kit.text("webhook_url"), logger=_MUTE, retry_handlers=[])
 
 
-def payload(messages: Sequence[Message], kit: Kit) -> Dict[str, Any]:
+def payload(messages: Sequence[Message], kit: ChannelContext) -> dict[str, Any]:
     """The webhook's JSON. `channel` and `username` are heeded by legacy webhooks only."""
-    blocks: List[Dict[str, Any]] = []
+    blocks: list[dict[str, Any]] = []
     spent = 0
     for message in messages:
         for block in _blocks(message):
             spent += len(str(block))
             if spent <= _BUDGET or block["type"] == "header":
                 blocks.append(block)
-    body: Dict[str, Any] = {"text": _fallback(messages), "blocks": blocks[:50]}
+    body: dict[str, Any] = {"text": _fallback(messages), "blocks": blocks[:50]}
     for name in ("channel", "username"):
         if kit.text(name):
             body[name] = kit.text(name)
@@ -83,7 +84,7 @@ def escape(text: str) -> str:
     return _MARKUP.sub("\\g<0>\u200b", text)
 
 
-def _blocks(message: Message) -> Iterator[Dict[str, Any]]:
+def _blocks(message: Message) -> Iterator[dict[str, Any]]:
     icon = "🟢" if message.over else _ICONS.get(message.severity, "⚪")
     yield {
         "type": "header",
@@ -106,11 +107,11 @@ def _blocks(message: Message) -> Iterator[Dict[str, Any]]:
         yield {"type": "context", "elements": [_markdown(links, 2000)]}
 
 
-def _section(text: str) -> Dict[str, Any]:
+def _section(text: str) -> dict[str, Any]:
     return {"type": "section", "text": _markdown(text, 3000)}
 
 
-def _markdown(text: str, limit: int) -> Dict[str, Any]:
+def _markdown(text: str, limit: int) -> dict[str, Any]:
     # verbatim: else Slack itself makes links and mentions of what looks like an address or @here.
     return {"type": "mrkdwn", "text": _cut(text, limit), "verbatim": True}
 

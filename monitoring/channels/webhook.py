@@ -10,10 +10,11 @@ UTC. `summary` of a resolve says what is well again, `was` what had been wrong. 
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Dict, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from monitoring.alerts.messages import clean, render
-from monitoring.channels.base import Kit, TransportError, ask
+from monitoring.channels.base import ChannelContext, TransportError, ask
 from monitoring.config.secret import Secret
 from monitoring.model import Notice
 from monitoring.text import iso, safe_id
@@ -21,7 +22,7 @@ from monitoring.text import iso, safe_id
 BATCH = 50
 
 
-def send(notices: Sequence[Notice], kit: Kit) -> None:
+def send(notices: Sequence[Notice], kit: ChannelContext) -> None:
     """Post one document. Raises TransportError."""
     document = {"version": 1, "notices": [entry(notice, kit) for notice in notices]}
     headers = {**_headers(kit), "Idempotency-Key": _identity(notices)}
@@ -29,7 +30,7 @@ def send(notices: Sequence[Notice], kit: Kit) -> None:
     ask("the webhook", lambda: http.post(kit.text("url"), json=document, headers=headers))
 
 
-def entry(notice: Notice, kit: Kit) -> Dict[str, Any]:
+def entry(notice: Notice, kit: ChannelContext) -> dict[str, Any]:
     """One notice as JSON."""
     alert, message = notice.alert, render(notice, kit.rules)
     return {
@@ -58,7 +59,7 @@ def entry(notice: Notice, kit: Kit) -> Dict[str, Any]:
     }
 
 
-def _headers(kit: Kit) -> Dict[str, str]:
+def _headers(kit: ChannelContext) -> dict[str, str]:
     headers = {}
     for name, value in dict(kit.config.get("headers") or {}).items():
         try:
@@ -69,5 +70,5 @@ def _headers(kit: Kit) -> Dict[str, str]:
 
 
 def _identity(notices: Sequence[Notice]) -> str:
-    told = "\n".join(f"{n.alert.key.text} {n.reason} {n.at}" for n in notices)
-    return hashlib.sha256(told.encode()).hexdigest()
+    notified = "\n".join(f"{n.alert.key.text} {n.reason} {n.at}" for n in notices)
+    return hashlib.sha256(notified.encode()).hexdigest()

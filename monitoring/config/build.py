@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from datetime import timezone
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Tuple, TypeVar
+from typing import Any, Callable, TypeVar
 from zoneinfo import ZoneInfo
 
 from monitoring.catalog import THRESHOLDS
@@ -56,7 +57,7 @@ def alert_settings(values: Values) -> AlertSettings:
     return _made(AlertSettings, values, "ALERTS")
 
 
-def notifications(values: Values, problems: List[Problem]) -> NotificationSettings:
+def notifications(values: Values, problems: list[Problem]) -> NotificationSettings:
     """Channels, routes, silences and maintenance windows; what is wrong goes to `problems`."""
     sections = _sections(values)
     off = {name: why for name, why in ((n, _off(n, s)) for n, s in sections.items()) if why}
@@ -71,8 +72,8 @@ def notifications(values: Values, problems: List[Problem]) -> NotificationSettin
     )
 
 
-def _sections(values: Values) -> Dict[str, Dict[str, Any]]:
-    sections: Dict[str, Dict[str, Any]] = values.table("CHANNEL_CONFIG")
+def _sections(values: Values) -> dict[str, dict[str, Any]]:
+    sections: dict[str, dict[str, Any]] = values.table("CHANNEL_CONFIG")
     sections["alertmanager"] = values.table("ALERT_MANAGER")
     sections["log"] = {}
     sections["webhook"].setdefault("headers", {})
@@ -96,7 +97,7 @@ def _off(name: str, section: Mapping[str, Any]) -> str:
     )
 
 
-def _by_severity(values: Values, on: Mapping[str, Any]) -> Dict[str, tuple[str, ...]]:
+def _by_severity(values: Values, on: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     found = {}
     for severity in SEVERITIES:
         wanted = values["NOTIFICATION_CHANNELS", severity]
@@ -108,7 +109,7 @@ def _by_severity(values: Values, on: Mapping[str, Any]) -> Dict[str, tuple[str, 
     return found
 
 
-def _routes(values: Values, on: Mapping[str, Any], problems: List[Problem]) -> List[Route]:
+def _routes(values: Values, on: Mapping[str, Any], problems: list[Problem]) -> list[Route]:
     found = []
     note = _noter(values, "NOTIFICATION_ROUTES", problems)
     for number, row in enumerate(values["NOTIFICATION_ROUTES"]):
@@ -121,14 +122,14 @@ def _routes(values: Values, on: Mapping[str, Any], problems: List[Problem]) -> L
     return found
 
 
-def _noter(values: Values, name: str, problems: List[Problem]) -> Callable[..., None]:
+def _noter(values: Values, name: str, problems: list[Problem]) -> Callable[..., None]:
     def note(path: tuple[str, ...], cure: str, value: str = "") -> None:
         problems.append(Problem(values.where(name), spell((name, *path)), value, cure))
 
     return note
 
 
-def _silences(values: Values, problems: List[Problem]) -> List[Silence]:
+def _silences(values: Values, problems: list[Problem]) -> list[Silence]:
     found = []
     note = _noter(values, "SILENCES", problems)
     for number, row in enumerate(values["SILENCES"]):
@@ -141,7 +142,7 @@ def _silences(values: Values, problems: List[Problem]) -> List[Silence]:
     return found
 
 
-def _maintenance(values: Values, problems: List[Problem]) -> List[Maintenance]:
+def _maintenance(values: Values, problems: list[Problem]) -> list[Maintenance]:
     found = []
     note = _noter(values, "MAINTENANCE_WINDOWS", problems)
     for number, row in enumerate(values["MAINTENANCE_WINDOWS"]):
@@ -167,7 +168,7 @@ def _window(row: Mapping[str, Any], zone: Any, number: int) -> Maintenance:
     )
 
 
-def _window_faults(row: Mapping[str, Any], zone: Any) -> List[tuple[str, str]]:
+def _window_faults(row: Mapping[str, Any], zone: Any) -> list[tuple[str, str]]:
     if zone is None:
         return [("timezone", "no such time zone; write an IANA name such as Europe/Berlin")]
     if row.get("cron"):
@@ -183,7 +184,7 @@ def _window_faults(row: Mapping[str, Any], zone: Any) -> List[tuple[str, str]]:
     return [] if start < end else [("end", "must be later than start")]
 
 
-def _cron_faults(row: Mapping[str, Any]) -> List[tuple[str, str]]:
+def _cron_faults(row: Mapping[str, Any]) -> list[tuple[str, str]]:
     from croniter import croniter  # heavy, and most configurations have no window
 
     faults = []
@@ -206,7 +207,7 @@ def _zone(name: str) -> Any:
 # -- the effective values as the frozen settings of `config.settings`.
 
 
-def build(values: Values, state_dir: Path, problems: List[Problem]) -> Settings:
+def build(values: Values, state_dir: Path, problems: list[Problem]) -> Settings:
     """Settings from checked values; what the alerting rows get wrong goes to `problems`."""
     return Settings(
         environment=values["MONITORING_ENV"],
@@ -244,7 +245,7 @@ def _made(cls: Callable[..., T], values: Values, table: str = "", **more: Any) -
     return cls(**{**found, **more})
 
 
-def _components(values: Values) -> Tuple[ComponentSettings, ...]:
+def _components(values: Values) -> tuple[ComponentSettings, ...]:
     found = values.table("COMPONENTS")
     otherwise = values["MONITORING_CA_FILE"]
     return tuple(
@@ -304,7 +305,7 @@ def _sla(values: Values) -> SlaSettings:
 DEFAULT = "default"
 
 
-def origins(values: Values, order: List[Keys]) -> tuple[Origin, ...]:
+def origins(values: Values, order: list[Keys]) -> tuple[Origin, ...]:
     """One row per effective setting, in the order of the schema (`order` holds its paths)."""
     rank = {path: number for number, path in enumerate(order)}
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Iterator, List, Mapping, MutableMapping, Optional, Tuple
+from typing import Optional
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
@@ -35,16 +36,16 @@ def here(otherwise: Path) -> Path:
         return otherwise
 
 
-def gather(environ: Mapping[str, str], folders: Tuple[Path, ...]) -> Environment:
+def gather(environ: Mapping[str, str], folders: tuple[Path, ...]) -> Environment:
     """`environ` with the `.env` of each folder below it (that of the scripts, then the working
     directory); the first that sets a name wins, and a name that is set in `environ`, even to
     nothing, is never replaced."""
     values: MutableMapping[str, str] = dict(environ)
     where = dict.fromkeys(environ, "environment")
-    problems: List[Problem] = []
+    problems: list[Problem] = []
     scripts, *others = dict.fromkeys(folder / ".env" for folder in folders)
     visited = str(others[-1]) if others else ""
-    refused: List[str] = []
+    refused: list[str] = []
     for file in (scripts, *others):
         found, wrong, why = _read(file, environ, owners(folders[0]) if file == scripts else ())
         problems += wrong
@@ -57,7 +58,7 @@ def gather(environ: Mapping[str, str], folders: Tuple[Path, ...]) -> Environment
     return Environment(values, where, tuple(problems), visited, tuple(refused))
 
 
-def owners(scripts: Path) -> Tuple[int, ...]:
+def owners(scripts: Path) -> tuple[int, ...]:
     """Who owns the folder of our own code: whoever that is can do more than write a `.env`."""
     try:
         return (scripts.stat().st_uid,)
@@ -69,10 +70,10 @@ def _twin(name: str) -> str:
     return name[: -len("_FILE")] if name.endswith("_FILE") else name + "_FILE"
 
 
-_Read = Tuple[Mapping[str, str], List[Problem], str]
+_Read = tuple[Mapping[str, str], list[Problem], str]
 
 
-def _read(file: Path, environ: Mapping[str, str], owners: Tuple[int, ...]) -> _Read:
+def _read(file: Path, environ: Mapping[str, str], owners: tuple[int, ...]) -> _Read:
     """What a `.env` says, what is wrong with it, and why it is not obeyed (empty: it is)."""
     try:
         if not os.access(file.parent, os.X_OK) or not file.is_file():
@@ -95,7 +96,7 @@ def _read(file: Path, environ: Mapping[str, str], owners: Tuple[int, ...]) -> _R
 
 def _parse(
     file: Path, text: str, environ: Mapping[str, str]
-) -> tuple[Mapping[str, str], List[Problem]]:
+) -> tuple[Mapping[str, str], list[Problem]]:
     bad = [b.original.line for b in parse_stream(io.StringIO(text)) if b.error]
     problems = [
         Problem(str(file), f"line {line}", "", "is not NAME=value; put the value in quotes")

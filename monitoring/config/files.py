@@ -8,10 +8,11 @@ import logging
 import os
 import pwd
 import stat
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from types import CodeType
-from typing import Any, Iterable, Iterator, Mapping, Optional, Set
+from typing import Any, Optional
 
 from monitoring.config.problems import Problem, RawFile
 from monitoring.config.secret import open_regular
@@ -55,7 +56,7 @@ def distrust(path: Path, status: os.stat_result, owners: Iterable[int]) -> Optio
 
     Trusted are the user, root, and `owners` (who owns our own code can do what they like). A file
     that its group may write is trusted only where the group is its owner's alone."""
-    trusted: Set[int] = {0, os.geteuid(), *owners}
+    trusted: set[int] = {0, os.geteuid(), *owners}
     strangers = {status.st_uid, _owner_of_link(path, status.st_uid)} - trusted
     if strangers:
         return f"belongs to {_name(min(strangers))}, not to you or root; chown it, or move it away"

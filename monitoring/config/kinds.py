@@ -9,8 +9,9 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timezone
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any, Callable, Optional
 from urllib.parse import urlsplit
 
 from monitoring.config.problems import did_you_mean, mask_urls
@@ -177,9 +178,9 @@ def choice(*words: str) -> Kind:
     return parse
 
 
-def url(*, empty: bool = True, query: bool = False, told: bool = False) -> Kind:
+def url(*, empty: bool = True, query: bool = False, shown: bool = False) -> Kind:
     """An http(s) URL, without its trailing slash; a context path may stand in it, a `?query` where
-    nothing is appended to it, and userinfo unless it is `told` to people as a link."""
+    nothing is appended to it, and userinfo unless it is `shown` to people as a link."""
 
     def parse(value: Any) -> str:
         found: str = text(empty=empty)(value)
@@ -187,7 +188,7 @@ def url(*, empty: bool = True, query: bool = False, told: bool = False) -> Kind:
             _check_url(found)
         if "?" in found and not query:
             raise ValueError("paths are appended to this URL, so it ends before the ?")
-        if told and "@" in urlsplit(found).netloc:
+        if shown and "@" in urlsplit(found).netloc:
             raise ValueError("is sent with every alert: leave user and password out")
         return found.rstrip("/")
 

@@ -7,9 +7,10 @@ applied; what is applied later wins. Lists replace lists, dicts are merged key b
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.catalog import THRESHOLDS
 from monitoring.config.nodes import Free, Leaf, Node, Path as Keys, Rows, Table, leaves, node_at
@@ -57,10 +58,10 @@ class Layer:
 
     where: str
     folder: Path
-    entries: Dict[Keys, Entry] = field(default_factory=dict)
-    overrides: Dict[str, Layer] = field(default_factory=dict)
-    problems: List[Problem] = field(default_factory=list)
-    notes: List[str] = field(default_factory=list)
+    entries: dict[Keys, Entry] = field(default_factory=dict)
+    overrides: dict[str, Layer] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def fail(self, path: Keys, value: str, cure: str) -> None:
         """Note a problem at `path`."""
@@ -142,9 +143,9 @@ def _leaf(layer: Layer, node: Leaf, raw: Any, path: Keys) -> None:
         layer.entries[path] = Entry(value, raw, layer.where, layer.folder, node)
 
 
-def _nested(entries: Mapping[Keys, Entry], prefix: Keys) -> Dict[str, Any]:
+def _nested(entries: Mapping[Keys, Entry], prefix: Keys) -> dict[str, Any]:
     """The values below `prefix` as nested dicts."""
-    found: Dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for path, entry in entries.items():
         if path[: len(prefix)] == prefix and len(path) > len(prefix):
             *steps, last = path[len(prefix) :]
@@ -190,7 +191,7 @@ def layer_of_environment(found: Environment, schema: Table, cwd: Path) -> Layer:
     return layer
 
 
-def _stray(found: Environment, name: str, known: List[str]) -> str:
+def _stray(found: Environment, name: str, known: list[str]) -> str:
     """A variable that nothing reads and that is nearly a name we know. The environment has many
     that are no business of ours, so there it has to be nearer than in a `.env`."""
     cutoff = 0.88 if found.where[name] == "environment" else 0.8
@@ -200,7 +201,7 @@ def _stray(found: Environment, name: str, known: List[str]) -> str:
     return f"{found.where[name]}: {name} is not read by anything; did you mean {near[0]}?"
 
 
-def variables(schema: Table) -> List[str]:
+def variables(schema: Table) -> list[str]:
     """Every environment name that is read."""
     nodes = [node for _, node in leaves(schema) if isinstance(node, Leaf) and node.env]
     files = [node.env + "_FILE" for node in nodes if node.secret]
@@ -228,7 +229,7 @@ def _variable(layer: Layer, found: Environment, path: Keys, node: Leaf) -> None:
         layer.entries[path] = Entry(value, raw, where, folder, node, name)
 
 
-def _chosen(layer: Layer, found: Environment, node: Leaf) -> Tuple[Optional[str], Any]:
+def _chosen(layer: Layer, found: Environment, node: Leaf) -> tuple[Optional[str], Any]:
     by_file = node.env + "_FILE"
     if node.secret and found.values.get(by_file):
         if found.values.get(node.env):
@@ -243,9 +244,9 @@ class Values:
     """The effective settings while the layers are laid down, and afterwards."""
 
     def __init__(self) -> None:
-        self.entries: Dict[Keys, Entry] = {}
+        self.entries: dict[Keys, Entry] = {}
         self.defaults: Mapping[Keys, Entry] = {}
-        self.of_environment: Dict[Keys, Entry] = {}
+        self.of_environment: dict[Keys, Entry] = {}
 
     def lay_template(self, layer: Layer, environment: str) -> None:
         """Apply the defaults, which the other layers are compared with."""
@@ -280,7 +281,7 @@ class Values:
         """The value at a name, or at a path of names."""
         return self.entries[(path,) if isinstance(path, str) else path].value
 
-    def table(self, *prefix: str) -> Dict[str, Any]:
+    def table(self, *prefix: str) -> dict[str, Any]:
         """The values below `prefix` as nested dicts; empty when there are none."""
         return _nested(self.entries, prefix)
 

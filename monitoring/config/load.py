@@ -11,9 +11,10 @@ import dataclasses
 import os
 import ssl
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Optional
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from monitoring.config import (
@@ -77,10 +78,10 @@ MOST_BUNDLE = 4 << 20
 _CA_FILES = ("MONITORING_CA_FILE", "REDIS_CA_FILE", "CONJUR_CERT_FILE")
 
 
-def resolve(values: Values) -> List[Problem]:
+def resolve(values: Values) -> list[Problem]:
     """Make every path in `values` absolute (relative ones start at the folder of the file that
     names them, or at the working directory) and try every file that will be read."""
-    problems: List[Problem] = []
+    problems: list[Problem] = []
     for path, entry in list(values.entries.items()):
         named = _named(entry)
         if not named:
@@ -172,7 +173,7 @@ class _Layers:
     environment: Layer
 
     @property
-    def all(self) -> List[Layer]:
+    def all(self) -> list[Layer]:
         found = [self.template, self.edited, self.extra, self.environment]
         return [layer for layer in found if layer is not None]
 
@@ -257,16 +258,16 @@ def _lay(layers: _Layers) -> Values:
     return values
 
 
-def _needed() -> List[Tuple[str, ...]]:
+def _needed() -> list[tuple[str, ...]]:
     kept = [(path, node) for path, node in leaves(SETTINGS) if isinstance(node, Leaf)]
     return [path for path, _ in kept if path[0] != "ALERT_THRESHOLDS"]
 
 
-def _unique(problems: List[Problem]) -> List[Problem]:
+def _unique(problems: list[Problem]) -> list[Problem]:
     return list(dict.fromkeys(problems))
 
 
-def _state_folder(values: Values, environ: Mapping[str, str], problems: List[Problem]) -> Path:
+def _state_folder(values: Values, environ: Mapping[str, str], problems: list[Problem]) -> Path:
     if values["MONITORING_STATE_DIR"]:
         return Path(values["MONITORING_STATE_DIR"])
     folder = env.state_folder(environ)
@@ -276,14 +277,14 @@ def _state_folder(values: Values, environ: Mapping[str, str], problems: List[Pro
     return folder or Path()
 
 
-def _no_folder(folder: Path) -> List[str]:
+def _no_folder(folder: Path) -> list[str]:
     """A warning and no problem: who may write beside it must not end the monitor by it."""
     if not os.path.exists(folder) or os.path.isdir(folder):
         return []
     return [f"the state folder {folder} is not a folder: runs go on without memory"]
 
 
-def describe(settings: Settings, *, everything: bool = True) -> List[Origin]:
+def describe(settings: Settings, *, everything: bool = True) -> list[Origin]:
     """Rows for --check-config: every effective setting (or those alone that are no default),
     masked, and where it came from; then each channel, on or off and why; then the warnings."""
     notify = settings.notifications
@@ -317,13 +318,13 @@ def untouched(settings: Settings) -> bool:
     return bool(rows) and all(row.where == config_build.DEFAULT for row in rows)
 
 
-def connections(settings: Settings) -> List[Origin]:
+def connections(settings: Settings) -> list[Origin]:
     """Of the rows of `describe`, what `--debug` shows: where everything is, and how it is asked."""
     kept = [row for row in settings.origins if row.name.partition("[")[0] in CONNECTIONS]
     return [*kept, Origin("state folder", str(settings.state_dir), "")]
 
 
-def reference(root: Path = _ROOT) -> List[Reference]:
+def reference(root: Path = _ROOT) -> list[Reference]:
     """Every setting with its variable, its default in `root`/config.example.py, its meaning."""
     with env.overlay({}):
         layer = _file_layer(root / "config.example.py", root)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple, Union
+from typing import Any, Optional, Union
 
 from monitoring.config import kinds as config_kinds
 from monitoring.config.kinds import Kind, text
 from monitoring.config.secret import Secret
 
-Path = Tuple[str, ...]
+Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Container, Iterable, Mapping, Tuple
+from typing import Any
 
 from monitoring.config.secret import Secret
 
@@ -45,7 +46,7 @@ class ConfigurationError(Exception):
     """The configuration cannot be used. `problems` holds every one found."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems: Tuple[Problem, ...] = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
         super().__init__("\n".join(problem.sentence for problem in self.problems))
 
 
@@ -119,9 +120,9 @@ class Environment:
 
     values: Mapping[str, str]
     where: Mapping[str, str]
-    problems: Tuple[Problem, ...] = field(default=())
+    problems: tuple[Problem, ...] = field(default=())
     visited: str = ""
-    refused: Tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
     def without(self, names: Container[str]) -> Environment:
         """The same without what the visited `.env` says of `names`."""
@@ -140,5 +141,5 @@ class RawFile:
     file: str
     folder: Path
     names: Mapping[str, Any] = field(default_factory=dict)
-    lower: Tuple[str, ...] = ()
-    problems: Tuple[Problem, ...] = ()
+    lower: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from datetime import timezone
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Set, Tuple
+from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from monitoring.catalog import THRESHOLDS, Threshold
@@ -25,7 +26,7 @@ _WATCHED = ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "CONJUR_URL")
 NAMES_A_FILE = "MONITORING_CONFIG"
 #: Where each secret is sent: the first part of its path in the settings -> the variables that move
 #: its target, or say how the target proves who it is.
-SENT_TO: Mapping[Tuple[str, ...], Tuple[str, ...]] = {
+SENT_TO: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("MONITORING_AUTH_TOKEN",): ("EAPI_ENDPOINT", "SAPI_ENDPOINT", "ROTATION_ENDPOINT"),
     # SAPI is shown the token that the canary's secret bought.
     ("MONITORING_CLIENT_SECRET",): ("EAPI_ENDPOINT", "SAPI_ENDPOINT"),
@@ -136,7 +137,7 @@ def _prod(values: Values) -> Iterator[Problem]:
             yield _problem(values, path, "is an example; prod refuses to run with it")
 
 
-def warnings(settings: Settings, values: Values, script: str) -> List[str]:
+def warnings(settings: Settings, values: Values, script: str) -> list[str]:
     """Sentences for the log: allowed, and worth knowing."""
     found = [*_unwatched(values), *_insecure(settings, values), *_late(settings, script)]
     found += _addresses(values)
@@ -214,7 +215,7 @@ def lured(values: Values, visited: str) -> Mapping[str, str]:
     """The variables of the working directory's `.env` (`visited`) that would move a target to
     which secrets from elsewhere are sent: variable -> those secrets."""
     moved = {entry.variable for entry in values.entries.values() if entry.file == visited}
-    found: Dict[str, List[str]] = {}
+    found: dict[str, list[str]] = {}
     for path, entry in values.entries.items():
         drawn = moved & _targets_of(path) if _from_elsewhere(path, entry, visited) else ()
         for name in drawn:
@@ -222,13 +223,13 @@ def lured(values: Values, visited: str) -> Mapping[str, str]:
     return {name: " and ".join(dict.fromkeys(secrets)) for name, secrets in found.items()}
 
 
-def _targets_of(path: Tuple[str, ...]) -> Set[str]:
+def _targets_of(path: tuple[str, ...]) -> set[str]:
     """The variables that say where the secret at `path` is sent, and who is trusted there."""
     sent = [names for secret, names in SENT_TO.items() if path[: len(secret)] == secret]
     return {_TRUST_ANCHOR}.union(*sent)
 
 
-def _from_elsewhere(path: Tuple[str, ...], entry: Entry, visited: str) -> bool:
+def _from_elsewhere(path: tuple[str, ...], entry: Entry, visited: str) -> bool:
     """A secret that is set, and that the `.env` does not hold itself (a path is not the secret)."""
     if path in _PLAIN_PATHS:
         return bool(entry.value)
@@ -237,7 +238,7 @@ def _from_elsewhere(path: Tuple[str, ...], entry: Entry, visited: str) -> bool:
     return entry.file != visited or bool(entry.value.path)
 
 
-def no_config_from(found: Environment) -> List[str]:
+def no_config_from(found: Environment) -> list[str]:
     """The sentence for a `.env` of the working directory that names a file to execute."""
     if not found.visited or found.where.get(NAMES_A_FILE) != found.visited:
         return []
@@ -245,7 +246,7 @@ def no_config_from(found: Environment) -> List[str]:
     return [f"{found.visited}: {NAMES_A_FILE} is not obeyed: {why}"]
 
 
-def refusals(lured_by: Mapping[str, str], visited: str) -> List[str]:
+def refusals(lured_by: Mapping[str, str], visited: str) -> list[str]:
     """One sentence for each variable that was not obeyed."""
     return [
         f"{visited}: {name} is not taken from the working directory's .env, because "

@@ -6,8 +6,9 @@ Adding a setting: one field in `config.settings`, one line in config.example.py 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Callable, Dict, Mapping
+from typing import Any, Callable
 
 from monitoring.catalog import THRESHOLDS, Threshold
 from monitoring.components import CACHE, COMPONENTS, EAPI, ROTATION, SAPI, SERVICES, VAULT
@@ -76,7 +77,7 @@ def component(value: Any) -> ComponentSettings:
     """The row, without its name. Raises ValueError, one sentence."""
     if not isinstance(value, Mapping):
         raise ValueError("write a dict, such as {'kind': 'tcp', 'host': 'ledger', 'port': 5432}")
-    found: Dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for key, given in value.items():
         if key not in _PARTS:
             raise ValueError(f"there is no {str(key)[:40]!r}; there are {', '.join(_PARTS)}")
@@ -96,7 +97,7 @@ def component(value: Any) -> ComponentSettings:
     return _made(found)
 
 
-def _made(found: Dict[str, Any]) -> ComponentSettings:
+def _made(found: dict[str, Any]) -> ComponentSettings:
     tls = TlsSettings(found.pop("verify", True), found.pop("ca_file", ""))
     password = Secret(path=found.pop("password_file", ""))
     return replace(ComponentSettings("", **found), tls=tls, password=password)

@@ -10,9 +10,10 @@ same as in config.example.py), and the variable that sets it. It stands in the t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Mapping, Optional
+from typing import Any, Optional
 
 from monitoring.catalog import HYGIENE, SCRIPTS
 from monitoring.components import CACHE, COMPONENTS, EAPI, LOGIN, SAPI, VAULT
@@ -320,8 +321,8 @@ class AlertSettings:
     group_above: int = setting(_count, "Equal alerts above which one notice is sent", 5)
     flap_changes: int = setting(_count, "Changes within the window that are flapping", 6)
     flap_window: float = setting(k.duration(60), "Window of flapping", 3600.0)
-    runbooks: str = setting(k.url(told=True), "Base URL of docs/runbooks", "")
-    dashboards: str = setting(k.url(told=True), "Base URL of the dashboards", "")
+    runbooks: str = setting(k.url(shown=True), "Base URL of docs/runbooks", "")
+    dashboards: str = setting(k.url(shown=True), "Base URL of the dashboards", "")
 
 
 @dataclass(frozen=True)

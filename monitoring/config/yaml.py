@@ -6,7 +6,8 @@ values), no tags beyond the safe ones, and no key twice (the first would be lost
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import yaml
 

@@ -9,8 +9,9 @@ there.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.certainty import Doubt
 from monitoring.http.reply import HttpFault, Reply
@@ -19,7 +20,7 @@ from monitoring.text import identity_of, parse_iso, printable, redact
 
 # -- why the vault did not serve us, by the status of its answer (docs/protocols.md).
 
-_STATUS: Mapping[int, Tuple[str, str]] = {
+_STATUS: Mapping[int, tuple[str, str]] = {
     401: ("auth", "refused our token"),
     403: ("noperm", "does not let our identity do this"),
     404: ("http", "knows no such account or resource"),
@@ -34,7 +35,7 @@ _DATABASE = "answers, but its database does not, so no login and no secret can b
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,80}\Z")
 _ELSEWHERE = "is CONJUR_URL the vault's own address?"
 #: The same for pages that every vault shows to everybody: another answer comes from another server.
-_PUBLIC: Mapping[int, Tuple[str, str]] = {
+_PUBLIC: Mapping[int, tuple[str, str]] = {
     **dict.fromkeys((401, 403), ("http", f"wants a login where a vault wants none: {_ELSEWHERE}")),
     404: ("http", f"has none of the pages that tell a vault's health: {_ELSEWHERE}"),
     429: _STATUS[429],
@@ -86,7 +87,7 @@ def reason_of(reply: Reply) -> str:
     return printable(text)
 
 
-def _other(status: int) -> Tuple[str, str]:
+def _other(status: int) -> tuple[str, str]:
     if status >= 500:
         return "http", "fails"
     if 300 <= status < 400:
@@ -127,8 +128,8 @@ class Variable:
     expires_at: Optional[float] = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     created_at: Optional[float] = None
-    expiries: Tuple[Optional[float], ...] = ()
-    permissions: Tuple[Tuple[str, str], ...] = ()
+    expiries: tuple[Optional[float], ...] = ()
+    permissions: tuple[tuple[str, str], ...] = ()
     owner: str = ""
 
 
@@ -157,7 +158,7 @@ def read_variable(entry: Any, template: str) -> Variable:
     )
 
 
-def _versions(value: Any) -> List[Tuple[int, Optional[float]]]:
+def _versions(value: Any) -> list[tuple[int, Optional[float]]]:
     found = {
         row["version"]: _moment(row.get("expires_at"))
         for row in items(value)
@@ -249,7 +250,7 @@ def identifier(value: Any) -> str:
     return identity_of(value) if isinstance(value, str) else ""
 
 
-def items(value: Any) -> List[Mapping[str, Any]]:
+def items(value: Any) -> list[Mapping[str, Any]]:
     """The objects in a list of at most 1000; [] for anything else."""
     return [i for i in value[:1000] if isinstance(i, Mapping)] if isinstance(value, list) else []
 
@@ -297,7 +298,7 @@ def _flag(value: Any) -> Optional[bool]:
     return value if isinstance(value, bool) else None
 
 
-def _replication(body: Any) -> List[Mapping[str, Any]]:
+def _replication(body: Any) -> list[Mapping[str, Any]]:
     return items(at(body, "database", "replication_status", "pg_stat_replication"))
 
 
@@ -309,7 +310,7 @@ def _lag(body: Any) -> Optional[float]:
     return max(lags, default=None)
 
 
-def _lags(row: Mapping[str, Any], written: List[float]) -> Iterator[float]:
+def _lags(row: Mapping[str, Any], written: list[float]) -> Iterator[float]:
     """What the row counts itself, and how far what it replayed lies behind what was sent to it and
     what was `written` at all."""
     counted = number(row.get("replication_lag_bytes"))
@@ -320,7 +321,7 @@ def _lags(row: Mapping[str, Any], written: List[float]) -> Iterator[float]:
         yield max(0.0, max(ahead) - max(behind))
 
 
-def _positions(row: Any, *names: str) -> List[float]:
+def _positions(row: Any, *names: str) -> list[float]:
     """Those positions in the log that a row names so: `sent_lsn`, `sent_location_bytes`, ..."""
     found = [_position(at(row, f"{name}_{unit}")) for name in names for unit in _UNITS]
     return [position for position in found if position is not None]
@@ -337,7 +338,7 @@ def _least(body: Any, what: str) -> Optional[float]:
     return min((size for size in free if size is not None), default=None)
 
 
-def _sizes(body: Any) -> Iterator[Tuple[str, Any]]:
+def _sizes(body: Any) -> Iterator[tuple[str, Any]]:
     """What is free (kbytes, inodes) on each volume, as the page has it."""
     volumes = at(body, "database", "free_space")
     for row in volumes.values() if isinstance(volumes, Mapping) else ():
@@ -369,7 +370,7 @@ def _messages(body: Any) -> Iterator[str]:
     yield from _stale_reasons(body)
 
 
-def _subscriptions(body: Any) -> Optional[List[Mapping[str, Any]]]:
+def _subscriptions(body: Any) -> Optional[list[Mapping[str, Any]]]:
     """None where the page has no list of them."""
     found = at(body, "database", "logical_replication_status", "subscriptions")
     return items(found) if isinstance(found, list) else None
@@ -388,7 +389,7 @@ def _stale_reasons(body: Any) -> Iterator[str]:
             yield f"subscription {name} has received nothing since it was started"
 
 
-def _silence(rows: List[Mapping[str, Any]], clock: Optional[float]) -> Optional[float]:
+def _silence(rows: list[Mapping[str, Any]], clock: Optional[float]) -> Optional[float]:
     """Seconds since the last message, by the vault's own clock where it shows one; None when it
     cannot be told."""
     heard = [moment for moment in map(_heard, rows) if moment is not None]
@@ -418,7 +419,7 @@ def outdated(health: ConjurHealth, silent_after: float) -> str:
 
 
 def _doubts(
-    body: Any, role: str, subscriptions: Optional[List[Mapping[str, Any]]]
+    body: Any, role: str, subscriptions: Optional[list[Mapping[str, Any]]]
 ) -> Iterator[Doubt]:
     """What the page should tell, and does not, or not in a form that is known."""
     if role not in _ROLES:

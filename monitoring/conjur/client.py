@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import binascii
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Callable, NamedTuple, Optional
 from urllib.parse import quote, unquote, urlencode
 
 from monitoring.config.secret import Secret
@@ -66,7 +67,7 @@ class Session:
         #: Of the last login: whom the vault takes us for (`host/monitoring`, "": not known), and
         #: (the vault's clock, ours) when it gave us the token; it sends no Date header.
         self.role = ""
-        self.clocks: Optional[Tuple[float, float]] = None
+        self.clocks: Optional[tuple[float, float]] = None
 
     @property
     def possible(self) -> bool:
@@ -100,7 +101,7 @@ class Session:
             self._header = f'Token token="{base64.b64encode(reply.body).decode()}"'
             self._renew_at = self._clock() + RENEW_AT * _life(claims)
 
-    def _clocks(self, claims: Any) -> Optional[Tuple[float, float]]:
+    def _clocks(self, claims: Any) -> Optional[tuple[float, float]]:
         issued = number(at(claims, "iat"))
         return None if issued is None else (issued, self._clock())
 
@@ -176,7 +177,7 @@ class Listing(NamedTuple):
     """`unreadable`: entries of the vault's list that are no variables. `remark`: why the list
     could not be held against the vault's own count; "": it was."""
 
-    variables: List[Variable]
+    variables: list[Variable]
     unreadable: int = 0
     remark: str = ""
 
@@ -193,7 +194,7 @@ class ConjurClient:
         self._settings, self._clock = settings, clock
         self._session = Session(self._request, settings, clock)
         self._page_size = PAGE
-        self.steps: Dict[str, float] = {}
+        self.steps: dict[str, float] = {}
 
     @property
     def has_credentials(self) -> bool:
@@ -230,7 +231,7 @@ class ConjurClient:
         return f"{self._settings.account}:{role}" if kind else ""
 
     @property
-    def clocks(self) -> Optional[Tuple[float, float]]:
+    def clocks(self) -> Optional[tuple[float, float]]:
         """(the vault's clock, ours) at the last login, by the `iat` of the token that it gave."""
         return self._session.clocks
 
@@ -259,7 +260,7 @@ class ConjurClient:
         names = [name for name in sorted(found) if name.startswith(prefix)]
         return Listing([found[name] for name in names], unreadable, remark)
 
-    def _counted(self) -> Tuple[Optional[int], str]:
+    def _counted(self) -> tuple[Optional[int], str]:
         """The vault's own count, or why it has none. Raises ConjurFault where nothing answered,
         or where we are not let in: the list would fare no better."""
         try:
@@ -269,7 +270,7 @@ class ConjurClient:
                 raise
             return None, f"the list could not be held against a count: {error.fault.message}"
 
-    def holders(self, variable_id: str, privilege: str = "execute") -> List[str]:
+    def holders(self, variable_id: str, privilege: str = "execute") -> list[str]:
         """Full ids of the roles that hold `privilege` on the variable: by name, as members of a
         group, as owners; ours too, if we do. Unlike `check`, the question is not audited."""
         path = self._resources(variable_id)
@@ -281,10 +282,10 @@ class ConjurClient:
             raise ConjurFault(Fault("body", "the vault's list of roles is no list of ids"), reply)
         return [identifier(role) for role in body]
 
-    def _pages(self, total: Optional[int]) -> Tuple[Dict[str, Variable], int]:
+    def _pages(self, total: Optional[int]) -> tuple[dict[str, Variable], int]:
         """Variables by id, and the number of entries that are none. Ends at a page that brings
         nothing new, whatever the vault says is still to come."""
-        found: Dict[str, Variable] = {}
+        found: dict[str, Variable] = {}
         offset = unreadable = 0
         while offset < min(MOST_VARIABLES if total is None else total, MOST_VARIABLES):
             entries = self._page(offset)
@@ -297,7 +298,7 @@ class ConjurClient:
             offset += len(entries)
         return found, unreadable
 
-    def _page(self, offset: int) -> List[Any]:
+    def _page(self, offset: int) -> list[Any]:
         """One page; where the server's limit is set lower than usual, smaller ones from then on."""
         query = {"limit": str(self._page_size), "offset": str(offset)}
         reply = self._send("list", self._resources(), **query)
@@ -349,7 +350,7 @@ class ConjurClient:
             return ""
         return word(at(body, "version"))
 
-    def _took(self) -> Dict[str, float]:
+    def _took(self) -> dict[str, float]:
         names = ("health", "info", "authenticators")
         return {name: self.steps[name] for name in names if name in self.steps}
 

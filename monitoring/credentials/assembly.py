@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping, Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from typing import (
-    TYPE_CHECKING,
-    AbstractSet,
-    Collection,
-    Dict,
-    FrozenSet,
-    Mapping,
-    Optional,
-    Tuple,
-    TypeVar,
-)
+from typing import TYPE_CHECKING, Optional, TypeVar
 
 from monitoring.credentials.ages import age_of, current_version
 from monitoring.credentials.facts import (
@@ -53,23 +44,23 @@ _STRICT = re.compile(
 
 
 @dataclass(frozen=True)
-class Looked:
-    """Everything one look brought, with what was remembered. `dark`: source -> why nothing may
-    rest on it. `behind`: client -> the higher version that was seen before. `reborn`: clients whose
-    variable was deleted and made again. `unheard`: client ->
-    why its rotation could not be asked for, though it had to be. `clock`: the rotation service's
+class CredentialInput:
+    """Everything one look brought, with what was remembered. `unavailable`: source -> why nothing
+    may rest on it. `behind`: client -> the higher version that was seen before. `reborn`: clients
+    whose variable was deleted and made again. `unanswered`: client -> why its rotation could not
+    be asked for, though it had to be. `clock`: the rotation service's
     minus ours. `counted`: the clients that the services count. `rotated_at`: client -> when its
     secret was rotated, as the configuration says."""
 
-    dark: Mapping[str, str] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
     vault: Optional[VaultSeen] = None
     cache: Optional[CacheSeen] = None
     heard: Mapping[str, Heard] = field(default_factory=dict)
-    unheard: Mapping[str, str] = field(default_factory=dict)
-    ledger: Mapping[Tuple[str, int], LedgerFacts] = field(default_factory=dict)
+    unanswered: Mapping[str, str] = field(default_factory=dict)
+    ledger: Mapping[tuple[str, int], LedgerFacts] = field(default_factory=dict)
     behind: Mapping[str, int] = field(default_factory=dict)
-    moving: FrozenSet[str] = frozenset()
-    reborn: FrozenSet[str] = frozenset()
+    moving: frozenset[str] = frozenset()
+    reborn: frozenset[str] = frozenset()
     clock: Optional[float] = None
     window: Window = field(default_factory=Window)
     totals: Mapping[str, Totals] = field(default_factory=dict)
@@ -82,16 +73,16 @@ class Looked:
 COUNTED_LISTED = 500
 
 
-def registered(looked: Looked, canary: AbstractSet[str]) -> Optional[FrozenSet[str]]:
+def registered(looked: CredentialInput, canary: AbstractSet[str]) -> Optional[frozenset[str]]:
     """Every client that some source knows as registered; those of the ledger too while the vault
-    is dark. None: the vault cannot tell and never could, so it is not known who is."""
+    is unavailable. None: the vault cannot tell and never could, so it is not known who is."""
     names = set(looked.vault.variables) if looked.vault else {c for c, _ in looked.ledger}
     if not names:
         return None
     return frozenset(names | _elsewhere(looked)) - canary
 
 
-def clients_of(looked: Looked, canary: AbstractSet[str]) -> FrozenSet[str]:
+def clients_of(looked: CredentialInput, canary: AbstractSet[str]) -> frozenset[str]:
     """The clients to judge. Where nobody knows who is registered, everybody that a source names:
     those who own tokens and those whom the services count."""
     known = registered(looked, canary)
@@ -102,7 +93,7 @@ def clients_of(looked: Looked, canary: AbstractSet[str]) -> FrozenSet[str]:
     return frozenset({*_elsewhere(looked), *owners, *counted}) - canary - {""}
 
 
-def _elsewhere(looked: Looked) -> set[str]:
+def _elsewhere(looked: CredentialInput) -> set[str]:
     """Clients that the cache or the rotation service names. Once the vault has been read, an old
     rotation of a client that it no longer has says nothing: it was deleted."""
     cached = set(looked.cache.credentials) if looked.cache else set()
@@ -110,7 +101,7 @@ def _elsewhere(looked: Looked) -> set[str]:
     return cached | {c for c, r in rotated.items() if looked.vault is None or r.running}
 
 
-def known_elsewhere(looked: Looked) -> Dict[str, str]:
+def known_elsewhere(looked: CredentialInput) -> dict[str, str]:
     """Clients that the cache or the rotation service knows and the vault does not show, with who
     does; empty where the vault was not read."""
     if looked.vault is None:
@@ -122,12 +113,12 @@ def known_elsewhere(looked: Looked) -> Dict[str, str]:
     return {c: why for c, why in found.items() if c not in looked.vault.variables}
 
 
-def assemble(looked: Looked, clients: Collection[str]) -> Dict[str, CredentialFacts]:
+def assemble(looked: CredentialInput, clients: Collection[str]) -> dict[str, CredentialFacts]:
     """The facts of each client."""
     return {client: _facts(looked, client) for client in clients}
 
 
-def _facts(looked: Looked, client: str) -> CredentialFacts:
+def _facts(looked: CredentialInput, client: str) -> CredentialFacts:
     cache = looked.cache
     variable = looked.vault.variables.get(client) if looked.vault else None
     cached = cache.credentials.get(client) if cache else None
@@ -137,19 +128,19 @@ def _facts(looked: Looked, client: str) -> CredentialFacts:
         vault=_vault(variable, client in looked.moving) if variable else None,
         cached=cached,
         rotation=_rotation(looked, client),
-        dark=_dark(looked, client),
+        unavailable=_unavailable(looked, client),
         clock=looked.clock,
         rotated_at=looked.rotated_at.get(client),
     )
     version = current_version(facts)
     ledger = looked.ledger.get((client, version)) if version is not None else None
     facts = replace(facts, ledger=ledger)
-    cache = None if CACHE in looked.dark else looked.cache
+    cache = None if CACHE in looked.unavailable else looked.cache
     tokens = tokens_of(cache, facts) if cache is not None else None
     return replace(facts, use=_use(looked, facts), tokens=tokens)
 
 
-def _made(looked: Looked, variable: Optional[Variable]) -> Optional[float]:
+def _made(looked: CredentialInput, variable: Optional[Variable]) -> Optional[float]:
     """When the variable was made, where it took the place of an earlier one: what is older than
     that was said of the earlier one. None: there was none."""
     return variable.created_at if variable and variable.client in looked.reborn else None
@@ -159,19 +150,21 @@ def _of_it(fact: Optional[_T], at: Optional[float], made: Optional[float]) -> Op
     return fact if made is None or (at is not None and at >= made) else None
 
 
-def _dark(looked: Looked, client: str) -> Dict[str, str]:
-    dark = dict(looked.dark)
+def _unavailable(looked: CredentialInput, client: str) -> dict[str, str]:
+    unavailable = dict(looked.unavailable)
     if client in looked.behind:
-        dark.setdefault(
+        unavailable.setdefault(
             VAULT, f"it shows old data: version {looked.behind[client]} was seen before"
         )
     elif looked.vault is not None and client not in looked.vault.variables:
-        dark.setdefault(VAULT, "it has no variable of this client that we may see")
-    if client in looked.unheard:
-        dark.setdefault(ROTATIONS, f"it did not tell of this client: {looked.unheard[client]}")
+        unavailable.setdefault(VAULT, "it has no variable of this client that we may see")
+    if client in looked.unanswered:
+        unavailable.setdefault(
+            ROTATIONS, f"it did not tell of this client: {looked.unanswered[client]}"
+        )
     elif client not in looked.heard:
-        dark.setdefault(ROTATIONS, NOT_ASKED)
-    return dark
+        unavailable.setdefault(ROTATIONS, NOT_ASKED)
+    return unavailable
 
 
 def _vault(variable: Variable, moving: bool) -> VaultFacts:
@@ -206,17 +199,17 @@ def rotator_reads(text: str) -> bool:
     return bool(some) and all(part.is_integer() for part in some[:-1])
 
 
-def _rotation(looked: Looked, client: str) -> Optional[RotationFacts]:
+def _rotation(looked: CredentialInput, client: str) -> Optional[RotationFacts]:
     """As last heard; one that ran then and cannot be asked for now may be in any state."""
     heard = looked.heard.get(client)
-    rotation = heard.rotation if heard and ROTATIONS not in looked.dark else None
+    rotation = heard.rotation if heard and ROTATIONS not in looked.unavailable else None
     variable = looked.vault.variables.get(client) if looked.vault else None
     rotation = _of_it(rotation, rotation.started_at if rotation else None, _made(looked, variable))
     ran = rotation is not None and rotation.running
-    return None if ran and client in looked.unheard else rotation
+    return None if ran and client in looked.unanswered else rotation
 
 
-def _use(looked: Looked, facts: CredentialFacts) -> UseFacts:
+def _use(looked: CredentialInput, facts: CredentialFacts) -> UseFacts:
     totals = looked.totals.get(facts.client, Totals())
     last_used = _last_used(looked, facts, totals)
     return UseFacts(
@@ -231,7 +224,7 @@ def _use(looked: Looked, facts: CredentialFacts) -> UseFacts:
     )
 
 
-def _last_used(looked: Looked, facts: CredentialFacts, totals: Totals) -> Optional[float]:
+def _last_used(looked: CredentialInput, facts: CredentialFacts, totals: Totals) -> Optional[float]:
     """The last login that succeeded: as counted, or as its newest token says."""
     share = looked.cache.result.by_client.get(facts.client) if looked.cache else None
     seen = (totals.last_ok, share.last_issued if share else None)

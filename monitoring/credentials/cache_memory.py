@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import (
     TYPE_CHECKING,
     Any,
-    Dict,
-    Iterator,
-    Mapping,
     NamedTuple,
     Optional,
-    Sequence,
-    Tuple,
 )
 
 from monitoring.credentials.facts import (
@@ -87,7 +83,7 @@ class CacheMemory:
 
     def note(
         self, cache: Optional[CacheSeen], facts: Mapping[str, CredentialFacts], now: float
-    ) -> Dict[str, CredentialFacts]:
+    ) -> dict[str, CredentialFacts]:
         """The same facts with what is known of tokens that are not in the cache; and this look is
         remembered. Nothing changes where the cache could not be read."""
         counted = {c: each for c, each in facts.items() if each.tokens is not None}
@@ -142,8 +138,8 @@ def next_looks(before: Optional[Looks], cache: CacheSeen, now: float) -> Optiona
     """The row of looks with this one. None: the servers do not tell what they lost, or not every
     key was seen, so that this look proves nothing."""
     primaries = cache.primaries
-    told = bool(primaries) and all(_tells(node) for node in primaries)
-    if not told or not cache.whole:
+    reported = bool(primaries) and all(_reports(node) for node in primaries)
+    if not reported or not cache.whole:
         return None
     losses = {node.lives: dict(node.losses) for node in primaries}
     why = _broken(before, cache, losses, now)
@@ -151,7 +147,7 @@ def next_looks(before: Optional[Looks], cache: CacheSeen, now: float) -> Optiona
     return Looks(since, broken, now, losses, _witnesses(cache, now))
 
 
-def _tells(node: NodeFacts) -> bool:
+def _reports(node: NodeFacts) -> bool:
     return not node.fault and node.role == "primary" and bool(node.lives and node.losses)
 
 
@@ -186,7 +182,7 @@ def _other_servers(primaries: Sequence[NodeFacts], before: Looks, now: float) ->
     return "other servers answer than at the look before, as after a restart or a fail-over"
 
 
-def _witnesses(cache: CacheSeen, now: float) -> Dict[str, int]:
+def _witnesses(cache: CacheSeen, now: float) -> dict[str, int]:
     """Those whose last token lives longest, so that most of them still live at the next look."""
     ends = ((end, name) for name, end in cache.stats.last_ends().items() if end > now + EARLY)
     return {name: end for end, name in sorted(ends, reverse=True)[:WITNESSES]}
@@ -269,7 +265,7 @@ def _written(looks: Optional[Looks], rows: Mapping[str, Remembered]) -> str:
     return json.dumps({"looks": asdict(looks) if looks else None, "clients": said})
 
 
-def _read(text: Optional[str]) -> Tuple[Optional[Looks], Dict[str, Remembered]]:
+def _read(text: Optional[str]) -> tuple[Optional[Looks], dict[str, Remembered]]:
     """What another version wrote, or was damaged, is as if it had never been there."""
     try:
         document = json.loads(text or "{}")

@@ -8,8 +8,9 @@ be read is None in `CredentialFacts`; a source that was read and knows nothing o
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Iterable, Mapping, Optional, Tuple
+from typing import Optional
 
 from monitoring.anomaly.types import Usage
 from monitoring.certainty import OK, UNKNOWN, Doubt
@@ -18,7 +19,7 @@ from monitoring.services.families import CLIENTS, ENDS, FAILURES, MORE, USES, Un
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.stats import TokenStats
 
-#: Names of the sources, as `sources`, `dark` and the findings' evidence spell them.
+#: Names of the sources, as `sources`, `unavailable` and the findings' evidence spell them.
 VAULT, CACHE, ROTATIONS = "conjur", "redis", "rotation-service"
 EAPI, SAPI = "eapi-metrics", "sapi-metrics"
 #: Why nothing rests on a source that there is not.
@@ -221,7 +222,7 @@ class TokenFacts:
     unowned_until: Optional[float] = None
     any_live: bool = True
     longest: float = 0.0
-    doubts: Tuple[Doubt, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
     proof: ProofFacts = ProofFacts()
 
     def known(self, count: Optional[int]) -> Optional[int]:
@@ -232,7 +233,7 @@ class TokenFacts:
 @dataclass(frozen=True)
 class CredentialFacts:
     """Everything known of one client; a source that could not be read is None and named in
-    `dark` with the reason. `clock`: that of the rotation service minus ours, in seconds.
+    `unavailable` with the reason. `clock`: that of the rotation service minus ours, in seconds.
     `rotated_at`: when it was last rotated, as the configuration says."""
 
     client: str
@@ -242,7 +243,7 @@ class CredentialFacts:
     ledger: Optional[LedgerFacts] = None
     use: UseFacts = UseFacts()
     tokens: Optional[TokenFacts] = None
-    dark: Mapping[str, str] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
     clock: Optional[float] = None
     rotated_at: Optional[float] = None
 
@@ -319,8 +320,8 @@ class CacheSeen:
     credentials: Mapping[str, CachedFacts] = field(default_factory=dict)
     whole: bool = True
     unreadable: int = 0
-    readers: Tuple[NodeFacts, ...] = ()
-    primaries: Tuple[NodeFacts, ...] = ()
+    readers: tuple[NodeFacts, ...] = ()
+    primaries: tuple[NodeFacts, ...] = ()
     cluster: str = ""
     at: Optional[float] = None
 
@@ -354,9 +355,9 @@ class Window:
 
     seconds: Optional[float] = None
     clients: Mapping[str, Usage] = field(default_factory=dict)
-    recovered: Mapping[str, Tuple[float, float]] = field(default_factory=dict)
+    recovered: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     span: float = 0.0
-    unsure: Tuple[Unsure, ...] = ()
+    unsure: tuple[Unsure, ...] = ()
 
     def uses(self, client: str) -> Optional[float]:
         """The attempts of one client, refused ones included."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Collection, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Optional
 
 from monitoring.anomaly.types import REASONS, SHARED_REASONS, Anomaly
 from monitoring.catalog import METRICS
 from monitoring.client_bound import OTHER, series_of
 from monitoring.credentials.facts import UNKNOWN_CLIENT, VERDICTS, Totals, Window
-from monitoring.credentials.judged import Judged
+from monitoring.credentials.judged import ClientVerdict
 from monitoring.credentials.rotation_states import state_of
 from monitoring.credentials.rotations import SEVERITIES
 from monitoring.model import Measurement, Severity, Verdict
@@ -47,10 +48,12 @@ class Figures:
     recent: Optional[int] = None
     shown: Collection[str] = ()
     countable: bool = False
-    unsure: Tuple[Unsure, ...] = ()
+    unsure: tuple[Unsure, ...] = ()
 
 
-def measurements(judged: Sequence[Judged], figures: Figures, now: float) -> List[Measurement]:
+def measurements(
+    judged: Sequence[ClientVerdict], figures: Figures, now: float
+) -> list[Measurement]:
     """Every figure of every client; `bounded` chooses which are exported."""
     return [
         *_whole_figures(judged, figures),
@@ -64,12 +67,12 @@ def _gauge(name: str, value: Optional[float], **labels: str) -> Measurement:
     return Measurement(f"payment_api_{name}", value, labels)
 
 
-def _verdicts(judged: Sequence[Judged]) -> Iterator[Tuple[str, int]]:
+def _verdicts(judged: Sequence[ClientVerdict]) -> Iterator[tuple[str, int]]:
     for verdict in VERDICTS:
         yield verdict, sum(each.verdict.verdict == verdict for each in judged)
 
 
-def _of_client(each: Judged, now: float) -> Iterator[Measurement]:
+def _of_client(each: ClientVerdict, now: float) -> Iterator[Measurement]:
     client, verdict, tokens = series_of(each.client), each.verdict, each.facts.tokens
     yield _gauge("credential_rotation_state", 1.0, client_id=client, state=verdict.state)
     exact = not verdict.age.at_least and not each.policy.excluded  # a minimum is no age
@@ -82,7 +85,7 @@ def _of_client(each: Judged, now: float) -> Iterator[Measurement]:
         yield _gauge("credential_old_version_tokens", float(old), client_id=client)
 
 
-def _logins(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:
+def _logins(judged: Sequence[ClientVerdict], figures: Figures) -> Iterator[Measurement]:
     window, name = figures.window, "payment_api_authentication_failures_recent"
     doubts = doubts_of(figures.window.unsure, MORE)
     for each in judged if window.seconds is not None else ():
@@ -96,7 +99,7 @@ def _logins(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]
             yield _gauge("authentication_failures_total", total.failures, client_id=client)
 
 
-def _counted(figures: Figures) -> Dict[str, Totals]:
+def _counted(figures: Figures) -> dict[str, Totals]:
     """What was counted of each client that has counters of its own, and of all others together:
     strangers among them, and clients that are gone, since a count never falls. Known clients stand
     at 0 before their first login, so that increase() sees it. Empty where no service could ever be
@@ -114,7 +117,7 @@ def _counted(figures: Figures) -> Dict[str, Totals]:
     return {**own, OTHER: others}
 
 
-def _whole_figures(judged: Sequence[Judged], figures: Figures) -> Iterator[Measurement]:
+def _whole_figures(judged: Sequence[ClientVerdict], figures: Figures) -> Iterator[Measurement]:
     window, share = figures.window, figures.window.failure_share
     least = None if window.seconds is None else window.all.failed
     name = "payment_api_authentication_failures_recent"
@@ -141,7 +144,7 @@ def _unknown_ids(figures: Figures) -> Optional[float]:
     return float(len(set(figures.counted) - set(figures.known) - {""}))
 
 
-def _unauthorized(judged: Sequence[Judged], figures: Figures) -> Optional[float]:
+def _unauthorized(judged: Sequence[ClientVerdict], figures: Figures) -> Optional[float]:
     if figures.known is None or not figures.window.by_client:
         return None
     names = [each.client for each in judged if state_of(each.facts) == "disabled"]
@@ -153,8 +156,8 @@ def _unauthorized(judged: Sequence[Judged], figures: Figures) -> Optional[float]
 
 
 def to_judge(
-    judged: Sequence[Judged], figures: Sequence[Measurement], logins: float
-) -> List[Measurement]:
+    judged: Sequence[ClientVerdict], figures: Sequence[Measurement], logins: float
+) -> list[Measurement]:
     """The figures that thresholds may judge: not the age of a client with a policy of its own, and
     no share of too few `logins`. A client's own policy speaks through its verdict."""
     apart = {series_of(each.client) for each in judged if each.own_policy or each.by_rotator}
@@ -171,19 +174,19 @@ def _fit(figure: Measurement, apart: Collection[str], logins: float) -> bool:
 
 def bounded(
     figures: Sequence[Measurement],
-    judged: Sequence[Judged],
+    judged: Sequence[ClientVerdict],
     verdicts: Sequence[Verdict],
     *,
     totals: Mapping[str, Totals],
     top: int,
-) -> List[Measurement]:
+) -> list[Measurement]:
     """The figures to export: of the `top` clients that log in most, and of at most as many more
     that need attention; what adds up of the others is summed as "other". Counters come summed
     already, with other clients apart (`Figures.shown`)."""
     busy = sorted((j.client for j in judged), key=lambda c: (-_attempts(totals, c), c))
     shown = {*map(series_of, (*busy[:top], *_troubled(judged, verdicts)[:top])), ALL}
-    kept: List[Measurement] = []
-    rest: Dict[str, Optional[float]] = {}
+    kept: list[Measurement] = []
+    rest: dict[str, Optional[float]] = {}
     for figure in figures:
         client = figure.labels.get("client_id")
         if client is None or client in shown or METRICS[figure.name].kind == "counter":
@@ -202,7 +205,7 @@ def _attempts(totals: Mapping[str, Totals], client: str) -> float:
     return totals[client].attempts if client in totals else 0.0
 
 
-def _troubled(judged: Sequence[Judged], verdicts: Sequence[Verdict]) -> List[str]:
+def _troubled(judged: Sequence[ClientVerdict], verdicts: Sequence[Verdict]) -> list[str]:
     bad = {v.measurement.labels.get("client_id") for v in verdicts if v.severity > Severity.UNKNOWN}
     return [
         each.client

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple
+from typing import TYPE_CHECKING
 
 from monitoring import components
 from monitoring.anomaly.types import Anomaly
 from monitoring.config.settings import Limit
 from monitoring.credentials.ages import failing_rotator
 from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, VAULT, VaultFacts, Window
-from monitoring.credentials.judged import Judged
+from monitoring.credentials.judged import ClientVerdict
 from monitoring.credentials.rotation_states import half_done, troubles
 from monitoring.model import Finding, Severity
 from monitoring.text import counted, iso_seconds, safe_id, safe_text, say
@@ -46,8 +47,8 @@ NEVER = Limit(None, None)
 
 
 def findings(
-    judged: Sequence[Judged], window: Window, now: float, *, ages: Limit = NEVER
-) -> List[Finding]:
+    judged: Sequence[ClientVerdict], window: Window, now: float, *, ages: Limit = NEVER
+) -> list[Finding]:
     """Everything that is wrong with single clients, worst first. `ages`: the threshold on the age
     of secrets, in days; what it tells is not told twice."""
     rules = (
@@ -66,9 +67,9 @@ def findings(
     return sorted(found, key=lambda f: (-f.severity, f.reason, f.client))
 
 
-#: Reason -> the sources without which it cannot be seen; while one is dark, what it says stands.
-#: Others need but the one they come from.
-_RESTS_ON: Mapping[str, Tuple[str, ...]] = {
+#: Reason -> the sources without which it cannot be seen; while one is unavailable, what it says
+#: stands. Others need but the one they come from.
+_RESTS_ON: Mapping[str, tuple[str, ...]] = {
     "rotation_failed": (ROTATIONS, CACHE),
     "rotation_stuck": (ROTATIONS, CACHE),
     "rotation_unclear": (ROTATIONS, VAULT),
@@ -103,7 +104,7 @@ _REASONS = {
 }
 
 
-def _rotation(each: Judged, _now: float) -> Iterator[Finding]:
+def _rotation(each: ClientVerdict, _now: float) -> Iterator[Finding]:
     """The verdict on the rotation, where the age threshold does not already say it."""
     verdict, vault = each.verdict, each.facts.vault
     reason = _REASONS.get(verdict.verdict, "")
@@ -119,7 +120,7 @@ def _rotation(each: Judged, _now: float) -> Iterator[Finding]:
         yield _finding(reason, verdict.severity, sentence, source, client=each.client)
 
 
-def _unclear(each: Judged, now: float) -> Iterator[Finding]:
+def _unclear(each: ClientVerdict, now: float) -> Iterator[Finding]:
     """What is said of the rotation cannot all be true; a worse verdict has told it already."""
     if each.verdict.severity is not Severity.UNKNOWN or each.policy.excluded:
         return
@@ -128,7 +129,7 @@ def _unclear(each: Judged, now: float) -> Iterator[Finding]:
         yield _finding("rotation_unclear", _WARN, sentence, ROTATIONS, client=each.client)
 
 
-def _by_age(each: Judged, ages: Limit, now: float) -> Iterator[Finding]:
+def _by_age(each: ClientVerdict, ages: Limit, now: float) -> Iterator[Finding]:
     """Overdue or due soon by the rotation policy, where the threshold does not say so: the client
     has a policy of its own, the policy is stricter than the threshold, or the age is a minimum,
     which no threshold judges."""
@@ -151,7 +152,7 @@ def _never_ran(vault: VaultFacts) -> bool:
     return vault.has_rotator and vault.expires_at is None
 
 
-def _half_done(each: Judged, now: float) -> Iterator[Finding]:
+def _half_done(each: ClientVerdict, now: float) -> Iterator[Finding]:
     """The old secret ended, and is still tried or has tokens for longer than the transition. The
     verdict says so itself while the rotation is stuck."""
     rotation, verdict = each.facts.rotation, each.verdict
@@ -167,7 +168,7 @@ def _half_done(each: Judged, now: float) -> Iterator[Finding]:
         yield _finding("rotation_half_done", _WARN, sentence, ROTATIONS, client=each.client)
 
 
-def _outliving(each: Judged, _now: float) -> Iterator[Finding]:
+def _outliving(each: ClientVerdict, _now: float) -> Iterator[Finding]:
     """Tokens minted before the last rotation, once it is over."""
     tokens, verdict = each.facts.tokens, each.verdict
     if tokens is None or not tokens.old or verdict.state != "active":
@@ -178,7 +179,7 @@ def _outliving(each: Judged, _now: float) -> Iterator[Finding]:
     yield _finding("tokens_outlive_credential", _WARN, sentence, CACHE, client=each.client)
 
 
-def _disabled(each: Judged, _now: float) -> Iterator[Finding]:
+def _disabled(each: ClientVerdict, _now: float) -> Iterator[Finding]:
     """A disabled credential that has live tokens, or that somebody uses."""
     if each.verdict.state != "disabled":
         return
@@ -196,7 +197,7 @@ def _disabled(each: Judged, _now: float) -> Iterator[Finding]:
         yield _finding("disabled_credential_used", severity, sentence, EAPI, client=each.client)
 
 
-def _annotation(each: Judged, now: float) -> Iterator[Finding]:
+def _annotation(each: ClientVerdict, now: float) -> Iterator[Finding]:
     """The annotation promises a shorter life than the version has already had."""
     vault, age = each.facts.vault, each.verdict.age.seconds(now)
     # without a rotator nobody promised to replace it in that time
@@ -209,7 +210,7 @@ def _annotation(each: Judged, now: float) -> Iterator[Finding]:
     yield _finding("rotation_annotation_broken", _WARN, sentence, VAULT, client=each.client)
 
 
-def _broken_ttl(each: Judged, _now: float) -> Iterator[Finding]:
+def _broken_ttl(each: ClientVerdict, _now: float) -> Iterator[Finding]:
     """An annotation that Conjur's rotator cannot read ends the whole rotator at its next round."""
     vault = each.facts.vault
     if vault is None or not vault.broken_ttl:
@@ -227,7 +228,7 @@ def _broken_ttl(each: Judged, _now: float) -> Iterator[Finding]:
     yield replace(made, meaning=_TTL[0], action=_TTL[1])
 
 
-def _never_set(each: Judged, _now: float) -> Iterator[Finding]:
+def _never_set(each: ClientVerdict, _now: float) -> Iterator[Finding]:
     vault = each.facts.vault
     if vault is None or vault.version is not None or each.policy.excluded:
         return
@@ -236,7 +237,7 @@ def _never_set(each: Judged, _now: float) -> Iterator[Finding]:
     yield _finding("vault_secret_never_set", _WARN, sentence, VAULT, client=each.client)
 
 
-def _recovered(each: Judged, window: Window) -> Iterator[Finding]:
+def _recovered(each: ClientVerdict, window: Window) -> Iterator[Finding]:
     found = window.recovered.get(each.client)
     if found is None:
         return
@@ -249,9 +250,9 @@ def _recovered(each: Judged, window: Window) -> Iterator[Finding]:
 # -- the vault as a whole, and the detector
 
 
-def of_vault(held: Iterable[Tuple[str, str]], gained: Iterable[Gained]) -> List[Finding]:
+def of_vault(held: Iterable[tuple[str, str]], gained: Iterable[Gained]) -> list[Finding]:
     """What our identity holds and should not, and who may newly read which secret."""
-    found: List[Finding] = []
+    found: list[Finding] = []
     for privilege in sorted({privilege for privilege, _ in held}):
         names = sorted({variable for p, variable in held if p == privilege})
         sentence = f"our own identity holds {privilege} on {safe_id(names[0], 120)}: "
@@ -259,7 +260,7 @@ def of_vault(held: Iterable[Tuple[str, str]], gained: Iterable[Gained]) -> List[
         reason = f"identity_holds_{privilege}"
         made = _finding(reason, Severity.CRITICAL, sentence, VAULT)
         found.append(replace(made, meaning=_HELD[0], action=_HELD[1]))
-    by_role: dict[str, List[str]] = {}
+    by_role: dict[str, list[str]] = {}
     for each in gained:
         by_role.setdefault(each.role, []).append(each.client)
     for role, clients in sorted(by_role.items()):
@@ -283,7 +284,7 @@ class Unseen:
     elsewhere: Mapping[str, str] = field(default_factory=dict)
 
 
-def of_clients(unseen: Unseen) -> List[Finding]:
+def of_clients(unseen: Unseen) -> list[Finding]:
     """Who is gone from the vault, is known elsewhere alone, or was made again."""
     gone = {
         client: f"is gone from the vault's list (last seen {iso_seconds(seen)})"
@@ -320,10 +321,10 @@ def _each_or_all(reason: str, said: Mapping[str, str], together: str) -> Iterato
         yield _finding(reason, _WARN, sentence, VAULT, client=client)
 
 
-def of_anomalies(anomalies: Sequence[Anomaly]) -> List[Finding]:
+def of_anomalies(anomalies: Sequence[Anomaly]) -> list[Finding]:
     """One finding per client and reason, the newest (of different strangers, of each); at most
     ANOMALIES_TOLD, the strangest."""
-    newest: Dict[Tuple[str, str], Dict[object, Anomaly]] = {}
+    newest: dict[tuple[str, str], dict[object, Anomaly]] = {}
     for each in anomalies:
         of_each = newest.setdefault((each.client, each.reason), {})
         of_each[each.evidence.get("source")] = each
@@ -333,15 +334,15 @@ def of_anomalies(anomalies: Sequence[Anomaly]) -> List[Finding]:
     return [_anomaly(list(each.values())) for _, each in worst[:ANOMALIES_TOLD]]
 
 
-def _anomaly(anomalies: List[Anomaly]) -> Finding:
+def _anomaly(anomalies: list[Anomaly]) -> Finding:
     anomaly = max(anomalies, key=lambda a: (a.score, a.at))
     others = [a.sentence for a in anomalies if a is not anomaly]
-    told = " ".join([anomaly.sentence, *others[: MOST_NAMED - 1]])
+    sentence = " ".join([anomaly.sentence, *others[: MOST_NAMED - 1]])
     more = len(others) - (MOST_NAMED - 1)
     return Finding(
         anomaly.reason,
         _SEVERITIES.get(anomaly.severity, Severity.WARNING),
-        safe_text(f"{told} And {more} more like these." if more > 0 else told),
+        safe_text(f"{sentence} And {more} more like these." if more > 0 else sentence),
         _COMPONENTS[EAPI],
         client=anomaly.client,
         evidence={

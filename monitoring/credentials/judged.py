@@ -3,9 +3,10 @@ result, and what cannot be known of them as a whole."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional
 
 from monitoring import components
 from monitoring.certainty import Doubt
@@ -23,7 +24,7 @@ NAMED = 20  # clients in one sentence
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClientVerdict:
     """One client: what is known, which policy it has, and what follows. `own_policy`: its maximum
     age is not the general one, so the general threshold does not judge it."""
 
@@ -49,13 +50,13 @@ class Judged:
 
 def judge_all(
     facts: Iterable[CredentialFacts], settings: CredentialSettings, now: float
-) -> List[Judged]:
+) -> list[ClientVerdict]:
     """Every client judged, those that need attention first."""
     judged = []
     for each in facts:
         policy = policy_of(settings, each.client)
         own = policy.excluded or each.client in settings.per_client_days
-        judged.append(Judged(each, judge(each, policy, now), policy, own))
+        judged.append(ClientVerdict(each, judge(each, policy, now), policy, own))
     return sorted(judged, key=_attention)
 
 
@@ -70,7 +71,7 @@ def policy_of(settings: CredentialSettings, client: str) -> Policy:
     )
 
 
-def _attention(each: Judged) -> Tuple[int, float, bool, float, str]:
+def _attention(each: ClientVerdict) -> tuple[int, float, bool, float, str]:
     """Worst verdict first, then who fails most, of those who fail often; then whose rotation runs;
     then who is due first."""
     verdict, failures = each.verdict, each.facts.use.failures or 0.0
@@ -80,7 +81,7 @@ def _attention(each: Judged) -> Tuple[int, float, bool, float, str]:
     return VERDICTS.index(verdict.verdict), -often, idle, due, each.client
 
 
-def row(each: Judged, now: float) -> Dict[str, Any]:
+def row(each: ClientVerdict, now: float) -> dict[str, Any]:
     """A client's row in the result, with why and what to do. `uses` counts attempts,
     refused ones included (`uses_are`). `uses_at_least`: a service restarted in the window, so that
     `uses` and `failures` are lower bounds. `last_used_at_most`: it was then or earlier. What is not
@@ -110,12 +111,12 @@ def row(each: Judged, now: float) -> Dict[str, Any]:
     }
 
 
-def rows(judged: Sequence[Judged], now: float) -> Dict[str, Dict[str, Any]]:
+def rows(judged: Sequence[ClientVerdict], now: float) -> dict[str, dict[str, Any]]:
     """By client id made fit to print, in the order given."""
     return {safe_id(each.client): row(each, now) for each in judged}
 
 
-def _rotated_at(each: Judged) -> Optional[float]:
+def _rotated_at(each: ClientVerdict) -> Optional[float]:
     rotation, age = each.facts.rotation, each.verdict.age
     if rotation is not None and rotation.state == "new_active" and rotation.completed_at:
         return rotation.completed_at
@@ -143,7 +144,7 @@ def _share(part: Optional[float], whole: Optional[float]) -> Optional[float]:
 # -- what cannot be known
 
 
-def doubts_of(judged: Sequence[Judged], vault: str, rotations: str) -> List[Doubt]:
+def doubts_of(judged: Sequence[ClientVerdict], vault: str, rotations: str) -> list[Doubt]:
     """Why nothing good may be said of the credentials as a whole. `vault` and `rotations`: why
     nothing rests on that source ("": it was read)."""
     if vault and rotations:
@@ -159,7 +160,7 @@ def doubts_of(judged: Sequence[Judged], vault: str, rotations: str) -> List[Doub
     return []
 
 
-def _named_elsewhere(judged: Sequence[Judged]) -> str:
+def _named_elsewhere(judged: Sequence[ClientVerdict]) -> str:
     names = [safe_id(each.client) for each in judged]
     if not names:
         return "neither the cache nor the services' counters name any client"
@@ -168,11 +169,11 @@ def _named_elsewhere(judged: Sequence[Judged]) -> str:
 
 
 def of_beginnings(
-    judged: Sequence[Judged],
+    judged: Sequence[ClientVerdict],
     known: Optional[Collection[str]],
     dates: Mapping[str, float],
     doubts: Sequence[Doubt],
-) -> List[Finding]:
+) -> list[Finding]:
     """What is not known of the credentials, a sentence each, and dates in the configuration that
     help nobody. `known`: who is registered (None: nobody knows)."""
     found = [_about("credentials_not_known", doubt.sentence) for doubt in doubts]

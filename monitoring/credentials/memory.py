@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Collection, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.conjur.answers import Variable
 from monitoring.credentials.facts import (
@@ -36,7 +37,7 @@ class ShownClients:
 
     def choose(
         self, clients: Collection[str], totals: Mapping[str, Totals], top: int
-    ) -> FrozenSet[str]:
+    ) -> frozenset[str]:
         """At most `top`: those shown before, then of `clients` those that log in most. One that
         never logged in is among them only where all have room: who does must find a place."""
         kept = self._kept()
@@ -49,7 +50,7 @@ class ShownClients:
             self._state.put(_SCOPE, _KEY, json.dumps(chosen))
         return frozenset(chosen[:top])
 
-    def _kept(self) -> List[str]:
+    def _kept(self) -> list[str]:
         try:
             kept = json.loads(self._state.get(_SCOPE, _KEY) or "[]")
         except ValueError:
@@ -73,7 +74,7 @@ class Ledger:
 
     def note(
         self, variables: Mapping[str, Variable], now: float, anew: Collection[str] = ()
-    ) -> Dict[str, int]:
+    ) -> dict[str, int]:
         """Remember the versions of one complete, up-to-date listing. `anew`: clients whose variable
         was deleted and made again since the last one: their numbers start at 1. Returns the
         clients whose version is lower than one seen before, with that: somebody gave us old
@@ -81,7 +82,7 @@ class Ledger:
         with self._state.transaction() as tx:
             looked = _looked(tx)
             known = _highest(tx)
-            behind: Dict[str, int] = {}
+            behind: dict[str, int] = {}
             for client, variable in variables.items():
                 version, (highest, since) = variable.version or 0, known.get(client, (0, 0.0))
                 again = client in anew or (version < highest and _made_anew(variable, since))
@@ -96,7 +97,7 @@ class Ledger:
             tx.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", row)
         return behind
 
-    def learn(self, ages: Iterable[Tuple[str, Optional[int], Age]]) -> None:
+    def learn(self, ages: Iterable[tuple[str, Optional[int], Age]]) -> None:
         """Keep what a better source says of (client, version): it may be gone at the next look."""
         rows = [
             (age.since, age.source, client, str(version))
@@ -110,7 +111,7 @@ class Ledger:
                 rows,
             )
 
-    def facts(self) -> Dict[Tuple[str, int], LedgerFacts]:
+    def facts(self) -> dict[tuple[str, int], LedgerFacts]:
         """By (client, version)."""
         sql = "SELECT client, version, first_seen, watched_since, born, born_source FROM ledger"
         return {(row[0], int(row[1])): LedgerFacts(*row[2:]) for row in self._state.read(sql)}
@@ -124,9 +125,9 @@ def _looked(tx: Transaction) -> Optional[float]:
     return float(rows[0][0]) if rows else None
 
 
-def _highest(tx: Transaction) -> Dict[str, Tuple[int, float]]:
+def _highest(tx: Transaction) -> dict[str, tuple[int, float]]:
     """Client -> (highest version, when that was first seen)."""
-    found: Dict[str, Tuple[int, float]] = {}
+    found: dict[str, tuple[int, float]] = {}
     for client, version, first_seen in tx.execute("SELECT client, version, first_seen FROM ledger"):
         if int(version) > found.get(client, (0, 0.0))[0]:
             found[client] = (int(version), first_seen)
@@ -139,7 +140,7 @@ def _made_anew(variable: Variable, first_seen: float) -> bool:
 
 
 def _insert(
-    tx: Transaction, client: str, version: int, when: Tuple[float, Optional[float]]
+    tx: Transaction, client: str, version: int, when: tuple[float, Optional[float]]
 ) -> None:
     now, looked = when
     # a clock set back must not make the last look come after the first sighting
@@ -165,7 +166,7 @@ class RotationMemory:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def load(self) -> Dict[str, Heard]:
+    def load(self) -> dict[str, Heard]:
         """By client; entries that cannot be read are left out, and so asked for anew."""
         rows = self._state.read(
             "SELECT key, value FROM kv WHERE scope = ?", (_ROTATION_MEMORY_SCOPE,)
@@ -186,10 +187,12 @@ class RotationMemory:
 
 def _heard(text: str) -> Optional[Heard]:
     try:
-        row: Dict[str, Any] = json.loads(text)
-        told = row["rotation"]
+        row: dict[str, Any] = json.loads(text)
+        reported = row["rotation"]
         rotation = (
-            None if told is None else RotationFacts(**{n: told[n] for n in _FIELDS if n in told})
+            None
+            if reported is None
+            else RotationFacts(**{n: reported[n] for n in _FIELDS if n in reported})
         )
         return Heard(rotation, float(row["asked"]), row["version"])
     except (ValueError, KeyError, TypeError):
@@ -203,7 +206,7 @@ def to_ask(
     *,
     versions: Mapping[str, Optional[int]],
     again: int,
-) -> List[str]:
+) -> list[str]:
     """Of which clients the newest rotation must be asked for: those whose rotation ended since the
     last look, of whom nothing is known, or whose version changed; then `again` more, those not
     asked for longest, because a short rotation may have come and gone."""
@@ -219,7 +222,7 @@ def _stale(heard: Heard, version: Optional[int]) -> bool:
 
 
 def remembered(
-    told: Optional[RotationFacts],
+    reported: Optional[RotationFacts],
     heard: Optional[Heard],
     now: float,
     *,
@@ -229,60 +232,60 @@ def remembered(
     when at the latest the old secret logs nobody in. EAPI's cached credential may say that better:
     we may have looked long after. It never says how long a state has lasted, for any write moves
     its time."""
-    if told is None:
+    if reported is None:
         return Heard(None, now)
     before = heard.rotation if heard is not None else None
-    same = before is not None and before.rotation_id == told.rotation_id
-    entered = now if told.running and told.started_at is None else None  # at the latest
+    same = before is not None and before.rotation_id == reported.rotation_id
+    entered = now if reported.running and reported.started_at is None else None  # at the latest
     ended, still = None, 0.0
     if before is not None and heard is not None and same:
-        unchanged = before.state == told.state
+        unchanged = before.state == reported.state
         seen = before.entered_at or entered
-        entered = seen if unchanged else _changed_at(told, heard.asked, now)
+        entered = seen if unchanged else _changed_at(reported, heard.asked, now)
         ended = before.deprecated_by
         still = heard.asked if before.state not in _OLD_ENDED else 0.0
-    if told.state not in _OLD_ENDED:
+    if reported.state not in _OLD_ENDED:
         ended = None
     elif ended is None:
-        since = _written(told, cached) if cached is not None else None
-        ended = _ended_at(told, now) if since is None else min(since, now)
+        since = _written(reported, cached) if cached is not None else None
+        ended = _ended_at(reported, now) if since is None else min(since, now)
         ended = max(ended, min(still, now))  # it logged in still when last heard of
-    since = told.old_since if told.old_since is not None else _old_since(told, before)
-    return Heard(replace(told, entered_at=entered, deprecated_by=ended, old_since=since), now)
+    since = reported.old_since if reported.old_since is not None else _old_since(reported, before)
+    return Heard(replace(reported, entered_at=entered, deprecated_by=ended, old_since=since), now)
 
 
-def _old_since(told: RotationFacts, before: Optional[RotationFacts]) -> Optional[float]:
+def _old_since(reported: RotationFacts, before: Optional[RotationFacts]) -> Optional[float]:
     """When the old version came, if the rotation heard of before brought it."""
     if before is None:
         return None
-    if before.rotation_id == told.rotation_id:
+    if before.rotation_id == reported.rotation_id:
         return before.old_since
-    brought = before.state == "new_active" and before.new_version == told.old_version
+    brought = before.state == "new_active" and before.new_version == reported.old_version
     return before.started_at if brought else None
 
 
-def _changed_at(told: RotationFacts, looked: float, now: float) -> float:
+def _changed_at(reported: RotationFacts, looked: float, now: float) -> float:
     """Between the last look and this one; where in between, as its timeline has it."""
-    if not told.running or told.transition is None:
+    if not reported.running or reported.transition is None:
         return now
-    planned = planned_entry(told, told.transition)
+    planned = planned_entry(reported, reported.transition)
     return now if planned is None else min(max(planned, looked), now)
 
 
-def _written(told: RotationFacts, cached: CachedFacts) -> Optional[float]:
+def _written(reported: RotationFacts, cached: CachedFacts) -> Optional[float]:
     """When the cached credential was last written, where it speaks of the same state of the same
     version and that was not before the transition was over: earlier it tells of another change."""
-    began, since, lasts = told.started_at, cached.updated_at, told.transition
+    began, since, lasts = reported.started_at, cached.updated_at, reported.transition
     if since is None or began is None or lasts is None or since < began + lasts:
         return None
-    same = version_number(cached.version) == version_number(told.new_version)
-    return since if same and cached.rotation_state == told.state else None
+    same = version_number(cached.version) == version_number(reported.new_version)
+    return since if same and cached.rotation_state == reported.state else None
 
 
-def _ended_at(told: RotationFacts, now: float) -> float:
+def _ended_at(reported: RotationFacts, now: float) -> float:
     """A finished rotation says when, if that can be true; else we only know that it is so now."""
-    ended, began = told.completed_at, told.started_at
-    if told.state != "new_active" or ended is None or (began is not None and ended < began):
+    ended, began = reported.completed_at, reported.started_at
+    if reported.state != "new_active" or ended is None or (began is not None and ended < began):
         return now
     return min(ended, now)
 
@@ -308,8 +311,8 @@ class Sightings:
 
     vanished: Mapping[str, float] = field(default_factory=dict)
     anew: Mapping[str, float] = field(default_factory=dict)
-    reborn: FrozenSet[str] = frozenset()
-    fresh: FrozenSet[str] = frozenset()
+    reborn: frozenset[str] = frozenset()
+    fresh: frozenset[str] = frozenset()
     document: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -319,7 +322,7 @@ class VaultMemory:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def moving(self, variables: Mapping[str, Variable]) -> FrozenSet[str]:
+    def moving(self, variables: Mapping[str, Variable]) -> frozenset[str]:
         """Clients whose newest version is the one of the last look and has another expiry."""
         before = self._get("expiries")
         now = {
@@ -328,7 +331,7 @@ class VaultMemory:
             if variable.expires_at is not None
         }
         moved = before.get("moved", {})
-        rows: Dict[str, Any] = before.get("rows", {})
+        rows: dict[str, Any] = before.get("rows", {})
         still = {c: v for c, v in moved.items() if c in now and now[c][0] == v}
         changed = {
             c: row[0] for c, row in now.items() if c in rows and _same_version_moved(rows[c], row)
@@ -338,12 +341,12 @@ class VaultMemory:
             self._put("expiries", after)
         return frozenset(after["moved"])
 
-    def gained(self, readers: Mapping[str, Tuple[str, ...]], now: float) -> List[Gained]:
+    def gained(self, readers: Mapping[str, tuple[str, ...]], now: float) -> list[Gained]:
         """Roles that may read a secret and could not at an earlier look, told for a day. Clients
         never seen before have nothing to compare with."""
         before = self._get("who_reads")
         usual, fresh = before.get("usual", {}), before.get("fresh", {})
-        after: Dict[str, Dict[str, float]] = {}
+        after: dict[str, dict[str, float]] = {}
         for client, roles in readers.items():
             for role in set(roles) - set(usual.get(client, roles)):
                 since = float(fresh.get(client, {}).get(role, now))
@@ -355,7 +358,7 @@ class VaultMemory:
             self._put("who_reads", document)
         return [Gained(c, role, at) for c, roles in after.items() for role, at in roles.items()]
 
-    def rights(self) -> Dict[str, Rights]:
+    def rights(self) -> dict[str, Rights]:
         """By kind of variable, as last heard."""
         found = {}
         for kind, row in self._get("rights").items():
@@ -393,7 +396,7 @@ class VaultMemory:
         vanished = {c: row[1] for c, row in rows.items() if now - row[2] < DRIFT_TOLD}
         return Sightings(vanished, anew, frozenset(known), frozenset(fresh), document)
 
-    def strangers(self, succeeded: Collection[str], now: float) -> List[str]:
+    def strangers(self, succeeded: Collection[str], now: float) -> list[str]:
         """Clients that logged in lately, these among them, while the vault did not show them."""
         before = {c: at for c, at in _table(self._get("strangers")).items() if at is not None}
         lately = {c: at for c, at in before.items() if 0 <= now - at < DRIFT_TOLD}
@@ -407,7 +410,7 @@ class VaultMemory:
     def keep(self, sightings: Sightings, identity: str) -> None:
         self._put(f"seen/{identity}", sightings.document)
 
-    def _get(self, key: str) -> Dict[str, Any]:
+    def _get(self, key: str) -> dict[str, Any]:
         try:
             value = json.loads(self._state.get(_MEMORY_SCOPE, key) or "{}")
         except ValueError:
@@ -418,7 +421,7 @@ class VaultMemory:
         self._state.put(_MEMORY_SCOPE, key, json.dumps(value))
 
 
-def _same_version_moved(before: List[Any], after: List[Any]) -> bool:
+def _same_version_moved(before: list[Any], after: list[Any]) -> bool:
     return bool(before[0] == after[0] and before[1] != after[1])
 
 
@@ -426,16 +429,16 @@ def _other(before: Optional[float], after: Optional[float]) -> bool:
     return before is not None and after is not None and before != after
 
 
-def _table(value: Any) -> Dict[str, Optional[float]]:
+def _table(value: Any) -> dict[str, Optional[float]]:
     """Name -> number or None; what has another type is left out."""
     found = value.items() if isinstance(value, dict) else ()
     fit = {name: number for name, number in found if isinstance(number, (int, float, type(None)))}
     return {name: None if number is None else float(number) for name, number in fit.items()}
 
 
-def _gone(value: Any) -> Dict[str, Tuple[Optional[float], float, float]]:
+def _gone(value: Any) -> dict[str, tuple[Optional[float], float, float]]:
     """Client -> (created_at, last seen, since when it is gone)."""
-    found: Dict[str, Tuple[Optional[float], float, float]] = {}
+    found: dict[str, tuple[Optional[float], float, float]] = {}
     for client, row in value.items() if isinstance(value, dict) else ():
         named = ("born", "last", "since")
         numbers = _table(dict(zip(named, row))) if isinstance(row, list) else {}

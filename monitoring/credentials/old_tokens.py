@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, Optional
 
 from monitoring.certainty import Doubt
 from monitoring.credentials.ages import UNBORN, age_of, current_version
@@ -51,7 +52,7 @@ def tokens_of(cache: CacheSeen, facts: CredentialFacts) -> TokenFacts:
     return _with_old(found, cache, facts, share or ClientTokens(0, 0, 0.0))
 
 
-def _of_the_future(cache: CacheSeen, client: str) -> Tuple[Doubt, ...]:
+def _of_the_future(cache: CacheSeen, client: str) -> tuple[Doubt, ...]:
     """A time of issue that is still to come is wrong, so the token may be of any secret."""
     if not any(each.name == "iat_in_future" for each in cache.result.hygiene):
         return ()
@@ -142,7 +143,7 @@ def _of_older(by_version: Mapping[str, int], version: Optional[int]) -> int:
 # -- the servers that were read
 
 
-def doubts_of(readers: Sequence[NodeFacts], cluster: str) -> Tuple[Doubt, ...]:
+def doubts_of(readers: Sequence[NodeFacts], cluster: str) -> tuple[Doubt, ...]:
     """Why the servers that were read may show other tokens than the cache was given."""
     return tuple(doubt for node in readers for doubt in _doubts(node)) + _uncovered(cluster)
 
@@ -160,7 +161,7 @@ def _doubts(node: NodeFacts) -> Iterator[Doubt]:
         yield Doubt("may_be_stale", f"the cache ({node.name}) is loading its data")
 
 
-def _uncovered(cluster: str) -> Tuple[Doubt, ...]:
+def _uncovered(cluster: str) -> tuple[Doubt, ...]:
     return (
         (Doubt("not_read", f"the cluster of the cache is not whole: {cluster}"),) if cluster else ()
     )

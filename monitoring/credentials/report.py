@@ -8,12 +8,13 @@ import io
 import json
 import textwrap
 import unicodedata
-from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, NamedTuple, Optional
 
 from monitoring.certainty import OK
-from monitoring.credentials.judged import Judged, rows
-from monitoring.credentials.revocation import Answer
-from monitoring.credentials.watch import Picture
+from monitoring.credentials.judged import ClientVerdict, rows
+from monitoring.credentials.revocation import RevocationAnswer
+from monitoring.credentials.watch import CredentialSnapshot
 from monitoring.model import Finding, Outcome, Severity, Source
 from monitoring.output import headline
 from monitoring.output.headline import next_due
@@ -22,12 +23,12 @@ from monitoring.text import counted, iso, iso_seconds, redacted, safe_id, safe_t
 
 # -- a table as lines of text, for a terminal that may be narrower than the table.
 
-Table = Tuple[Sequence[str], List[List[str]]]
+Table = tuple[Sequence[str], list[list[str]]]
 _GAP = "  "
 _INDENT = "    "
 
 
-def lined_up(table: Table) -> List[str]:
+def lined_up(table: Table) -> list[str]:
     """A line per row, columns under each other."""
     header, cells = table
     rows = [list(header), *cells]
@@ -37,10 +38,10 @@ def lined_up(table: Table) -> List[str]:
 
 def narrowed(
     table: Table, width: Optional[int], leave_out: Sequence[str]
-) -> Tuple[Table, List[str]]:
+) -> tuple[Table, list[str]]:
     """The table without as many columns of `leave_out`, in that order, as it must lose to fit;
     and which those are."""
-    gone: List[str] = []
+    gone: list[str] = []
     for name in leave_out:
         if width is None or _total(table) <= width:
             break
@@ -51,7 +52,7 @@ def narrowed(
     return table, gone
 
 
-def told_below(table: Table, width: Optional[int], *, beside: int) -> List[str]:
+def told_below(table: Table, width: Optional[int], *, beside: int) -> list[str]:
     """As `lined_up` where that fits. Else only the first `beside` cells stand beside each other,
     and the sentences after them below, indented and wrapped; the last one is what to do, and not
     worth a line where that is nothing."""
@@ -61,24 +62,24 @@ def told_below(table: Table, width: Optional[int], *, beside: int) -> List[str]:
     rows = [list(header[:beside]), *(row[:beside] for row in cells)]
     widths = _widths(rows)
     lines = [_GAP.join(map(_padded, row, widths)) for row in rows]
-    told = [lines[0].rstrip()]
+    shown = [lines[0].rstrip()]
     for line, (why, todo) in zip(lines[1:], (row[beside:] for row in cells)):
         whole = line + _GAP + why
         quiet = todo == "nothing"
-        told += (
+        shown += (
             [whole] if quiet and _cells(whole) <= width else [line.rstrip(), *_wrapped(why, width)]
         )
-        told += [] if quiet else _wrapped(f"-> {todo}", width)
-    return told
+        shown += [] if quiet else _wrapped(f"-> {todo}", width)
+    return shown
 
 
-def _wrapped(sentence: str, width: int) -> List[str]:
+def _wrapped(sentence: str, width: int) -> list[str]:
     return textwrap.wrap(
         sentence, max(20, width), initial_indent=_INDENT, subsequent_indent=_INDENT + "   "
     )
 
 
-def _without(row: Sequence[str], place: int) -> List[str]:
+def _without(row: Sequence[str], place: int) -> list[str]:
     return [*row[:place], *row[place + 1 :]]
 
 
@@ -88,7 +89,7 @@ def _total(table: Table) -> int:
     return sum(widths) + len(_GAP) * (len(widths) - 1)
 
 
-def _widths(rows: Sequence[Sequence[str]]) -> List[int]:
+def _widths(rows: Sequence[Sequence[str]]) -> list[int]:
     return [max(map(_cells, column)) for column in zip(*rows)]
 
 
@@ -119,7 +120,7 @@ class Seen(NamedTuple):
     """What one look showed, and what it comes to as a whole. `folded`: rotations that are well
     are one sentence."""
 
-    picture: Picture
+    picture: CredentialSnapshot
     outcome: Outcome
     folded: bool = False
 
@@ -143,7 +144,7 @@ def inventory(seen: Seen, form: str, width: Optional[int] = None) -> str:
     return _text("Credentials", seen, lined_up(table), [_watched(picture), *said])
 
 
-def _inventory_cells(each: Judged, now: float) -> List[str]:
+def _inventory_cells(each: ClientVerdict, now: float) -> list[str]:
     cells = next(iter(rows([each], now).values()))
     return [
         safe_id(each.client),
@@ -162,7 +163,7 @@ def _inventory_cells(each: Judged, now: float) -> List[str]:
     ]
 
 
-def age_words(each: Judged, now: float) -> str:
+def age_words(each: ClientVerdict, now: float) -> str:
     """`12 d 4 h`, `at least 12 d 4 h`, or `unknown`."""
     seconds = each.verdict.age.seconds(now)
     if seconds is None:
@@ -170,7 +171,7 @@ def age_words(each: Judged, now: float) -> str:
     return f"at least {say(seconds)}" if each.verdict.age.at_least else say(seconds)
 
 
-def _word(each: Judged) -> str:
+def _word(each: ClientVerdict) -> str:
     return each.verdict.verdict.replace("_", " ")
 
 
@@ -183,7 +184,7 @@ def _due(days: Optional[float]) -> str:
     return said if days >= 0 else f"late by {said}"
 
 
-def _watched(picture: Picture) -> str:
+def _watched(picture: CredentialSnapshot) -> str:
     """What the counts of logins are, and what they rest on where it is not the whole window."""
     window = picture.figures.window
     if window.seconds is None:
@@ -232,7 +233,7 @@ def _is_settled(row: Mapping[str, Any]) -> bool:
     return row.get("verdict") == OK and row.get("state") == "active"
 
 
-def _rotation_cells(each: Judged) -> List[str]:
+def _rotation_cells(each: ClientVerdict) -> list[str]:
     verdict = each.verdict
     return [
         safe_id(each.client),
@@ -247,12 +248,12 @@ def _rotation_cells(each: Judged) -> List[str]:
 # -- revocation
 
 
-def revocation(answer: Answer, form: str) -> str:
+def revocation(answer: RevocationAnswer, form: str) -> str:
     """May the old version go? `form` is text or json."""
     return _revocation_json(answer) if form == "json" else _revocation_text(answer)
 
 
-def _revocation_text(answer: Answer) -> str:
+def _revocation_text(answer: RevocationAnswer) -> str:
     version = f"version {safe_id(answer.old_version)}" if answer.old_version else "the old version"
     said = {
         True: "{0}: {1} of {2} may be revoked",
@@ -270,7 +271,7 @@ def _revocation_text(answer: Answer) -> str:
     return "\n".join([*lines, f"  old version last seen: {seen}; its live tokens: {tokens}{last}"])
 
 
-def _when_to_ask(answer: Answer) -> str:
+def _when_to_ask(answer: RevocationAnswer) -> str:
     if answer.again is None:
         return "ask again when that has changed: waiting alone is not enough"
     if answer.waiting:
@@ -278,7 +279,7 @@ def _when_to_ask(answer: Answer) -> str:
     return f"ask again when that has changed, not before {iso_seconds(answer.again)}"
 
 
-def _revocation_json(answer: Answer) -> str:
+def _revocation_json(answer: RevocationAnswer) -> str:
     document = {
         "client": safe_id(answer.client),
         "can_revoke": answer.yes,
@@ -314,7 +315,7 @@ def _text(title: str, seen: Seen, lines: Sequence[str], said: Sequence[str]) -> 
     return "\n\n".join("\n".join(part) for part in parts if part).rstrip("\n")
 
 
-def _top(title: str, seen: Seen) -> List[str]:
+def _top(title: str, seen: Seen) -> list[str]:
     """The headline, the first step, and what was looked at when."""
     step = headline.first_step(seen.outcome)
     return [
@@ -334,7 +335,7 @@ def _as_markdown(title: str, seen: Seen, table: Table) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in _notes(seen.picture.sources))])
 
 
-def _said(seen: Seen) -> List[str]:
+def _said(seen: Seen) -> list[str]:
     """What the status rests on beside the rows: findings that no row tells, and limits that were
     crossed, worst first."""
     in_rows = {
@@ -418,14 +419,14 @@ def _headline(title: str, seen: Seen) -> str:
     return f"{title} at {iso_seconds(picture.at)}: {word} ({counts or 'no client is known'})"
 
 
-def _counts(judged: Iterable[Judged]) -> List[Tuple[str, int]]:
+def _counts(judged: Iterable[ClientVerdict]) -> list[tuple[str, int]]:
     found: dict[str, int] = {}
     for each in judged:
         found[each.verdict.verdict] = found.get(each.verdict.verdict, 0) + 1
     return list(found.items())
 
 
-def _notes(sources: Iterable[Source]) -> List[str]:
+def _notes(sources: Iterable[Source]) -> list[str]:
     return [
         f"{source.name}: {source.why}" if source.configured else f"{source.name} is not configured"
         for source in sources

@@ -10,8 +10,9 @@ that nothing was lost from it.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional
 
 from monitoring.certainty import UNKNOWN, YES, Basis, Coverage, Doubt, affirm
 from monitoring.credentials.ages import cache_is_old
@@ -48,7 +49,7 @@ NO = "no"
 
 
 @dataclass(frozen=True)
-class Answer:
+class RevocationAnswer:
     """`yes` True, False, or None when it cannot be told. `reasons` for it, worst first;
     `maybe_old` tokens beside the `old_tokens` cannot be told apart from them; `until` is when the
     last of both dies (epoch seconds, None: none lives or not known). `again` is when to ask again,
@@ -84,7 +85,7 @@ class Block(NamedTuple):
     reason: str = "not_read"
 
 
-def can_revoke(facts: CredentialFacts, now: float) -> Answer:
+def can_revoke(facts: CredentialFacts, now: float) -> RevocationAnswer:
     """No while anything speaks against it, else yes where nothing is in doubt and enough was
     looked at, else cannot tell."""
     against = list(_objections(facts, now))
@@ -95,7 +96,7 @@ def can_revoke(facts: CredentialFacts, now: float) -> Answer:
     rotation, tokens = facts.rotation, facts.tokens
     reasons = tuple(block.why for block in against)
     again, waiting = _again([*against, *doubted, *short], now)
-    return Answer(
+    return RevocationAnswer(
         facts.client,
         verdict,
         reasons or ((_why_yes(facts, now),) if verdict else ()),
@@ -111,10 +112,16 @@ def can_revoke(facts: CredentialFacts, now: float) -> Answer:
     )
 
 
-def unheard_of(client: str, dark: Mapping[str, str]) -> Answer:
-    """Of a client that no source knows: misspelt, or known to one that is dark."""
-    reasons = [f"{name} is dark ({why})" for name, why in dark.items() if why != NOT_CONFIGURED]
-    return Answer(client, None, (), ("no source that was read knows this client", *reasons))
+def unknown_client(client: str, unavailable: Mapping[str, str]) -> RevocationAnswer:
+    """Of a client that no source knows: misspelt, or known to one that is unavailable."""
+    reasons = [
+        f"{name} is unavailable ({why})"
+        for name, why in unavailable.items()
+        if why != NOT_CONFIGURED
+    ]
+    return RevocationAnswer(
+        client, None, (), ("no source that was read knows this client", *reasons)
+    )
 
 
 def _last_dies(tokens: TokenFacts) -> Optional[float]:
@@ -122,7 +129,7 @@ def _last_dies(tokens: TokenFacts) -> Optional[float]:
     return max((at for at in (tokens.old_until, near) if at is not None), default=None)
 
 
-def _again(blocks: Sequence[Block], now: float) -> Tuple[Optional[float], bool]:
+def _again(blocks: Sequence[Block], now: float) -> tuple[Optional[float], bool]:
     """When to ask again, and whether waiting till then may be enough."""
     ends = [block.until for block in blocks]
     waits = [at for at in ends if at is not None and now < at < now + _LONGEST_WAIT]
@@ -183,7 +190,7 @@ def _sightings(facts: CredentialFacts, now: float) -> Iterator[Block]:
 def _state_objections(facts: CredentialFacts, now: float) -> Iterator[Block]:
     rotation = facts.rotation
     if rotation is None:
-        if ROTATIONS not in facts.dark:
+        if ROTATIONS not in facts.unavailable:
             yield Block("no rotation is known: this would revoke the only secret the client has")
         return
     said = {
@@ -254,13 +261,15 @@ _NOTHING_LIVES = (
 def _shortfalls(facts: CredentialFacts, now: float) -> Iterator[Block]:
     """What was not looked at, or not for long enough."""
     for name, what in NEEDED.items():
-        if name in facts.dark:
-            yield Block(f"{name} is dark ({facts.dark[name]}), so nobody knows {what}")
-    for name, why in facts.dark.items():
+        if name in facts.unavailable:
+            yield Block(
+                f"{name} is unavailable ({facts.unavailable[name]}), so nobody knows {what}"
+            )
+    for name, why in facts.unavailable.items():
         if name not in NEEDED and why != NOT_CONFIGURED:
             yield Block(f"{name} ({why}) might know more")
     yield from _not_watched(facts, now)
-    if facts.tokens is None and CACHE not in facts.dark:
+    if facts.tokens is None and CACHE not in facts.unavailable:
         yield Block("the live tokens were not counted")
     if facts.tokens is not None and not facts.tokens.complete:
         yield Block("the scan of the cache ended early: old tokens may have been missed")
@@ -317,9 +326,9 @@ def _nothing_lost(proof: ProofFacts, now: float) -> bool:
     return whole and now >= proof.clear_since + EAPI_EARLY + SKEW
 
 
-def _coverage(facts: CredentialFacts, short: Sequence[str]) -> Tuple[Coverage, ...]:
+def _coverage(facts: CredentialFacts, short: Sequence[str]) -> tuple[Coverage, ...]:
     """One row for each thing that is to be looked at; those that are missing say why."""
-    looked = [Coverage(name, 1.0, 1.0) for name in NEEDED if name not in facts.dark]
+    looked = [Coverage(name, 1.0, 1.0) for name in NEEDED if name not in facts.unavailable]
     return (*looked, *(Coverage(why, 0.0, 1.0, sentence=why) for why in short))
 
 

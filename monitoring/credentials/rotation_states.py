@@ -3,7 +3,8 @@ version."""
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, NamedTuple, Optional, Tuple
+from collections.abc import Iterator
+from typing import Callable, NamedTuple, Optional
 
 from monitoring.credentials.ages import UNBORN, cache_is_old, superseded
 from monitoring.credentials.facts import (
@@ -37,7 +38,7 @@ def state_of(facts: CredentialFacts) -> str:
         return _known({"new_active": "active"}.get(facts.rotation.state, facts.rotation.state))
     if cached is not None and cached.active is not None:
         return _known(cached.rotation_state or "active")
-    if facts.vault is not None and ROTATIONS not in facts.dark:
+    if facts.vault is not None and ROTATIONS not in facts.unavailable:
         return "active" if facts.vault.version is not None else "unknown"
     return "unknown"
 
@@ -57,7 +58,7 @@ class Trouble(NamedTuple):
     surely: bool
 
 
-def troubles(facts: CredentialFacts, now: float) -> Tuple[Trouble, ...]:
+def troubles(facts: CredentialFacts, now: float) -> tuple[Trouble, ...]:
     """Everything that speaks against the client's rotation, sure things first. A failure that a
     newer version has made history is none."""
     rotation = facts.rotation
@@ -88,7 +89,7 @@ def _brought_nothing(
 def _not_in_vault(facts: CredentialFacts, rotation: RotationFacts, now: float) -> Iterator[Trouble]:
     """The vault must hold the new version once clients are told to use it."""
     vault, new = facts.vault, version_number(rotation.new_version)
-    if vault is None or VAULT in facts.dark or rotation.state in UNBORN:
+    if vault is None or VAULT in facts.unavailable or rotation.state in UNBORN:
         return
     began = rotation.started_at
     just_now = began is not None and now - began <= STEP_SECONDS  # we read the vault before
@@ -154,7 +155,7 @@ def _one_version(rotation: RotationFacts) -> bool:
 
 
 _Rule = Callable[[CredentialFacts, RotationFacts, float], Iterator[Trouble]]
-_TROUBLES: Tuple[_Rule, ...] = (_brought_nothing, _not_in_vault, _several, _contradictions)
+_TROUBLES: tuple[_Rule, ...] = (_brought_nothing, _not_in_vault, _several, _contradictions)
 
 
 # -- for how long, and what is left

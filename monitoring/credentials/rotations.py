@@ -222,8 +222,8 @@ def _basis(case: _Case) -> Basis:
 
 
 def _read(facts: CredentialFacts, name: str, seen: bool) -> Coverage:
-    why = facts.dark.get(name, "it says nothing of this client")
-    sound = seen and name not in facts.dark
+    why = facts.unavailable.get(name, "it says nothing of this client")
+    sound = seen and name not in facts.unavailable
     return Coverage(name, float(sound), 1.0, sentence=f"{name} cannot tell whether it is: {why}")
 
 
@@ -293,7 +293,11 @@ def _unknown(case: _Case) -> _Said:
     if case.age.since is None and vault is not None and vault.version is None:
         return "unknown", "its variable in the vault was never set", "set its secret"
     if case.age.since is None:
-        return "unknown", f"no source tells its age{_who_is_dark(case.facts)}", _MAKE_READABLE
+        return (
+            "unknown",
+            f"no source tells its age{_who_is_unavailable(case.facts)}",
+            _MAKE_READABLE,
+        )
     if not case.age.at_least or _surely_young(case):
         return None
     return "unknown", case.how_old, LOOK_UP
@@ -304,14 +308,20 @@ LOOK_UP = "rotate it once, or look up its date for CREDENTIALS['rotated_at']"
 _MAKE_READABLE = "make a source readable: vault, rotation service or cache"
 
 
-def _who_is_dark(facts: CredentialFacts) -> str:
+def _who_is_unavailable(facts: CredentialFacts) -> str:
     """One reason in full; of several the names alone, for each has its own line elsewhere."""
-    dark = {name: facts.dark[name] for name in (VAULT, ROTATIONS, CACHE) if name in facts.dark}
-    dark = {name: why for name, why in dark.items() if why != NOT_ASKED} or dark
-    if len(dark) > 1:
-        absent = set(dark.values()) == {NOT_CONFIGURED}
-        return f": {', '.join(dark)} {'are not configured' if absent else 'cannot be read'}"
-    return "".join(f": {name}: {why}" for name, why in dark.items())
+    unavailable = {
+        name: facts.unavailable[name]
+        for name in (VAULT, ROTATIONS, CACHE)
+        if name in facts.unavailable
+    }
+    unavailable = {
+        name: why for name, why in unavailable.items() if why != NOT_ASKED
+    } or unavailable
+    if len(unavailable) > 1:
+        absent = set(unavailable.values()) == {NOT_CONFIGURED}
+        return f": {', '.join(unavailable)} {'are not configured' if absent else 'cannot be read'}"
+    return "".join(f": {name}: {why}" for name, why in unavailable.items())
 
 
 def _odd_state(case: _Case) -> _Said:
@@ -337,8 +347,8 @@ def _fine(case: _Case) -> _Said:
     due = f", due in {say(case.due_in)}" if case.due_in is not None else ""
     if case.age.at_least and case.age.oldest is not None:
         due = f" and at most {say(case.now - case.age.oldest)}, not due yet"
-    read = float(any(name not in case.facts.dark for name in (VAULT, ROTATIONS)))
-    missing = f"whether it is in order is not known{_who_is_dark(case.facts)}"
+    read = float(any(name not in case.facts.unavailable for name in (VAULT, ROTATIONS)))
+    missing = f"whether it is in order is not known{_who_is_unavailable(case.facts)}"
     said = affirm(OK, Basis((Coverage("sources", read, 1.0, sentence=missing),)))
     why = "; ".join([f"{case.how_old}{due}", *said.missing])
     return said.word, why, "nothing" if said.good else _MAKE_READABLE

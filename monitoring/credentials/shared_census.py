@@ -13,9 +13,10 @@ import hashlib
 import json
 import os
 from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional
 
 import msgspec
 
@@ -45,16 +46,16 @@ _ASIDE = ("password", "timeout", "scan_timeout")
 class _Row(msgspec.Struct, array_like=True):
     """A ledger and whose it is: texts are clients, numbers places in `Nobody`."""
 
-    names: List[Any]
+    names: list[Any]
     several: bool
     tally: Tally
     kept: bytes
     named: bytes
-    minutes: Dict[int, Tuple[int, int]]
-    odd: List[Tuple[Optional[int], Optional[int], int]]
-    named_odd: List[Tuple[Optional[int], Optional[int]]]
-    doubts: List[Doubt]
-    versions: Dict[str, int]
+    minutes: dict[int, tuple[int, int]]
+    odd: list[tuple[Optional[int], Optional[int], int]]
+    named_odd: list[tuple[Optional[int], Optional[int]]]
+    doubts: list[Doubt]
+    versions: dict[str, int]
 
 
 class Shared(msgspec.Struct):
@@ -64,20 +65,20 @@ class Shared(msgspec.Struct):
     scope: str
     at: float
     seen: int
-    matched: Dict[str, int]
-    undecodable: Dict[str, int]
+    matched: dict[str, int]
+    undecodable: dict[str, int]
     conflicts: int
-    rows: List[_Row]
-    credentials: List[CredentialFact]
-    readers: List[NodeFacts]
-    primaries: List[NodeFacts]
+    rows: list[_Row]
+    credentials: list[CredentialFact]
+    readers: list[NodeFacts]
+    primaries: list[NodeFacts]
 
     def same_servers(self, readers: Sequence[NodeFacts], primaries: Sequence[NodeFacts]) -> bool:
         """Whether these are the servers of the census, and nothing was taken away since. What
         cannot be told is no."""
         now, then = (readers, primaries), (self.readers, self.primaries)
-        told = all(node.lives and node.losses and not node.fault for node in primaries)
-        return bool(primaries) and told and [*map(_known, now)] == [*map(_known, then)]
+        reported = all(node.lives and node.losses and not node.fault for node in primaries)
+        return bool(primaries) and reported and [*map(_known, now)] == [*map(_known, then)]
 
     def stats(self, settings: Settings) -> TokenStats:
         """The census as it was at `at`."""
@@ -171,14 +172,14 @@ def _checked(whole: bytes) -> bytes:
     return body
 
 
-def _known(nodes: Sequence[NodeFacts]) -> List[Tuple[str, Mapping[str, int]]]:
+def _known(nodes: Sequence[NodeFacts]) -> list[tuple[str, Mapping[str, int]]]:
     return sorted(((node.lives, node.losses) for node in nodes), key=lambda pair: pair[0])
 
 
 _NOBODY = tuple(Nobody)
 
 
-def _rows(stats: TokenStats) -> Optional[List[_Row]]:
+def _rows(stats: TokenStats) -> Optional[list[_Row]]:
     """None where readings were folded: those are known to the process that made them alone. None
     also where tokens were issued in the future: the file does not hold that doubt."""
     if stats.folded or stats.hygiene.count("iat_in_future"):

@@ -4,19 +4,20 @@ tokens. Read-only; values are decoded at once and the secret's hash never asked 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional
 
 from monitoring.config.settings import Settings
 from monitoring.credentials.facts import CACHE, CachedFacts, CacheSeen, NodeFacts
 from monitoring.credentials.shared_census import Seen
-from monitoring.credentials.source_kit import Answer, Asked, dark
+from monitoring.credentials.source_kit import Asked, SourceAnswer, unavailable
 from monitoring.model import Fault, Source
 from monitoring.redis import client as redis_client
 from monitoring.redis.count import ScanReport
 from monitoring.redis.faults import RedisFault
 from monitoring.redis.profiles import INDEX
-from monitoring.redis.scan import Budget, Door, census, profile_of
+from monitoring.redis.scan import Budget, ErrorTranslation, census, profile_of
 from monitoring.redis.topology import Node
 from monitoring.text import say
 from monitoring.tokens.codecs.facts import CredentialFact
@@ -24,10 +25,10 @@ from monitoring.tokens.stats import CLIENTS_TRACKED, TokenStats
 
 #: Of the time in which peers are asked; the rest is for what the servers say of themselves.
 SHARE_OF_TIME = 0.75
-_DOOR = Door(redis_client.translate, redis_client.ERRORS)
+_DOOR = ErrorTranslation(redis_client.translate, redis_client.ERRORS)
 
 
-def ask_cache(asked: Asked) -> Answer:
+def ask_cache(asked: Asked) -> SourceAnswer:
     """One scan of the token and credential keys of every primary."""
     cache: Optional[redis_client.Cache] = None
     try:
@@ -35,7 +36,7 @@ def ask_cache(asked: Asked) -> Answer:
         return _shared(cache, asked) or _read(cache, asked)
     except redis_client.ERRORS as error:
         fault = redis_client.translate(error) or Fault("internal", "the cache could not be read")
-        return dark(CACHE, fault)
+        return unavailable(CACHE, fault)
     finally:
         if cache is not None:
             cache.close()
@@ -44,11 +45,11 @@ def ask_cache(asked: Asked) -> Answer:
 def seen_of(cache: redis_client.Cache, report: ScanReport, at: float) -> Seen:
     """What a census that began `at` leaves for others beside its tokens."""
     readers, primaries = _nodes(cache, cache.scan_clients())
-    facts = [fact for fact in report.counted.credentials if _tells(fact)]
+    facts = [fact for fact in report.counted.credentials if _informs(fact)]
     return Seen(at, report.seen, report.matched, facts, readers, primaries)
 
 
-def _shared(cache: redis_client.Cache, asked: Asked) -> Optional[Answer]:
+def _shared(cache: redis_client.Cache, asked: Asked) -> Optional[SourceAnswer]:
     """What the other script has counted lately, where that may stand for a look of our own; not
     where no key is a token's."""
     settings, now, started = asked.settings, asked.clock(), time.monotonic()
@@ -73,10 +74,10 @@ def _shared(cache: redis_client.Cache, asked: Asked) -> Optional[Answer]:
     why = f"counted {say(now - found.at)} ago by the token script"
     if unreadable:
         why += f"; {unreadable} values under token keys could not be read"
-    return Answer(Source(CACHE, True, found.seen, time.monotonic() - started, why), seen)
+    return SourceAnswer(Source(CACHE, True, found.seen, time.monotonic() - started, why), seen)
 
 
-def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
+def _read(cache: redis_client.Cache, asked: Asked) -> SourceAnswer:
     settings, started = asked.settings, time.monotonic()
     policy = replace(settings.tokens, top_clients=CLIENTS_TRACKED)
     stats = TokenStats(asked.clock(), policy, excluded=settings.canary.clients, reads_names=True)
@@ -89,7 +90,7 @@ def _read(cache: redis_client.Cache, asked: Asked) -> Answer:
         budget=_budget(settings),
     )
     result = stats.result(None)
-    facts = [fact for fact in report.counted.credentials if _tells(fact)]
+    facts = [fact for fact in report.counted.credentials if _informs(fact)]
     whole = not report.truncated and not report.faults and not report.unread
     unreadable = sum(result.undecodable.values()) + report.counted.foreign
     seen = CacheSeen(stats, result, _cached(facts), whole, unreadable)
@@ -106,10 +107,10 @@ def _with_nodes(seen: CacheSeen, cache: redis_client.Cache, clients: Sequence[An
     return replace(seen, readers=readers, primaries=primaries)
 
 
-_Nodes = Tuple[NodeFacts, ...]
+_Nodes = tuple[NodeFacts, ...]
 
 
-def _nodes(cache: redis_client.Cache, clients: Sequence[Any]) -> Tuple[_Nodes, _Nodes]:
+def _nodes(cache: redis_client.Cache, clients: Sequence[Any]) -> tuple[_Nodes, _Nodes]:
     """The servers that are read, and those that are written to."""
     named = [Node(redis_client.name_of(client), "", client) for client in clients]
     readers = tuple(_node(cache, node) for node in named)
@@ -162,7 +163,7 @@ def node_facts(name: str, info: Mapping[str, Any]) -> NodeFacts:
     )
 
 
-def _losses(info: Mapping[str, Any]) -> Dict[str, int]:
+def _losses(info: Mapping[str, Any]) -> dict[str, int]:
     plain = [(name, info.get(name)) for name in ("evicted_keys", "rejected_connections")]
     if not all(isinstance(count, int) for _name, count in plain):
         return {}
@@ -184,28 +185,30 @@ def _budget(settings: Settings) -> Budget:
     return Budget(settings.tokens.max_keys, min(settings.tokens.time_budget or most, most))
 
 
-def _answer(report: ScanReport, seen: CacheSeen, took: float) -> Answer:
+def _answer(report: ScanReport, seen: CacheSeen, took: float) -> SourceAnswer:
     if report.faults and not report.seen:
-        return dark(CACHE, report.faults[0][1])
+        return unavailable(CACHE, report.faults[0][1])
     if report.faults:
-        return dark(CACHE, report.faults[0][1], seen)
+        return unavailable(CACHE, report.faults[0][1], seen)
     if report.seen and not report.anything_matched:
         tried = ", ".join(sorted(report.matched))
-        return dark(CACHE, Fault("config", f"no key fits {tried}: another database or layout?"))
+        return unavailable(
+            CACHE, Fault("config", f"no key fits {tried}: another database or layout?")
+        )
     why = (
         f"the scan ended early ({report.truncated}), counts are minima" if report.truncated else ""
     )
     if seen.unreadable and not why:
         why = f"{seen.unreadable} values under token keys could not be read"
     ended = report.truncated in ("time", "max_keys")
-    return Answer(Source(CACHE, True, report.seen, took, why, truncated=ended), seen)
+    return SourceAnswer(Source(CACHE, True, report.seen, took, why, truncated=ended), seen)
 
 
-def _tells(fact: CredentialFact) -> bool:
+def _informs(fact: CredentialFact) -> bool:
     return bool(fact.client) and (fact.active is not None or fact.version is not None)
 
 
-def _cached(facts: Iterable[CredentialFact]) -> Dict[str, CachedFacts]:
+def _cached(facts: Iterable[CredentialFact]) -> dict[str, CachedFacts]:
     return {
         fact.client: CachedFacts(
             active=fact.active,

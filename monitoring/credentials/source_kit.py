@@ -18,14 +18,14 @@ ROTATION_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True)
-class Answer:
+class SourceAnswer:
     """A source's row, and what it gave (None: nothing; its type is the source's own)."""
 
     source: Source
     data: Any = None
 
     @property
-    def why_dark(self) -> str:
+    def why_unavailable(self) -> str:
         """Why nothing may rest on this source now; "" when it is sound."""
         if not self.source.configured:
             return NOT_CONFIGURED
@@ -59,12 +59,14 @@ def rotation_service(settings: Settings) -> ServiceSettings:
     )
 
 
-def dark(name: str, fault: Fault, data: Optional[Any] = None, *, truncated: bool = False) -> Answer:
+def unavailable(
+    name: str, fault: Fault, data: Optional[Any] = None, *, truncated: bool = False
+) -> SourceAnswer:
     """A source that failed, and why; `truncated`: its time was over first."""
     row = Source(name, False, why=fault.message, error=fault.kind, truncated=truncated)
-    return Answer(row, data)
+    return SourceAnswer(row, data)
 
 
-def absent(name: str) -> Answer:
+def absent(name: str) -> SourceAnswer:
     """A source that nobody configured."""
-    return Answer(Source(name, False, why=NOT_CONFIGURED, configured=False))
+    return SourceAnswer(Source(name, False, why=NOT_CONFIGURED, configured=False))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import Optional
 from urllib.parse import unquote
 
 from monitoring.config.settings import ConjurSettings, Limit, Settings
 from monitoring.conjur.answers import Variable, outdated
 from monitoring.conjur.client import ConjurClient, ConjurFault
 from monitoring.credentials.facts import VAULT, VaultSeen
-from monitoring.credentials.source_kit import Answer, Asked, absent, dark
+from monitoring.credentials.source_kit import Asked, SourceAnswer, absent, unavailable
 from monitoring.model import Fault, Source
 
 #: What our identity must not hold: execute reads the secret, update writes one.
@@ -34,7 +35,7 @@ class Rights:
     ids of roles, members of groups and owners included."""
 
     at: float
-    holders: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    holders: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,13 @@ class RightsSeen:
     the full ids of the other roles that may read the value, where that is known. `kinds`: what is
     to be remembered. `remark`: what could not be asked, and why; "": everything could."""
 
-    held: Tuple[Tuple[str, str], ...] = ()
-    readers: Mapping[str, Tuple[str, ...]] = field(default_factory=dict)
+    held: tuple[tuple[str, str], ...] = ()
+    readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kinds: Mapping[str, Rights] = field(default_factory=dict)
     remark: str = ""
 
 
-def ask_vault(asked: Asked) -> Answer:
+def ask_vault(asked: Asked) -> SourceAnswer:
     """All variables that fit the template. A follower that does not get every change is a failed
     source whose data is there all the same; so is a vault in which none of ours is seen."""
     settings, client = asked.settings.conjur, asked.conjur
@@ -61,25 +62,25 @@ def ask_vault(asked: Asked) -> Answer:
         prefix = settings.variable_template.partition("{client_id}")[0]
         listing = client.variables(prefix)
     except ConjurFault as error:
-        return dark(VAULT, error.fault)
+        return unavailable(VAULT, error.fault)
     variables = {v.client: v for v in listing.variables if v.client}
     if not variables:
         text = (
             f"no variable like {settings.variable_template} is visible to our identity: check "
             "CONJUR_ACCOUNT and that our identity's group holds read on them"
         )
-        return dark(VAULT, Fault("config", text))
+        return unavailable(VAULT, Fault("config", text))
     seen = VaultSeen(variables, _identity(settings))
     if trouble:
-        return dark(VAULT, Fault("http", trouble), seen)
+        return unavailable(VAULT, Fault("http", trouble), seen)
     took = time.monotonic() - started
     broken = f"{listing.unreadable} entries of its list are no variables"
     remarks = (remark, listing.remark, broken if listing.unreadable else "")
     said = "; ".join(each for each in remarks if each)
-    return Answer(Source(VAULT, True, len(variables), took, said), seen)
+    return SourceAnswer(Source(VAULT, True, len(variables), took, said), seen)
 
 
-def _trouble(client: ConjurClient, settings: Settings) -> Tuple[str, str]:
+def _trouble(client: ConjurClient, settings: Settings) -> tuple[str, str]:
     """Why its metadata may be out of date, and a remark where it does not say."""
     try:
         health = client.health()
@@ -107,7 +108,7 @@ def ask_rights(
     heard = {kind: known[kind] for kind in kinds if kind in known}
     due = sorted(kinds, key=lambda kind: (heard[kind].at if kind in heard else 0.0, kind))
     until = time.monotonic() + asked.settings.run.cycle_deadline / 4
-    failures: List[str] = []
+    failures: list[str] = []
     for kind in due[:KINDS_ASKED]:
         if len(failures) >= _FAILURES or time.monotonic() > until:
             break
@@ -131,9 +132,9 @@ def ask_rights(
     return RightsSeen(tuple(dict.fromkeys(held)), readers, heard, remark)
 
 
-def _kinds(variables: Iterable[Variable]) -> Dict[str, List[Variable]]:
+def _kinds(variables: Iterable[Variable]) -> dict[str, list[Variable]]:
     """Variables by their distinct set of grantees and owner, under a short name of it."""
-    kinds: Dict[str, List[Variable]] = {}
+    kinds: dict[str, list[Variable]] = {}
     for variable in variables:
         whole = repr((sorted(variable.permissions), variable.owner))
         name = hashlib.sha256(whole.encode("utf-8", "replace")).hexdigest()[:16]
@@ -141,7 +142,7 @@ def _kinds(variables: Iterable[Variable]) -> Dict[str, List[Variable]]:
     return kinds
 
 
-def _rights(client: ConjurClient, examples: List[Variable], now: float) -> Rights:
+def _rights(client: ConjurClient, examples: list[Variable], now: float) -> Rights:
     """Of the first example that is still there. Raises ConjurFault."""
     gone: Optional[ConjurFault] = None
     for example in examples:
@@ -154,11 +155,11 @@ def _rights(client: ConjurClient, examples: List[Variable], now: float) -> Right
     raise gone or ConjurFault(Fault("internal", "no variable to ask about"))
 
 
-def _granted(variable: Variable) -> List[str]:
+def _granted(variable: Variable) -> list[str]:
     return [role for privilege, role in variable.permissions if privilege in FORBIDDEN]
 
 
-def _held(members: List[Variable], rights: Optional[Rights], own: str) -> List[Tuple[str, str]]:
+def _held(members: list[Variable], rights: Optional[Rights], own: str) -> list[tuple[str, str]]:
     """What is granted to us by name is seen on every variable, without asking."""
     if not own:
         return []

@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Optional
 from urllib.parse import quote
 
 from monitoring.config.settings import ServiceSettings
 from monitoring.credentials.facts import BROKEN, CACHE, EAPI, ROTATIONS, SAPI, VAULT, RotationFacts
 from monitoring.credentials.source_cache import ask_cache
-from monitoring.credentials.source_kit import Answer, Asked, absent, dark
+from monitoring.credentials.source_kit import Asked, SourceAnswer, absent, unavailable
 from monitoring.credentials.source_vault import ask_vault
 from monitoring.health.probing import bearer
 from monitoring.http.client import HttpClient, HttpFault, Reply
@@ -33,39 +34,39 @@ from monitoring.text import identity_of, parse_iso
 LOGINS = "authentication_attempts"
 
 
-def ask_eapi(asked: Asked) -> Answer:
+def ask_eapi(asked: Asked) -> SourceAnswer:
     """The counters of Payment-EAPI, where clients log in."""
     return _ask(EAPI, asked, asked.eapi, asked.settings.eapi)
 
 
-def ask_sapi(asked: Asked) -> Answer:
+def ask_sapi(asked: Asked) -> SourceAnswer:
     """The counters of Payment-SAPI; some deployments count logins there."""
     return _ask(SAPI, asked, asked.sapi, asked.settings.sapi)
 
 
-def _ask(name: str, asked: Asked, http: HttpClient, service: ServiceSettings) -> Answer:
+def _ask(name: str, asked: Asked, http: HttpClient, service: ServiceSettings) -> SourceAnswer:
     settings = asked.settings
     try:
         headers = bearer(settings.auth_token)
     except HttpFault as error:
-        return dark(name, error.fault)
+        return unavailable(name, error.fault)
     found = service_metrics.read(http, service, settings.service_metrics, headers=headers)
     return _answer(name, found)
 
 
-def _answer(name: str, found: ServiceMetrics) -> Answer:
+def _answer(name: str, found: ServiceMetrics) -> SourceAnswer:
     """One instance of several that fails makes the sum incomplete, so the source is not sound."""
     if not found.configured:
         return absent(name)
     data = found if found.instances else None
     if found.faults:
         _, fault = found.faults[0]  # its sentence names the instance
-        return dark(name, fault, data)
+        return unavailable(name, fault, data)
     seen = sum(sample.name == LOGINS for sample in found.samples)
     left = found.clients_left_out
     why = f"{left} clients above the bound are not counted" if left else ""
     why = why or none_counted(LOGINS_NOUN, found.samples)
-    return Answer(Source(name, True, seen, found.seconds, why), data)
+    return SourceAnswer(Source(name, True, seen, found.seconds, why), data)
 
 
 # -- the rotation service: which rotations run, and how those of a client went.
@@ -87,7 +88,7 @@ class RotationsSeen:
     said that is no rotation. `clock`: theirs minus ours in seconds, None where it is not told."""
 
     active: Mapping[str, RotationFacts]
-    unreadable: FrozenSet[str] = frozenset()
+    unreadable: frozenset[str] = frozenset()
     clock: Optional[float] = None
 
 
@@ -99,7 +100,7 @@ class RotationFault(Exception):  # noqa: N818 - it carries a Fault
         self.fault = fault
 
 
-def ask_rotations(asked: Asked) -> Answer:
+def ask_rotations(asked: Asked) -> SourceAnswer:
     """The rotations that run now."""
     if not asked.settings.rotation_url:
         return absent(ROTATIONS)
@@ -108,26 +109,26 @@ def ask_rotations(asked: Asked) -> Answer:
         reply = _source_rotations_ask(asked, ACTIVE)
         rows = _rotations(reply)
     except RotationFault as error:
-        return dark(ROTATIONS, error.fault)
+        return unavailable(ROTATIONS, error.fault)
     active = {client: found[0] for client, found in _by_client(rows).items()}
     took = time.monotonic() - started
     bad = [row for row in rows if not _is_rotation(row)]
     if rows and len(bad) == len(rows):
-        return dark(ROTATIONS, Fault("body", f"{ACTIVE}: {UNREADABLE}"))
+        return unavailable(ROTATIONS, Fault("body", f"{ACTIVE}: {UNREADABLE}"))
     said = f"{len(bad)} of {len(rows)} entries under {ACTIVE}: {UNREADABLE}" if bad else ""
     unreadable = frozenset(_client(row) for row in bad) - {""}
     seen = RotationsSeen(active, unreadable, _clock_difference(reply, asked.clock()))
-    return Answer(Source(ROTATIONS, True, len(active), took, said), seen)
+    return SourceAnswer(Source(ROTATIONS, True, len(active), took, said), seen)
 
 
 def ask_clients(
     asked: Asked, clients: Iterable[str], seconds: float
-) -> Tuple[Dict[str, Optional[RotationFacts]], Dict[str, str]]:
+) -> tuple[dict[str, Optional[RotationFacts]], dict[str, str]]:
     """The newest rotation of each client (None: it never had one), several at once and for at most
     `seconds`; and of those that could not be asked for, why."""
     until = time.monotonic() + seconds
 
-    def one(client: str) -> Tuple[str, Optional[RotationFacts], str]:
+    def one(client: str) -> tuple[str, Optional[RotationFacts], str]:
         if time.monotonic() > until:
             return client, None, f"not all clients could be asked within {seconds:g} s"
         try:
@@ -163,7 +164,7 @@ def _source_rotations_ask(asked: Asked, path: str) -> Reply:
         raise RotationFault(error.fault) from None
 
 
-def _rotations(reply: Reply) -> List[Any]:
+def _rotations(reply: Reply) -> list[Any]:
     """The elements of the list in an answer."""
     if reply.status != 200:
         raise RotationFault(_refused(reply))
@@ -184,9 +185,9 @@ def _refused(reply: Reply) -> Fault:
     return Fault(kind, f"{reply.url} answered {reply.status} instead of rotations")
 
 
-def _by_client(rows: Iterable[Any]) -> Dict[str, List[RotationFacts]]:
+def _by_client(rows: Iterable[Any]) -> dict[str, list[RotationFacts]]:
     """Newest first; each knows when the one that brought its old version began."""
-    found: Dict[str, List[RotationFacts]] = {}
+    found: dict[str, list[RotationFacts]] = {}
     for row in rows:
         if _is_rotation(row):
             found.setdefault(_client(row), []).append(_rotation(row))
@@ -205,14 +206,14 @@ def _client(row: Any) -> str:
     return identity_of(client) if isinstance(client, str) else ""
 
 
-def _newness(rotation: RotationFacts) -> Tuple[bool, float]:
+def _newness(rotation: RotationFacts) -> tuple[bool, float]:
     """One that runs comes before any that ended, and one without a start before those with one:
     it must not hide behind an older one."""
     began = rotation.started_at if rotation.started_at is not None else float("inf")
     return rotation.ongoing, began
 
 
-def _linked(rotations: List[RotationFacts]) -> RotationFacts:
+def _linked(rotations: list[RotationFacts]) -> RotationFacts:
     newest, rivals = rotations[0], sum(other.ongoing for other in rotations[1:])
     failure = next((r for r in rotations[1:] if newest.ongoing and _failed_after(r, newest)), None)
     before = (r for r in rotations[1:] if r.state == "new_active" or r.success)
@@ -280,7 +281,7 @@ def _moment(value: Any) -> Optional[float]:
 
 # -- every source of what is known about credentials, all asked at the same time.
 
-Question = Callable[[Asked], Answer]
+Question = Callable[[Asked], SourceAnswer]
 
 SOURCES: Mapping[str, Question] = {
     VAULT: ask_vault,
@@ -300,34 +301,36 @@ class Sources:
     def __init__(self, asked: Asked, sources: Mapping[str, Question] = SOURCES) -> None:
         self._asked, self._sources = asked, sources
         self._threads = ThreadPoolExecutor(len(sources), thread_name_prefix="source")
-        self._hanging: Dict[str, Future[Answer]] = {}
+        self._hanging: dict[str, Future[SourceAnswer]] = {}
 
-    def ask(self) -> Dict[str, Answer]:
-        """One Answer per source, none later than `run.looking`. Never raises for one."""
+    def ask(self) -> dict[str, SourceAnswer]:
+        """One SourceAnswer per source, none later than `run.looking`. Never raises for one."""
         until = time.monotonic() + self._asked.settings.run.looking
         started = {name: self._start(name) for name in self._sources}
         return {name: self._answer(name, future, until) for name, future in started.items()}
 
-    def _start(self, name: str) -> Optional[Future[Answer]]:
+    def _start(self, name: str) -> Optional[Future[SourceAnswer]]:
         before = self._hanging.pop(name, None)
         if before is not None and not before.done():
             self._hanging[name] = before
             return None
         return self._threads.submit(self._sources[name], self._asked)
 
-    def _answer(self, name: str, future: Optional[Future[Answer]], until: float) -> Answer:
+    def _answer(
+        self, name: str, future: Optional[Future[SourceAnswer]], until: float
+    ) -> SourceAnswer:
         if future is None:
             said = "the question of the cycle before still hangs, so it was not asked again"
-            return dark(name, Fault("timeout", said))
+            return unavailable(name, Fault("timeout", said))
         wait([future], timeout=max(0.0, until - time.monotonic()))
         if not future.done():
             self._hanging[name] = future
             said = f"no answer within {self._asked.settings.run.looking:g} s, given up"
-            return dark(name, Fault("timeout", said), truncated=True)
+            return unavailable(name, Fault("timeout", said), truncated=True)
         error = future.exception()
         if error is None:
             return future.result()
         # A bug of ours must not cost the other sources their turn.
         _log.error("asking %s broke: %s", name, type(error).__name__, exc_info=error)
         said = "the monitor's own question broke; see the log"
-        return dark(name, Fault("internal", said))
+        return unavailable(name, Fault("internal", said))

@@ -8,8 +8,9 @@ that nobody registered are pooled under '' and never kept one by one.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Collection, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 from monitoring.anomaly.types import Bucket, Usage
 from monitoring.credentials.facts import EAPI, SAPI, UNKNOWN_CLIENT, Totals, Window
@@ -35,7 +36,7 @@ class UsageHistory:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def totals(self) -> Dict[str, Totals]:
+    def totals(self) -> dict[str, Totals]:
         """By client; '' is everybody who is not registered."""
         sql = "SELECT client, attempts, failures, last_ok, last_failed, old_seen, unknown FROM uses"
         return {row[0]: Totals(*row[1:]) for row in self._state.read(sql)}
@@ -56,7 +57,7 @@ class UsageHistory:
             "SELECT at, client, ok, failed, unknown FROM buckets "
             "WHERE at + seconds > ? AND at <= ? ORDER BY at", since,
         )  # fmt: skip
-        found: Dict[str, Usage] = {}
+        found: dict[str, Usage] = {}
         for at, client, ok, failed, unknown in rows:
             before, share = found.get(client, Usage(0.0, 0.0)), shares.get(at, 1.0)
             found[client] = added(before, Usage(ok, failed, unknown=unknown), share)
@@ -76,7 +77,9 @@ class UsageHistory:
                 (at,),
             )
             clients = {row[0]: Usage(row[1], row[2], unknown=row[3]) for row in rows}
-            bucket = Look(Bucket(at, min(seconds, _HOUR), clients), unsure=tuple(unsure_of(said)))
+            bucket = LoginsSeen(
+                Bucket(at, min(seconds, _HOUR), clients), unsure=tuple(unsure_of(said))
+            )
             if bucket.to_learn is not None:
                 yield bucket.to_learn
 
@@ -87,12 +90,12 @@ def _share(at: float, lasted: float, start: float) -> float:
 
 
 def _recovered(
-    rows: Iterable[Tuple[float, str, float, float, float]], guesses: float
-) -> Dict[str, Tuple[float, float]]:
+    rows: Iterable[tuple[float, str, float, float, float]], guesses: float
+) -> dict[str, tuple[float, float]]:
     """Within one bucket nobody knows what came first: there, failures that outnumber the successes
     by far are taken to come before them. A busy client with a few failures is not meant."""
-    runs: Dict[str, float] = {}
-    found: Dict[str, Tuple[float, float]] = {}
+    runs: dict[str, float] = {}
+    found: dict[str, tuple[float, float]] = {}
     for at, client, ok, failed, _ in rows:
         run = runs.get(client, 0.0)
         if failed >= GUESSES_PER_SUCCESS * ok:
@@ -121,7 +124,7 @@ _LATE = 900.0
 
 
 @dataclass(frozen=True)
-class Look:
+class LoginsSeen:
     """What one look added. `bucket` None: there was no earlier look to count from. `clients` holds
     every client id that the services count, registered or not; `succeeded` those of them that are
     not registered and logged in. `unsure`: what the counts of the bucket leave open; without one,
@@ -130,7 +133,7 @@ class Look:
     bucket: Optional[Bucket] = None
     clients: Collection[str] = field(default_factory=tuple)
     succeeded: Collection[str] = ()
-    unsure: Tuple[Unsure, ...] = ()
+    unsure: tuple[Unsure, ...] = ()
     read: bool = False
 
     @property
@@ -142,7 +145,7 @@ class Look:
         return replace(self.bucket, clients=plainly(self.bucket.clients))
 
 
-def plainly(clients: Mapping[str, Usage]) -> Dict[str, Usage]:
+def plainly(clients: Mapping[str, Usage]) -> dict[str, Usage]:
     """Without unknown ends: those calls as good ones."""
     return {name: Usage(u.ok + u.unknown, u.failed) for name, u in clients.items()}
 
@@ -175,7 +178,7 @@ class UsageBook:
         services: Mapping[str, ServiceMetrics],
         registered: Optional[Collection[str]],
         now: float,
-    ) -> Look:
+    ) -> LoginsSeen:
         """Take in the counters of the services that were read, by EAPI, SAPI. `registered` None:
         it is not known who is, so everybody counts under the own name."""
         rows = {n: [s for s in m.samples if s.name in _TAKEN] for n, m in services.items()}
@@ -191,25 +194,25 @@ class UsageBook:
             page = pages.get(name)
             if page is None or not page.now:  # what it counts meanwhile comes with the next look
                 known = bool(pages) or bool(tx.execute("SELECT 1 FROM uses LIMIT 1"))
-                return Look(None, clients, unsure=_remembered(tx), read=known)
+                return LoginsSeen(None, clients, unsure=_remembered(tx), read=known)
             done = page.settled()
             unsure = _remember(tx, done.unsure, now)
             looked = _looked(tx, now)
             if looked is None or now <= looked or not page.comparable:
-                return Look(None, clients, unsure=unsure, read=True)
+                return LoginsSeen(None, clients, unsure=unsure, read=True)
             bucket = self._bucket(done.deltas, names, (looked, now - looked))
             _keep(tx, bucket, unsure)
         ok = {client for client, usage in _usage(done.deltas).items() if client and usage.ok > 0}
         strangers = ok - set(ok if names is None else names) - self._ignored
-        return Look(bucket, clients, strangers, unsure, True)
+        return LoginsSeen(bucket, clients, strangers, unsure, True)
 
     def _bucket(
         self,
         grown: Mapping[CounterKey, Delta],
         names: Optional[Mapping[str, str]],
-        span: Tuple[float, float],
+        span: tuple[float, float],
     ) -> Bucket:
-        rows: Dict[str, Usage] = {}
+        rows: dict[str, Usage] = {}
         for client, usage in _usage(grown).items():
             if client not in self._ignored and usage.attempts:
                 name = client if names is None else names.get(client, UNKNOWN_CLIENT)
@@ -251,7 +254,7 @@ def _client(sample: CounterSample) -> str:
     return dict(sample.labels).get("client", "")
 
 
-def _counting(tx: Transaction, rows: Mapping[str, List[CounterSample]]) -> str:
+def _counting(tx: Transaction, rows: Mapping[str, list[CounterSample]]) -> str:
     """The service whose count of logins is taken: the first that ever counted any; "" for none."""
     for name in SERVICES:
         known = "SELECT 1 FROM counters WHERE source = ? AND name = ? AND value > 0 LIMIT 1"
@@ -261,7 +264,7 @@ def _counting(tx: Transaction, rows: Mapping[str, List[CounterSample]]) -> str:
     return ""
 
 
-def _take(tx: Transaction, source: str, samples: List[CounterSample], now: float) -> _Page:
+def _take(tx: Transaction, source: str, samples: list[CounterSample], now: float) -> _Page:
     """Keep the page and return it with the one before. Empty where another monitor looked
     meanwhile and has counted all of this."""
     before = _read(tx, source)
@@ -278,9 +281,9 @@ def _take(tx: Transaction, source: str, samples: List[CounterSample], now: float
     return _Page(current, before)
 
 
-def _usage(grown: Mapping[CounterKey, Delta]) -> Dict[str, Usage]:
+def _usage(grown: Mapping[CounterKey, Delta]) -> dict[str, Usage]:
     """By client, over all instances."""
-    rows: Dict[str, Usage] = {}
+    rows: dict[str, Usage] = {}
     for key, delta in grown.items():
         labels = dict(key.labels)
         end, client = labels["success"], labels["client"]
@@ -293,7 +296,7 @@ def _usage(grown: Mapping[CounterKey, Delta]) -> Dict[str, Usage]:
     return rows
 
 
-def unsure_of(text: str) -> List[Unsure]:
+def unsure_of(text: str) -> list[Unsure]:
     """What the state keeps of it; nothing where that cannot be read."""
     try:
         return families.from_rows(json.loads(text))
@@ -301,19 +304,19 @@ def unsure_of(text: str) -> List[Unsure]:
         return []
 
 
-def _remember(tx: Transaction, unsure: Iterable[Unsure], now: float) -> Tuple[Unsure, ...]:
+def _remember(tx: Transaction, unsure: Iterable[Unsure], now: float) -> tuple[Unsure, ...]:
     kept = families.about(families.LOGINS, unsure)
     row = (_SCOPE, _UNSURE, json.dumps(families.as_rows(kept)), now)
     tx.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", row)
     return kept
 
 
-def _remembered(tx: Transaction) -> Tuple[Unsure, ...]:
+def _remembered(tx: Transaction) -> tuple[Unsure, ...]:
     rows = tx.execute("SELECT value FROM kv WHERE scope = ? AND key = ?", (_SCOPE, _UNSURE))
     return tuple(unsure_of(str(rows[0][0]))) if rows else ()
 
 
-def _read(tx: Transaction, source: str) -> Dict[CounterKey, Tuple[float, float]]:
+def _read(tx: Transaction, source: str) -> dict[CounterKey, tuple[float, float]]:
     sql = "SELECT source, name, labels, instance, value, at FROM counters WHERE source = ?"
     found = {}
     for *key, value, at in tx.execute(sql, (source,)):
@@ -373,7 +376,7 @@ def _fold(tx: Transaction, since: float, until: float) -> None:
         "sum(unknown) FROM buckets WHERE at >= ? AND at < ? AND seconds <= ? GROUP BY 1, client",
         span,
     )  # fmt: skip
-    watched: Dict[float, float] = {at: seconds for at, seconds, _ in hours}
+    watched: dict[float, float] = {at: seconds for at, seconds, _ in hours}
     tx.execute("DELETE FROM buckets WHERE at >= ? AND at < ? AND seconds <= ?", span)
     tx.execute("DELETE FROM bucket_hours WHERE at >= ? AND at < ? AND seconds <= ?", span)
     tx.executemany("INSERT OR IGNORE INTO bucket_hours VALUES (?, ?, ?)", hours)

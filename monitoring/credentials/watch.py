@@ -6,27 +6,20 @@ rests on it alone.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import (
-    Collection,
-    Dict,
-    FrozenSet,
-    Iterator,
-    List,
-    Mapping,
     NamedTuple,
     Optional,
-    Sequence,
-    Tuple,
 )
 
-from monitoring.anomaly.store import AnomalyStore, Told, sensitivity_of
+from monitoring.anomaly.store import AnomalyStore, Reported, sensitivity_of
 from monitoring.certainty import Doubt
 from monitoring.components import EAPI as EAPI_SERVICE
 from monitoring.conjur.answers import Variable
 from monitoring.credentials.ages import age_of, cache_is_old, current_version
 from monitoring.credentials.assembly import (
-    Looked,
+    CredentialInput,
     assemble,
     clients_of,
     known_elsewhere,
@@ -55,7 +48,7 @@ from monitoring.credentials.findings import (
     of_clients,
     of_vault,
 )
-from monitoring.credentials.judged import Judged, doubts_of, judge_all, of_beginnings
+from monitoring.credentials.judged import ClientVerdict, doubts_of, judge_all, of_beginnings
 from monitoring.credentials.memory import (
     Ledger,
     RotationMemory,
@@ -65,10 +58,10 @@ from monitoring.credentials.memory import (
     remembered,
     to_ask,
 )
-from monitoring.credentials.source_kit import Answer, Asked
+from monitoring.credentials.source_kit import Asked, SourceAnswer
 from monitoring.credentials.source_vault import ask_rights
 from monitoring.credentials.sources import UNREADABLE, RotationsSeen, Sources, ask_clients
-from monitoring.credentials.usage import Look, UsageBook, UsageHistory
+from monitoring.credentials.usage import LoginsSeen, UsageBook, UsageHistory
 from monitoring.model import Finding, Source
 from monitoring.services.families import LOGINS, findings as of_counters
 from monitoring.store.state import State
@@ -95,23 +88,23 @@ class _Noted:
     was no such look."""
 
     behind: Mapping[str, int] = field(default_factory=dict)
-    moving: FrozenSet[str] = frozenset()
+    moving: frozenset[str] = frozenset()
     gained: Sequence[Gained] = ()
-    held: Sequence[Tuple[str, str]] = ()
+    held: Sequence[tuple[str, str]] = ()
     remark: str = ""
     sightings: Optional[Sightings] = None
 
 
 @dataclass(frozen=True)
-class Picture:
+class CredentialSnapshot:
     """What one look shows. `doubts`: why nothing good may be said of the whole."""
 
     at: float
-    judged: Sequence[Judged]
+    judged: Sequence[ClientVerdict]
     figures: Figures
     findings: Sequence[Finding]
     sources: Sequence[Source]
-    dark: Mapping[str, str] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
     doubts: Sequence[Doubt] = ()
 
 
@@ -129,20 +122,22 @@ class CredentialWatch:
         self._cache = CacheMemory(state, asked.settings.tokens.max_lifetime)
         self._anomalies = AnomalyStore(state, sensitivity_of(asked.settings.credentials))
 
-    def look(self, now: float, *, all_rotations: bool = False, about: str = "") -> Picture:
+    def look(
+        self, now: float, *, all_rotations: bool = False, about: str = ""
+    ) -> CredentialSnapshot:
         """Ask everything once. `all_rotations`: every client's newest rotation is asked for, else
         those that may have changed, and in any case and first that of the client `about`."""
         answers = self._sources.ask()
-        dark = {name: answer.why_dark for name, answer in answers.items() if answer.why_dark}
+        unavailable = {n: a.why_unavailable for n, a in answers.items() if a.why_unavailable}
         vault: Optional[VaultSeen] = answers[VAULT].data
-        noted = self._note_vault(vault, VAULT not in dark, now)
-        heard, unheard = self._hear(answers, vault, now, _Wanted(about, all_rotations))
-        looked = Looked(
-            dark=dark,
+        noted = self._note_vault(vault, VAULT not in unavailable, now)
+        heard, unanswered = self._hear(answers, vault, now, _Wanted(about, all_rotations))
+        looked = CredentialInput(
+            unavailable=unavailable,
             vault=vault,
             cache=answers[CACHE].data,
             heard=heard,
-            unheard=unheard,
+            unanswered=unanswered,
             ledger=self._ledger.facts(),
             behind=noted.behind,
             moving=noted.moving,
@@ -155,21 +150,21 @@ class CredentialWatch:
         totals = self._history.totals()
         looked = replace(looked, window=self._window(now), totals=totals, counted=counted.clients)
         judged = judge_all(self._facts(looked, now), self._settings.credentials, now)
-        doubts = doubts_of(judged, answers[VAULT].why_dark, answers[ROTATIONS].why_dark)
-        told = self._learn(counted, now)
-        return Picture(
+        doubts = doubts_of(judged, unavailable.get(VAULT, ""), unavailable.get(ROTATIONS, ""))
+        reported = self._learn(counted, now)
+        return CredentialSnapshot(
             now,
             judged,
-            replace(_figures(looked, known, counted, told), shown=self._choose(judged, looked)),
+            replace(_figures(looked, known, counted, reported), shown=self._choose(judged, looked)),
             [
                 *findings(judged, looked.window, now, ages=self._age_limit),
                 *of_vault(noted.held, noted.gained),
                 *of_clients(self._unseen(looked, noted, counted, now)),
                 *of_beginnings(judged, known, looked.rotated_at, doubts),
-                *_of_logins(told, looked.window, counted),
+                *_of_logins(reported, looked.window, counted),
             ],
-            _rows(answers, next(iter(unheard.values()), ""), noted.remark),
-            dark,
+            _rows(answers, next(iter(unanswered.values()), ""), noted.remark),
+            unavailable,
             doubts,
         )
 
@@ -186,7 +181,9 @@ class CredentialWatch:
         gained = self._vault.gained(rights.readers, now)
         return _Noted(behind, moving, gained, rights.held, rights.remark, sightings)
 
-    def _unseen(self, looked: Looked, noted: _Noted, counted: Look, now: float) -> Unseen:
+    def _unseen(
+        self, looked: CredentialInput, noted: _Noted, counted: LoginsSeen, now: float
+    ) -> Unseen:
         """What of the vault's clients is not as it was; nothing while it cannot be read."""
         vault = looked.vault
         if vault is None or noted.sightings is None:
@@ -199,11 +196,11 @@ class CredentialWatch:
 
     def _hear(
         self,
-        answers: Mapping[str, Answer],
+        answers: Mapping[str, SourceAnswer],
         vault: Optional[VaultSeen],
         now: float,
         wanted: _Wanted,
-    ) -> Tuple[Dict[str, Heard], Mapping[str, str]]:
+    ) -> tuple[dict[str, Heard], Mapping[str, str]]:
         """What was last heard of each client's rotation, and why some could not be asked for."""
         before = self._rotations.load()
         data: Optional[RotationsSeen] = answers[ROTATIONS].data
@@ -219,28 +216,31 @@ class CredentialWatch:
         if wanted.about and wanted.about not in active:
             some = [wanted.about, *(client for client in some if client != wanted.about)]
         seconds = self._settings.run.cycle_deadline / 2
-        told, unheard = ask_clients(self._asked, some, seconds)
+        answered, unanswered = ask_clients(self._asked, some, seconds)
         after = dict(before)
-        heard_of = {**told, **active}.items()
+        heard_of = {**answered, **active}.items()
         for client, rotation in ((c, r) for c, r in heard_of if r or c in names):
             heard = remembered(rotation, before.get(client), now, cached=cached.get(client))
             after[client] = Heard(heard.rotation, now, versions.get(client))
         self._rotations.save(before, after, now)
-        return after, {**unheard, **{c: UNREADABLE for c in data.unreadable if c not in told}}
+        return after, {
+            **unanswered,
+            **{c: UNREADABLE for c in data.unreadable if c not in answered},
+        }
 
     def _count(
-        self, answers: Mapping[str, Answer], known: Optional[Collection[str]], now: float
-    ) -> Look:
+        self, answers: Mapping[str, SourceAnswer], known: Optional[Collection[str]], now: float
+    ) -> LoginsSeen:
         read = {name: answers[name].data for name in (EAPI, SAPI) if answers[name].data}
         look = self._usage.look(read, known, now)
         self._usage.fold(now)
         return look
 
-    def _learn(self, counted: Look, now: float) -> Sequence[Told]:
+    def _learn(self, counted: LoginsSeen, now: float) -> Sequence[Reported]:
         window = self._settings.credentials.failure_window
         return self._anomalies.feed(counted.to_learn, now, window)
 
-    def _choose(self, judged: Sequence[Judged], looked: Looked) -> FrozenSet[str]:
+    def _choose(self, judged: Sequence[ClientVerdict], looked: CredentialInput) -> frozenset[str]:
         top = self._settings.credentials.top_clients
         return self._shown.choose([each.client for each in judged], looked.totals, top)
 
@@ -248,7 +248,7 @@ class CredentialWatch:
         seconds = self._settings.credentials.failure_window
         return self._history.window(now, seconds, guesses=GUESSES)
 
-    def _facts(self, looked: Looked, now: float) -> List[CredentialFacts]:
+    def _facts(self, looked: CredentialInput, now: float) -> list[CredentialFacts]:
         """The facts of every client, once the ages and sightings they tell of are kept."""
         looked = _knowing(looked, registered(looked, self._canary))
         facts = assemble(looked, clients_of(looked, self._canary))
@@ -259,11 +259,11 @@ class CredentialWatch:
             self._usage.sighted(sighted, now if at is None else min(now, at))
             again = replace(looked, totals=self._history.totals())
             facts.update(assemble(again, sighted))
-        cache = None if CACHE in looked.dark else looked.cache
+        cache = None if CACHE in looked.unavailable else looked.cache
         return list(self._cache.note(cache, facts, now).values())
 
 
-def _knowing(looked: Looked, registered: Optional[Collection[str]]) -> Looked:
+def _knowing(looked: CredentialInput, registered: Optional[Collection[str]]) -> CredentialInput:
     """With every token given to a client that there is, or that there once was."""
     if looked.cache is None or registered is None:
         return looked
@@ -275,36 +275,39 @@ def _clock(rotations: Optional[RotationsSeen]) -> Optional[float]:
     return rotations.clock if rotations else None
 
 
-def _of_logins(told: Sequence[Told], window: Window, look: Look) -> Iterator[Finding]:
+def _of_logins(reported: Sequence[Reported], window: Window, look: LoginsSeen) -> Iterator[Finding]:
     """What is strange about logins, and what their counts leave open in the window; before there is
     one, on the page."""
-    yield from of_anomalies([each.anomaly for each in told])
+    yield from of_anomalies([each.anomaly for each in reported])
     unsure = window.unsure if window.seconds is not None else look.unsure
     yield from of_counters(LOGINS, unsure, EAPI_SERVICE)
 
 
-def _cached(answer: Answer) -> Mapping[str, CachedFacts]:
+def _cached(answer: SourceAnswer) -> Mapping[str, CachedFacts]:
     return answer.data.credentials if answer.data is not None else {}
 
 
 def _figures(
-    looked: Looked, known: Optional[Collection[str]], counted: Look, told: Sequence[Told]
+    looked: CredentialInput,
+    known: Optional[Collection[str]],
+    counted: LoginsSeen,
+    reported: Sequence[Reported],
 ) -> Figures:
     watched, bucket = looked.window.seconds is not None, counted.to_learn
-    new = [each.anomaly for each in told if bucket and each.at >= bucket.at + bucket.seconds]
+    new = [each.anomaly for each in reported if bucket and each.at >= bucket.at + bucket.seconds]
     return Figures(
         window=looked.window,
         totals=looked.totals,
         known=known,
         counted=counted.clients,
         anomalies=new if bucket is not None else None,
-        recent=len(told) if watched else None,
+        recent=len(reported) if watched else None,
         countable=counted.read,
         unsure=counted.unsure,
     )
 
 
-def _rows(answers: Mapping[str, Answer], why: str, rights: str) -> List[Source]:
+def _rows(answers: Mapping[str, SourceAnswer], why: str, rights: str) -> list[Source]:
     """The sources' rows; that single rotations could not be asked for is a fault of theirs, that
     the rights were not told a remark on the vault's."""
     rows = [answer.source for answer in answers.values()]

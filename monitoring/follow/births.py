@@ -8,8 +8,9 @@ it was issued; what a stranger writes into a token can make it unknown, never so
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Optional
 
 from monitoring.follow.index import HashIndex
 
@@ -58,9 +59,9 @@ class Births:
         self._hashes, self._contents = array("Q"), array("I")
         self._index = HashIndex(self._hashes)
         self._free = array("I")
-        self._dying: Dict[int, array[int]] = {}  # minute -> rows to forget
-        self._uses: Dict[Tuple[int, int], Use] = {}
-        self._windows: Dict[str, List[Tuple[float, float]]] = {}
+        self._dying: dict[int, array[int]] = {}  # minute -> rows to forget
+        self._uses: dict[tuple[int, int], Use] = {}
+        self._windows: dict[str, list[tuple[float, float]]] = {}
         self.whole_since: Optional[float] = None
         self.uses_left_out = 0
         self._ahead = 0.0  # by how many seconds the clock of who mints was seen to be ahead

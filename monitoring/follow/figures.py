@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Counter as CounterOf, Dict, Mapping, Optional, Tuple
+from collections import Counter, Counter as CounterOf
+from collections.abc import Mapping
+from typing import Optional
 
 from monitoring.follow.ledger import Alike, Ledger
 from monitoring.redis.count import Counted, totals
@@ -68,12 +69,12 @@ class AlikeStats(TokenStats):
         self._merged = keys - len(ledger.tokens) + ledger.conflicts
 
 
-def counted(ledger: Ledger) -> Tuple[Mapping[str, int], Counted]:
+def counted(ledger: Ledger) -> tuple[Mapping[str, int], Counted]:
     """Keys by pattern, and what lies in the cache beside the tokens."""
     matched: CounterOf[str] = Counter()
     types: CounterOf[str] = Counter()
     verdicts: CounterOf[str] = Counter()
-    unread: Dict[str, CounterOf[str]] = {VALIDATION: Counter(), CREDENTIAL: Counter()}
+    unread: dict[str, CounterOf[str]] = {VALIDATION: Counter(), CREDENTIAL: Counter()}
     renewed = 0
     for family, many in ledger.families():
         matched[family.rule.pattern] += many

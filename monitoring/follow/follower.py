@@ -10,8 +10,9 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Callable, Optional
 
 from monitoring.config.settings import Settings
 from monitoring.follow.births import Births
@@ -48,7 +49,7 @@ _log = logging.getLogger("monitoring.follow.follower")
 class Followed:
     """A census from the ledger."""
 
-    rules: Tuple[Rule, ...]
+    rules: tuple[Rule, ...]
     stats: AlikeStats
     report: ScanReport
 
@@ -130,14 +131,14 @@ class Follower:
     def _changes(self) -> Mapping[str, Optional[int]]:
         watch, lineage = self._watch, self._lineage
         left = lineage.left
-        told = watch is not None and watch.how == "events"
+        by_events = watch is not None and watch.how == "events"
         return {
             "minted": lineage.minted,
             "renewed": lineage.renewed,
             "expired": left.get("expired", 0),
             # tracking does not say which of the two it was
-            "evicted": left.get("evicted", 0) if told else None,
-            "deleted": left.get("deleted", 0) + left.get("replaced", 0) if told else None,
+            "evicted": left.get("evicted", 0) if by_events else None,
+            "deleted": left.get("deleted", 0) + left.get("replaced", 0) if by_events else None,
         }
 
     # -- the thread

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
-from typing import Iterator, Optional, Sequence
+from typing import Optional
 
 _FREE, _GONE = 0, 0xFFFFFFFF
 _SMALLEST = 1024

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Dict, FrozenSet, List, Mapping, Optional, Sequence, Union
+from typing import Optional, Union
 
 from monitoring.follow.ledger import Family, Ledger
 from monitoring.follow.lineage import Lineage
@@ -48,7 +49,7 @@ class Intake:
         ledger: Ledger,
         expect: Expectation,
         lineage: Optional[Lineage],
-        excluded: FrozenSet[str],
+        excluded: frozenset[str],
     ) -> None:
         """`lineage` None: births and uses are not looked for."""
         self.ledger, self.lineage = ledger, lineage
@@ -56,8 +57,8 @@ class Intake:
         self.writes: Optional[Writes] = None
         self.now = 0.0
         self.seen: set[bytes] = set()  # keys that gave a value, since `writes` was set
-        self._families: Dict[object, Family] = {}
-        self._verdicts: Dict[bytes, Union[ValidationFact, Undecodable]] = {}
+        self._families: dict[object, Family] = {}
+        self._verdicts: dict[bytes, Union[ValidationFact, Undecodable]] = {}
 
     def count(self, page: Page, ask_ttls: Optional[AskTtls] = None) -> None:
         """Take a page in; nothing further is asked for."""
@@ -174,7 +175,7 @@ class Intake:
 
 
 def _ttls(part: Part) -> Sequence[Optional[int]]:
-    nothing: List[Optional[int]] = [None]
+    nothing: list[Optional[int]] = [None]
     return part.ttls if part.ttls is not None else nothing * len(part.keys)
 
 

@@ -8,22 +8,11 @@ unusual about a token is kept with it as a whole, so a cache of unusual tokens c
 from __future__ import annotations
 
 from array import array
-from collections import Counter
+from collections import Counter, Counter as CounterOf
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass
 from math import ceil
-from typing import (
-    AbstractSet,
-    Counter as CounterOf,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import NamedTuple, Optional, Union
 
 from msgspec.structs import replace
 
@@ -40,7 +29,7 @@ _STEPS = 8  # of a second, in which a key's end is kept
 _NEVER, _UNKNOWN = 0, 0xFFFFFFFF
 _ODD = 0  # the kind of tokens that are kept as a whole, and of free rows
 
-Verdict = Tuple[str, bool]  # reason ("ok" when good), renewed
+Verdict = tuple[str, bool]  # reason ("ok" when good), renewed
 
 
 class FullError(Exception):
@@ -78,7 +67,7 @@ class _Tokens:
         self.identities, self.packed = array("Q"), array("q")
         self.kinds, self.keys = array("I"), array("I")
         self.index = HashIndex(self.identities)
-        self.odd: Dict[int, Decoded] = {}  # by row
+        self.odd: dict[int, Decoded] = {}  # by row
         self._free = array("I")
 
     def __len__(self) -> int:
@@ -136,18 +125,18 @@ class Ledger:
         self._dies, self._of = array("I"), array("I")
         self._index = HashIndex(self._hashes)
         self._free = array("I")
-        self._families: Dict[Family, int] = {}
-        self._listed: List[Family] = []
+        self._families: dict[Family, int] = {}
+        self._listed: list[Family] = []
         self._counts = array("I")
         self.tokens, self.named = _Tokens(), _Tokens()
-        self._kinds: Dict[object, int] = {}
-        self._reps: List[Decoded] = [Decoded()]
-        self.texts: Dict[int, Mapping[str, str]] = {}  # of the first kinds
+        self._kinds: dict[object, int] = {}
+        self._reps: list[Decoded] = [Decoded()]
+        self.texts: dict[int, Mapping[str, str]] = {}  # of the first kinds
         self._unusual_ends: set[int] = set()
-        self._conflicts: Dict[int, int] = {}  # rows of tokens whose id another token has: its hash
-        self._dying: Dict[int, array[int]] = {}
+        self._conflicts: dict[int, int] = {}  # rows of tokens whose id another token has: its hash
+        self._dying: dict[int, array[int]] = {}
         self._aged = self._began
-        self._facts: Dict[int, CredentialFact] = {}
+        self._facts: dict[int, CredentialFact] = {}
         self.left: CounterOf[str] = Counter()  # tokens whose last key went, and how
 
     def __len__(self) -> int:
@@ -265,11 +254,11 @@ class Ledger:
 
     # -- what it adds up to
 
-    def families(self) -> Iterator[Tuple[Family, int]]:
+    def families(self) -> Iterator[tuple[Family, int]]:
         """How many keys there are of each family."""
         return ((f, n) for f, n in zip(self._listed, self._counts) if n)
 
-    def facts(self) -> Tuple[CredentialFact, ...]:
+    def facts(self) -> tuple[CredentialFact, ...]:
         """The cached credentials."""
         return tuple(self._facts.values())
 
@@ -288,7 +277,7 @@ class Ledger:
         """Tokens whose id another, different token has too."""
         return len(self._conflicts)
 
-    def alike(self, tokens: _Tokens) -> Iterator[Tuple[int, Alike]]:
+    def alike(self, tokens: _Tokens) -> Iterator[tuple[int, Alike]]:
         """The tokens by kind (a number), but those that are kept as a whole."""
         found = [array("q") for _ in self._reps]
         keep = [each.append for each in found]
@@ -300,11 +289,11 @@ class Ledger:
             if kind != _ODD and some:
                 yield kind, Alike(self._reps[kind], some)
 
-    def unusual(self, tokens: _Tokens) -> List[Decoded]:
+    def unusual(self, tokens: _Tokens) -> list[Decoded]:
         """The tokens that are kept as a whole."""
         return [token for row, token in tokens.odd.items() if row not in self._conflicts]
 
-    def unusual_ends(self, now: float) -> List[Tuple[Decoded, Optional[int]]]:
+    def unusual_ends(self, now: float) -> list[tuple[Decoded, Optional[int]]]:
         """Tokens of keys that do not end about when their token does, and in how many milliseconds
         the key ends, as PTTL says it."""
         return [
@@ -327,7 +316,7 @@ class Ledger:
                     found += self._token_of(row) != other._token_of(there)
         return found
 
-    def _token_of(self, row: int) -> Tuple[int, Optional[str]]:
+    def _token_of(self, row: int) -> tuple[int, Optional[str]]:
         of_verdict = self._listed[self._of[row]].rule.role == "validation"
         tokens, ref = self.named if of_verdict else self.tokens, self._refs[row]
         if not ref:
@@ -438,7 +427,7 @@ class Ledger:
             token.reason,
         )
 
-    def _columns(self, token: Decoded) -> Tuple[int, int, Optional[Decoded]]:
+    def _columns(self, token: Decoded) -> tuple[int, int, Optional[Decoded]]:
         """(times, kind, the whole token where it is unusual)."""
         if token.reason is not None:
             return 0, self._kind((token.reason, token.encoding), token), None
@@ -466,7 +455,7 @@ class Ledger:
             self._reps.append(token)
         return number
 
-    def _unusual(self, token: Decoded) -> Tuple[int, int, Decoded]:
+    def _unusual(self, token: Decoded) -> tuple[int, int, Decoded]:
         if len(self.tokens.odd) + len(self.named.odd) >= ODD_KEPT:
             raise FullError(f"the cache holds more than {ODD_KEPT:,} tokens of unusual shape")
         return 0, _ODD, token

@@ -7,19 +7,13 @@ the renewed token in a good verdict. Uses: good verdicts, `validation:{JWT}:...`
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, Counter as CounterOf, deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import (
     Callable,
-    Counter as CounterOf,
-    Deque,
-    Dict,
-    FrozenSet,
-    List,
     Optional,
-    Sequence,
-    Tuple,
 )
 
 from monitoring.follow.births import ORPHAN, Births, Certificate, Use
@@ -46,16 +40,16 @@ class Lineage:
 
     births: Births
     writes: SapiWrites = field(default_factory=SapiWrites)
-    excluded: FrozenSet[str] = frozenset()  # clients whose births are not counted
+    excluded: frozenset[str] = frozenset()  # clients whose births are not counted
     exact: bool = False  # whether each write of a key is reported as one
     left: CounterOf[str] = field(default_factory=Counter)  # tokens whose last key went, and how
     minted: int = 0
     renewed: int = 0
     accepted_born: int = 0  # good verdicts on tokens whose minting was seen
     accepted_unknown: int = 0  # on others
-    _births_at: Deque[Tuple[float, int]] = field(default_factory=deque)
-    _later: List[Callable[[], None]] = field(default_factory=list)
-    accused: Dict[Tuple[int, int], Use] = field(default_factory=dict)
+    _births_at: deque[tuple[float, int]] = field(default_factory=deque)
+    _later: list[Callable[[], None]] = field(default_factory=list)
+    accused: dict[tuple[int, int], Use] = field(default_factory=dict)
 
     def cut(self) -> None:
         """Changes were missed."""
@@ -152,12 +146,12 @@ class Lineage:
         """A value may have named a birth, and another took its place before it was read."""
         self.births.missed(client, since, now)
 
-    def named(self, now: float) -> List[Orphan]:
+    def named(self, now: float) -> list[Orphan]:
         """Those that were found before now and live."""
         alive = [use for use in self.accused.values() if (use.exp or 0) > now]
         return _by_client(alive)
 
-    def judge(self, now: float) -> List[Orphan]:
+    def judge(self, now: float) -> list[Orphan]:
         """Used tokens that nobody minted, by client, the most used first."""
         for use in self.births.orphans(now, settled=SETTLED):
             key = (use.identity, use.content)
@@ -263,8 +257,8 @@ def _shape(jwt: bytes, token: Decoded) -> str:
     return "; ".join(f"{name} {printable(text)[:64]}" for name, text in parts.items() if text)
 
 
-def _by_client(uses: Sequence[Use]) -> List[Orphan]:
-    found: Dict[str, List[Use]] = {}
+def _by_client(uses: Sequence[Use]) -> list[Orphan]:
+    found: dict[str, list[Use]] = {}
     for use in uses[:ORPHANS_SHOWN]:
         found.setdefault(use.client, []).append(use)
     rows = [

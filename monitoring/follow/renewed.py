@@ -9,7 +9,7 @@ do so, nothing tells the two apart, and nobody is accused.
 from __future__ import annotations
 
 from collections import deque
-from typing import Deque, Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 PROOFS = 10  # good verdicts of minted tokens in a row, each with a write of its own
 WRITES_KEPT = 100_000
@@ -31,9 +31,9 @@ class SapiWrites:
     def __init__(self, proofs: int = PROOFS) -> None:
         self._wanted, self._proven = proofs, 0
         # Of tokens whose minting was not seen: writes less verdicts, and the token's end.
-        self._unexplained: Dict[int, Tuple[int, float]] = {}
-        self._recent: Dict[int, List[float]] = {}  # of minted ones: when each write was seen
-        self._due: Deque[Tuple[float, int, int]] = deque()
+        self._unexplained: dict[int, tuple[int, float]] = {}
+        self._recent: dict[int, list[float]] = {}  # of minted ones: when each write was seen
+        self._due: deque[tuple[float, int, int]] = deque()
 
     @property
     def overflowed(self) -> bool:

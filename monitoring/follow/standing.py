@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.components import CACHE, SAPI
 from monitoring.model import Finding, Measurement, Severity
@@ -26,7 +27,7 @@ class Orphan:
     since: float
     issued: float
     until: float
-    shapes: Tuple[str, ...]
+    shapes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Standing:
     how: str = ""
     changes: Mapping[str, Optional[int]] = field(default_factory=dict)
     uses: Mapping[str, int] = field(default_factory=dict)
-    orphans: Tuple[Orphan, ...] = ()
+    orphans: tuple[Orphan, ...] = ()
     per_minute: Optional[float] = None
     sample: Optional[SampleVerdict] = None
     wrong: Optional[int] = None
@@ -56,7 +57,7 @@ class Standing:
 NOT_FOLLOWED = Standing()
 
 
-def lineage_json(standing: Standing) -> Dict[str, Any]:
+def lineage_json(standing: Standing) -> dict[str, Any]:
     """The object `tokens.lineage` of a cycle's JSON."""
     return {
         "state": standing.state,
@@ -74,7 +75,7 @@ def lineage_json(standing: Standing) -> Dict[str, Any]:
     }
 
 
-def _sample_json(sample: Optional[SampleVerdict]) -> Optional[Dict[str, int]]:
+def _sample_json(sample: Optional[SampleVerdict]) -> Optional[dict[str, int]]:
     """Never "none": what is unexplained may be renewed, and what was not looked at is not known."""
     if sample is None:
         return None
@@ -170,7 +171,7 @@ def _without_birth(orphan: Orphan) -> Finding:
     )
 
 
-def _key_of(shapes: Tuple[str, ...]) -> str:
+def _key_of(shapes: tuple[str, ...]) -> str:
     """Which key the tokens are signed with, by what their headers say."""
     words = dict(part.partition(" ")[::2] for part in (shapes[0].split("; ") if shapes else ()))
     alg, kid = words.get("alg", ""), words.get("kid", "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, ContextManager, Dict, List, Mapping, Optional, Tuple
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Callable, Optional
 
 from monitoring.config.settings import Settings
 from monitoring.credentials.source_cache import node_facts
@@ -14,7 +16,7 @@ from monitoring.model import Fault
 from monitoring.redis import client as redis_client
 from monitoring.redis.count import ScanReport
 from monitoring.redis.faults import RedisFault
-from monitoring.redis.pipeline import Door
+from monitoring.redis.pipeline import ErrorTranslation
 from monitoring.redis.profiles import INDEX, KeySorter, profile_of
 from monitoring.redis.reader import KeyReader
 from monitoring.redis.scan import PAGE, sweep
@@ -31,7 +33,7 @@ class _Server:
     def __init__(self, name: str, client: Any, stream: Stream, reader: KeyReader) -> None:
         self.name, self.client = name, client
         self.stream, self.reader = stream, reader
-        self.facts: Optional[Tuple[Any, ...]] = None
+        self.facts: Optional[tuple[Any, ...]] = None
 
 
 class Watch:
@@ -45,16 +47,16 @@ class Watch:
         tokens = settings.tokens
         self.rules = profile_of(tokens.profile, tokens.patterns, tokens.exclude)
         self._rules = [rule for rule in self.rules if rule.role != INDEX]
-        self._door = Door(redis_client.translate, redis_client.ERRORS)
+        self._door = ErrorTranslation(redis_client.translate, redis_client.ERRORS)
         probe = AlikeStats(now, tokens)
         self._expect = probe.expect
         self.ledger = self._new_ledger(now)
         self.ledger.left = lineage.left  # counted over every gap
         self._intake = self._intake_of(self.ledger)
-        self._servers: List[_Server] = []
+        self._servers: list[_Server] = []
         self.began = self._drained = now
-        self._pending: Optional[Dict[str, Changes]] = {}  # None: changes are taken in at once
-        self._again: Optional[Dict[str, Changes]] = None  # what changed under a second census
+        self._pending: Optional[dict[str, Changes]] = {}  # None: changes are taken in at once
+        self._again: Optional[dict[str, Changes]] = None  # what changed under a second census
         self._report: Optional[ScanReport] = None
         self._sorter = KeySorter(self._rules)
         self._open()
@@ -68,7 +70,7 @@ class Watch:
         return EVENTS if ways == {EVENTS} else "tracking"
 
     @property
-    def names(self) -> List[str]:
+    def names(self) -> list[str]:
         """The servers that are followed."""
         return sorted(server.name for server in self._servers)
 
@@ -132,7 +134,10 @@ class Watch:
         )
 
     def verify(
-        self, clock: Callable[[], float], between: Callable[[], None], alone: ContextManager[Any]
+        self,
+        clock: Callable[[], float],
+        between: Callable[[], None],
+        alone: AbstractContextManager[Any],
     ) -> int:
         """Count the cache anew and keep that; how many keys the ledger had wrong. `between` is
         called after each page, and lets `advance` be called by somebody else; within `alone`
@@ -149,7 +154,7 @@ class Watch:
             self._again = None
 
     def _compare(self, intake: Intake, clock: Callable[[], float]) -> int:
-        again: Dict[str, Changes] = {}
+        again: dict[str, Changes] = {}
         for _ in range(3):
             self.advance(clock())
             taken, self._again = self._again or {}, {}
@@ -240,13 +245,13 @@ class Watch:
                 raise GapError(f"{server.name} was restarted, emptied or given another role")
             server.facts = facts
 
-    def _facts(self, server: _Server) -> Tuple[Any, ...]:
+    def _facts(self, server: _Server) -> tuple[Any, ...]:
         info = self._cache.info(Node(server.name, "", server.client), "all")
         found = node_facts(server.name, info)
         if not found.losses:
             text = f"{server.name} does not tell its counters of commands, which show a flush"
             raise RedisFault(Fault("noperm", text))
-        calls: Dict[str, Any] = {}
+        calls: dict[str, Any] = {}
         for word in _SILENT:
             row = info.get(f"cmdstat_{word}")
             calls[word] = row.get("calls") if isinstance(row, Mapping) else None

@@ -11,21 +11,22 @@ import functools
 import logging
 import sys
 import time
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 from monitoring.components import COMPONENTS, ROWS
 from monitoring.config.settings import Settings
 from monitoring.health.login_probe import probe_login
 from monitoring.health.probes import probe_cache, probe_further, probe_service, probe_vault
-from monitoring.health.probing import Live
+from monitoring.health.probing import ProbeContext
 from monitoring.model import Fault, Reading
 
-Probe = Callable[[Live], Reading]
+Probe = Callable[[ProbeContext], Reading]
 T = TypeVar("T")
 
 #: Kind of a component -> its probe, which is given the component's name and what to ask with.
-KINDS: Mapping[str, Callable[[str, Live], Reading]] = {
+KINDS: Mapping[str, Callable[[str, ProbeContext], Reading]] = {
     "service": probe_service,
     "vault": probe_vault,
     "cache": probe_cache,
@@ -70,15 +71,15 @@ class Team:
     def __init__(self, probes: Mapping[str, Probe] = PROBES) -> None:
         self._probes = probes
         self._threads = ThreadPoolExecutor(len(probes), thread_name_prefix="probe")
-        self._hanging: Dict[str, Future[Any]] = {}
+        self._hanging: dict[str, Future[Any]] = {}
 
     def ask(
         self,
-        live: Live,
+        live: ProbeContext,
         components: Iterable[str] = COMPONENTS,
         *,
         judge: Callable[[Reading], T] = _unjudged,  # type: ignore[assignment]
-    ) -> List[T]:
+    ) -> list[T]:
         """What `judge` makes of the Reading of each component, in the order given; none takes
         longer than its `patience`, all together not longer than `run.looking`. Raises nothing for
         one: a judge that breaks is given a Reading with a fault (internal) instead."""
@@ -103,7 +104,9 @@ class Team:
                     found.append(judge(Reading(name, at, fault=failed, truncated=ended)))
         return found
 
-    def _start(self, name: str, live: Live, judge: Callable[[Reading], T]) -> Optional[Future[T]]:
+    def _start(
+        self, name: str, live: ProbeContext, judge: Callable[[Reading], T]
+    ) -> Optional[Future[T]]:
         before = self._hanging.get(name)
         if before is not None and not before.done():
             return None

@@ -7,8 +7,9 @@ replica or link is a warning. Figures carry the node they are of.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.certainty import Coverage
 from monitoring.health.judging import (
@@ -18,7 +19,7 @@ from monitoring.health.judging import (
     WARNING,
     Call,
     Context,
-    Judged,
+    ProbeVerdict,
     basics,
     call_of,
     clean,
@@ -67,14 +68,14 @@ _SHOWN = (
 )
 
 
-def judge_cache(reading: Reading, context: Context) -> Judged:
+def judge_cache(reading: Reading, context: Context) -> ProbeVerdict:
     """`facts` as `probes.probe_cache` gives them: `mode` (single, sentinel, cluster), `nodes`
     (each: name, role, seconds, fault, info, info_fault, slow, slow_fault), `cluster`, `sentinel`,
     `user`, `blind`."""
     nodes = reading.facts.get("nodes", ())
     component = component_of(reading, _call(reading), dict(_details(reading)))
     figures = [m for node in nodes for m in _node_figures(node, reading.at, context)]
-    return Judged(
+    return ProbeVerdict(
         component,
         (*basics(component), *figures),
         counters=dict(_counters(nodes)),
@@ -107,7 +108,7 @@ def _up(facts: Mapping[str, Any], deciding: Iterable[Call]) -> Optional[bool]:
     return None if None in ups else True
 
 
-def _combined(calls: List[Call], up: Optional[bool]) -> Call:
+def _combined(calls: list[Call], up: Optional[bool]) -> Call:
     """The worst call speaks, the other troubles follow. What is up is no outage: a node that is
     lost while the rest serves is a warning."""
     troubled = sorted((c for c in calls if c.severity is not OK), key=lambda c: -c.severity)
@@ -121,7 +122,7 @@ def _combined(calls: List[Call], up: Optional[bool]) -> Call:
     return Call(severity, up, message, troubled[0].error)
 
 
-def _node_calls(node: Mapping[str, Any], mode: str) -> List[Call]:
+def _node_calls(node: Mapping[str, Any], mode: str) -> list[Call]:
     """Every trouble of the node; one good call where it has none."""
     fault: Optional[Fault] = node.get("fault")
     if fault is not None:
@@ -189,7 +190,7 @@ def _first(info: Mapping[str, Any], *names: str) -> Optional[float]:
     return next((number(info[name]) for name in names if name in info), None)
 
 
-def _topology_calls(facts: Mapping[str, Any], deciding: Iterable[Call]) -> List[Call]:
+def _topology_calls(facts: Mapping[str, Any], deciding: Iterable[Call]) -> list[Call]:
     calls = []
     state = _field(facts.get("cluster"), "cluster_state")
     if state and state != "ok":
@@ -228,7 +229,7 @@ def _node_figures(node: Mapping[str, Any], at: float, context: Context) -> Itera
         yield Measurement(f"payment_api_{metric}", value, labels)
 
 
-def _ratios(info: Mapping[str, Any]) -> Iterator[Tuple[str, Optional[float]]]:
+def _ratios(info: Mapping[str, Any]) -> Iterator[tuple[str, Optional[float]]]:
     used, most = _figure(info, "used_memory"), _figure(info, "maxmemory")
     if used is not None and most:  # maxmemory 0: there is no limit to hold it against
         yield "redis_memory_used_ratio", used / most
@@ -241,7 +242,7 @@ def _ratios(info: Mapping[str, Any]) -> Iterator[Tuple[str, Optional[float]]]:
         yield "redis_hit_ratio", hits / lookups if lookups >= _FEWEST_LOOKUPS else None
 
 
-def _replication(info: Mapping[str, Any]) -> Iterator[Tuple[str, Optional[float]]]:
+def _replication(info: Mapping[str, Any]) -> Iterator[tuple[str, Optional[float]]]:
     if _field(info, "role") in (*_REPLICA, _ACTIVE):
         up = _field(info, "master_link_status") == "up"
         yield "redis_replication_link_up", float(up)
@@ -256,7 +257,7 @@ def _replication(info: Mapping[str, Any]) -> Iterator[Tuple[str, Optional[float]
         yield "redis_replication_lag_seconds", max(known)
 
 
-def _replicas(info: Mapping[str, Any]) -> List[Mapping[str, Any]]:
+def _replicas(info: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """`slave0`, `slave1`, ... as the client library parses them."""
     rows = [v for k, v in info.items() if str(k).startswith("slave") and str(k)[5:].isdigit()]
     return [row for row in rows if isinstance(row, Mapping)]
@@ -266,7 +267,7 @@ def _counter_key(node: Mapping[str, Any], name: str) -> str:
     return f"redis-cache|{node['name']}|{name}"
 
 
-def _counters(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Tuple[str, float]]:
+def _counters(nodes: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
     for node in nodes:
         for _, name in _SINCE:
             total = _figure(node.get("info"), name)
@@ -274,7 +275,7 @@ def _counters(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Tuple[str, float]]
                 yield _counter_key(node, name), total
 
 
-def _details(reading: Reading) -> Iterator[Tuple[str, Any]]:
+def _details(reading: Reading) -> Iterator[tuple[str, Any]]:
     facts = reading.facts
     for key in ("mode", "user"):
         if facts.get(key):
@@ -286,7 +287,7 @@ def _details(reading: Reading) -> Iterator[Tuple[str, Any]]:
         yield "nodes", {n["name"]: dict(_node_details(n)) for n in facts["nodes"]}
 
 
-def _node_details(node: Mapping[str, Any]) -> Iterator[Tuple[str, Any]]:
+def _node_details(node: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     info = node.get("info") or {}
     yield "role", _ROLES.get(_field(info, "role"), node["role"])
     if node.get("seconds") is not None:

@@ -5,8 +5,9 @@ A judge per kind of component (`components.ROWS`); what they share is in `health
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Callable, Optional
 
 from monitoring.catalog import METRICS
 from monitoring.certainty import Basis, Coverage, severity
@@ -18,7 +19,7 @@ from monitoring.health.judging import (
     WARNING,
     Call,
     Context,
-    Judged,
+    ProbeVerdict,
     basics,
     call_of,
     clean,
@@ -51,14 +52,14 @@ from monitoring.thresholds import say
 # -- how a component is that the user added (`COMPONENTS`).
 
 
-def judge_further(reading: Reading, _context: Context) -> Judged:
+def judge_further(reading: Reading, _context: Context) -> ProbeVerdict:
     """`facts` as `probes.probe_further` gives them. One that cannot be asked is down where
     that is its own fault, and unknown where it is ours."""
     component = component_of(
         reading, _call(reading), dict(transport_details(reading.facts, reading.at))
     )
     figures = tuple(transport(reading.facts, reading.source, reading.at))
-    return Judged(component, (*basics(component), *figures))
+    return ProbeVerdict(component, (*basics(component), *figures))
 
 
 def _call(reading: Reading) -> Call:
@@ -102,7 +103,7 @@ _NOTHING_SEEN = (
 )
 
 
-def judge_vault(reading: Reading, context: Context) -> Judged:
+def judge_vault(reading: Reading, context: Context) -> ProbeVerdict:
     """`facts` as `probes.probe_vault` gives them: `health` (fields of ConjurHealth), `steps`
     (name -> seconds), `step_fault` ((step, Fault, HTTP status) of the first authenticated step
     that failed), `variables`, `credentials` (whether any are configured), `identity` of the login,
@@ -119,7 +120,7 @@ def judge_vault(reading: Reading, context: Context) -> Judged:
     seen = facts.get("variables")
     logged_in = (facts.get("steps") or {}).get("authenticate") is not None
     spoke = "target" in facts and (facts.get("health") or {}).get("ok") is not None
-    return Judged(
+    return ProbeVerdict(
         component,
         measurements,
         counters={_VARIABLES: float(seen)} if seen else {},
@@ -212,7 +213,7 @@ def _figures(facts: Mapping[str, Any]) -> Iterator[Measurement]:
         yield Measurement("payment_api_conjur_step_seconds", seconds, {"step": step})
 
 
-def _details(facts: Mapping[str, Any], at: float) -> Iterator[Tuple[str, Any]]:
+def _details(facts: Mapping[str, Any], at: float) -> Iterator[tuple[str, Any]]:
     health = facts.get("health") or {}
     for key in _SHOWN:
         if health.get(key) is not None:
@@ -232,7 +233,7 @@ def _details(facts: Mapping[str, Any], at: float) -> Iterator[Tuple[str, Any]]:
 
 # -- readings of the five components, judged.
 
-Judge = Callable[[Reading, Context], Judged]
+Judge = Callable[[Reading, Context], ProbeVerdict]
 
 #: Kind of a component -> its judge.
 JUDGES: Mapping[str, Judge] = {
@@ -243,7 +244,7 @@ JUDGES: Mapping[str, Judge] = {
 }
 
 
-def judge(reading: Reading, context: Context) -> Judged:
+def judge(reading: Reading, context: Context) -> ProbeVerdict:
     """The component's row, its figures and findings, and what to remember of it. Pure; raises
     ValueError for what could be neither kept nor shown: called where that spoils the component
     alone (see `asking.Team`)."""
@@ -255,7 +256,7 @@ def _judge_of(component: str) -> Judge:
     return judge_further if row is None else JUDGES[row.kind]
 
 
-def sources_of(reading: Reading, judged: Judged) -> Tuple[Source, ...]:
+def sources_of(reading: Reading, judged: ProbeVerdict) -> tuple[Source, ...]:
     """The component's row of `sources`: whether we could look at it. One that says "down", or
     refuses connections, was looked at; one that keeps us out, or whose answer we cannot read, was
     not. A second row, `<component>-figures`, where it answers but hides its figures."""

@@ -4,8 +4,9 @@ fault means for a component."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.certainty import Basis, Coverage, severity
 from monitoring.components import COMPONENTS
@@ -48,7 +49,7 @@ class Answered:
 
     at: float
     worded: bool = True
-    keys: Tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Context:
     canary: CanarySettings = field(default_factory=CanarySettings)
     tokens: TokenSettings = field(default_factory=TokenSettings)
     status_words: Mapping[str, str] = field(default_factory=dict)
-    checked: Tuple[str, ...] = COMPONENTS
+    checked: tuple[str, ...] = COMPONENTS
 
     def known(self, endpoint: str, target: Optional[str]) -> Optional[Answered]:
         """What `endpoint` answered properly at this very address (its digest); None: nothing."""
@@ -92,21 +93,21 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ProbeVerdict:
     """Everything one reading says. `counters`, `proofs` and `worked` (identities of what worked)
     are to be remembered for the next cycle; `blind` says what could not be looked at although the
     component itself answered."""
 
     component: Component
-    measurements: Tuple[Measurement, ...] = ()
-    findings: Tuple[Finding, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    findings: tuple[Finding, ...] = ()
     counters: Mapping[str, float] = field(default_factory=dict)
     proofs: Mapping[str, Proof] = field(default_factory=dict)
-    worked: Tuple[str, ...] = ()
-    blind: Tuple[Fault, ...] = ()
+    worked: tuple[str, ...] = ()
+    blind: tuple[Fault, ...] = ()
 
 
-def keepable(judged: Judged) -> Judged:
+def keepable(judged: ProbeVerdict) -> ProbeVerdict:
     """`judged` if every number in it is finite and every text can be encoded, else ValueError."""
     figures = [(dict(m.labels), m.value) for m in judged.measurements]
     parts = (asdict(judged.component), figures, dict(judged.counters), list(judged.findings))
@@ -116,7 +117,7 @@ def keepable(judged: Judged) -> Judged:
 
 # What a fault means: (severity, up). Callers who cannot connect have no service; one who is let
 # in no further than the door knows only that somebody is home.
-FAULT_MEANS: Mapping[str, Tuple[Severity, Optional[bool]]] = {
+FAULT_MEANS: Mapping[str, tuple[Severity, Optional[bool]]] = {
     "dns": (CRITICAL, False),
     "connect": (CRITICAL, False),
     "refused": (CRITICAL, False),
@@ -157,7 +158,7 @@ def call_of(fault: Fault) -> Call:
 
 
 def proper(endpoint: str, target: str, *, worded: bool = True, keys: Iterable[str] = ()) -> str:
-    """The identity, for `Judged.worked`, of a proper answer; `Context.known` reads it."""
+    """The identity, for `ProbeVerdict.worked`, of a proper answer; `Context.known` reads it."""
     names = ",".join(key.replace("|", "?").replace(",", "?") for key in keys)
     return f"{endpoint}|{target}|{'word' if worded else 'bare'}|{names}"
 

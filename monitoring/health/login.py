@@ -7,8 +7,9 @@ stays found until a later proof sees the refusal.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Iterator, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.certainty import Coverage, Doubt
 from monitoring.components import EAPI, SAPI
@@ -19,7 +20,7 @@ from monitoring.health.judging import (
     WARNING,
     Call,
     Context,
-    Judged,
+    ProbeVerdict,
     Proof,
     basics,
     call_of,
@@ -54,7 +55,7 @@ class _Token:
     issued: Optional[float]
     expires: Optional[float]
     claims: Mapping[str, Any]
-    doubts: Tuple[Doubt, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     @property
     def lifetime(self) -> Optional[float]:
@@ -84,7 +85,7 @@ def clock_difference(facts: Mapping[str, Any]) -> Optional[float]:
     return skew if abs(skew) > 1.0 else 0.0
 
 
-def token_details(facts: Mapping[str, Any]) -> Iterator[Tuple[str, Any]]:
+def token_details(facts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Algorithm, lifetime and clock for people; never the token, its jti or its signature."""
     token = _read(facts)
     if token is None:
@@ -113,7 +114,7 @@ def token_findings(reading: Reading, context: Context) -> Iterator[Finding]:
         yield _finding(reading, reason, severity, sentence)
 
 
-_Rule = Tuple[str, Severity, str]
+_Rule = tuple[str, Severity, str]
 
 
 def _broken_rules(token: _Token, facts: Mapping[str, Any], context: Context) -> Iterator[_Rule]:
@@ -208,7 +209,7 @@ _UNREACHED = {
 }
 
 
-def judge_login(reading: Reading, context: Context) -> Judged:
+def judge_login(reading: Reading, context: Context) -> ProbeVerdict:
     """`facts` as `probing.login.probe_login` gives them: `target` (digest of what is asked),
     `token` and `validate` answers ({"status", ...} or {"fault"}), `claims` (header and claims
     without jti; None: not a JWT), `received_at`, `steps` (name -> seconds), `proofs` (name ->
@@ -216,7 +217,7 @@ def judge_login(reading: Reading, context: Context) -> Judged:
     if not reading.configured:
         said = reading.fault.message if reading.fault else NO_CANARY
         component = Component(reading.source, UNKNOWN, None, message=said, configured=False)
-        return Judged(component)
+        return ProbeVerdict(component)
     step, call = _positive(reading)
     known = context.known(reading.source, reading.facts.get("target"))
     answers = (reading.facts.get(name) or {} for name in ("token", "validate"))
@@ -231,7 +232,7 @@ def judge_login(reading: Reading, context: Context) -> Judged:
     measurements = (*basics(component), *_figures(reading, proofs))
     works = call.severity is OK and "target" in reading.facts
     worked = (proper(reading.source, reading.facts["target"]),) if works else ()
-    return Judged(component, measurements, findings, proofs=proofs, worked=worked)
+    return ProbeVerdict(component, measurements, findings, proofs=proofs, worked=worked)
 
 
 def _with_proofs(component: Component, proofs: Mapping[str, Proof]) -> Component:
@@ -243,7 +244,7 @@ def _with_proofs(component: Component, proofs: Mapping[str, Proof]) -> Component
     return replace(component, status=CRITICAL, message=said)
 
 
-def _positive(reading: Reading) -> Tuple[str, Call]:
+def _positive(reading: Reading) -> tuple[str, Call]:
     """The first step that did not do what it must, and what that means."""
     facts = reading.facts
     if "token" not in facts:
@@ -351,7 +352,7 @@ def _figures(reading: Reading, proofs: Mapping[str, Proof]) -> Iterator[Measurem
         yield Measurement("payment_api_clock_skew_seconds", skew, labels)
 
 
-def _details(reading: Reading, proofs: Mapping[str, Proof]) -> Iterator[Tuple[str, Any]]:
+def _details(reading: Reading, proofs: Mapping[str, Proof]) -> Iterator[tuple[str, Any]]:
     facts = reading.facts
     if facts.get("client"):
         yield "client", facts["client"]

@@ -10,10 +10,11 @@ import binascii
 import json
 import secrets
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Callable, Optional
 
-from monitoring.health.probing import Live, TimeLeft, body_of, digest, place, reveal
+from monitoring.health.probing import ProbeContext, TimeLeft, body_of, digest, place, reveal
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Fault, Reading
 from monitoring.text import strict_json
@@ -31,7 +32,7 @@ class Jwt:
 
     header: Mapping[str, Any]
     claims: Mapping[str, Any]
-    parts: Tuple[str, str, str]
+    parts: tuple[str, str, str]
 
     def __repr__(self) -> str:
         return "Jwt(decoded)"
@@ -105,25 +106,25 @@ _CLAIMS = ("iat", "exp", "aud", "iss", "sub", "permissions")
 class _Flow:
     """One login: its shared time, its facts, and the requests it makes."""
 
-    def __init__(self, live: Live) -> None:
+    def __init__(self, live: ProbeContext) -> None:
         settings = live.settings
         self.live, self.canary = live, settings.canary
         self.left = TimeLeft(settings.eapi.timeout + settings.sapi.timeout)
-        self.steps: Dict[str, float] = {}
+        self.steps: dict[str, float] = {}
         client = self.canary.client_id
         asked = (
             place(s, s.paths[p]) for s, p in ((settings.eapi, "token"), (settings.sapi, "validate"))
         )
         target = digest(*asked, client)
         self.trace = secrets.token_hex(16)
-        self.facts: Dict[str, Any] = {
+        self.facts: dict[str, Any] = {
             "client": client,
             "target": target,
             "steps": self.steps,
             "trace_id": self.trace,
         }
 
-    def _traced(self) -> Dict[str, str]:
+    def _traced(self) -> dict[str, str]:
         """The header by which the services' own traces find this login
         (https://www.w3.org/TR/trace-context/)."""
         return {"traceparent": f"00-{self.trace}-{secrets.token_hex(8)}-01"}
@@ -156,7 +157,7 @@ class _Flow:
         return reply
 
 
-def probe_login(name: str, live: Live) -> Reading:
+def probe_login(name: str, live: ProbeContext) -> Reading:
     """Facts: see `login.judge_login`. `seconds` is the time EAPI took for the token.
     The proofs are tried when `live.prove` and after the good token was accepted, since a service
     that refuses everything proves nothing."""
@@ -237,7 +238,7 @@ def _verdict_in(reply: Reply) -> Mapping[str, Optional[bool]]:
     return {name: value if isinstance(value, bool) else None for name, value in named.items()}
 
 
-def _proofs(flow: _Flow, jwt: Optional[Jwt]) -> Iterator[Tuple[str, Mapping[str, Any]]]:
+def _proofs(flow: _Flow, jwt: Optional[Jwt]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Each forgery with its answer. After the first that gets none the rest are not tried: the
     service has gone, and they share what is left of the time."""
     silent = ""
@@ -254,7 +255,7 @@ def _proofs(flow: _Flow, jwt: Optional[Jwt]) -> Iterator[Tuple[str, Mapping[str,
         yield name, _outcome(name, reply)
 
 
-def _forgeries(flow: _Flow, jwt: Optional[Jwt]) -> Iterator[Tuple[str, Callable[[], Reply]]]:
+def _forgeries(flow: _Flow, jwt: Optional[Jwt]) -> Iterator[tuple[str, Callable[[], Reply]]]:
     now = flow.live.clock()
     if jwt is not None:
         old = flow.live.keepsake.ripe(now, _RIPE_AFTER) or expired(jwt, now)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Dict, Iterable, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.components import COMPONENTS
 from monitoring.config.settings import Settings, unconfigured
@@ -88,7 +89,7 @@ class Memory:
         """Remember the outcomes, and when they were tried."""
         self._put_proofs(tried, proofs)
 
-    def _checked(self) -> Tuple[str, ...]:
+    def _checked(self) -> tuple[str, ...]:
         """The components that have a check of their own here."""
         return tuple(name for name in COMPONENTS if name not in unconfigured(self._settings))
 
@@ -124,7 +125,7 @@ def _numbers(value: object) -> Mapping[str, float]:
 
 
 def _proofs(value: object) -> Mapping[str, Proof]:
-    found: Dict[str, Proof] = {}
+    found: dict[str, Proof] = {}
     for name, row in value.items() if isinstance(value, dict) else ():
         at = _number(row.get("at")) if isinstance(row, dict) else None
         if at is not None and row.get("outcome") in _OUTCOMES:

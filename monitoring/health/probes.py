@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple, TypeVar, cast
+from typing import Any, Callable, Optional, TypeVar, cast
 
 from monitoring.components import EAPI
 from monitoring.config.settings import (
@@ -14,7 +15,15 @@ from monitoring.config.settings import (
     ServiceSettings,
 )
 from monitoring.conjur.client import ConjurClient, ConjurFault, ConjurHealth
-from monitoring.health.probing import Live, TimeLeft, answer_of, bearer, digest, place, transport_of
+from monitoring.health.probing import (
+    ProbeContext,
+    TimeLeft,
+    answer_of,
+    bearer,
+    digest,
+    place,
+    transport_of,
+)
 from monitoring.http import tls, wire
 from monitoring.http.client import HttpClient
 from monitoring.http.reply import HttpFault, Reply
@@ -40,7 +49,7 @@ class _Hurried:
 
 
 def service_figures(
-    http: Any, live: Live, service: ServiceSettings, left: TimeLeft
+    http: Any, live: ProbeContext, service: ServiceSettings, left: TimeLeft
 ) -> Mapping[str, Any]:
     """`cpu_ratio`, `memory_used_ratio` (0..1, of the busiest instance), `requests` ((instance,
     HTTP status) -> total), as far as the page has them; `why` where an instance could not be
@@ -51,7 +60,7 @@ def service_figures(
     found = service_metrics.read(hurried, service, mapping, headers=headers)
     if not found.configured:
         return {}
-    facts: Dict[str, Any] = {
+    facts: dict[str, Any] = {
         "cpu_ratio": _highest(found, "cpu_ratio"),
         "memory_used_ratio": _highest(found, "heap_used_ratio"),
         "requests": {
@@ -72,7 +81,7 @@ def _highest(found: service_metrics.ServiceMetrics, name: str) -> Optional[float
 # -- one Spring Boot service: basic health, detailed health, its metrics page.
 
 
-def probe_service(name: str, live: Live) -> Reading:
+def probe_service(name: str, live: ProbeContext) -> Reading:
     """`payment-eapi` or `payment-sapi`. Facts: `targets` (digests of the two addresses), `health`
     and `detailed` answers, `with_token` (whether we sent one), transport facts of the first,
     `metrics`. The basic health alone gives `seconds`; the others share what it left
@@ -87,7 +96,7 @@ def probe_service(name: str, live: Live) -> Reading:
         return Reading(name, at, fault=Fault("config", sentence), configured=False)
     paths = {part: service.paths.get(part) for part in ("health", "detailed")}
     urls = {part: place(service, path) for part, path in paths.items() if path}
-    facts: Dict[str, Any] = {"targets": {part: digest(url) for part, url in urls.items()}}
+    facts: dict[str, Any] = {"targets": {part: digest(url) for part, url in urls.items()}}
     try:
         headers = bearer(live.settings.auth_token)
         reply = http.get(urls["health"], headers=headers, timeout=left.share(service.timeout))
@@ -99,7 +108,9 @@ def probe_service(name: str, live: Live) -> Reading:
     return Reading(name, at, reply.seconds, facts)
 
 
-def _further(http: Any, live: Live, service: ServiceSettings, left: TimeLeft) -> Dict[str, Any]:
+def _further(
+    http: Any, live: ProbeContext, service: ServiceSettings, left: TimeLeft
+) -> dict[str, Any]:
     """Detailed health and metrics, asked at the same time: a slow service costs one wait."""
     path = service.paths.get("detailed")
     if not path or path == service.paths["health"]:
@@ -110,7 +121,7 @@ def _further(http: Any, live: Live, service: ServiceSettings, left: TimeLeft) ->
         return {"metrics": figures, "detailed": detailed.result()}
 
 
-def _detailed(http: Any, live: Live, url: str, left: TimeLeft) -> Dict[str, Any]:
+def _detailed(http: Any, live: ProbeContext, url: str, left: TimeLeft) -> dict[str, Any]:
     try:
         headers = bearer(live.settings.auth_token)
         return answer_of(http.get(url, headers=headers, timeout=left.share(60.0)))
@@ -121,7 +132,7 @@ def _detailed(http: Any, live: Live, url: str, left: TimeLeft) -> Dict[str, Any]
 # -- the Conjur vault: its own word, then a login and one metadata read, each timed.
 
 
-def probe_vault(name: str, live: Live) -> Reading:
+def probe_vault(name: str, live: ProbeContext) -> Reading:
     """Facts: `target` (digest of the address), `health` (of ConjurHealth), `steps`, `credentials`,
     `identity` (a word that stands for the vault and our login), `variables` (how many our identity
     sees), `step_fault` ((step, Fault, HTTP status or None) of the first authenticated step that
@@ -138,7 +149,7 @@ def probe_vault(name: str, live: Live) -> Reading:
     except ConjurFault as error:
         refusal = {} if error.reply is None else {"http_status": error.reply.status}
         return Reading(name, at, fault=error.fault, facts={**asked, **refusal})
-    facts: Dict[str, Any] = {"health": _health(health), "credentials": client.has_credentials}
+    facts: dict[str, Any] = {"health": _health(health), "credentials": client.has_credentials}
     facts.update(asked)
     if health.reply is not None:
         facts.update(transport_of(health.reply, live.clock()))
@@ -181,10 +192,10 @@ def _seconds(health: ConjurHealth) -> Optional[float]:
     return health.reply.seconds if health.reply is not None else None
 
 
-def _access(client: ConjurClient) -> Dict[str, Any]:
+def _access(client: ConjurClient) -> dict[str, Any]:
     """A login, then the number of variables: one metadata read whose cost does not grow."""
-    facts: Dict[str, Any] = {}
-    steps: Dict[str, Optional[float]] = {"authenticate": None, "count": None}
+    facts: dict[str, Any] = {}
+    steps: dict[str, Optional[float]] = {"authenticate": None, "count": None}
     try:
         client.authenticate()
         steps["authenticate"] = client.steps.get("authenticate")
@@ -204,7 +215,7 @@ _AT_ONCE = 8
 T = TypeVar("T")
 
 
-def probe_cache(name: str, live: Live) -> Reading:
+def probe_cache(name: str, live: ProbeContext) -> Reading:
     """Facts: `mode` (single, sentinel, cluster), `nodes` (each: name, role, seconds, fault, info,
     info_fault, slow, slow_fault), `cluster`, `sentinel`, `user`, `blind`. `seconds` is the PING of
     the slowest primary."""
@@ -221,10 +232,10 @@ def probe_cache(name: str, live: Live) -> Reading:
             cache.close()
 
 
-def _read(cache: Cache, settings: RedisSettings) -> Tuple[Optional[float], Dict[str, Any]]:
+def _read(cache: Cache, settings: RedisSettings) -> tuple[Optional[float], dict[str, Any]]:
     """Seconds of the slowest primary, and the facts."""
     nodes = _ask_nodes(cache, cache.nodes())
-    facts: Dict[str, Any] = {"mode": mode_of(settings), "nodes": nodes}
+    facts: dict[str, Any] = {"mode": mode_of(settings), "nodes": nodes}
     if any(node["fault"] is None for node in nodes):
         clustered = settings.cluster or any(_says_cluster(node) for node in nodes)
         facts.update(_topology(cache, settings, clustered))
@@ -237,7 +248,7 @@ def mode_of(settings: RedisSettings) -> str:
     return "cluster" if settings.cluster else "single"
 
 
-def _ask_nodes(cache: Cache, nodes: Tuple[Node, ...]) -> Tuple[Mapping[str, Any], ...]:
+def _ask_nodes(cache: Cache, nodes: tuple[Node, ...]) -> tuple[Mapping[str, Any], ...]:
     """In threads when there are several: six dead nodes must not cost six timeouts."""
     if len(nodes) < 2:
         return tuple(_node(cache, node) for node in nodes)
@@ -246,7 +257,7 @@ def _ask_nodes(cache: Cache, nodes: Tuple[Node, ...]) -> Tuple[Mapping[str, Any]
 
 
 def _node(cache: Cache, node: Node) -> Mapping[str, Any]:
-    row: Dict[str, Any] = {"name": node.name, "role": node.role, "info": None, "slow": None}
+    row: dict[str, Any] = {"name": node.name, "role": node.role, "info": None, "slow": None}
     row["seconds"], row["fault"] = _try(lambda: cache.ping(node))
     # INFO is answered during loading and a busy script, and tells how long they will last.
     if row["fault"] is None or row["fault"].kind in ("loading", "busy", "masterdown"):
@@ -261,11 +272,11 @@ def _says_cluster(node: Mapping[str, Any]) -> bool:
     return "cluster" in (info.get("redis_mode"), info.get("server_mode"))
 
 
-def _topology(cache: Cache, settings: RedisSettings, clustered: bool) -> Dict[str, Any]:
+def _topology(cache: Cache, settings: RedisSettings, clustered: bool) -> dict[str, Any]:
     """What the cluster or the sentinels say, and who we are; what is refused goes to `blind`."""
-    facts: Dict[str, Any] = {}
-    blind: List[Fault] = []
-    asked: Dict[str, Callable[[], Any]] = {"user": cache.whoami}
+    facts: dict[str, Any] = {}
+    blind: list[Fault] = []
+    asked: dict[str, Callable[[], Any]] = {"user": cache.whoami}
     if clustered:
         asked["cluster"] = cache.cluster_info
     if settings.sentinels:
@@ -278,14 +289,14 @@ def _topology(cache: Cache, settings: RedisSettings, clustered: bool) -> Dict[st
     return {**facts, "blind": tuple(blind)}
 
 
-def _try(ask: Callable[[], T]) -> Tuple[Optional[T], Optional[Fault]]:
+def _try(ask: Callable[[], T]) -> tuple[Optional[T], Optional[Fault]]:
     try:
         return ask(), None
     except RedisFault as error:
         return None, error.fault
 
 
-def _cache_seconds(nodes: Tuple[Mapping[str, Any], ...]) -> Optional[float]:
+def _cache_seconds(nodes: tuple[Mapping[str, Any], ...]) -> Optional[float]:
     primaries = [n["seconds"] for n in nodes if n["role"] != "replica"]
     known = [seconds for seconds in primaries if seconds is not None]
     return max(known) if known else None
@@ -294,7 +305,7 @@ def _cache_seconds(nodes: Tuple[Mapping[str, Any], ...]) -> Optional[float]:
 # -- a component that the user added (`COMPONENTS`): does it answer as it should?
 
 
-def probe_further(row: ComponentSettings, live: Live) -> Reading:
+def probe_further(row: ComponentSettings, live: ProbeContext) -> Reading:
     """Facts: for http the `status` that was answered and the transport's; for tls its
     certificates. `seconds` until it had answered."""
     at = live.clock()
@@ -304,19 +315,19 @@ def probe_further(row: ComponentSettings, live: Live) -> Reading:
         return Reading(row.name, at, fault=error.fault)
 
 
-def _http(row: ComponentSettings, live: Live, at: float) -> Reading:
+def _http(row: ComponentSettings, live: ProbeContext, at: float) -> Reading:
     reply = live.further[row.name].get(row.url, timeout=row.timeout)
     facts = {"status": reply.status, "wanted": row.status, **transport_of(reply, live.clock())}
     return Reading(row.name, at, reply.seconds, facts)
 
 
-def _tcp(row: ComponentSettings, _live: Live, at: float) -> Reading:
+def _tcp(row: ComponentSettings, _live: ProbeContext, at: float) -> Reading:
     opened = wire.open_socket(row.host, row.port, wire.Deadline(row.timeout))
     opened.sock.close()
     return Reading(row.name, at, opened.dns + opened.connect)
 
 
-def _tls(row: ComponentSettings, _live: Live, at: float) -> Reading:
+def _tls(row: ComponentSettings, _live: ProbeContext, at: float) -> Reading:
     began, deadline = time.perf_counter(), wire.Deadline(row.timeout)
     try:
         context = tls.context(row.tls)
@@ -326,12 +337,12 @@ def _tls(row: ComponentSettings, _live: Live, at: float) -> Reading:
     secured = wire.secure(sock, context, row.host, deadline)
     with secured:
         seconds, shown = time.perf_counter() - began, tls.facts(secured)
-    facts: Dict[str, Any] = {"protocol": shown.protocol, "expires_at": shown.expires_at}
+    facts: dict[str, Any] = {"protocol": shown.protocol, "expires_at": shown.expires_at}
     facts.update(chain=tuple(shown.chain), complete=shown.complete)
     return Reading(row.name, at, seconds, {"tls": facts})
 
 
-def _redis(row: ComponentSettings, _live: Live, at: float) -> Reading:
+def _redis(row: ComponentSettings, _live: ProbeContext, at: float) -> Reading:
     from monitoring.redis.client import ERRORS, Cache, translate
     from monitoring.redis.faults import RedisFault
 
@@ -353,7 +364,7 @@ def _redis(row: ComponentSettings, _live: Live, at: float) -> Reading:
         cache.close()
 
 
-_ASKED: Mapping[str, Callable[[ComponentSettings, Live, float], Reading]] = {
+_ASKED: Mapping[str, Callable[[ComponentSettings, ProbeContext, float], Reading]] = {
     "http": _http,
     "tcp": _tcp,
     "tls": _tls,

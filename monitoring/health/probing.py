@@ -6,8 +6,9 @@ from __future__ import annotations
 import codecs
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Optional
 
 from monitoring.config.secret import Secret
 from monitoring.config.settings import ServiceSettings, Settings
@@ -20,7 +21,7 @@ _SHORTEST = 0.05  # seconds; with less left there is no point in asking
 
 
 @dataclass
-class Keepsake:
+class RetainedToken:
     """A canary token kept in memory until it has truly run out, to prove that expired ones are
     refused. Never written anywhere: while it lives it opens doors."""
 
@@ -41,7 +42,7 @@ class Keepsake:
 
 
 @dataclass(frozen=True)
-class Live:
+class ProbeContext:
     """What probes ask with. `eapi` and `sapi` are HttpClients with those services' TLS;
     `cache()` gives a new Cache and `conjur()` the ConjurClient; `clock()` epoch seconds. `prove`:
     the canary's negative proofs are due."""
@@ -54,7 +55,7 @@ class Live:
     conjur: Callable[[], Any]
     further: Mapping[str, Any] = field(default_factory=dict)  # name -> HttpClient
     prove: bool = False
-    keepsake: Keepsake = field(default_factory=Keepsake)
+    keepsake: RetainedToken = field(default_factory=RetainedToken)
 
 
 class TimeLeft:
@@ -98,7 +99,7 @@ def reveal(secret: Secret, name: str) -> str:
         raise HttpFault(Fault("config", sentence)) from None
 
 
-def answer_of(reply: Reply) -> Dict[str, Any]:
+def answer_of(reply: Reply) -> dict[str, Any]:
     """`status`, decoded JSON `body` (None: it is none), and the `text` it begins with. A body that
     is not in UTF-8 is read all the same: a damaged letter in a name costs no status word."""
     body = body_of(reply)
@@ -125,9 +126,9 @@ def body_of(reply: Reply) -> Any:
         return None
 
 
-def transport_of(reply: Reply, answered_at: float) -> Dict[str, Any]:
+def transport_of(reply: Reply, answered_at: float) -> dict[str, Any]:
     """Phases, certificate chain and clock of a reply, as the judges read them."""
-    facts: Dict[str, Any] = {
+    facts: dict[str, Any] = {
         "phases": dict(reply.phases),
         "server_date": reply.server_date,
         "answered_at": answered_at,

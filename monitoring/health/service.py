@@ -9,8 +9,9 @@ address that has answered properly before and no longer does is an outage.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.certainty import Doubt
 from monitoring.components import SERVICES, SOURCES
@@ -22,7 +23,7 @@ from monitoring.health.judging import (
     Answered,
     Call,
     Context,
-    Judged,
+    ProbeVerdict,
     basics,
     call_of,
     clean,
@@ -60,7 +61,7 @@ _OURS = re.compile(
 )
 
 
-def judge_service(reading: Reading, context: Context) -> Judged:
+def judge_service(reading: Reading, context: Context) -> ProbeVerdict:
     """`facts` as `probes.probe_service` gives them: `targets` (digests of the addresses),
     `health` and `detailed` answers, `with_token`, `phases`, `tls`, `server_date`, `answered_at`,
     `metrics`; all may be absent."""
@@ -76,7 +77,7 @@ def judge_service(reading: Reading, context: Context) -> Judged:
     )
     totals = dict(_counters(facts.get("metrics") or {}, reading.source))
     worked = tuple(_proper(reading, context, words))
-    return Judged(component, measurements, counters=totals, worked=worked)
+    return ProbeVerdict(component, measurements, counters=totals, worked=worked)
 
 
 # -- the call
@@ -152,7 +153,7 @@ def _is_page(answer: Mapping[str, Any]) -> bool:
     return str(answer.get("text", "")).lstrip().startswith("<")
 
 
-def _keys(answer: Mapping[str, Any]) -> Tuple[str, ...]:
+def _keys(answer: Mapping[str, Any]) -> tuple[str, ...]:
     """The names at the top of the body, without that of the word, which every service has."""
     body = answer.get("body")
     names = body if isinstance(body, Mapping) else ()
@@ -233,7 +234,7 @@ def _dependency_status(
 
 def _details(
     facts: Mapping[str, Any], reported: Mapping[str, str], at: float
-) -> Iterator[Tuple[str, Any]]:
+) -> Iterator[tuple[str, Any]]:
     health = facts.get("health")
     if health:
         yield "http_status", health["status"]
@@ -254,7 +255,7 @@ def _detailed_note(detailed: Mapping[str, Any]) -> str:
     return word_of(detailed.get("body")) or f"HTTP {detailed['status']}"
 
 
-def _metrics_details(metrics: Optional[Mapping[str, Any]]) -> Iterator[Tuple[str, Any]]:
+def _metrics_details(metrics: Optional[Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
     if not metrics:
         return
     if metrics.get("why"):
@@ -295,7 +296,7 @@ def _ratio(failed: Optional[float], total: Optional[float]) -> Optional[float]:
     return failed / total
 
 
-def _counters(metrics: Mapping[str, Any], name: str) -> Iterator[Tuple[str, float]]:
+def _counters(metrics: Mapping[str, Any], name: str) -> Iterator[tuple[str, float]]:
     """`metrics["requests"]` maps (instance, HTTP status) to a total."""
     for (instance, status), total in (metrics.get("requests") or {}).items():
         yield f"{name}|{_REQUESTS}|{instance}|{status}", float(total)
@@ -303,7 +304,7 @@ def _counters(metrics: Mapping[str, Any], name: str) -> Iterator[Tuple[str, floa
 
 def _requests_since(
     metrics: Mapping[str, Any], reading: Reading, context: Context
-) -> Tuple[Optional[float], Optional[float]]:
+) -> tuple[Optional[float], Optional[float]]:
     """(requests, of these 5xx) since the last cycle, without our own two; None, None when we did
     not count then."""
     if context.at is None or context.seconds(reading.at) is None:
@@ -321,8 +322,8 @@ def _requests_since(
 
 
 def _keyed(
-    totals: Iterable[Tuple[str, float]], source: str, at: float
-) -> Iterator[Tuple[counters.CounterKey, Tuple[float, float]]]:
+    totals: Iterable[tuple[str, float]], source: str, at: float
+) -> Iterator[tuple[counters.CounterKey, tuple[float, float]]]:
     """Remembered totals of `source` as `counters.deltas` wants them."""
     for key, total in totals:
         parts = key.split("|")

@@ -10,15 +10,16 @@ and named is bounded, and a tree that is larger than that is never called health
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.certainty import Basis, Coverage, Doubt, severity
 from monitoring.health.judging import CRITICAL, OK, UNKNOWN, WARNING, Call, clean, good
 from monitoring.model import Severity
 
 #: A status word -> (severity, whether what says it still serves; None: not known).
-Words = Mapping[str, Tuple[Severity, Optional[bool]]]
+Words = Mapping[str, tuple[Severity, Optional[bool]]]
 
 # Spring's words, and those that other stacks say for the same thing.
 WORDS: Words = {
@@ -121,7 +122,7 @@ def _worse(word: str, than: Optional[str], words: Words) -> bool:
     return than is None or meaning(than, words)[0] < meaning(word, words)[0]
 
 
-def meaning(word: str, words: Words = WORDS) -> Tuple[Severity, Optional[bool]]:
+def meaning(word: str, words: Words = WORDS) -> tuple[Severity, Optional[bool]]:
     """Severity and whether it serves; a word nobody knows says neither."""
     return words.get(word, (UNKNOWN, None))
 
@@ -134,8 +135,8 @@ class _Found:
     """What a walk through a body found: part -> word, and how much was looked at."""
 
     words: Words
-    shallow: Dict[str, str] = field(default_factory=dict)
-    deep: Dict[str, str] = field(default_factory=dict)
+    shallow: dict[str, str] = field(default_factory=dict)
+    deep: dict[str, str] = field(default_factory=dict)
     nodes: int = 0
     wordless: int = 0  # entries of a list of checks that hold no word
     cut: bool = False
@@ -153,7 +154,7 @@ def _walked(body: object, words: Words) -> _Found:
     return found
 
 
-def _walk(children: Iterable[Tuple[str, Any]], prefix: str, depth: int, found: _Found) -> None:
+def _walk(children: Iterable[tuple[str, Any]], prefix: str, depth: int, found: _Found) -> None:
     if depth > _MAX_DEPTH or found.nodes > _MAX_NODES:
         found.cut = True
         return
@@ -174,7 +175,7 @@ def _walk(children: Iterable[Tuple[str, Any]], prefix: str, depth: int, found: _
 
 def _children(
     body: object, words: Words = WORDS, *, top: bool = False
-) -> Iterator[Tuple[str, Any]]:
+) -> Iterator[tuple[str, Any]]:
     """Entries that may be parts: those of the known trees anywhere, flat ones at the top, and the
     members of a list, by their name. Below the top a flat entry is a fact such as `version`,
     unless it is an object with a known word of its own, as in the composites of Boot 1."""
@@ -195,7 +196,7 @@ def _is_part(value: object, words: Words) -> bool:
     return isinstance(value, Mapping) and _word_in(value, words) in words
 
 
-def _members(key: str, tree: object) -> Iterator[Tuple[str, Any]]:
+def _members(key: str, tree: object) -> Iterator[tuple[str, Any]]:
     if isinstance(tree, list):
         yield from _children(tree)
     elif isinstance(tree, Mapping):

@@ -14,8 +14,9 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Optional
 from urllib.parse import SplitResult
 
 import certifi
@@ -58,7 +59,7 @@ class Exchange:
         self.deadline = deadline
         self.most = most
         self.context = context
-        self.spent: Dict[str, float] = dict.fromkeys(PHASES, 0.0)
+        self.spent: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         self.socket: Optional[wire.TimedSocket] = None
         self.tls: Optional[TlsFacts] = None
 
@@ -91,7 +92,7 @@ class Exchange:
         if self.socket is not None:
             self.socket.allow(2 * limit + MOST_HEAD)
 
-    def phases(self) -> Dict[str, float]:
+    def phases(self) -> dict[str, float]:
         """Seconds of each phase so far."""
         sock, spent = self.socket, dict(self.spent)
         if sock and sock.sent_at is not None and sock.first_at is not None:
@@ -270,7 +271,7 @@ class HttpClient:
         return "/".join(shown.split("/", 3)[:3]) if self._secret_paths else shown
 
     def _followed(self, method: str, url: str, deadline: wire.Deadline, how: Any) -> Reply:
-        spent: Dict[str, float] = dict.fromkeys(PHASES, 0.0)
+        spent: dict[str, float] = dict.fromkeys(PHASES, 0.0)
         for hop in range(MAX_REDIRECTS + 1):
             reply = self._once(method, url, deadline, how)
             for name, seconds in reply.phases.items():

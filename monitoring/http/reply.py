@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Optional
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from monitoring.http.tls import TlsFacts
@@ -18,7 +19,7 @@ from monitoring.text import UnboundedNumberError, printable, strict_json
 def causes(error: BaseException) -> Iterator[BaseException]:
     """`error`, then all that it wraps: causes, contexts, `reason` and exceptions among its
     arguments (requests around urllib3 around http.client around a socket)."""
-    waiting: List[BaseException] = [error]
+    waiting: list[BaseException] = [error]
     seen = set()
     while waiting:
         current = waiting.pop(0)
@@ -212,7 +213,7 @@ def _check_length(headers: Mapping[str, str], got: int) -> None:
         raise BodyError("body", f"{got} of {promised[:18]} bytes, then broke off")
 
 
-def _unpacker(encoding: str, limit: int) -> Tuple[Callable[[bytes], bytes], Callable[[], bool]]:
+def _unpacker(encoding: str, limit: int) -> tuple[Callable[[bytes], bytes], Callable[[], bool]]:
     """What unpacks a chunk, and whether the packed whole has ended. We ask for no encoding; some
     servers send gzip all the same."""
     if encoding in ("", "identity"):

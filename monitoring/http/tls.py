@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Iterator, Optional, Tuple
+from typing import Optional
 
 from monitoring.config.settings import TlsSettings
 from monitoring.text import printable
@@ -20,7 +21,7 @@ _COMMON_NAME = b"\x55\x04\x03"
 _TEXT = {0x1E: "utf-16-be", 0x1C: "utf-32-be"}  # BMPString, UniversalString; the rest is UTF-8
 
 
-def _items(data: bytes) -> Iterator[Tuple[int, bytes]]:
+def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at < len(data):
         tag, size, at = data[at], data[at + 1], at + 2
@@ -62,7 +63,7 @@ def _name(data: bytes) -> str:
     return printable(text, 120)
 
 
-def read(der: bytes) -> Tuple[str, float]:
+def read(der: bytes) -> tuple[str, float]:
     """(subject, expiry in epoch seconds). Raises ValueError for anything but a certificate."""
     try:
         fields = list(_items(_only(_only(der, _SEQUENCE), _SEQUENCE)))
@@ -82,7 +83,7 @@ class TlsFacts:
 
     protocol: str
     expires_at: Optional[float]
-    chain: Tuple[Tuple[str, float], ...] = ()
+    chain: tuple[tuple[str, float], ...] = ()
     complete: bool = True
 
 
@@ -115,7 +116,7 @@ def facts(sock: ssl.SSLSocket) -> TlsFacts:
     return TlsFacts(sock.version() or "", earliest, tuple(chain), complete)
 
 
-def _chain(sock: ssl.SSLSocket) -> Tuple[Tuple[bytes, ...], bool]:
+def _chain(sock: ssl.SSLSocket) -> tuple[tuple[bytes, ...], bool]:
     """DER certificates, leaf first, and whether that is all of them. The verified chain ends in
     the root of our CA file; without verification it is what the server sent."""
     verified = sock.context.verify_mode is not ssl.CERT_NONE

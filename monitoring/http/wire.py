@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from typing import Any, List, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.http import tls
 from monitoring.http.reply import say_size
@@ -24,7 +24,7 @@ from monitoring.text import printable
 # -- host names to addresses, within a deadline: getaddrinfo has no timeout of its own.
 
 #: family, type, protocol, canonical name, address: a row of socket.getaddrinfo.
-Address = Tuple[Any, Any, int, str, Any]
+Address = tuple[Any, Any, int, str, Any]
 
 
 class LookupFailed(Exception):  # noqa: N818 - read as a sentence
@@ -37,9 +37,9 @@ class Resolver:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._asked: dict[Tuple[str, int], List[queue.Queue[Any]]] = {}
+        self._asked: dict[tuple[str, int], list[queue.Queue[Any]]] = {}
 
-    def lookup(self, host: str, port: int, seconds: float) -> List[Address]:
+    def lookup(self, host: str, port: int, seconds: float) -> list[Address]:
         """Addresses of `host`, at least one. Raises LookupFailed after `seconds`."""
         if _needs_no_server(host):
             try:
@@ -53,7 +53,7 @@ class Resolver:
         if isinstance(answer, Exception):
             reason = getattr(answer, "strerror", None) or "not a valid name"
             raise LookupFailed(f"cannot be resolved: {reason}")
-        found: List[Address] = answer
+        found: list[Address] = answer
         return found
 
     def _ask(self, host: str, port: int) -> queue.Queue[Any]:
@@ -332,7 +332,7 @@ def open_socket(host: str, port: int, deadline: Deadline) -> Opened:
     raise fault
 
 
-def _lookup(host: str, port: int, deadline: Deadline) -> List[Address]:
+def _lookup(host: str, port: int, deadline: Deadline) -> list[Address]:
     try:
         return RESOLVER.lookup(host, port, deadline.left())
     except socket.timeout:

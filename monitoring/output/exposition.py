@@ -13,7 +13,8 @@ import html
 import math
 import time
 from collections import Counter
-from typing import Callable, Iterable, Iterator, Mapping, Optional, Protocol, Tuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Callable, Optional, Protocol
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -31,7 +32,7 @@ from monitoring.output.figures import Labels, Table, clients_of, table_of
 from monitoring.output.server import (
     DEFAULT_ADDRESS,
     NO_RULES,
-    Answer,
+    HttpAnswer,
     MetricsServer,
     RulesOf,
     accepts_gzip,
@@ -92,7 +93,7 @@ class Exporter:
         *,
         interval: float = 300.0,
         deadline: float = 30.0,
-        attempts: Iterable[Tuple[str, str]] = (),
+        attempts: Iterable[tuple[str, str]] = (),
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._script = script
@@ -149,7 +150,7 @@ class Exporter:
         looks at it is none."""
         return self._scraped is not None and self._ticks() - self._scraped <= self._patience
 
-    def answer(self, path: str, headers: Mapping[str, str]) -> Answer:
+    def answer(self, path: str, headers: Mapping[str, str]) -> HttpAnswer:
         """What a request for `path` gets; `headers` say which forms it accepts."""
         if path == "/metrics":
             if _SCRAPER in headers:
@@ -161,9 +162,9 @@ class Exporter:
             return self._health()
         if path == "/":
             return self._landing()
-        return Answer(404, "text/plain; charset=utf-8", b"Not here; see /metrics\n")
+        return HttpAnswer(404, "text/plain; charset=utf-8", b"Not here; see /metrics\n")
 
-    def _landing(self) -> Answer:
+    def _landing(self) -> HttpAnswer:
         """A page for whoever opens the port in a browser."""
         late = "" if self._health().status == 200 else _LATE
         ago = self._ticks() - self._last
@@ -172,13 +173,13 @@ class Exporter:
             body = _LANDING.format(script=html.escape(self._script), served=served)
         else:
             body = self._status(ago, served)
-        return Answer(200, "text/html; charset=utf-8", body.encode(), headers=_STRICT)
+        return HttpAnswer(200, "text/html; charset=utf-8", body.encode(), headers=_STRICT)
 
-    def _health(self) -> Answer:
+    def _health(self) -> HttpAnswer:
         ago = self._ticks() - self._last
         late = ago > self._patience
         text = f"last cycle ended {ago:.0f} s ago, overdue after {self._patience:.0f} s\n"
-        return Answer(503 if late else 200, "text/plain; charset=utf-8", text.encode())
+        return HttpAnswer(503 if late else 200, "text/plain; charset=utf-8", text.encode())
 
     def _count(self, outcome: Outcome, notifications: Iterable[Delivery]) -> None:
         self._cycles[outcome.script, outcome.status.word] += 1
@@ -211,7 +212,7 @@ class _Times:
         for place, bound in enumerate(BUCKETS):
             self._counts[place] += seconds <= bound
 
-    def buckets(self) -> list[Tuple[str, float]]:
+    def buckets(self) -> list[tuple[str, float]]:
         names = ("+Inf" if math.isinf(bound) else str(bound) for bound in BUCKETS)
         return list(zip(names, self._counts))
 
@@ -243,9 +244,9 @@ class _Page:
         self._families = list(families)
         text = _text(self._families)
         self._text = self._forms(CONTENT_TYPE_TEXT, text)
-        self._open: Optional[Tuple[Answer, Answer]] = None
+        self._open: Optional[tuple[HttpAnswer, HttpAnswer]] = None
 
-    def answer(self, *, open_metrics: bool, packed: bool) -> Answer:
+    def answer(self, *, open_metrics: bool, packed: bool) -> HttpAnswer:
         if open_metrics and self._open is None:
             text: bytes = openmetrics.generate_latest(  # type: ignore[no-untyped-call]
                 _registry(self._families)
@@ -255,9 +256,9 @@ class _Page:
         return forms[packed]
 
     @staticmethod
-    def _forms(kind: str, text: bytes) -> Tuple[Answer, Answer]:
+    def _forms(kind: str, text: bytes) -> tuple[HttpAnswer, HttpAnswer]:
         packed = gzip.compress(text, 6, mtime=0)
-        return Answer(200, kind, text), Answer(200, kind, packed, gzipped=True)
+        return HttpAnswer(200, kind, text), HttpAnswer(200, kind, packed, gzipped=True)
 
 
 def _wants_open_metrics(headers: Mapping[str, str]) -> bool:

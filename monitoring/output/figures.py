@@ -12,7 +12,8 @@ import functools
 import json
 import math
 from collections import Counter
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable
 
 from monitoring.alerts.conditions import state_of
 from monitoring.catalog import METRICS
@@ -24,8 +25,8 @@ _ALERT_STATES = ("firing", "pending", "suppressed", "silenced", "resolved")
 _SCOPE = "figures"
 _STALE, _GONE = 2, 4  # of a script's intervals since its last cycle ended
 
-Labels = Tuple[str, ...]
-Table = Dict[str, Dict[Labels, float]]  # metric -> label values in the metric's order -> value
+Labels = tuple[str, ...]
+Table = dict[str, dict[Labels, float]]  # metric -> label values in the metric's order -> value
 
 
 def table_of(outcome: Outcome, shown: Mapping[str, frozenset[str]]) -> Table:
@@ -186,7 +187,7 @@ def of_others(state: Any, outcome: Outcome) -> Table:
     return table
 
 
-def _kept(row: Tuple[Any, ...], outcome: Outcome) -> List[Tuple[str, Labels, float]]:
+def _kept(row: tuple[Any, ...], outcome: Outcome) -> list[tuple[str, Labels, float]]:
     page = json.loads(row[1])
     intervals = (outcome.at + outcome.seconds - page["at"]) / page["interval"]
     elsewhere = page["environment"] != outcome.environment or page.get("scraped")

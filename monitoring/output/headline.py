@@ -6,7 +6,8 @@ status page, so that all of them lead with the same words.
 
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Optional
 
 from monitoring.alerts import conditions
 from monitoring.alerts.grouping import foremost
@@ -22,12 +23,12 @@ _GROWN = 0.2  # share by which the live tokens must change between two cycles to
 # -- which component explains which
 
 
-def in_order(components: Sequence[Component]) -> List[Component]:
+def in_order(components: Sequence[Component]) -> list[Component]:
     """What is down first, the cause before what leans on it, then the worst, then what is well;
     what nobody configured last."""
     troubled = {c.name for c in components if _unwell(c)}
 
-    def place(component: Component) -> Tuple[bool, bool, bool, int, int]:
+    def place(component: Component) -> tuple[bool, bool, bool, int, int]:
         behind = len(troubled.intersection(explained_by(component.name, down=False)))
         well = component.status is Severity.OK
         return not component.configured, well, component.up is not False, behind, -component.status
@@ -191,7 +192,7 @@ def first_step(outcome: Outcome) -> str:
     return alert.action
 
 
-def _to_do(outcome: Outcome) -> Tuple[Alert, ...]:
+def _to_do(outcome: Outcome) -> tuple[Alert, ...]:
     """What somebody has to see to: what fires or is about to; where nobody is told, what would."""
     rows = [row.alert for row in outcome.alerts if row.state in _RECENT]
     if rows or outcome.alerts:
@@ -220,14 +221,14 @@ def stands_above(summary: str, outcome: Outcome, said: frozenset[str]) -> bool:
     if summary in said or any(f.sentence == summary for f in outcome.findings):
         return True
     tail = summary.partition(": ")[2] or summary
-    told = [c.message for c in outcome.components if c.message]
-    return any(message in summary or tail in message for message in told)
+    messages = [c.message for c in outcome.components if c.message]
+    return any(message in summary or tail in message for message in messages)
 
 
 # -- what has changed between two cycles of a loop
 
 
-def changes(before: Optional[Outcome], after: Outcome) -> List[str]:
+def changes(before: Optional[Outcome], after: Outcome) -> list[str]:
     """One line for each thing that is other than a cycle ago; none for the first cycle."""
     if before is None:
         return []
@@ -258,8 +259,8 @@ def _changed_credentials(before: Outcome, after: Outcome) -> Iterator[str]:
         was = known.get(name, row)
         for field in ("verdict", "state"):
             if was.get(field) != row.get(field):
-                told = f"{safe_id(name)}: {field} {was.get(field)} -> {row.get(field)}"
-                yield f"{told}: {row.get('why')}"
+                change = f"{safe_id(name)}: {field} {was.get(field)} -> {row.get(field)}"
+                yield f"{change}: {row.get('why')}"
                 break
 
 

@@ -15,7 +15,8 @@ import shutil
 import sys
 import threading
 import traceback
-from typing import Any, Callable, Mapping, Optional, TextIO
+from collections.abc import Mapping
+from typing import Any, Callable, Optional, TextIO
 
 from monitoring import __version__
 from monitoring.model import OperatorError

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any, List, Mapping, Sequence, Tuple
+from typing import Any
 
 from monitoring.sla.levels import Point, Span, span
 from monitoring.text import say
@@ -55,7 +56,7 @@ header .verdict { color: var(--ink); }
 .wide { overflow-x: auto; } .wide th { white-space: nowrap; }
 .wide td { overflow-wrap: break-word; vertical-align: top; }
 td[data-of="what"], td[data-of="do first"] { min-width: 13rem; }
-td[data-of="told"] { min-width: 6rem; }
+td[data-of="notified"] { min-width: 6rem; }
 td[data-of="response"], td[data-of="since"] { white-space: nowrap; }
 a { color: var(--hue); }
 td.when { min-width: 5.5rem; } td.word { white-space: nowrap; }
@@ -96,11 +97,11 @@ class Bar:
     """`parts`: up, part (down for a while), down or unknown, the oldest first; `whole`: of all."""
 
     window: str
-    parts: Tuple[str, ...]
+    parts: tuple[str, ...]
     whole: Span
 
 
-def measure(points: Sequence[Point], now: float) -> Tuple[Bar, ...]:
+def measure(points: Sequence[Point], now: float) -> tuple[Bar, ...]:
     """The bars of one component; `points` are of the last month, oldest first."""
     ends = [point.at for point in points]
     found = []
@@ -155,7 +156,7 @@ _HEIGHTS = {UP: 20, PART: 20, DOWN: 20, UNKNOWN: 7}
 
 
 def _drawn(name: str, bar: Bar) -> str:
-    parts: List[str] = []
+    parts: list[str] = []
     for number, word in enumerate(bar.parts):
         height = _HEIGHTS[word]
         parts.append(
@@ -182,7 +183,7 @@ LEGEND = (
 )
 
 
-def of(history: Any, names: Sequence[str], now: float) -> Mapping[str, Tuple[Bar, ...]]:
+def of(history: Any, names: Sequence[str], now: float) -> Mapping[str, tuple[Bar, ...]]:
     """The bars of each component that was ever recorded. Raises HistoryError."""
     from monitoring.sla.history import availability
 

@@ -8,9 +8,10 @@ import math
 import os
 import tempfile
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Optional, Union
 
 from monitoring import thresholds
 from monitoring.catalog import METRICS
@@ -180,10 +181,10 @@ def sentence(outcome: Outcome) -> str:
     return f"{outcome.script} {outcome.status.word}: {said} ({outcome.seconds * 1000:.0f} ms)"
 
 
-def figures(outcome: Outcome) -> Dict[str, Union[int, float]]:
+def figures(outcome: Outcome) -> dict[str, Union[int, float]]:
     """The cycle's main figures as numbers, by the names of their fields in a log line. What is not
     known is left out. Response times in ms, ages in days."""
-    found: Dict[str, Optional[float]] = {
+    found: dict[str, Optional[float]] = {
         f"components.{c.name}.response_time_ms": c.response_time_ms for c in outcome.components
     }
     if outcome.tokens is not None:
@@ -214,7 +215,7 @@ def figures(outcome: Outcome) -> Dict[str, Union[int, float]]:
     }
 
 
-def _levels(outcome: Outcome) -> Iterator[Tuple[str, Optional[float]]]:
+def _levels(outcome: Outcome) -> Iterator[tuple[str, Optional[float]]]:
     """Availability of the last 30 days as a ratio: of each component, and of all together."""
     places = {"payment_api_sla_availability_ratio": "components.{}",
               "payment_api_system_sla_availability_ratio": "sla"}  # fmt: skip
@@ -228,9 +229,9 @@ def crossings(outcome: Outcome) -> list[str]:
     """Limits that were crossed and that no component's own message tells of: of what was computed
     from history, and of the scripts that have no components. A verdict without a word would be a
     bad exit status that nobody can explain."""
-    told = bool(outcome.components)
+    shown = bool(outcome.components)
     crossed = [v for v in outcome.verdicts if v.severity > Severity.UNKNOWN]
-    kept = [v for v in crossed if not told or METRICS[v.measurement.name].derived]
+    kept = [v for v in crossed if not shown or METRICS[v.measurement.name].derived]
     worst_first = sorted(kept, key=lambda v: -v.severity)
     said = [f"{_whose(v.measurement)}{thresholds.say(v)}" for v in worst_first[:_MOST_CROSSINGS]]
     rest = len(kept) - len(said)

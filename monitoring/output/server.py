@@ -16,10 +16,11 @@ import socketserver
 import ssl
 import threading
 import time
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socket import AF_INET, AF_INET6, SHUT_RDWR, socket
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple, final
+from typing import Any, Callable, NamedTuple, Optional, final
 from urllib.parse import urlsplit
 
 import yaml
@@ -130,7 +131,7 @@ class WebConfig:
         return context
 
 
-def _parsed(text: bytes, path: Path) -> Dict[str, Any]:
+def _parsed(text: bytes, path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(text) or {}
     except (yaml.YAMLError, RecursionError) as error:
@@ -150,7 +151,7 @@ def _parsed(text: bytes, path: Path) -> Dict[str, Any]:
     return found
 
 
-def _users(found: Mapping[str, Any], path: Path) -> Dict[str, bytes]:
+def _users(found: Mapping[str, Any], path: Path) -> dict[str, bytes]:
     users = {
         str(name): str(word).encode()
         for name, word in (found.get("basic_auth_users") or {}).items()
@@ -196,7 +197,7 @@ class _Once:
 
     def __init__(self) -> None:
         self._key = hashlib.sha256(str(id(self)).encode()).digest()
-        self._right: Dict[bytes, None] = {}
+        self._right: dict[bytes, None] = {}
 
     def __call__(self, password: bytes, word: bytes, check: Callable[[], bool]) -> bool:
         digest = hmac.digest(self._key, password + b"\0" + word, "sha256")
@@ -229,7 +230,7 @@ RulesOf = Callable[[], Rules]
 NO_RULES = Rules()
 
 
-def rules_of(path: Optional[str]) -> Tuple[RulesOf, bool]:
+def rules_of(path: Optional[str]) -> tuple[RulesOf, bool]:
     """Gives the rules for each connection; and whether they ask for TLS now. Raises
     WebConfigError."""
     if not path:
@@ -254,17 +255,17 @@ class ServeError(OperatorError):
     """The server cannot listen; one sentence: where, why, and the cure."""
 
 
-class Answer(NamedTuple):
+class HttpAnswer(NamedTuple):
     """What goes out for a path."""
 
     status: int
     content_type: str
     body: bytes
     gzipped: bool = False
-    headers: Tuple[Tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
 
 
-Asked = Callable[[str, Any], Answer]
+Asked = Callable[[str, Any], HttpAnswer]
 
 
 @final
@@ -320,7 +321,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, *args: Any) -> None:
         # open connections, the oldest first: since when, and what to hang up on (of TLS another)
-        self._held: Dict[Any, Tuple[float, Any]] = {}
+        self._held: dict[Any, tuple[float, Any]] = {}
         self._lock = threading.Lock()
         super().__init__(*args)
 
@@ -418,7 +419,9 @@ class _Handler(BaseHTTPRequestHandler):
         if admits(self._needs.users, self.headers.get("Authorization", "")):
             found = self.answer(urlsplit(self.path).path, self.headers)
         else:
-            found = Answer(401, "text/plain; charset=utf-8", b"A user and a password are needed\n")
+            found = HttpAnswer(
+                401, "text/plain; charset=utf-8", b"A user and a password are needed\n"
+            )
         self.send_response(found.status)
         for name, value in found.headers:
             self.send_header(name, value)

@@ -8,20 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from html import escape
 from types import MappingProxyType
 from typing import (
     Any,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
     NamedTuple,
     Optional,
-    Sequence,
-    Tuple,
 )
 from urllib.parse import quote
 
@@ -46,7 +40,7 @@ def keep(state: Any, seen: Document) -> None:
     state.put(_SCOPE, str(seen["script"]), json.dumps(seen))
 
 
-def with_others(state: Any, own: Document) -> List[Document]:
+def with_others(state: Any, own: Document) -> list[Document]:
     """`own`, and what each other script of the same environment and version saw last. `state` None:
     `own` alone. Raises StateError."""
     if state is None:
@@ -56,7 +50,7 @@ def with_others(state: Any, own: Document) -> List[Document]:
     return [own, *filter(None, state.parsed(rows, partial(_kept, own=own)))]
 
 
-def _kept(row: Tuple[Any, ...], own: Document) -> Optional[Document]:
+def _kept(row: tuple[Any, ...], own: Document) -> Optional[Document]:
     seen: Document = json.loads(row[0])
     same = all(seen[name] == own[name] for name in ("environment", "version"))
     return seen if same else None
@@ -96,7 +90,7 @@ def document(outcome: Outcome, interval: float, runbooks: str = "") -> Document:
     return dict(redacted(report.plain_json(made)))
 
 
-def _alert(row: AlertRow, runbooks: str) -> Dict[str, Any]:
+def _alert(row: AlertRow, runbooks: str) -> dict[str, Any]:
     """An alert with the first thing to do and the address of its page, if there is one."""
     link = ""
     if row.alert.runbook and runbooks.startswith(("https://", "http://")):
@@ -114,10 +108,10 @@ _LEVELS = {
 }
 
 
-def _levels(outcome: Outcome) -> Iterator[Dict[str, Any]]:
+def _levels(outcome: Outcome) -> Iterator[dict[str, Any]]:
     """A row for each component that has a target: the last month as ratios, None for what is not
     known."""
-    found: Dict[str, Dict[str, Optional[float]]] = {}
+    found: dict[str, dict[str, Optional[float]]] = {}
     for column, name in _LEVELS.items():
         for figure in outcome.measurements:
             if figure.name == name and figure.labels.get("window", _MONTH) == _MONTH:
@@ -126,11 +120,11 @@ def _levels(outcome: Outcome) -> Iterator[Dict[str, Any]]:
         yield {"component": component, **{column: ratios.get(column) for column in _LEVELS}}
 
 
-def _worst(shown: List[Any], of: Sequence[Any]) -> Dict[str, Any]:
+def _worst(shown: list[Any], of: Sequence[Any]) -> dict[str, Any]:
     return {"rows": shown, "more": len(of) - len(shown)}
 
 
-def _by_urgency(alerts: Iterable[Mapping[str, Any]]) -> List[Mapping[str, Any]]:
+def _by_urgency(alerts: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """What fires before what waits or is held back, then the worst first."""
     return sorted(alerts, key=lambda a: (_SHOWN.index(a["state"]), -_severity(a["severity"])))
 
@@ -139,7 +133,7 @@ def _severity(word: Any) -> Severity:
     return Severity[str(word).upper()]
 
 
-def _unread(outcome: Outcome) -> Iterator[Dict[str, str]]:
+def _unread(outcome: Outcome) -> Iterator[dict[str, str]]:
     """What was not read, was not read to its end, or makes the whole doubtful."""
     for source in outcome.sources:
         if source.configured and (not source.ok or source.truncated):
@@ -149,7 +143,7 @@ def _unread(outcome: Outcome) -> Iterator[Dict[str, str]]:
         yield {"name": outcome.script, "why": doubt.sentence}
 
 
-def _credentials(credentials: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]:
+def _credentials(credentials: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     unwell = {name: row for name, row in credentials.items() if not report.is_well(row)}
     rows = [
         {"client": safe_id(name), **{k: row.get(k) for k in ("verdict", "state", "why")}}
@@ -162,13 +156,13 @@ def _credentials(credentials: Mapping[str, Mapping[str, Any]]) -> Dict[str, Any]
 
 def render_status(
     documents: Sequence[Document],
-    told: Optional[Mapping[str, Sequence[str]]],
+    notified: Optional[Mapping[str, Sequence[str]]],
     now: float,
     note: str = "",
     *,
     past: Optional[Mapping[str, Sequence[Bar]]] = MappingProxyType({}),
 ) -> str:
-    """The page as of `now`. `told`: key of an alert -> the channels that know of it; None: that
+    """The page as of `now`. `notified`: key of an alert -> the channels that know of it; None: that
     could not be read. `past`: component -> how it stood in the last day and month, None
     likewise. `note` is HTML below the headline, for whoever serves the page; a page without one is
     a file, and says that it grows old."""
@@ -182,7 +176,7 @@ def render_status(
         f"<p>{iso_seconds(now)} &middot; version {escape(str(documents[0]['version']))}</p>",
         f"{note or _A_FILE}</header>",
         _section("What each script says", _looks(documents, now)),
-        _section("What fires", _alerts(documents, told)),
+        _section("What fires", _alerts(documents, notified)),
         _section("Components", _components(documents)),
         _section("The last day and month", _past(past)),
         _section("Service levels of the last 30 days", _service_levels(documents)),
@@ -215,16 +209,16 @@ def _stale(document: Document, now: float) -> bool:
     return now - float(document["at"]) > _STALE * float(document["interval"])
 
 
-def _worst_first(documents: Sequence[Document]) -> List[Document]:
+def _worst_first(documents: Sequence[Document]) -> list[Document]:
     return sorted(documents, key=lambda each: -_severity(each["status"]))
 
 
-def _wrong(documents: Sequence[Document]) -> List[str]:
+def _wrong(documents: Sequence[Document]) -> list[str]:
     """The headline of each script that has something to say, the worst first."""
     return [str(each["sentence"]) for each in _worst_first(documents) if each["status"] != "ok"]
 
 
-def _first(documents: Sequence[Document]) -> List[str]:
+def _first(documents: Sequence[Document]) -> list[str]:
     """What to do first; none while nothing is wrong."""
     return [str(each["first"]) for each in _worst_first(documents) if each.get("first")][:1]
 
@@ -243,19 +237,21 @@ def _looks(documents: Sequence[Document], now: float) -> str:
     return _table(("script", "status", "looked", "what it says"), rows)
 
 
-def _alerts(documents: Sequence[Document], told: Optional[Mapping[str, Sequence[str]]]) -> str:
+def _alerts(documents: Sequence[Document], notified: Optional[Mapping[str, Sequence[str]]]) -> str:
     rows = [
         (
             alert["severity"],
             alert["state"],
             alert["summary"],
             _clock(alert.get("since")),
-            "not known" if told is None else ", ".join(told.get(alert["key"], ())) or "nobody",
+            "not known"
+            if notified is None
+            else ", ".join(notified.get(alert["key"], ())) or "nobody",
             _Step(alert.get("action") or "-", alert.get("link") or ""),
         )
         for alert in _by_urgency(_rows(documents, "alerts"))
     ]
-    header = ("severity", "state", "what", "since", "told", "do first")
+    header = ("severity", "state", "what", "since", "notified", "do first")
     table = _table(header, rows) or "<p>Nothing, of what was looked at.</p>"
     return table + _more(documents, "alerts")
 
@@ -373,7 +369,7 @@ def _section(title: str, body: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{body}</section>"
 
 
-def _table(header: Sequence[str], rows: Sequence[Tuple[Any, ...]]) -> str:
+def _table(header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
     """Empty without rows."""
     if not rows:
         return ""

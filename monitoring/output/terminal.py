@@ -6,8 +6,10 @@ import re
 import sys
 import textwrap
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Iterator, List, Mapping, Match, Optional, Sequence, Tuple
+from re import Match
+from typing import Any, Optional
 
 from monitoring.config import env
 from monitoring.model import Component, Outcome, Severity
@@ -89,7 +91,7 @@ class LiveScreen:
         self._interval, self._verbose = interval, verbose
         self._live: Any = None
         self._before: Optional[Outcome] = None
-        self._changes: List[Tuple[float, str]] = []
+        self._changes: list[tuple[float, str]] = []
 
     @property
     def on(self) -> bool:
@@ -173,7 +175,7 @@ def wrapped(text: str, width: int) -> str:
     return "\n".join(part for line in text.split("\n") for part in _wrap(line, width))
 
 
-def _wrap(line: str, width: int) -> List[str]:
+def _wrap(line: str, width: int) -> list[str]:
     if len(line) <= width:
         return [line]
     columns = _COLUMNS.match(line)
@@ -250,7 +252,7 @@ def _head(outcome: Outcome) -> Any:
     return _labelled([*rows, ("", _text(about, "dim"))])
 
 
-def _labelled(rows: Sequence[Tuple[str, Any]]) -> Any:
+def _labelled(rows: Sequence[tuple[str, Any]]) -> Any:
     """Sentences with a word before each, wrapped beside it."""
     from rich.table import Table
 
@@ -355,7 +357,7 @@ def _folded(well: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{counted(len(well), 'credential')}{headline.next_due(well)}; --verbose shows all"
 
 
-Line = Tuple[str, Any]
+Line = tuple[str, Any]
 
 
 def _findings(outcome: Outcome, verbose: bool) -> Iterator[Line]:
@@ -391,8 +393,8 @@ def _alerts(outcome: Outcome) -> Iterator[Line]:
         yield row.state, _text(f"{place}{row.alert.summary}", colour)
     counts = Counter(row.state for row in rows)
     if counts:
-        told = ", ".join(f"{n} {state}" for state, n in counts.items())
-        yield "alerts", _text(f"{told}; --alerts shows since when and who was told", "dim")
+        counted = ", ".join(f"{n} {state}" for state, n in counts.items())
+        yield "alerts", _text(f"{counted}; --alerts shows since when and who was notified", "dim")
 
 
 def _sources(outcome: Outcome, verbose: bool) -> Iterator[Line]:

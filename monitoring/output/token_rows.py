@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping, Optional, Tuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
 
 from monitoring.text import percentage, say
 
-Row = Tuple[str, str]
+Row = tuple[str, str]
 
 _TIMINGS = (
     ("early", "in the first half of a life"),

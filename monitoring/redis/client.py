@@ -13,7 +13,8 @@ import logging
 import re
 import ssl
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from collections.abc import Iterator
+from typing import Any, Optional
 
 import redis
 from redis.backoff import NoBackoff
@@ -62,7 +63,7 @@ class _ReplySocket(wire.TimedSocket):
                 raise wire.WireFault("protocol", _ENDLESS.format(int(head[1][:20])))
 
 
-class Door:
+class DeadlineConnector:
     """Opens connections and keeps the socket opened last, for its stopwatch."""
 
     def __init__(self, context: Optional[ssl.SSLContext], timeout: float, most: int) -> None:
@@ -139,7 +140,7 @@ def name_of(client: Any) -> str:
 class _Connection(redis.Connection):  # type: ignore[misc]
     """redis-py's connection over a socket of ours."""
 
-    door: Door
+    door: DeadlineConnector
 
     def _connect(self) -> wire.TimedSocket:
         try:
@@ -197,7 +198,7 @@ class _Login(redis.CredentialProvider):  # type: ignore[misc]
     def __init__(self, username: str, password: Secret) -> None:
         self._username, self._password = username, password
 
-    def get_credentials(self) -> Tuple[str, ...]:
+    def get_credentials(self) -> tuple[str, ...]:
         """(password) or (user, password)."""
         try:
             password = self._password.reveal()
@@ -207,7 +208,7 @@ class _Login(redis.CredentialProvider):  # type: ignore[misc]
         return (self._username, password) if self._username else (password,)
 
 
-def _silent() -> Dict[str, Any]:
+def _silent() -> dict[str, Any]:
     """Arguments that stop CLIENT SETINFO: a user with few rights would fill the ACL log."""
     known = inspect.signature(AbstractConnection.__init__).parameters
     if "driver_info" in known:
@@ -215,8 +216,8 @@ def _silent() -> Dict[str, Any]:
     return {name: None for name in ("lib_name", "lib_version") if name in known}
 
 
-def _options(door: Door, settings: RedisSettings, login: bool) -> Dict[str, Any]:
-    options: Dict[str, Any] = {
+def _options(door: DeadlineConnector, settings: RedisSettings, login: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {
         "socket_timeout": door.timeout,
         "socket_connect_timeout": door.timeout,
         "protocol": 2,
@@ -235,10 +236,10 @@ class Cache:
 
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
-        self._open: List[Any] = []
-        self._doors: Dict[int, Door] = {}
-        self._members: Optional[Tuple[Member, ...]] = None
-        self._nodes: Optional[Tuple[Node, ...]] = None
+        self._open: list[Any] = []
+        self._doors: dict[int, DeadlineConnector] = {}
+        self._members: Optional[tuple[Member, ...]] = None
+        self._nodes: Optional[tuple[Node, ...]] = None
         self._watchers: Optional[sentinels.Sentinels] = None
         try:
             self._context = tls.context(settings.tls) if settings.ssl else None
@@ -251,11 +252,11 @@ class Cache:
         return wire.place(*(self._settings.sentinels or self._seeds)[0])
 
     @property
-    def _seeds(self) -> Tuple[Tuple[str, int], ...]:
+    def _seeds(self) -> tuple[tuple[str, int], ...]:
         """Configured servers: the one there is, or nodes of the cluster."""
         return self._settings.seeds or ((self._settings.host, self._settings.port),)
 
-    def nodes(self) -> Tuple[Node, ...]:
+    def nodes(self) -> tuple[Node, ...]:
         """Every server, primaries first, those that are down included; looked up once."""
         if self._nodes is None:
             self._nodes = tuple(
@@ -263,13 +264,13 @@ class Cache:
             )
         return self._nodes
 
-    def members(self) -> Tuple[Member, ...]:
+    def members(self) -> tuple[Member, ...]:
         """The topology behind `nodes`, without clients."""
         if self._members is None:
             self._members = tuple(self._discover())
         return self._members
 
-    def scan_clients(self) -> List[Any]:
+    def scan_clients(self) -> list[Any]:
         """One client per primary (a live replica of it where preferred), with the scan timeout."""
         return [
             self._connect(
@@ -281,7 +282,7 @@ class Cache:
             for m in self._scanned()
         ]
 
-    def primaries(self) -> List[Tuple[str, Any]]:
+    def primaries(self) -> list[tuple[str, Any]]:
         """(name, client) of each server that is written to, with the scan timeout."""
         return [
             (
@@ -304,24 +305,24 @@ class Cache:
                 raise ValueError("no PONG")
             return door.seconds()
 
-    def info(self, node: Node, section: str = "") -> Dict[str, Any]:
+    def info(self, node: Node, section: str = "") -> dict[str, Any]:
         """INFO as `topology.fields` reads it; `section` "all" has the counters of commands and
         errors."""
         words = ("INFO", section) if section else ("INFO",)
         with self._asking(node.name, "INFO", node.client):
             return topology.fields(node.client.execute_command(*words))
 
-    def slow_commands(self, node: Node, count: int) -> List[Tuple[str, float]]:
+    def slow_commands(self, node: Node, count: int) -> list[tuple[str, float]]:
         """The slowest commands of the slow log, (name, milliseconds), never their arguments."""
         with self._asking(node.name, "SLOWLOG", node.client):
             reply = node.client.execute_command("SLOWLOG", "GET", max(count, 32))
             return topology.slow_commands(reply, count)
 
-    def cluster_info(self) -> Dict[str, Any]:
+    def cluster_info(self) -> dict[str, Any]:
         """CLUSTER INFO of the first seed that answers."""
         return topology.fields(self._from_seed("INFO")[1])
 
-    def sentinel_info(self) -> Dict[str, Any]:
+    def sentinel_info(self) -> dict[str, Any]:
         """See sentinels.Sentinels.info."""
         return self._sentinels().info()
 
@@ -364,7 +365,7 @@ class Cache:
         login: bool = True,
         db: Optional[int] = None,
     ) -> Any:
-        door = Door(self._context, timeout or self._settings.timeout, most)
+        door = DeadlineConnector(self._context, timeout or self._settings.timeout, most)
         number = self._settings.db if db is None else db
         greet = functools.partial(_greet, number, follow and self._settings.cluster)
         pool = redis.ConnectionPool(
@@ -380,13 +381,13 @@ class Cache:
         self._doors[id(client)] = door
         return client
 
-    def _from_seed(self, word: str) -> Tuple[str, Any]:
+    def _from_seed(self, word: str) -> tuple[str, Any]:
         """(host, its answer to CLUSTER `word`); the seeds share the timeout."""
         share = self._settings.timeout / len(self._seeds)
         connect = functools.partial(self._connect, timeout=share)
         return seeds.ask(self._seeds, word, connect, self._asking)
 
-    def _discover(self) -> List[Member]:
+    def _discover(self) -> list[Member]:
         settings = self._settings
         if settings.sentinels:
             return self._sentinels().members()
@@ -396,7 +397,7 @@ class Cache:
         with self._asking(seed, "CLUSTER"):
             return topology.cluster_members(reply, seed, prefer_names=settings.ssl)
 
-    def _scanned(self) -> List[Member]:
+    def _scanned(self) -> list[Member]:
         members = self.members()
         replicas = [m for m in members if m.role == "replica"]
         if members[0].role == "node" and self._settings.prefer_replicas:

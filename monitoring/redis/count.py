@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, Counter as CounterOf
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import (
     Any,
     Callable,
-    Counter as CounterOf,
-    Dict,
-    List,
-    Mapping,
     Optional,
-    Sequence,
-    Set,
-    Tuple,
 )
 
 from monitoring.model import Fault
@@ -56,9 +50,9 @@ class Part:
 
     rule: Rule
     kind: str
-    keys: List[bytes]
-    values: List[Any]
-    ttls: Optional[List[Optional[int]]] = None
+    keys: list[bytes]
+    values: list[Any]
+    ttls: Optional[list[Optional[int]]] = None
     context: Any = None
 
 
@@ -66,7 +60,7 @@ class Part:
 class Page:
     """One step's parts. ``gone`` keys expired meanwhile, ``others`` are of types without tokens."""
 
-    parts: List[Part] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     gone: int = 0
     others: int = 0
     foreign: int = 0  # of others, those under the keys of tokens
@@ -75,7 +69,7 @@ class Page:
 CREDENTIALS_KEPT = 20_000
 BY_ID = "token_id:*"  # keys that EAPI writes for each token that it mints
 EXPIRED_ASKED = 50_000  # keys of expired tokens; a cache may hold nothing else
-AskTtls = Callable[[Rule, List[bytes], Any], None]
+AskTtls = Callable[[Rule, list[bytes], Any], None]
 
 
 @dataclass(frozen=True)
@@ -105,7 +99,7 @@ class Counted:
 
     types: Mapping[str, int]
     validations: ValidationTotals
-    credentials: Tuple[CredentialFact, ...]
+    credentials: tuple[CredentialFact, ...]
     credentials_undecodable: Mapping[str, int]
     index_members: int
     foreign: int = 0
@@ -136,11 +130,11 @@ class PartCounter:
         self._types: CounterOf[str] = Counter()
         self._verdicts: CounterOf[str] = Counter()
         self._renewed = 0
-        self._unreadable: Dict[str, CounterOf[str]] = {
+        self._unreadable: dict[str, CounterOf[str]] = {
             VALIDATION: Counter(),
             CREDENTIAL: Counter(),
         }
-        self._credentials: List[CredentialFact] = []
+        self._credentials: list[CredentialFact] = []
         self._index_members = 0
         self._expired_asked = 0
         self._foreign = 0
@@ -207,7 +201,7 @@ class PartCounter:
             values = [v for v, token in zip(values, named) if not self._stats.is_excluded(token)]
             self.names_left_out += len(part.values) - len(values)
             self._stats.add_named(named)
-        good: Set[bytes] = set()
+        good: set[bytes] = set()
         for value, many in Counter(values).items():  # few differ: most hold flags alone
             fact = decode_validation(value)
             if isinstance(fact, ValidationFact) and fact.valid:
@@ -262,7 +256,7 @@ class ScanReport:
     prefixes: Mapping[str, int]
     truncated: str
     seconds: float
-    faults: Tuple[Tuple[str, Fault], ...]
+    faults: tuple[tuple[str, Fault], ...]
     unread: int
     counted: Counted
     excluded: int = 0

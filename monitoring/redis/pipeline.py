@@ -6,16 +6,17 @@ redis-py from 5.0 has: ``client()`` gives a client on one connection of the pool
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, FrozenSet, List, Optional, Protocol, Sequence, Tuple, Type, Union
+from typing import Any, Callable, Optional, Protocol, Union
 
 from monitoring.model import Fault
 from monitoring.redis.faults import NONSENSE, RedisFault
 
 Command = Sequence[bytes]  # its name and its arguments
 MOST_KEYS = 100_000  # of one page; a table that grows gives many more than were asked for
-_VALUE: FrozenSet[type] = frozenset((bytes, type(None)))
-_KEY: FrozenSet[type] = frozenset((bytes,))
+_VALUE: frozenset[type] = frozenset((bytes, type(None)))
+_KEY: frozenset[type] = frozenset((bytes,))
 _HEADS = [b"$%d\r\n" % length for length in range(512)]
 
 
@@ -39,12 +40,12 @@ class Client(Protocol):
 
 
 @dataclass(frozen=True)
-class Door:
+class ErrorTranslation:
     """How the library's errors become faults. ``errors`` are its exception classes; ``translate``
     gives None for what is not the cache's doing, and that is raised on."""
 
     translate: Callable[[Exception], Optional[Fault]]
-    errors: Tuple[Type[Exception], ...]
+    errors: tuple[type[Exception], ...]
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ class Wire:
     """Commands out, replies in, in the same order. Replies are of the shape that the command has,
     or a Refusal; anything else raises RedisFault (protocol)."""
 
-    def __init__(self, client: Client, door: Door) -> None:
+    def __init__(self, client: Client, door: ErrorTranslation) -> None:
         self._door = door
         self._client: OneConnection = client.client()
         self._connection: Connection = self._client.connection
         self._owed = 0
         self._read = 0
-        self._refusals: List[Tuple[int, Fault]] = []
+        self._refusals: list[tuple[int, Fault]] = []
 
     def send(self, commands: Sequence[Command]) -> None:
         if commands:
@@ -108,7 +109,7 @@ class Wire:
             self._owed += 1
             raise odd("a command") from None
 
-    def read_page(self) -> Union[Refusal, Tuple[bytes, List[bytes]]]:
+    def read_page(self) -> Union[Refusal, tuple[bytes, list[bytes]]]:
         """The reply to SCAN: the next cursor, and keys."""
         reply = self.read()
         if isinstance(reply, Refusal):
@@ -120,7 +121,7 @@ class Wire:
                 return cursor, keys
         raise odd("SCAN")
 
-    def read_values(self, command: str, count: int) -> Union[Refusal, List[Optional[bytes]]]:
+    def read_values(self, command: str, count: int) -> Union[Refusal, list[Optional[bytes]]]:
         """The reply to MGET or HMGET: so many values, None for each that is not there."""
         reply = self.read()
         if isinstance(reply, Refusal) or (
@@ -129,14 +130,14 @@ class Wire:
             return reply
         raise odd(command)
 
-    def read_each(self, command: str, kind: type, count: int) -> List[Any]:
+    def read_each(self, command: str, kind: type, count: int) -> list[Any]:
         """The replies to `count` commands, each of `kind` (int or bytes) or a Refusal."""
         replies = [self.read() for _ in range(count)]
         if not _all(replies, frozenset((kind, Refusal))):
             raise odd(command)
         return replies
 
-    def take_refusals(self) -> List[Tuple[int, Fault]]:
+    def take_refusals(self) -> list[tuple[int, Fault]]:
         """Commands not permitted since this was last called: how many replies after that call
         (from 0), and the fault."""
         taken, self._refusals, self._read = self._refusals, [], 0
@@ -162,6 +163,6 @@ class Wire:
         raise error
 
 
-def _all(values: Sequence[Any], kinds: FrozenSet[type]) -> bool:
+def _all(values: Sequence[Any], kinds: frozenset[type]) -> bool:
     """Whether all values are of these types; a set of 500 types costs 8 us."""
     return set(map(type, values)) <= kinds

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, Counter as CounterOf
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Counter as CounterOf, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Optional
 
 from monitoring.tokens.codecs.jwt_text import bare_jwt
 from monitoring.tokens.codecs.table import clean_key
@@ -36,7 +37,7 @@ _VALIDATIONS = Rule("validation:*", VALIDATION)
 _CREDENTIALS = Rule("credential:*", CREDENTIAL)
 _INDEXES = Rule("client:tokens:*", INDEX, "set")
 
-PROFILES: Mapping[str, Tuple[Rule, ...]] = {
+PROFILES: Mapping[str, tuple[Rule, ...]] = {
     "auto": (_TOKENS, _TOKENS_BY_ID, _VALIDATIONS, _CREDENTIALS, _INDEXES),
     "eapi": (_TOKENS, _TOKENS_BY_ID, _VALIDATIONS, _CREDENTIALS),
     "sapi": (_TOKENS, _VALIDATIONS, _INDEXES),
@@ -46,7 +47,7 @@ PROFILES: Mapping[str, Tuple[Rule, ...]] = {
 
 def profile_of(
     name: str, patterns: Sequence[str] = (), exclude: Sequence[str] = ()
-) -> Tuple[Rule, ...]:
+) -> tuple[Rule, ...]:
     """The rules of a profile; own ``patterns`` take the place of its token patterns. Keys that
     match one of ``exclude`` are under no other rule.
 
@@ -77,13 +78,13 @@ class KeySorter:
         self.jwt_in_key = 0
         self.excluded = 0
 
-    def sort(self, keys: Sequence[bytes]) -> List[Tuple[Rule, List[bytes]]]:
+    def sort(self, keys: Sequence[bytes]) -> list[tuple[Rule, list[bytes]]]:
         """The page's keys by rule. Names are judged without Java's prefix, and kept with it."""
         if self._excluded:
             keys = self._without_excluded(keys)
         names = b"\n".join(keys)  # asking the page as a whole costs a tenth of asking each key
         self.jwt_in_key += sum([b"eyJ" in key for key in keys]) if b"eyJ" in names else 0
-        found: Dict[Rule, List[bytes]] = {}
+        found: dict[Rule, list[bytes]] = {}
         commonest = self._rules[0][0]
         if self._all_of_commonest(names, len(keys)):
             found[commonest], rest = list(keys), []
@@ -100,7 +101,7 @@ class KeySorter:
         self._note_strangers(rest)
         return list(found.items())
 
-    def _without_excluded(self, keys: Sequence[bytes]) -> List[bytes]:
+    def _without_excluded(self, keys: Sequence[bytes]) -> list[bytes]:
         def left_out(key: bytes) -> bool:
             name = clean_key(key)
             return any(
@@ -119,7 +120,7 @@ class KeySorter:
             return False
         return (b"\n" + names).count(b"\n" + prefix) == count
 
-    def _take(self, keys: Sequence[bytes], found: Dict[Rule, List[bytes]]) -> List[bytes]:
+    def _take(self, keys: Sequence[bytes], found: dict[Rule, list[bytes]]) -> list[bytes]:
         left = list(keys)
         for rule, (prefix, glob) in self._rules:
             if glob is None:
@@ -134,9 +135,9 @@ class KeySorter:
                 break
         return left
 
-    def _take_java(self, keys: List[bytes], found: Dict[Rule, List[bytes]]) -> List[bytes]:
+    def _take_java(self, keys: list[bytes], found: dict[Rule, list[bytes]]) -> list[bytes]:
         named = {clean_key(key): key for key in keys}
-        taken: Dict[Rule, List[bytes]] = {}
+        taken: dict[Rule, list[bytes]] = {}
         rest = self._take(list(named), taken)
         for rule, names in taken.items():
             found.setdefault(rule, []).extend(named[name] for name in names)
@@ -161,7 +162,7 @@ def masked_prefix(key: bytes) -> str:
     return "…"
 
 
-def client_and_id(key: bytes) -> Tuple[Optional[str], Optional[str]]:
+def client_and_id(key: bytes) -> tuple[Optional[str], Optional[str]]:
     """Of ``token:{client}:{id}`` the client and the id; (None, None) for another shape."""
     parts = clean_key(key).decode("utf-8", "replace").split(":")
     return (":".join(parts[1:-1]), parts[-1]) if len(parts) >= 3 else (None, None)
@@ -175,7 +176,7 @@ def jwt_of_name(key: bytes) -> bytes:
     return next((jwt for jwt in found if jwt), rest.rpartition(b":")[0])
 
 
-_Compiled = Tuple[bytes, Optional["re.Pattern[bytes]"]]
+_Compiled = tuple[bytes, Optional["re.Pattern[bytes]"]]
 
 
 def _compiled(pattern: str) -> _Compiled:
@@ -186,7 +187,7 @@ def _compiled(pattern: str) -> _Compiled:
     return b"", re.compile(_expression(pattern).encode(), re.DOTALL)
 
 
-def prefixes_of(patterns: Sequence[str]) -> List[bytes]:
+def prefixes_of(patterns: Sequence[str]) -> list[bytes]:
     """Beginnings of all names that match one of the patterns, as the services write them and as
     Java does; none begins with another. A pattern that begins with a star has the empty one."""
     begins = {re.split(r"[*?\[\\]", pattern, maxsplit=1)[0].encode() for pattern in patterns}
@@ -221,6 +222,6 @@ def _expression(pattern: str) -> str:
     return out + r"\Z"
 
 
-def _order(compiled: Tuple[Rule, _Compiled]) -> Tuple[bool, int]:
+def _order(compiled: tuple[Rule, _Compiled]) -> tuple[bool, int]:
     _rule, (prefix, glob) = compiled
     return (glob is not None, -len(prefix))

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from binascii import crc_hqx
-from collections import Counter
+from collections import Counter, Counter as CounterOf
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, compress, groupby
 from typing import (
     Any,
-    Counter as CounterOf,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
     Optional,
-    Sequence,
-    Set,
-    Tuple,
 )
 
 from monitoring.model import Fault
 from monitoring.redis.count import Page, Part
 from monitoring.redis.faults import refused
-from monitoring.redis.pipeline import Client, Command, Door, Refusal, Wire
+from monitoring.redis.pipeline import Client, Command, ErrorTranslation, Refusal, Wire
 from monitoring.redis.profiles import COMPANIONS, CREDENTIAL, TOKEN, VALIDATION, KeySorter, Rule
 from monitoring.tokens.codecs.table import CREDENTIAL_FIELDS, TOKEN_FIELDS
 
@@ -46,12 +39,12 @@ class Ask:
 
     what: str  # string, hash, set, type, ttl, length
     rule: Rule
-    keys: List[bytes]
+    keys: list[bytes]
     ttls: bool = False
-    fields: Tuple[bytes, ...] = ()
-    tried: Tuple[str, ...] = ()
+    fields: tuple[bytes, ...] = ()
+    tried: tuple[str, ...] = ()
     context: Any = None
-    runs: Tuple[int, ...] = ()  # string: how many of the keys go into each MGET
+    runs: tuple[int, ...] = ()  # string: how many of the keys go into each MGET
 
     @property
     def command(self) -> bytes:
@@ -62,7 +55,7 @@ class Ask:
         """How many replies come before those to PTTL."""
         return len(self.runs) if self.what == "string" else len(self.keys)
 
-    def commands(self) -> List[Command]:
+    def commands(self) -> list[Command]:
         return [*self._reads(), *([(PTTL, key) for key in self.keys] if self.ttls else ())]
 
     def _reads(self) -> Iterable[Command]:
@@ -78,9 +71,9 @@ class FieldPlan:
     """Which fields of a family's hashes to ask for: all at first, then those that are in use."""
 
     def __init__(self) -> None:
-        self._used: Dict[Rule, Set[bytes]] = {}
+        self._used: dict[Rule, set[bytes]] = {}
 
-    def wanted(self, rule: Rule, page: int) -> Tuple[bytes, ...]:
+    def wanted(self, rule: Rule, page: int) -> tuple[bytes, ...]:
         if rule.role == CREDENTIAL:
             return CREDENTIAL_FIELDS
         used = self._used.get(rule)
@@ -88,7 +81,7 @@ class FieldPlan:
             return TOKEN_FIELDS
         return tuple(sorted(used))
 
-    def note(self, rule: Rule, hashes: Iterable[Dict[bytes, bytes]]) -> None:
+    def note(self, rule: Rule, hashes: Iterable[dict[bytes, bytes]]) -> None:
         self._used.setdefault(rule, set()).update(*hashes)
 
 
@@ -102,7 +95,7 @@ def slot_of(key: bytes) -> int:
     return crc_hqx(key, 0) & 16383
 
 
-def runs_by_slot(keys: List[bytes]) -> Tuple[int, ...]:
+def runs_by_slot(keys: list[bytes]) -> tuple[int, ...]:
     """Sort keys so that those of one slot stand together; how many there are of each."""
     keys.sort(key=slot_of)
     return tuple(len(list(run)) for _slot, run in groupby(keys, key=slot_of))
@@ -124,10 +117,16 @@ class NodeReader:
     """
 
     #: Roles whose every key is asked for its expiry; empty: tokens, of a large cache a sample.
-    dated: Tuple[str, ...] = ()
+    dated: tuple[str, ...] = ()
 
     def __init__(
-        self, client: Client, sorter: KeySorter, door: Door, *, count: int, start: bytes = b"0"
+        self,
+        client: Client,
+        sorter: KeySorter,
+        door: ErrorTranslation,
+        *,
+        count: int,
+        start: bytes = b"0",
     ) -> None:
         """`start`: the cursor with which an earlier scan ended; this one then sees the rest."""
         self._client, self._door = client, door
@@ -138,22 +137,22 @@ class NodeReader:
         self._cursor = start
         self._cut = False
         self._page = Page()
-        self._ready: List[Ask] = []
-        self._due: List[Ask] = []
-        self._coming: List[Ask] = []
-        self._later: List[Ask] = []
+        self._ready: list[Ask] = []
+        self._due: list[Ask] = []
+        self._coming: list[Ask] = []
+        self._later: list[Ask] = []
         self._scanning = True
-        self._kinds: Dict[Rule, str] = {}
+        self._kinds: dict[Rule, str] = {}
         self._fields = FieldPlan()
-        self._found: CounterOf[Tuple[Rule, str]] = Counter()
-        self._denied: Set[bytes] = set()
+        self._found: CounterOf[tuple[Rule, str]] = Counter()
+        self._denied: set[bytes] = set()
         self._token_keys = 0
         self._pages = 0
         self.seen = 0
         self.expected: Optional[int] = None
         self.unread = 0
         self._scanned = False
-        self.faults: List[Fault] = []
+        self.faults: list[Fault] = []
         self._first = True
         self._stopping = False
         self._by_slot = False
@@ -181,14 +180,14 @@ class NodeReader:
         """Ask for no further page; what is under way is still read."""
         self._stopping = True
 
-    def ask_ttls(self, rule: Rule, keys: List[bytes], context: Any) -> None:
+    def ask_ttls(self, rule: Rule, keys: list[bytes], context: Any) -> None:
         """Have the expiries of these keys come along with a later page."""
         if PTTL not in self._denied:
             self._later.append(Ask("ttl", rule, keys, context=context))
 
     def step(self) -> Page:
         """One page further. Raises the library's errors, and RedisFault; see `resume`."""
-        commands: List[Command] = []
+        commands: list[Command] = []
         self._coming, self._later = self._later, []
         if self._scanning:
             commands = self._next_page()
@@ -236,7 +235,7 @@ class NodeReader:
         if count and fault not in self.faults:
             self.faults.append(fault)
 
-    def _scan_commands(self) -> List[Command]:
+    def _scan_commands(self) -> list[Command]:
         if not self._scanning:
             return []
         scan = (b"SCAN", self._cursor, b"COUNT", self._count)
@@ -245,7 +244,7 @@ class NodeReader:
     def close(self) -> None:
         self._wire.close()
 
-    def _next_page(self) -> List[Command]:
+    def _next_page(self) -> list[Command]:
         """Take a page of keys; what to ask for next, and `_coming` for the page's values."""
         if self._first:
             (size,) = self._wire.read_each("DBSIZE", int, 1)
@@ -271,7 +270,7 @@ class NodeReader:
             self._coming += self._plan(rule, some)
         return self._scan_commands()
 
-    def _plan(self, rule: Rule, keys: List[bytes]) -> List[Ask]:
+    def _plan(self, rule: Rule, keys: list[bytes]) -> list[Ask]:
         kind = self._kinds.get(rule, rule.kind)
         if self.dated:
             ttls = rule.role in self.dated and PTTL not in self._denied
@@ -280,9 +279,9 @@ class NodeReader:
         return self._ask(kind, rule, keys, ttls=ttls)
 
     def _ask(
-        self, what: str, rule: Rule, keys: List[bytes], *, ttls: bool = False,
-        tried: Tuple[str, ...] = (),
-    ) -> List[Ask]:  # fmt: skip
+        self, what: str, rule: Rule, keys: list[bytes], *, ttls: bool = False,
+        tried: tuple[str, ...] = (),
+    ) -> list[Ask]:  # fmt: skip
         if COMMANDS[what] in self._denied:
             self.unread += len(keys)
             return []
@@ -297,7 +296,7 @@ class NodeReader:
             ask.runs = self._runs(keys)
         return [ask]
 
-    def _runs(self, keys: List[bytes]) -> Tuple[int, ...]:
+    def _runs(self, keys: list[bytes]) -> tuple[int, ...]:
         """One MGET for all; on a cluster, where each MGET is for one slot, sorted to be few.
 
         Newer servers scan slot by slot, so that even there a page is a handful of commands.
@@ -319,14 +318,14 @@ class NodeReader:
         part = Part(ask.rule, ask.what, ask.keys, replies, _numbers(ttls), ask.context)
         _RECEIVERS[ask.what](self, ask, part, page)
 
-    def _read_each(self, ask: Ask) -> List[Any]:
+    def _read_each(self, ask: Ask) -> list[Any]:
         command = ask.command.decode()
         if ask.what == "hash":
             return [self._wire.read_values(command, len(ask.fields)) for _ in ask.keys]
         return self._wire.read_each(command, ANSWERS[ask.what], len(ask.keys))
 
-    def _read_strings(self, ask: Ask) -> List[Any]:
-        values: List[Any] = []
+    def _read_strings(self, ask: Ask) -> list[Any]:
+        values: list[Any] = []
         for run in ask.runs:
             reply = self._wire.read_values("MGET", run)
             values += [reply] * run if isinstance(reply, Refusal) else reply
@@ -429,8 +428,10 @@ class DatedReader(NodeReader):
 class KeyReader(DatedReader):
     """Reads keys that are named, in pages, over one connection that stays open."""
 
-    def __init__(self, client: Client, sorter: KeySorter, door: Door, *, count: int) -> None:
-        self._left: List[bytes] = []
+    def __init__(
+        self, client: Client, sorter: KeySorter, door: ErrorTranslation, *, count: int
+    ) -> None:
+        self._left: list[bytes] = []
         self._size = count
         super().__init__(client, sorter, door, count=count)
         self._scanning = False
@@ -446,10 +447,10 @@ class KeyReader(DatedReader):
                 if fault is None or not self.resume(fault):
                     raise
 
-    def _scan_commands(self) -> List[Command]:
+    def _scan_commands(self) -> list[Command]:
         return []
 
-    def _next_page(self) -> List[Command]:
+    def _next_page(self) -> list[Command]:
         keys, self._left = self._left[: self._size], self._left[self._size :]
         self._scanning = bool(self._left)
         for rule, some in self._sorter.sort(keys):
@@ -477,7 +478,7 @@ _RECEIVERS = {
 }
 
 
-def _numbers(replies: Optional[Sequence[Any]]) -> Optional[List[Optional[int]]]:
+def _numbers(replies: Optional[Sequence[Any]]) -> Optional[list[Optional[int]]]:
     if replies is None:
         return None
     return [reply if isinstance(reply, int) else None for reply in replies]

@@ -10,18 +10,20 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Callable, Deque, List, Mapping, Optional, Protocol, Sequence, Tuple, Type
+from typing import Callable, Optional, Protocol
 
 from monitoring.model import Fault
 from monitoring.redis.count import AskTtls, Counted, Page, PartCounter, ScanReport, ValidationTotals
-from monitoring.redis.pipeline import Client, Door
+from monitoring.redis.pipeline import Client, ErrorTranslation
 from monitoring.redis.profiles import KeySorter, Rule, profile_of
 from monitoring.redis.reader import DatedReader, NodeReader
 from monitoring.tokens.stats import TokenStats
 
 __all__ = [
-    "Budget", "Counted", "Door", "ScanReport", "ValidationTotals", "census", "profile_of",
+    "Budget", "Counted", "ErrorTranslation", "ScanReport", "ValidationTotals", "census",
+    "profile_of",
 ]  # fmt: skip
 
 # Half a page of the usual 1000: its reply fits the socket's buffers, so that the server need not
@@ -52,11 +54,11 @@ Progress = Callable[[int, Optional[int]], None]
 
 
 def census(
-    nodes: Sequence[Tuple[str, Client]],
+    nodes: Sequence[tuple[str, Client]],
     rules: Sequence[Rule],
     stats: TokenStats,
     *,
-    door: Door,
+    door: ErrorTranslation,
     budget: Budget = UNLIMITED,
     clock: Callable[[], float] = time.monotonic,
     count: int = PAGE,
@@ -82,11 +84,11 @@ def census(
 
 
 def sweep(
-    nodes: Sequence[Tuple[str, Client]],
+    nodes: Sequence[tuple[str, Client]],
     sorter: KeySorter,
     counter: Counter,
     *,
-    door: Door,
+    door: ErrorTranslation,
     between: Callable[[], None],
 ) -> ScanReport:
     """Scan ``nodes`` into ``counter``, with the expiry of every key. ``between`` is called after
@@ -115,10 +117,10 @@ class _Scan:
         self,
         sorter: KeySorter,
         counter: Counter,
-        door: Door,
+        door: ErrorTranslation,
         clock: Callable[[], float],
         *,
-        reader: Type[NodeReader] = NodeReader,
+        reader: type[NodeReader] = NodeReader,
     ) -> None:
         self._reader = reader
         self._sorter = sorter
@@ -126,12 +128,12 @@ class _Scan:
         self._door = door
         self._clock = clock
         self._started = self._heard = clock()
-        self._all: List[NodeReader] = []
-        self._faults: List[Tuple[str, Fault]] = []
+        self._all: list[NodeReader] = []
+        self._faults: list[tuple[str, Fault]] = []
         self._truncated = ""
         self._opened = 0
-        self._names: List[str] = []
-        self.running: Deque[Tuple[str, NodeReader]] = deque()
+        self._names: list[str] = []
+        self.running: deque[tuple[str, NodeReader]] = deque()
 
     @property
     def seen(self) -> int:

@@ -5,7 +5,9 @@ Plain commands, asked of one sentinel after the other; the first that answers is
 
 from __future__ import annotations
 
-from typing import Any, Callable, ContextManager, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Callable, NamedTuple, Optional
 
 from monitoring.http.wire import place
 from monitoring.model import Fault
@@ -16,20 +18,20 @@ from monitoring.text import printable
 
 # -- what a cluster says of itself, asked of the first configured node that answers.
 
-Address = Tuple[str, int]
+Address = tuple[str, int]
 
 
 def ask(
     seeds: Sequence[Address],
     word: str,
     connect: Callable[[str, int], Any],
-    asking: Callable[[str, str], ContextManager[None]],
-) -> Tuple[str, Any]:
+    asking: Callable[[str, str], AbstractContextManager[None]],
+) -> tuple[str, Any]:
     """(host, its answer to CLUSTER `word`) of the first of `seeds` that answers. `connect` gives a
     client, `asking(where, command)` turns errors of the library into RedisFault.
 
     Raises RedisFault: the first node's, or config where nodes answer and are of no cluster."""
-    faults: List[RedisFault] = []
+    faults: list[RedisFault] = []
     for host, port in seeds:
         try:
             with asking(place(host, port), "CLUSTER"):
@@ -58,13 +60,13 @@ class Sentinels:
         self,
         sentinels: Sequence[Sentinel],
         master: str,
-        asking: Callable[[str, str], ContextManager[None]],
+        asking: Callable[[str, str], AbstractContextManager[None]],
     ) -> None:
         self._sentinels = sentinels
         self._master = master
         self._asking = asking
 
-    def members(self) -> List[Member]:
+    def members(self) -> list[Member]:
         """The primary, then its replicas. Raises RedisFault (config: nobody knows its name)."""
         sentinel, answer = self._first("GET-MASTER-ADDR-BY-NAME")
         if not answer:
@@ -81,7 +83,7 @@ class Sentinels:
             rows = self._ask(sentinel, "SLAVES")
         return [primary, *redis_topology.sentinel_replicas(rows, primary.name)]
 
-    def info(self) -> Dict[str, Any]:
+    def info(self) -> dict[str, Any]:
         """SENTINEL MASTER of the first that answers, with `quorum_ok` (None: not told) and
         `asked`, `answering` (numbers of sentinels). Raises RedisFault when none does."""
         states = []
@@ -103,8 +105,8 @@ class Sentinels:
             return False if error.fault.kind == "masterdown" else None
         return True
 
-    def _first(self, command: str) -> Tuple[Sentinel, Any]:
-        faults: List[RedisFault] = []
+    def _first(self, command: str) -> tuple[Sentinel, Any]:
+        faults: list[RedisFault] = []
         for sentinel in self._sentinels:
             try:
                 return sentinel, self._ask(sentinel, command)
@@ -133,7 +135,7 @@ class Sentinels:
 
 def named(host: str, port: int, connect: Callable[..., Any]) -> Sentinel:
     """A Sentinel whose clients `connect(host, port, login=...)` makes, each once."""
-    made: Dict[bool, Any] = {}
+    made: dict[bool, Any] = {}
 
     def client(login: bool) -> Any:
         if login not in made:

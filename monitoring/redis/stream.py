@@ -7,12 +7,13 @@ reader stalls; pushes of RESP3 would make the server's memory grow instead (docs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Optional
 
 from monitoring.model import Fault
 from monitoring.redis.faults import NONSENSE, RedisFault
-from monitoring.redis.pipeline import Client, Door, odd, packed
+from monitoring.redis.pipeline import Client, ErrorTranslation, odd, packed
 from monitoring.redis.profiles import prefixes_of
 
 EVENTS, TRACKING = "events", "tracking"
@@ -40,8 +41,8 @@ class Changes:
     expiry was set. With tracking every report counts, that of an expiry or a removal too. `gone`:
     keys that were taken away last, and how ("deleted", "expired", "evicted")."""
 
-    written: Dict[bytes, int] = field(default_factory=dict)
-    gone: Dict[bytes, str] = field(default_factory=dict)
+    written: dict[bytes, int] = field(default_factory=dict)
+    gone: dict[bytes, str] = field(default_factory=dict)
 
     def note(self, event: bytes, key: bytes) -> None:
         """A keyspace event."""
@@ -60,7 +61,7 @@ class Changes:
                 self.gone.pop(key, None)
         self.gone.update(other.gone)
 
-    def to_read(self) -> List[bytes]:
+    def to_read(self) -> list[bytes]:
         """Keys whose value is to be read."""
         return [key for key in self.written if key not in self.gone]
 
@@ -75,7 +76,7 @@ def events_suffice(flags: str, hashes: bool) -> bool:
 class Line:
     """One connection of a client, for requests and for what the server sends unasked."""
 
-    def __init__(self, client: Client, door: Door) -> None:
+    def __init__(self, client: Client, door: ErrorTranslation) -> None:
         self._door = door
         self._client: Any = client.client()
         self._connection: Any = self._client.connection
@@ -112,7 +113,13 @@ class Stream:
     can be had, and GapError where changes were missed."""
 
     def __init__(
-        self, client: Client, door: Door, *, patterns: Sequence[str], db: int, hashes: bool
+        self,
+        client: Client,
+        door: ErrorTranslation,
+        *,
+        patterns: Sequence[str],
+        db: int,
+        hashes: bool,
     ) -> None:
         self._prefixes = prefixes_of(patterns)
         self._begins = tuple(self._prefixes)
@@ -151,7 +158,7 @@ class Stream:
         """Whether the server's setting, if it matters, is as it was."""
         return self.how == TRACKING or self._events_on()
 
-    def _take(self, message: List[Any], found: Changes) -> None:
+    def _take(self, message: list[Any], found: Changes) -> None:
         if message[0] == b"pmessage" and len(message) == 4:
             channel, key = message[2], message[3]
             if type(key) is bytes and key.startswith(self._begins):
@@ -172,7 +179,7 @@ class Stream:
         if type(number) is not int:
             raise odd("CLIENT ID")
         self._line.ask(b"SUBSCRIBE", INVALIDATE)
-        words: Tuple[bytes, ...] = (b"ON", b"REDIRECT", b"%d" % number, b"BCAST")
+        words: tuple[bytes, ...] = (b"ON", b"REDIRECT", b"%d" % number, b"BCAST")
         for prefix in self._prefixes:
             words += (b"PREFIX", prefix)
         self._asker.ask(b"CLIENT", b"TRACKING", *words)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 from monitoring.text import printable
 
@@ -45,14 +46,14 @@ def text(value: Any) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
-def fields(value: Any) -> Dict[str, Any]:
+def fields(value: Any) -> dict[str, Any]:
     """A reply of `name:value` lines (INFO, CLUSTER INFO). A value is an int, a float, a mapping
     (`ip=10.0.0.1,port=6379`), or printable text where it is nothing of these."""
     rows = (line.partition(":") for line in text(value).splitlines()[:MOST_FIELDS])
     return {printable(name, _LONGEST): _field(name, item) for name, colon, item in rows if colon}
 
 
-def pairs(value: Any) -> Dict[str, Any]:
+def pairs(value: Any) -> dict[str, Any]:
     """A flat list name, value, name, value ... (SENTINEL MASTER in RESP2); values as in
     `fields`."""
     items = [text(item) for item in value[: 2 * MOST_FIELDS]] if isinstance(value, list) else []
@@ -76,7 +77,7 @@ def _figure(item: str) -> Any:
     return float(item) if found[1] else int(item)
 
 
-def cluster_members(reply: Any, seed: str, *, prefer_names: bool) -> List[Member]:
+def cluster_members(reply: Any, seed: str, *, prefer_names: bool) -> list[Member]:
     """The servers that CLUSTER NODES lists, primaries first. `seed` stands in for the empty host
     with which a lone node lists itself; `prefer_names`: announced host names over addresses."""
     rows = [line.split() for line in text(reply).splitlines()]
@@ -113,7 +114,7 @@ def port(word: str) -> int:
     return number if number < 65536 else 0
 
 
-def sentinel_replicas(reply: Any, primary: str) -> List[Member]:
+def sentinel_replicas(reply: Any, primary: str) -> list[Member]:
     """The replicas that SENTINEL REPLICAS lists."""
     members = []
     for row in map(pairs, reply if isinstance(reply, list) else []):
@@ -126,7 +127,7 @@ def sentinel_replicas(reply: Any, primary: str) -> List[Member]:
     return members
 
 
-def info_replicas(info: Mapping[str, Any], primary: str) -> List[Member]:
+def info_replicas(info: Mapping[str, Any], primary: str) -> list[Member]:
     """The replicas that a primary's INFO lists (`slave0`, `slave1`, ...)."""
     rows = [v for k, v in info.items() if k.startswith("slave") and isinstance(v, Mapping)]
     return [
@@ -136,13 +137,13 @@ def info_replicas(info: Mapping[str, Any], primary: str) -> List[Member]:
     ]
 
 
-def scanned(members: Sequence[Member], replicas: Sequence[Member]) -> List[Member]:
+def scanned(members: Sequence[Member], replicas: Sequence[Member]) -> list[Member]:
     """Whom to read every key from once: each primary, or a live one of `replicas` in its place."""
     primaries = [m for m in members if m.role != "replica"]
     return [next((r for r in replicas if r.of == p.name and r.up), p) for p in primaries]
 
 
-def slow_commands(reply: Any, count: int) -> List[tuple[str, float]]:
+def slow_commands(reply: Any, count: int) -> list[tuple[str, float]]:
     """The `count` slowest of SLOWLOG GET as (command name, milliseconds), slowest first. Names
     alone: the arguments are keys, and keys hold tokens."""
     found = []

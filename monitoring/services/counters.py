@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Callable, Dict, Hashable, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional
 from zlib import crc32
 
 from monitoring.config.settings import ServiceMetricsSettings
@@ -36,7 +37,7 @@ class CounterKey(NamedTuple):
     instance: str
 
 
-Seen = Mapping[CounterKey, Tuple[float, float]]
+Seen = Mapping[CounterKey, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,17 @@ class Delta:
 
 def keyed(
     source: str, samples: Iterable[CounterSample], at: float
-) -> Dict[CounterKey, Tuple[float, float]]:
+) -> dict[CounterKey, tuple[float, float]]:
     """Samples of one look as `deltas` and the state file want them: key -> (value, at)."""
     return {CounterKey(source, s.name, s.labels, s.instance): (s.value, at) for s in samples}
 
 
-def whole(page: Seen) -> Dict[CounterKey, Delta]:
+def whole(page: Seen) -> dict[CounterKey, Delta]:
     """All that the series of a page have ever counted, as if it had grown now."""
     return {key: Delta(value, 0.0) for key, (value, _) in page.items()}
 
 
-def deltas(previous: Seen, current: Seen) -> Dict[CounterKey, Delta]:
+def deltas(previous: Seen, current: Seen) -> dict[CounterKey, Delta]:
     """What each counter of `current` grew by since `previous`; counters without a beginning to
     count from are absent.
 
@@ -80,7 +81,7 @@ def deltas(previous: Seen, current: Seen) -> Dict[CounterKey, Delta]:
     anew = {(k.source, k.instance) for k in current if k.name == READ and k not in previous}
     previous = {k: seen for k, seen in previous.items() if (k.source, k.instance) not in anew}
     looked = _last_looks(previous)
-    found: Dict[CounterKey, Delta] = {}
+    found: dict[CounterKey, Delta] = {}
     for key, (value, at) in current.items():
         delta = _delta(key, (value, at), previous, looked)
         if delta is not None and math.isfinite(delta.increase):
@@ -88,9 +89,9 @@ def deltas(previous: Seen, current: Seen) -> Dict[CounterKey, Delta]:
     return found
 
 
-def _last_looks(previous: Seen) -> Dict[Hashable, float]:
+def _last_looks(previous: Seen) -> dict[Hashable, float]:
     """The newest time by (source, instance), by (source, address) and by source."""
-    looks: Dict[Hashable, float] = {}
+    looks: dict[Hashable, float] = {}
     for key, (_, at) in previous.items():
         for place in ((key.source, key.instance), (key.source, _address(key.instance), "")):
             looks[place] = max(at, looks.get(place, at))
@@ -102,7 +103,7 @@ def _address(instance: str) -> str:
 
 
 def _delta(
-    key: CounterKey, now: Tuple[float, float], previous: Seen, looked: Mapping[Hashable, float]
+    key: CounterKey, now: tuple[float, float], previous: Seen, looked: Mapping[Hashable, float]
 ) -> Optional[Delta]:
     value, at = now
     if key in previous:
@@ -127,10 +128,10 @@ def _started(instance: str) -> Optional[float]:
 
 def by_label(
     found: Mapping[CounterKey, Delta], name: str, label: str, **where: str
-) -> Dict[str, float]:
+) -> dict[str, float]:
     """The increase of `name` by the value of `label`, over all instances, where `where` holds."""
     wanted = set(where.items())
-    sums: Dict[str, float] = {}
+    sums: dict[str, float] = {}
     for key, delta in found.items():
         if key.name == name and wanted <= set(key.labels):
             value = dict(key.labels).get(label, "")
@@ -138,7 +139,7 @@ def by_label(
     return sums
 
 
-Labels = Tuple[Tuple[str, str], ...]
+Labels = tuple[tuple[str, str], ...]
 
 MAX_CLIENTS = 20_000
 #: Changes with each version of this program that reads pages in another way.
@@ -230,15 +231,15 @@ def read_at(instance: str, mapping: ServiceMetricsSettings) -> CounterSample:
     return CounterSample(READ, (("as", f"{crc32(text.encode()):08x}"),), instance, 1.0)
 
 
-def _frozen(mapping: ServiceMetricsSettings) -> Tuple[Tuple[str, Tuple[str, ...]], ...]:
+def _frozen(mapping: ServiceMetricsSettings) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((name, tuple(names)) for name, names in sorted(mapping.names.items()))
 
 
 @lru_cache(maxsize=8)
-def _roles(names: Tuple[Tuple[str, Tuple[str, ...]], ...]) -> Mapping[str, _Role]:
+def _roles(names: tuple[tuple[str, tuple[str, ...]], ...]) -> Mapping[str, _Role]:
     """Family -> what it counts. The first that claims a family has it; timers come last."""
     own = dict(names)
-    found: Dict[str, _Role] = {}
+    found: dict[str, _Role] = {}
     for name, bases in _BASES.items():
         rows = [(base_of(base), "") for base in (*own.get(name, ()), *bases)]
         if name in ENDED:
@@ -259,11 +260,11 @@ def _roles(names: Tuple[Tuple[str, Tuple[str, ...]], ...]) -> Mapping[str, _Role
 
 def counters(
     samples: Iterable[Sample], instance: str, mapping: ServiceMetricsSettings
-) -> Tuple[List[CounterSample], int]:
+) -> tuple[list[CounterSample], int]:
     """The canonical counters of one instance, series that differ only in labels of no interest
     summed; and the number of clients left out above MAX_CLIENTS."""
     roles, tables = _roles(_frozen(mapping)), outcomes.tables(mapping)
-    totals: Dict[Tuple[str, Labels], float] = defaultdict(float)
+    totals: dict[tuple[str, Labels], float] = defaultdict(float)
     for base, found in _by_base(samples).items():
         role = roles.get(base)
         if role is None:
@@ -275,10 +276,10 @@ def counters(
     return [CounterSample(n, labels, instance, value) for (n, labels), value in kept], left_out
 
 
-def _by_base(samples: Iterable[Sample]) -> Mapping[str, List[Sample]]:
+def _by_base(samples: Iterable[Sample]) -> Mapping[str, list[Sample]]:
     """By family. Where a suffix is doubled or left out several spellings may stand there: the
     usual one, with one `_total`, is taken."""
-    found: Dict[str, Dict[str, List[Sample]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
     for sample in samples:
         found[base_of(sample.name)][sample.name].append(sample)
     return {
@@ -287,7 +288,7 @@ def _by_base(samples: Iterable[Sample]) -> Mapping[str, List[Sample]]:
     }
 
 
-def _labels(role: _Role, base: str, sample: Sample, tables: Tables) -> Dict[str, str]:
+def _labels(role: _Role, base: str, sample: Sample, tables: Tables) -> dict[str, str]:
     """The labels of `sample` that matter, under our names, fit to be kept and shown."""
     given = outcomes.given(sample.labels)
     labels = {"family": f"{role.rank:03d} {base}"}
@@ -308,8 +309,8 @@ def _labels(role: _Role, base: str, sample: Sample, tables: Tables) -> Dict[str,
 
 
 def _bounded(
-    totals: Mapping[Tuple[str, Labels], float],
-) -> Tuple[List[Tuple[Tuple[str, Labels], float]], int]:
+    totals: Mapping[tuple[str, Labels], float],
+) -> tuple[list[tuple[tuple[str, Labels], float]], int]:
     """The series of at most MAX_CLIENTS clients. The rest is left out and not summed: a sum over
     changing members would run backwards. Chosen by a number of each name, so that one who was
     left out does not come in when others join, or when the service lists them in another order:
@@ -322,7 +323,7 @@ def _bounded(
     return rows, len(clients) - len(kept)
 
 
-def gauges(samples: Iterable[Sample], instance: str) -> List[GaugeSample]:
+def gauges(samples: Iterable[Sample], instance: str) -> list[GaugeSample]:
     """CPU, heap, uptime and start of one instance, those it tells."""
     found, heap = [], {_HEAP_USED: 0.0, _HEAP_MAX: 0.0}
     for sample in samples:

@@ -7,19 +7,12 @@ taken; what it does not say is a doubt, and no figure that rests on it is given.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import (
     Any,
-    Collection,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
     NamedTuple,
     Optional,
-    Sequence,
-    Tuple,
 )
 
 from monitoring.certainty import Doubt
@@ -41,8 +34,8 @@ _NOUN = {
 }
 _NOBODY = ("", "")
 
-Who = Tuple[str, str]  # client ("": no label says it), reason
-Amounts = Dict[Who, float]
+Who = tuple[str, str]  # client ("": no label says it), reason
+Amounts = dict[Who, float]
 
 
 @dataclass(frozen=True)
@@ -51,7 +44,7 @@ class Unsure:
     open."""
 
     about: str
-    figures: Tuple[str, ...]
+    figures: tuple[str, ...]
     doubt: Doubt
 
 
@@ -61,7 +54,7 @@ class Settled:
     `success` (or `valid`) true, false or unknown, and `client` "" where no label says it."""
 
     deltas: Mapping[CounterKey, Delta] = field(default_factory=dict)
-    unsure: Tuple[Unsure, ...] = ()
+    unsure: tuple[Unsure, ...] = ()
 
 
 def leaves_open(unsure: Iterable[Unsure], *figures: str) -> bool:
@@ -69,24 +62,24 @@ def leaves_open(unsure: Iterable[Unsure], *figures: str) -> bool:
     return any(set(figures) & set(each.figures) for each in unsure)
 
 
-def doubts_of(unsure: Iterable[Unsure], *figures: str) -> Tuple[Doubt, ...]:
+def doubts_of(unsure: Iterable[Unsure], *figures: str) -> tuple[Doubt, ...]:
     """The doubts that leave one of these figures open."""
     return tuple(each.doubt for each in unsure if set(figures) & set(each.figures))
 
 
-def about(noun: str, unsure: Iterable[Unsure]) -> Tuple[Unsure, ...]:
+def about(noun: str, unsure: Iterable[Unsure]) -> tuple[Unsure, ...]:
     """The doubts about LOGINS, VALIDATIONS or TOKENS."""
     return tuple(each for each in unsure if each.about == noun)
 
 
-def as_rows(unsure: Iterable[Unsure]) -> List[List[object]]:
+def as_rows(unsure: Iterable[Unsure]) -> list[list[object]]:
     """As JSON keeps them."""
     return [
         [each.about, list(each.figures), each.doubt.reason, each.doubt.sentence] for each in unsure
     ]
 
 
-def from_rows(rows: Iterable[Any]) -> List[Unsure]:
+def from_rows(rows: Iterable[Any]) -> list[Unsure]:
     """From `as_rows`. Raises ValueError, TypeError for what is none."""
     return [Unsure(about, tuple(open_), Doubt(why, said)) for about, open_, why, said in rows]
 
@@ -95,13 +88,13 @@ def settled(found: Mapping[CounterKey, Delta], page: Seen) -> Settled:
     """`found` are the increases of the series in `page`, both by raw keys. The shape of the page
     decides what is believed, the increases are what is counted. An instance of `page` that has none
     is new: nothing of it is counted, and that is a doubt."""
-    groups: Dict[Tuple[str, str, str], List[CounterKey]] = {}
+    groups: dict[tuple[str, str, str], list[CounterKey]] = {}
     for key in page:
         if key.name == READ:
             continue
         groups.setdefault((key.source, key.name, key.instance), []).append(key)
-    deltas: Dict[CounterKey, Delta] = {}
-    unsure: List[Unsure] = []
+    deltas: dict[CounterKey, Delta] = {}
+    unsure: list[Unsure] = []
     for (_, name, _), keys in groups.items():
         known = {key: found[key] for key in keys if key in found}
         unsure += _lower_bounds(name, known.values())
@@ -124,12 +117,12 @@ def _lower_bounds(name: str, deltas: Collection[Delta]) -> Iterator[Unsure]:
         yield Unsure(_NOUN[name], (MORE,), Doubt("lower_bound", f"{said} are lower bounds"))
 
 
-def _preferred(known: Mapping[CounterKey, Delta]) -> Dict[CounterKey, Delta]:
+def _preferred(known: Mapping[CounterKey, Delta]) -> dict[CounterKey, Delta]:
     """What ends neither well nor badly: the increases of the first family, of those with client
     labels where there are any."""
     rows = {key: dict(key.labels) for key in known}
     ranked = sorted(("client" not in row, row.get("family", "")) for row in rows.values())
-    kept: Dict[CounterKey, Delta] = {}
+    kept: dict[CounterKey, Delta] = {}
     for key, row in rows.items():
         if row.pop("family", "") == ranked[0][1]:
             labels = row if "status" in row else {"client": "", **row}
@@ -139,7 +132,7 @@ def _preferred(known: Mapping[CounterKey, Delta]) -> Dict[CounterKey, Delta]:
 
 def _canonical(
     one: CounterKey, account: _Account, deltas: Iterable[Delta]
-) -> Iterator[Tuple[CounterKey, Delta]]:
+) -> Iterator[tuple[CounterKey, Delta]]:
     """The account under the keys that are kept, the reset and the time being the instance's."""
     every = list(deltas)
     seconds, reset = max(d.seconds for d in every), any(d.reset for d in every)
@@ -184,8 +177,8 @@ Sides = Mapping[str, Sequence[_Side]]  # end -> its sides, preferred families fi
 
 
 def _sides(keys: Iterable[CounterKey], known: Mapping[CounterKey, Delta], page: Seen) -> Sides:
-    rows: Dict[Tuple[str, str], List[_Row]] = {}
-    words: Dict[Tuple[str, str], Dict[str, float]] = {}
+    rows: dict[tuple[str, str], list[_Row]] = {}
+    words: dict[tuple[str, str], dict[str, float]] = {}
     for key in _counted_plainly(keys):
         labels = dict(key.labels)
         place = labels.get("end", ATTEMPTS), labels.get("family", "")
@@ -195,7 +188,7 @@ def _sides(keys: Iterable[CounterKey], known: Mapping[CounterKey, Delta], page: 
         said = words.setdefault(place, {})
         if "word" in labels:
             said[labels["word"]] = said.get(labels["word"], 0.0) + grown
-    found: Dict[str, List[_Side]] = {}
+    found: dict[str, list[_Side]] = {}
     for (end, family), group in sorted(rows.items(), key=lambda item: item[0][1]):
         found.setdefault(end, []).append(_side(family[4:], group, words[end, family]))
     return found
@@ -224,7 +217,7 @@ def _side(family: str, rows: Sequence[_Row], words: Mapping[str, float]) -> _Sid
     return _Side(family, kept, totals, words, bare > named + _close(named))
 
 
-def _summed(pairs: Iterable[Tuple[Who, float]]) -> Amounts:
+def _summed(pairs: Iterable[tuple[Who, float]]) -> Amounts:
     found: Amounts = {}
     for who, amount in pairs:
         found[who] = found.get(who, 0.0) + amount
@@ -245,7 +238,7 @@ class _Account(NamedTuple):
     bad: Amounts
     odd: Amounts
     sides: Sequence[_Side]
-    unsure: Tuple[Unsure, ...] = ()
+    unsure: tuple[Unsure, ...] = ()
 
     @property
     def labelled(self) -> bool:
@@ -332,7 +325,7 @@ def _less(whole: _Side, part: _Side) -> Amounts:
 
 def _failures(
     sides: Sequence[_Side], good: Optional[_Side], tried: Optional[_Side], noun: str
-) -> Tuple[Optional[_Side], Tuple[Unsure, ...]]:
+) -> tuple[Optional[_Side], tuple[Unsure, ...]]:
     """The failures. Several families of them may be spellings of one count, or parts of it: what
     the attempts leave over decides."""
     distinct = {tuple(sorted(side.totals.items())): side for side in reversed(sides)}
@@ -358,15 +351,15 @@ def _failures(
 
 def _short_of_attempts(best: _Account, tried: Sequence[_Side], noun: str) -> _Account:
     """Attempts beyond those whose end is counted ended in some way that is not."""
-    told, odd = best.all, dict(best.odd)
+    reported, odd = best.all, dict(best.odd)
     side = next((side for side in tried if side not in best.sides), None)
     if side is None or best.open:
         return best
     if side.labelled != best.labelled:
-        told = {_NOBODY: sum(told.values())}
+        reported = {_NOBODY: sum(reported.values())}
         side = side._replace(amounts={_NOBODY: side.sum})
     for (client, _), amount in side.amounts.items():
-        missing = amount - told.get((client, ""), 0.0)
+        missing = amount - reported.get((client, ""), 0.0)
         if missing > _close(amount):
             odd[client, ""] = odd.get((client, ""), 0.0) + missing
     if odd == best.odd:
@@ -379,7 +372,7 @@ def _short_of_attempts(best: _Account, tried: Sequence[_Side], noun: str) -> _Ac
 # -- what stays open
 
 
-def _unknown_words(family: str, words: Mapping[str, float], noun: str) -> Tuple[Unsure, ...]:
+def _unknown_words(family: str, words: Mapping[str, float], noun: str) -> tuple[Unsure, ...]:
     grown = sorted((word for word, n in words.items() if n), key=lambda word: (-words[word], word))
     said = (
         f"{family}: how {noun} ended is not known where {' or '.join(grown[:3])}; add the word to "
@@ -388,7 +381,7 @@ def _unknown_words(family: str, words: Mapping[str, float], noun: str) -> Tuple[
     return (Unsure(noun, (ENDS,), Doubt("unknown_word", said)),)
 
 
-def _untold(tried: _Side, noun: str) -> Tuple[Unsure, ...]:
+def _untold(tried: _Side, noun: str) -> tuple[Unsure, ...]:
     labels = f" (labels: {'; '.join(sorted(tried.words)[:3])})" if tried.words else ""
     said = (
         f"{tried.family} counts {noun} and no label that is known says how they ended{labels}; "
@@ -425,7 +418,7 @@ def none_counted(noun: str, samples: Iterable[CounterSample]) -> str:
 
 #: Finding -> (the figures that it says are not known, how bad that is). A family without client
 #: labels is a choice that many make; of failures that nobody can see an attack may be made.
-_FINDINGS: Mapping[str, Tuple[Tuple[str, ...], Severity]] = {
+_FINDINGS: Mapping[str, tuple[tuple[str, ...], Severity]] = {
     "not_understood": ((USES, FAILURES, ENDS), Severity.WARNING),
     "without_clients": ((CLIENTS,), Severity.OK),
     "lower_bound": ((MORE,), Severity.OK),
@@ -461,7 +454,7 @@ class Growth:
 
     deltas: Mapping[CounterKey, Delta] = field(default_factory=dict)
     totals: Mapping[CounterKey, float] = field(default_factory=dict)
-    unsure: Mapping[str, Tuple[Unsure, ...]] = field(default_factory=dict)
+    unsure: Mapping[str, tuple[Unsure, ...]] = field(default_factory=dict)
 
     def of(self, source: str) -> Growth:
         """That of one source: another may not have been read for longer."""
@@ -484,4 +477,4 @@ class Window:
 
     seconds: float = 0.0
     sums: Mapping[str, float] = field(default_factory=dict)
-    unsure: Tuple[Unsure, ...] = ()
+    unsure: tuple[Unsure, ...] = ()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import islice
-from typing import Callable, Dict, Iterable, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Callable, NamedTuple, Optional
 
 from monitoring.config.settings import ServiceMetricsSettings
 from monitoring.text import printable, safe_id
@@ -43,14 +44,14 @@ class Sample(NamedTuple):
     """One line: its full name, labels and finite value."""
 
     name: str
-    labels: Dict[str, str]
+    labels: dict[str, str]
     value: float
 
 
 class Exposition(NamedTuple):
     """`samples` of the wanted names; `lines`, all sample lines; `broken`, lines that are none."""
 
-    samples: List[Sample]
+    samples: list[Sample]
     lines: int
     broken: int
 
@@ -58,7 +59,7 @@ class Exposition(NamedTuple):
 def read(text: str, wanted: Callable[[str], bool]) -> Exposition:
     """The samples whose name is wanted. Raises ValueError when no line of a body that is not
     empty is one (HTML, JSON)."""
-    samples: List[Sample] = []
+    samples: list[Sample] = []
     lines = broken = 0
     for found_line in _LINE.finditer(text):  # not a list: a page may be millions of lines
         line = found_line.group().strip()
@@ -88,8 +89,8 @@ def _name(found: re.Match[str]) -> str:
     return _unescaped(next(quoted, ""))
 
 
-def _labels(text: str) -> Dict[str, str]:
-    labels: Dict[str, str] = {}
+def _labels(text: str) -> dict[str, str]:
+    labels: dict[str, str] = {}
     for pair in islice(_LABEL.finditer(text), _MOST_LABELS):
         if pair[3] is not None:
             labels[pair[1] or _unescaped(pair[2])] = printable(_unescaped(pair[3]), _LONGEST)
@@ -161,8 +162,8 @@ _short_plain = lru_cache(maxsize=4096)(_plain)
 class Tables(NamedTuple):
     """The configured labels and words, as `plain` makes them; `words`: word -> GOOD or BAD."""
 
-    clients: Tuple[str, ...]
-    outcomes: Tuple[str, ...]
+    clients: tuple[str, ...]
+    outcomes: tuple[str, ...]
     words: Mapping[str, str]
     reasons: Mapping[str, str]
 
@@ -183,7 +184,7 @@ def tables(mapping: ServiceMetricsSettings) -> Tables:
 
 
 #: A series' labels: the name as `plain` has it -> the name and the value on the page.
-Given = Mapping[str, Tuple[str, str]]
+Given = Mapping[str, tuple[str, str]]
 
 
 def given(labels: Mapping[str, str]) -> Given:
@@ -196,7 +197,7 @@ def client(found: Given, known: Tables) -> str:
     return safe_id(_first(found, known.clients))
 
 
-def end(found: Given, known: Tables) -> Tuple[str, str]:
+def end(found: Given, known: Tables) -> tuple[str, str]:
     """How the attempts of a series ended, and what was not understood of it. Labels that disagree
     leave it unknown; one with an unknown word does not spoil what another one says."""
     said = [name for name in known.outcomes if name in found]

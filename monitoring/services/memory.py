@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Optional
 
 from monitoring.services import counters
 from monitoring.services.counters import CounterKey, CounterSample, Delta, Labels
@@ -58,7 +59,7 @@ class CanaryLog:
 # -- the services' counters from one cycle to the next: what they grew by, totals that never run
 # backwards, and what fell into a window of time.
 
-Totals = Dict[CounterKey, float]
+Totals = dict[CounterKey, float]
 
 _KEPT = 2 * 86400.0  # an instance unseen for so long is gone
 _TOTALS_KEPT = 90 * 86400.0
@@ -83,8 +84,8 @@ class CounterMemory:
         self, tx: Transaction, now: float, looks: Mapping[str, Sequence[CounterSample]]
     ) -> Growth:
         previous, totals = self._load(tx)
-        deltas: Dict[CounterKey, Delta] = {}
-        unsure: Dict[str, Tuple[Unsure, ...]] = {}
+        deltas: dict[CounterKey, Delta] = {}
+        unsure: dict[str, tuple[Unsure, ...]] = {}
         known = {key.source for key in (*previous, *totals)}
         for source, samples in looks.items():
             current = counters.keyed(source, samples, now)
@@ -100,8 +101,8 @@ class CounterMemory:
         self._forget(tx, now)
         return Growth(deltas, totals if tx.on_file else {}, unsure)
 
-    def _load(self, tx: Transaction) -> Tuple[Dict[CounterKey, Tuple[float, float]], Totals]:
-        previous: Dict[CounterKey, Tuple[float, float]] = {}
+    def _load(self, tx: Transaction) -> tuple[dict[CounterKey, tuple[float, float]], Totals]:
+        previous: dict[CounterKey, tuple[float, float]] = {}
         totals: Totals = {}
         rows = tx.execute(
             "SELECT source, name, labels, instance, value, at FROM counters "
@@ -140,7 +141,7 @@ class CounterMemory:
             tx.execute("DELETE FROM counters WHERE source LIKE ? AND at < ?", (pattern, now - kept))
 
 
-def _add(totals: Totals, deltas: Mapping[CounterKey, Delta]) -> Set[CounterKey]:
+def _add(totals: Totals, deltas: Mapping[CounterKey, Delta]) -> set[CounterKey]:
     """Add this cycle's increases; the totals that they belong to. An instance whose beginning we
     did not see (the next behind a load balancer) has none."""
     for key, delta in deltas.items():
@@ -164,8 +165,8 @@ def _labels(text: str) -> Labels:
 def together(windows: Iterable[Window]) -> Window:
     """What several sources counted in the same window."""
     seconds = 0.0
-    sums: Dict[str, float] = {}
-    unsure: Dict[Unsure, None] = {}
+    sums: dict[str, float] = {}
+    unsure: dict[Unsure, None] = {}
     for window in windows:
         seconds = max(seconds, window.seconds)
         unsure.update(dict.fromkeys(window.unsure))
@@ -196,7 +197,7 @@ class Recent:
         self._state.put(self._script, self._key, json.dumps(entries, separators=(",", ":")))
         return _sum(entries, now - self._window)
 
-    def _entries(self, now: float) -> List[Any]:
+    def _entries(self, now: float) -> list[Any]:
         try:
             kept = json.loads(self._state.get(self._script, self._key) or "[]")
         except ValueError as error:
@@ -207,7 +208,7 @@ class Recent:
 
 
 def _sum(entries: Sequence[Any], start: float) -> Window:
-    sums: Dict[str, float] = {}
+    sums: dict[str, float] = {}
     watched, unsure = 0.0, []
     for at, seconds, increases, *rest in entries:
         inside = min(seconds, at - start)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import List, Mapping, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 from urllib.parse import quote
 
 from monitoring.config.settings import ServiceMetricsSettings, ServiceSettings
@@ -38,10 +39,10 @@ class ServiceMetrics:
     and `configured` False."""
 
     service: str
-    samples: Tuple[CounterSample, ...] = ()
-    gauges: Tuple[GaugeSample, ...] = ()
-    instances: Tuple[str, ...] = ()
-    faults: Tuple[InstanceFault, ...] = ()
+    samples: tuple[CounterSample, ...] = ()
+    gauges: tuple[GaugeSample, ...] = ()
+    instances: tuple[str, ...] = ()
+    faults: tuple[InstanceFault, ...] = ()
     clients_left_out: int = 0
     seconds: float = 0.0
     configured: bool = True
@@ -50,8 +51,8 @@ class ServiceMetrics:
 class _One(NamedTuple):
     place: str
     instance: str = ""
-    samples: Tuple[CounterSample, ...] = ()
-    gauges: Tuple[GaugeSample, ...] = ()
+    samples: tuple[CounterSample, ...] = ()
+    gauges: tuple[GaugeSample, ...] = ()
     left_out: int = 0
     seconds: float = 0.0
     fault: Optional[Fault] = None
@@ -87,7 +88,7 @@ def read(
     )
 
 
-def _urls(service: ServiceSettings) -> List[str]:
+def _urls(service: ServiceSettings) -> list[str]:
     if service.metrics_urls:
         return list(dict.fromkeys(service.metrics_urls))
     path = service.paths.get("metrics", "")
@@ -116,9 +117,9 @@ def _read_one(
         return _One(place, fault=Fault("body", f"{place}: {error}"))
     instance = service_counters.instance_of(place, samples)
     counted, left_out = service_counters.counters(samples, instance, mapping)
-    told = service_counters.gauges(samples, instance)
+    figures = service_counters.gauges(samples, instance)
     counted.append(service_counters.read_at(instance, mapping))
-    return _One(place, instance, tuple(counted), tuple(told), left_out, reply.seconds)
+    return _One(place, instance, tuple(counted), tuple(figures), left_out, reply.seconds)
 
 
 def place_of(url: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any, Dict, Iterator, List, Mapping, Sequence, Tuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from monitoring.certainty import watched_seconds
 from monitoring.config.settings import RunSettings, SlaSettings
@@ -39,7 +40,7 @@ def availability(
     metric, labels = "payment_api_health_status", {"component": name}
     if name == OVERALL:
         metric, labels = "payment_api_system_up", {}
-    found: List[Series] = history.series(metric, labels, now - lookback, now)
+    found: list[Series] = history.series(metric, labels, now - lookback, now)
     start = now - lookback
     points = max(
         (series.points for series in found),
@@ -54,7 +55,7 @@ def availability(
 
 def _last_cycles(history: Any, start: float, end: float) -> Mapping[float, float]:
     """When the newest cycle was over that was shown at each time; only where it is recorded."""
-    newest: Dict[float, float] = {}
+    newest: dict[float, float] = {}
     for series in history.series(_LAST_CYCLE, {"script": _SCRIPT}, start, end):
         for point in series.points:
             newest[point.at] = max(point.high, newest.get(point.at, 0.0))
@@ -69,9 +70,9 @@ class SlaGauges:
         self._history, self._targets = history, targets_of(sla)
         self._least = sla.minimum_watched
         self._read_at = float("-inf")
-        self._figures: Tuple[Measurement, ...] = ()
+        self._figures: tuple[Measurement, ...] = ()
 
-    def measurements(self, now: float) -> Tuple[Measurement, ...]:
+    def measurements(self, now: float) -> tuple[Measurement, ...]:
         """None of them when the history cannot be read, which is logged."""
         if 0 <= now - self._read_at < _FRESH:
             return self._figures

@@ -11,9 +11,10 @@ budget exactly by the end of the window, 14.4 over one hour spends a fiftieth of
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
-from typing import Collection, Iterator, Mapping, NamedTuple, Optional, Protocol, Sequence, Tuple
+from typing import NamedTuple, Optional, Protocol
 
 from monitoring.certainty import (
     MET,
@@ -127,7 +128,7 @@ class SlaReport:
 
     at: float
     start: float
-    rows: Tuple[ServiceLevel, ...] = field(default_factory=tuple)
+    rows: tuple[ServiceLevel, ...] = field(default_factory=tuple)
 
     @property
     def exit_status(self) -> ExitStatus:
@@ -205,7 +206,7 @@ def _judged_burn(seen: Span, target: float, least: float) -> Optional[float]:
 
 def _verdict(
     seen: Span, target: float, burn: Mapping[str, Optional[float]], least: float
-) -> Tuple[str, str]:
+) -> tuple[str, str]:
     covered = seen.coverage(least)
     # Time that nobody watched may have been up: while there is too much of it, only what the
     # whole window's budget does not allow is lost for certain.
@@ -249,7 +250,7 @@ def _burning(points: Sequence[Point], target: float, now: float, least: float) -
     the slow ones an outage counts for nothing, since it was told as such; they are for probes that
     fail now and then. None: too little was watched."""
 
-    def reached(seen: Sequence[Point], windows: Tuple[float, float]) -> Optional[float]:
+    def reached(seen: Sequence[Point], windows: tuple[float, float]) -> Optional[float]:
         spans = [span(seen, now=now, seconds=seconds) for seconds in windows]
         rates = [_judged_burn(each, target, least) for each in spans]
         return None if None in rates else min(rate for rate in rates if rate is not None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import textwrap
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Callable, Optional
 
 from monitoring.certainty import MET
 from monitoring.sla.levels import BURN_WINDOWS, ServiceLevel, SlaReport
@@ -61,7 +62,7 @@ def as_text(report: SlaReport) -> str:
 
 def headline(report: SlaReport) -> str:
     """`1 of 6 missed: redis-cache; 1 unknown: conjur-vault`, or that all are met."""
-    named: Dict[str, List[str]] = {}
+    named: dict[str, list[str]] = {}
     for row in report.rows:
         if row.verdict != MET:
             named.setdefault(row.verdict.replace("_", " "), []).append(row.component)
@@ -75,12 +76,12 @@ def headline(report: SlaReport) -> str:
     return f"of {len(report.rows)} service levels {'; '.join(said)}"
 
 
-def _levels(row: ServiceLevel) -> Tuple[str, ...]:
+def _levels(row: ServiceLevel) -> tuple[str, ...]:
     cells = _cells(row)
     return (*cells[:5], *cells[8:])
 
 
-def _table(rows: Sequence[Sequence[str]]) -> List[str]:
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in rows]
 
@@ -106,24 +107,24 @@ def _period(report: SlaReport) -> str:
     return f"{begin} to {end} ({say(report.at - report.start)})"
 
 
-def _reasons(rows: Iterable[ServiceLevel]) -> List[str]:
+def _reasons(rows: Iterable[ServiceLevel]) -> list[str]:
     """One line for each reason, with the components it is true of."""
-    named: Dict[str, List[str]] = {}
+    named: dict[str, list[str]] = {}
     for row in (row for row in rows if row.verdict != MET):
         named.setdefault(row.why, []).append(row.component)
     lines = [f"{', '.join(names)}: {why}" for why, names in named.items()]
     return [part for line in lines for part in _wrapped(line)]
 
 
-def _wrapped(line: str) -> List[str]:
+def _wrapped(line: str) -> list[str]:
     return textwrap.wrap(line, 80, subsequent_indent="  ")
 
 
-def _burn(row: ServiceLevel) -> Tuple[str, ...]:
+def _burn(row: ServiceLevel) -> tuple[str, ...]:
     return tuple(_times(row.burn.get(window)) for window in BURN_WINDOWS)
 
 
-def _cells(row: ServiceLevel) -> List[str]:
+def _cells(row: ServiceLevel) -> list[str]:
     watched, whole = row.span.availability is not None, row.span.seconds
     return [
         row.component,

@@ -8,9 +8,10 @@ import logging
 import os
 import stat
 import time
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Callable, Iterator, Optional, Tuple, TypeVar
+from typing import Callable, Optional, TypeVar
 
 from monitoring.model import OperatorError
 from monitoring.store import schema
@@ -115,7 +116,7 @@ _CURES = (
 T = TypeVar("T")
 
 
-def attempt(work: Callable[[], T]) -> Tuple[Optional[T], Optional[Exception]]:
+def attempt(work: Callable[[], T]) -> tuple[Optional[T], Optional[Exception]]:
     """What `work` returned, or why it failed: the broad except of the runner and of the store.
 
     Measuring and notifying must not depend on what is remembered, and damaged bytes make sqlite3
@@ -198,7 +199,7 @@ def prepare_file(path: Path) -> None:
         ) from exc
 
 
-def identity(path: Path) -> Tuple[int, int]:
+def identity(path: Path) -> tuple[int, int]:
     """What tells the file behind `path` from any other; nought when there is none."""
     try:
         status = path.stat()

@@ -6,8 +6,9 @@ have `series(name, labels, start, end)`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Mapping, NamedTuple, Protocol, Tuple
+from typing import NamedTuple, Protocol
 
 from monitoring.model import Fault
 
@@ -32,8 +33,8 @@ class Series:
     not give all of them."""
 
     labels: Mapping[str, str]
-    points: Tuple[Point, ...]
-    warnings: Tuple[str, ...] = ()
+    points: tuple[Point, ...]
+    warnings: tuple[str, ...] = ()
 
 
 class HistoryError(Exception):

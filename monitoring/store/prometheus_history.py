@@ -8,7 +8,8 @@ Prometheus, Thanos, Mimir and VictoriaMetrics speak the same `/api/v1/query_rang
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Iterable, Iterator, Mapping, Tuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Callable
 from urllib.parse import urlencode
 
 from monitoring.catalog import METRICS
@@ -74,7 +75,7 @@ class PrometheusHistory:
             raise _error("http", f"{_SERVER} gave an incomplete, empty answer: {warnings[0]}")
         return found
 
-    def _ask(self, params: Mapping[str, str]) -> Tuple[list[Any], Tuple[str, ...]]:
+    def _ask(self, params: Mapping[str, str]) -> tuple[list[Any], tuple[str, ...]]:
         """The result list and the warnings."""
         reply = self._get(params)
         try:
@@ -93,8 +94,8 @@ class PrometheusHistory:
         if not isinstance(result, list):
             raise _error("body", f"{_SERVER} answered a matrix without series")
         # what is no list was not said by any Prometheus, but it was said
-        told = warnings if isinstance(warnings, list) else [warnings] if warnings else []
-        return result, tuple(map(_clean, told))
+        texts = warnings if isinstance(warnings, list) else [warnings] if warnings else []
+        return result, tuple(map(_clean, texts))
 
     def _get(self, params: Mapping[str, str]) -> Any:
         url = f"{self._base}/api/v1/query_range?{urlencode(params, errors='replace')}"
@@ -149,10 +150,10 @@ def _quoted(text: str) -> str:
 
 
 def _series(
-    result: Iterable[Any], span: Tuple[float, float], step: float, warnings: Tuple[str, ...]
+    result: Iterable[Any], span: tuple[float, float], step: float, warnings: tuple[str, ...]
 ) -> list[Series]:
     """Join the four figures of every label set to points."""
-    figures: dict[Tuple[Tuple[str, str], ...], dict[str, dict[float, float]]] = {}
+    figures: dict[tuple[tuple[str, str], ...], dict[str, dict[float, float]]] = {}
     for entry in result:
         try:
             labels = {str(k): str(v) for k, v in entry["metric"].items()}
@@ -166,7 +167,7 @@ def _series(
     return [Series(dict(labels), points, warnings) for labels, points in found if points]
 
 
-def _values(pairs: Iterable[Any], span: Tuple[float, float]) -> Iterator[Tuple[float, float]]:
+def _values(pairs: Iterable[Any], span: tuple[float, float]) -> Iterator[tuple[float, float]]:
     """Time and value; NaN and infinity are "not measured". Raises ValueError for a time that was
     not asked for."""
     for at, text in pairs:
@@ -177,7 +178,7 @@ def _values(pairs: Iterable[Any], span: Tuple[float, float]) -> Iterator[Tuple[f
             yield float(at), value
 
 
-def _points(stats: Mapping[str, Mapping[float, float]], step: float) -> Tuple[Point, ...]:
+def _points(stats: Mapping[str, Mapping[float, float]], step: float) -> tuple[Point, ...]:
     def figure(stat: str, at: float, default: float) -> float:
         return stats.get(stat, {}).get(at, default)
 

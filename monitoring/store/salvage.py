@@ -8,22 +8,16 @@ import re
 import sqlite3
 import struct
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from re import Match, Pattern
 from typing import (
     Any,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
-    Match,
     NoReturn,
     Optional,
-    Pattern,
-    Sequence,
-    Tuple,
 )
 
 from monitoring.alerts.outbox_merge import EVERYONE, FIRING
@@ -89,7 +83,7 @@ class Table:
     """A table of the schema and its columns."""
 
     name: str
-    columns: Tuple[Column, ...]
+    columns: tuple[Column, ...]
 
     @property
     def select(self) -> str:
@@ -105,7 +99,7 @@ class Table:
     def _names(self) -> str:
         return ", ".join(column.name for column in self.columns)
 
-    def check(self, row: Sequence[Any]) -> List[Any]:
+    def check(self, row: Sequence[Any]) -> list[Any]:
         """The row as Python has it. Raises ValueError where a column cannot hold its value."""
         return [column.check(value) for column, value in zip(self.columns, row)]
 
@@ -173,15 +167,15 @@ def carry(path: Path, into: sqlite3.Connection, without: Sequence[str] = ()) -> 
     """Copy to the empty state `into` each row of the file that can be read and holds what its
     columns may hold, leaving out the tables `without`; how many those were."""
     until = time.monotonic() + _SECONDS
-    last: Dict[Tuple[str, str], Tuple[float, str]] = {}
+    last: dict[tuple[str, str], tuple[float, str]] = {}
     into.execute("BEGIN IMMEDIATE")
     with closing(_reader(path)) as source:
         attempt(partial(source.execute, "PRAGMA writable_schema = ON"))  # reads a damaged schema
         for table in (each for each in _tables(into) if each.name not in without):
             for row in _rows(source, path, table, until):
                 attempt(partial(_keep, into, table, row))
-                attempt(partial(_note_told, last, row, table))
-    _tell(into, last)
+                attempt(partial(_keep_notified, last, row, table))
+    _notify(into, last)
     _complete(into)
     count = into.total_changes
     into.execute("COMMIT")
@@ -192,19 +186,19 @@ def _keep(into: sqlite3.Connection, table: Table, row: Sequence[Any]) -> None:
     into.execute(table.insert, table.check(row))
 
 
-def _note_told(
-    last: Dict[Tuple[str, str], Tuple[float, str]], row: Sequence[Any], table: Table
+def _keep_notified(
+    last: dict[tuple[str, str], tuple[float, str]], row: Sequence[Any], table: Table
 ) -> None:
-    """What a channel was told last of an alert, whether or not the notice's text can be read."""
+    """What a channel was last notified of an alert, even if the notice's text cannot be read."""
     if table.name != "notices":
         return
     key, channel, reason = (value.decode() for value in row[1:4])
-    told = row[9]
-    if told is not None and 0.0 <= told <= _LATEST:
-        last[key, channel] = max(last.get((key, channel), (0.0, "")), (told, reason))
+    notified = row[9]
+    if notified is not None and 0.0 <= notified <= _LATEST:
+        last[key, channel] = max(last.get((key, channel), (0.0, "")), (notified, reason))
 
 
-def _tell(into: sqlite3.Connection, last: Mapping[Tuple[str, str], Tuple[float, str]]) -> None:
+def _notify(into: sqlite3.Connection, last: Mapping[tuple[str, str], tuple[float, str]]) -> None:
     for place, (at, reason) in last.items():
         if reason in FIRING:
             into.execute("INSERT OR REPLACE INTO alert_told VALUES (?, ?, ?)", (*place, at))
@@ -221,27 +215,27 @@ def _complete(into: sqlite3.Connection) -> None:
     known = {*states, *(state.group for state in states.values())}
     waiting = "SELECT key FROM notices WHERE told IS NULL AND dead IS NULL AND reason = 'resolved'"
     known.update(key for (key,) in into.execute(waiting))
-    told = dict(into.execute("SELECT key, min(at) FROM alert_told GROUP BY 1").fetchall())
-    for key in told.keys() - known:
-        made, _ = attempt(partial(_state_of, key, told[key]))
+    notified = dict(into.execute("SELECT key, min(at) FROM alert_told GROUP BY 1").fetchall())
+    for key in notified.keys() - known:
+        made, _ = attempt(partial(_state_of, key, notified[key]))
         if made is not None:
-            row = (key, made.alert.key.script, dump_state(made), told[key])
+            row = (key, made.alert.key.script, dump_state(made), notified[key])
             into.execute("INSERT OR REPLACE INTO alert_states VALUES (?, ?, ?, ?)", row)
     for state in states.values():
         key = state.group or state.key
-        if state.firing and state.told is not None and key not in told:
-            lost = (key, EVERYONE, state.told_at or state.judged_at)
+        if state.firing and state.notified is not None and key not in notified:
+            lost = (key, EVERYONE, state.notified_at or state.judged_at)
             into.execute("INSERT OR IGNORE INTO alert_told VALUES (?, ?, ?)", lost)
 
 
 def _state_of(key: str, at: float) -> AlertState:
-    """The state of an alert of which nothing is left but its key, and that people were told."""
+    """The state of an alert of which nothing is left but its key, and that people were notified."""
     parts = [part.replace("%2F", "/").replace("%25", "%") for part in key.split("/")]
     alert = Alert(AlertKey(*parts), Severity.CRITICAL, f"{parts[2]}: {parts[3].replace('_', ' ')}")
     if alert.key.text != key or not _KEY.fullmatch(key):
         raise ValueError(f"not the key of an alert: {key!r}")
     fires = AlertState(alert, STATE_FIRING, since=at, bad=1, judged_at=at)
-    return replace(fires, told=Severity.CRITICAL, told_at=at)
+    return replace(fires, notified=Severity.CRITICAL, notified_at=at)
 
 
 def _reader(path: Path) -> sqlite3.Connection:
@@ -254,7 +248,7 @@ class _Text(bytes):
     """The bytes of a text; those of a blob, which no column of ours holds, are plain `bytes`."""
 
 
-def _objects(connection: sqlite3.Connection) -> set[Tuple[bytes, bytes]]:
+def _objects(connection: sqlite3.Connection) -> set[tuple[bytes, bytes]]:
     """Every table, index and view, and what made it."""
     rows = connection.execute("SELECT type || ' ' || name || coalesce(sql, ''), name "
                               "FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")  # fmt: skip
@@ -265,7 +259,7 @@ def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def _tables(state: sqlite3.Connection) -> List[Table]:
+def _tables(state: sqlite3.Connection) -> list[Table]:
     """The tables of an empty state, those first that matter most."""
     named = state.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     names = sorted((name for (name,) in named if not name.startswith("sqlite_")), key=_rank)
@@ -312,12 +306,12 @@ def _carved(path: Path, table: Table, until: float) -> Iterator[Sequence[Any]]:
             rest = data[-_OVERLAP:]
 
 
-def _record(data: bytes, found: Match[bytes], table: Table) -> Optional[List[Any]]:
+def _record(data: bytes, found: Match[bytes], table: Table) -> Optional[list[Any]]:
     header = found.group(1)
     at, types = found.start() + len(header), list(_varints(header))
     if types[0] != len(header):
         return None
-    row: List[Any] = []
+    row: list[Any] = []
     for kind, column in zip(types[1:], table.columns):
         size = _SIZES[kind] if kind < len(_SIZES) else (kind - 12) // 2
         value = data[at : at + size]

@@ -4,7 +4,7 @@
 Never change a step that was released: add one. Times are epoch seconds (UTC), durations seconds.
 
 Alerts: a notice is `begun` while it may be on the wire, `told` or `dead` once it is settled, else
-waiting; `alert_told` holds which channels were told that an alert fires and not yet that it ended.
+waiting; `alert_told` holds which channels know that an alert fires and not yet that it ended.
 
 Credentials: `ledger` holds when a version was first seen, the last look before that (`first_seen`
 itself: none), and when it came as a better source once said. `buckets` holds a client's logins in

@@ -18,19 +18,14 @@ import sqlite3
 import threading
 import time
 import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import (
     Any,
     Callable,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
     Optional,
-    Sequence,
-    Tuple,
     TypeVar,
     Union,
     final,
@@ -43,7 +38,7 @@ __all__ = ["State", "StateError", "StateLocked", "Transaction"]
 
 #: Values for `?` placeholders in order, or for `:name` ones by name.
 Params = Union[Sequence[Any], Mapping[str, Any]]
-Row = Tuple[Any, ...]
+Row = tuple[Any, ...]
 T = TypeVar("T")
 
 _log = logging.getLogger("monitoring.store.state")
@@ -68,7 +63,7 @@ class Transaction:
         """Whether what is read in the block comes from the file."""
         return self._state.usable
 
-    def execute(self, sql: str, params: Params = ()) -> List[Row]:
+    def execute(self, sql: str, params: Params = ()) -> list[Row]:
         """Run one statement; its rows (empty for a write)."""
         return self._state.run(lambda c: c.execute(sql, params).fetchall(), [])
 
@@ -96,7 +91,7 @@ class State:
         self._end_spare: Callable[[], object] = lambda: None  # closes it, at our end at last
         self._identity = (0, 0)
         self._doubt: Optional[Exception] = None  # why the content is to be examined
-        self._lost_by: Optional[Exception] = None  # a failure that nobody was told of yet
+        self._lost_by: Optional[Exception] = None  # a failure that nobody was notified of yet
         self._sound = (0, 0)  # the file that was examined and found to be whole
         self._tries = _TRIES
         self._said: set[str] = set()
@@ -134,7 +129,7 @@ class State:
         """Whether this very file was looked through and holds no damage that the store can see."""
         return self._sound == self._identity
 
-    def read(self, sql: str, params: Params = ()) -> List[Row]:
+    def read(self, sql: str, params: Params = ()) -> list[Row]:
         """All rows of one SELECT."""
         with self._guard:
             if self._inside is None:
@@ -173,7 +168,7 @@ class State:
             row = (scope, key, value, time.time())
             tx.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?, ?)", row)
 
-    def parsed(self, rows: Iterable[Row], parse: Callable[[Row], T]) -> List[Optional[T]]:
+    def parsed(self, rows: Iterable[Row], parse: Callable[[Row], T]) -> list[Optional[T]]:
         """What `parse` makes of each row, None of one that it cannot read; then the file is
         examined before its next use."""
         found = []

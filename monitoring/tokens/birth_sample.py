@@ -6,9 +6,10 @@ what has none is unexplained and nobody is accused, and none unexplained is not 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Dict, Mapping, Optional, Sequence
+from typing import Optional
 from zlib import crc32
 
 from monitoring.tokens.codecs.facts import Decoded
@@ -27,9 +28,9 @@ class BirthSample:
     token was issued."""
 
     bits: int = 0
-    births: Dict[str, None] = field(default_factory=dict)
-    uses: Dict[str, float] = field(default_factory=dict)
-    _ids: Dict[str, str] = field(default_factory=dict, repr=False)
+    births: dict[str, None] = field(default_factory=dict)
+    uses: dict[str, float] = field(default_factory=dict)
+    _ids: dict[str, str] = field(default_factory=dict, repr=False)
 
     def born(self, jtis: Sequence[bytes]) -> None:
         """Tokens of these ids were minted."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Optional
 
 from monitoring.certainty import Doubt
 from monitoring.tokens.codecs.facts import Decoded
@@ -90,7 +91,7 @@ class MintedBefore:
     last_dies: Optional[float] = None
     exact: bool = True
     endless: int = 0
-    doubts: Tuple[Doubt, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
     def plus(self, other: MintedBefore) -> MintedBefore:
         ends = [at for at in (self.last_dies, other.last_dies) if at is not None]
@@ -119,7 +120,7 @@ class Batch:
     def __init__(self, packed: Sequence[int]) -> None:
         self.packed = packed
         self.lives: Mapping[int, int] = {}
-        self._issued: Optional[List[int]] = None
+        self._issued: Optional[list[int]] = None
         lives = list(map(LIFE.__and__, packed))
         if lives.count(lives[0] if lives else 0) == len(lives) > 0:
             self.lives = {lives[0]: len(lives)}
@@ -168,7 +169,7 @@ def tally_of(batch: Batch, limits: Limits) -> Tally:
     )
 
 
-_Times = Tuple[Optional[int], Optional[int]]
+_Times = tuple[Optional[int], Optional[int]]
 
 
 class ClientLedger:
@@ -181,14 +182,14 @@ class ClientLedger:
         self.kept = array("q")  # in order, the last to die last
         self.tally = Tally()
         # Minute of issue -> (how many, when the last dies), for tokens no longer kept one by one.
-        self.minutes: Dict[int, Tuple[int, int]] = {}
+        self.minutes: dict[int, tuple[int, int]] = {}
         # (issued at the earliest, dies at the latest) -> how many, for tokens that lack a time or
         # have unusual ones. None: not known when issued; without an end.
-        self.odd: Dict[_Times, int] = {}
+        self.odd: dict[_Times, int] = {}
         # Tokens that stand in the name of a key: they are in no other count.
         self.named = array("q")
-        self.named_odd: Set[_Times] = set()
-        self.doubts: Dict[Doubt, None] = {}
+        self.named_odd: set[_Times] = set()
+        self.doubts: dict[Doubt, None] = {}
 
     @classmethod
     def joined(cls, ledgers: Iterable[ClientLedger]) -> ClientLedger:
@@ -245,7 +246,7 @@ class ClientLedger:
             return issued // 3600 * 3600, None if dies is None else dies // 3600 * 3600 + 3600
         return None, None if dies is None else NEVER
 
-    def newest(self, until: int) -> List[Tuple[int, int]]:
+    def newest(self, until: int) -> list[tuple[int, int]]:
         """(issued, expiry) of the tokens that die last, minted at ``until`` or before."""
         some = self.kept[-NEWEST:]
         pairs = zip(issued_of(some), [token >> LIFE_BITS for token in some])
@@ -260,7 +261,7 @@ class ClientLedger:
         for minute, (many, dies) in self.minutes.items():
             if minute * 60 < moment:
                 found = found.plus(MintedBefore(many, dies, False))
-        others: Dict[_Times, int] = {**self.odd}
+        others: dict[_Times, int] = {**self.odd}
         others.update((times, 1) for times in self._named_alone())
         odd = MintedBefore(exact=not self.minutes)
         for (issued, until), many in others.items():
@@ -280,7 +281,7 @@ class ClientLedger:
             if self.kept[place : place + 1] != array("q", [packed]) and times not in self.odd:
                 yield times
 
-    def lives(self, now: int) -> Iterator[Tuple[_Times, int]]:
+    def lives(self, now: int) -> Iterator[tuple[_Times, int]]:
         """The times of the tokens that live after ``now``, and how many have them. Tokens counted
         by minute were issued at its beginning at the earliest."""
         for packed in self.kept[bisect_left(self.kept, pack(now + 1, 0)) :]:
@@ -329,7 +330,7 @@ class ByIssue:
         return MintedBefore(self._counts[place], last, self._exact, endless, self._doubts)
 
 
-def issued_of(packed: Sequence[int]) -> List[int]:
+def issued_of(packed: Sequence[int]) -> list[int]:
     """When each token was minted."""
     return [(token >> LIFE_BITS) - (token & LIFE) for token in packed]
 

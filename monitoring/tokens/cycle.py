@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, Callable, Iterator, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Optional
 
 from monitoring import __version__, thresholds
 from monitoring.config.settings import Settings
@@ -25,7 +26,7 @@ from monitoring.services.labels import REASONS
 from monitoring.services.memory import CanaryLog, CounterMemory, Recent, together
 from monitoring.store.state import State, StateError
 from monitoring.tokens.findings import findings
-from monitoring.tokens.measurements import Looked, measurements
+from monitoring.tokens.measurements import CensusInput, measurements
 from monitoring.tokens.memory import (
     BirthMemory,
     CursorMemory,
@@ -83,9 +84,9 @@ class TokenUsage:
         """Ask the services while the cache is scanned, then judge."""
         started = time.monotonic()
         asked = self._services.begin()
-        looks: Tuple[ServiceLook, ...] = ()
+        looks: tuple[ServiceLook, ...] = ()
 
-        def known() -> Set[str]:
+        def known() -> set[str]:
             nonlocal looks
             looks = self._services.collect(asked)
             return self._known(looks)
@@ -112,7 +113,7 @@ class TokenUsage:
             top_clients=self._settings.tokens.top_clients,
         )
 
-    def _known(self, looks: Sequence[ServiceLook]) -> Set[str]:
+    def _known(self, looks: Sequence[ServiceLook]) -> set[str]:
         """Clients that the vault was seen to hold, and those that the services made tokens for."""
         counted = {
             label
@@ -129,7 +130,7 @@ class TokenUsage:
             return counted
 
     def _census(
-        self, now: float, known: Callable[[], Set[str]], progress: Optional[Progress]
+        self, now: float, known: Callable[[], set[str]], progress: Optional[Progress]
     ) -> Census:
         courses = self._renewals.load()
         followed = self._followed(now)
@@ -187,13 +188,13 @@ class TokenUsage:
         # A new one each time: who is primary is looked up again.
         return redis_client.Cache(self._settings.redis)
 
-    def _looked(self, now: float, census: Census, looks: Sequence[ServiceLook]) -> Looked:
+    def _looked(self, now: float, census: Census, looks: Sequence[ServiceLook]) -> CensusInput:
         report = census.report
         services = self._counted(now, looks)
         cached = None
         if services.validations is None and report is not None and not report.truncated:
             cached = self._verdicts.add(now, report.counted.validations.by_reason)
-        return Looked(
+        return CensusInput(
             services,
             report,
             census.result,

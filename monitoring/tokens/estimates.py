@@ -7,7 +7,8 @@ random share of all. A token may stand under several keys, and is seen when one 
 from __future__ import annotations
 
 import math
-from typing import Dict, List, Mapping, Optional, Tuple
+from collections.abc import Mapping
+from typing import Optional
 
 from monitoring.redis.count import ScanReport
 from monitoring.tokens.results import TokenResult
@@ -32,7 +33,7 @@ def scale_of(report: ScanReport, result: Optional[TokenResult]) -> Optional[floa
     return max(1.0, (1 - twice) / share)
 
 
-def bounds(count: int, report: ScanReport, result: TokenResult) -> Optional[Tuple[int, int]]:
+def bounds(count: int, report: ScanReport, result: TokenResult) -> Optional[tuple[int, int]]:
     """(least, most) that the whole cache holds of what so many were seen of, in 95 of 100 cases.
     None: nothing is known of the rest."""
     share = report.share_seen
@@ -64,7 +65,7 @@ def estimates(report: Optional[ScanReport], result: Optional[TokenResult]) -> Ma
         "undecodable": sum(result.undecodable.values()),
         **{f"expiring_{within}": many for within, many in result.expiring.items()},
     }
-    found: Dict[str, object] = {}
+    found: dict[str, object] = {}
     for name, count in counts.items():
         limits = bounds(count, report, result)
         if limits is not None:
@@ -75,11 +76,11 @@ def estimates(report: Optional[ScanReport], result: Optional[TokenResult]) -> Ma
     return found
 
 
-def _row(estimate: float, limits: List[float]) -> Dict[str, object]:
+def _row(estimate: float, limits: list[float]) -> dict[str, object]:
     return {"estimate": estimate, "least": limits[0], "most": limits[1]}
 
 
-def _share(part: int, whole: int, seen: float) -> Optional[Dict[str, object]]:
+def _share(part: int, whole: int, seen: float) -> Optional[dict[str, object]]:
     """By Wilson's interval, narrower for what was seen of a finite whole. None: nothing seen."""
     if not whole:
         return None

@@ -7,7 +7,8 @@ finding has the threshold's name and its verdict's severity, so that both make o
 from __future__ import annotations
 
 import math
-from typing import Iterator, Mapping, Optional, Sequence, Tuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Optional
 
 from monitoring.components import CACHE, EAPI, SAPI
 from monitoring.config.settings import TokenSettings
@@ -17,7 +18,7 @@ from monitoring.redis.profiles import Rule
 from monitoring.services.families import CLIENTS, TOKENS, VALIDATIONS, findings as of_counters
 from monitoring.text import counted, iso_seconds, printable, safe_id, say
 from monitoring.tokens.hygiene import HygieneFinding
-from monitoring.tokens.measurements import CLIFF_LEAST, Looked, cached_validations, generation
+from monitoring.tokens.measurements import CLIFF_LEAST, CensusInput, cached_validations, generation
 from monitoring.tokens.results import ClientTokens, TokenResult
 from monitoring.tokens.services import Validations
 
@@ -30,7 +31,7 @@ _SHARE_GAP = 0.1
 _MINUTES_LEAST = 5
 
 
-def disagreements(looked: Looked) -> Iterator[Finding]:
+def disagreements(looked: CensusInput) -> Iterator[Finding]:
     """Where cache and counters say so different things that chance does not explain it."""
     rate = generation(looked)
     minutes = looked.services.seconds / 60
@@ -58,7 +59,7 @@ def _rates(cache: float, services: float) -> Finding:
     )
 
 
-def _validations(looked: Looked) -> Iterator[Finding]:
+def _validations(looked: CensusInput) -> Iterator[Finding]:
     cached, counted = cached_validations(looked), looked.services.recent_validations
     if cached is None or counted is None:
         return
@@ -92,13 +93,13 @@ _SHOWN = 5
 
 
 def findings(
-    looked: Looked,
+    looked: CensusInput,
     verdicts: Sequence[Verdict],
     now: float,
     *,
     rules: Sequence[Rule],
     policy: TokenSettings,
-) -> Tuple[Finding, ...]:
+) -> tuple[Finding, ...]:
     """Everything of the cycle, in the order in which it is told. What the policy accepts, and
     what is only to be known, has the severity OK."""
     return (
@@ -114,7 +115,7 @@ def findings(
     )
 
 
-def _of_counters(looked: Looked) -> Iterator[Finding]:
+def _of_counters(looked: CensusInput) -> Iterator[Finding]:
     """What the services' counters leave open. Whose validations they are is told nowhere."""
     unsure = [each for each in looked.services.unsure if each.figures != (CLIENTS,)]
     yield from of_counters(VALIDATIONS, unsure, SAPI)
@@ -127,7 +128,7 @@ def severity_of(threshold: str, verdicts: Sequence[Verdict]) -> Severity:
     return worst(s for s in found if s is not Severity.UNKNOWN)
 
 
-def _layout(looked: Looked, rules: Sequence[Rule]) -> Iterator[Finding]:
+def _layout(looked: CensusInput, rules: Sequence[Rule]) -> Iterator[Finding]:
     report, patterns = looked.report, _patterns(rules)
     if report is None or report.truncated:
         return
@@ -240,8 +241,8 @@ def _clients(result: Optional[TokenResult], now: float) -> Iterator[Finding]:
         yield _better_claim(result)
     if result.unowned is not None and result.unowned.active:
         yield _unowned(result.unowned)
-    if result.going_dark:
-        yield _going_dark(result.going_dark, now)
+    if result.losing_last_token:
+        yield _losing_last_token(result.losing_last_token, now)
     if result.every_call:
         yield _every_call(result)
 
@@ -278,13 +279,13 @@ def _unowned(tokens: ClientTokens) -> Finding:
     )
 
 
-def _going_dark(dark: Sequence[Tuple[str, float]], now: float) -> Finding:
+def _losing_last_token(dark: Sequence[tuple[str, float]], now: float) -> Finding:
     """Said, not warned of: a client that has nothing to do needs no token."""
     soon = ", ".join(f"{safe_id(client)} at {iso_seconds(at)}" for client, at in dark[:3])
     many = f"{len(dark)} clients" if len(dark) != 1 else "A client"
     verb = "lose" if len(dark) != 1 else "loses"
     return Finding(
-        "clients_going_dark",
+        "clients_losing_last_token",
         Severity.OK,
         f"{many} {verb} the last token, and nothing shows a renewal in time: {soon}.",
         CACHE,
@@ -320,11 +321,11 @@ def _every_call(result: TokenResult) -> Finding:
     )
 
 
-def _named(worst_of: Sequence[Tuple[str, int]]) -> Mapping[str, int]:
+def _named(worst_of: Sequence[tuple[str, int]]) -> Mapping[str, int]:
     return {safe_id(client): count for client, count in worst_of}
 
 
-def _truncated(looked: Looked) -> Iterator[Finding]:
+def _truncated(looked: CensusInput) -> Iterator[Finding]:
     report = looked.report
     if report is None or report.truncated not in ("max_keys", "time"):
         return

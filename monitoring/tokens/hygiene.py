@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, Counter as CounterOf
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Counter as CounterOf, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Optional
 
 from monitoring.certainty import Doubt
 from monitoring.config.settings import TokenSettings
@@ -152,7 +153,7 @@ class HygieneFinding:
 
     name: str
     count: int
-    worst: Tuple[Tuple[str, int], ...]
+    worst: tuple[tuple[str, int], ...]
     sentence: str
     cure: str
     severity: Severity
@@ -165,8 +166,8 @@ class HygieneBook:
         self._policy = policy
         self._allowed = frozenset(policy.permissions)
         # By finding, and by the sample that it was found in.
-        self._counts: CounterOf[Tuple[str, str]] = Counter()
-        self._clients: Dict[Tuple[str, str], CounterOf[Reading]] = {}
+        self._counts: CounterOf[tuple[str, str]] = Counter()
+        self._clients: dict[tuple[str, str], CounterOf[Reading]] = {}
 
     def note(
         self, name: str, whose: Optional[Reading], count: int = 1, *, sample: str = ALL
@@ -198,7 +199,7 @@ class HygieneBook:
         further: Mapping[str, Mapping[Owner, int]] = MappingProxyType({}),
         shares: Mapping[str, float] = MappingProxyType({}),
         known: Known = None,
-    ) -> Tuple[HygieneFinding, ...]:
+    ) -> tuple[HygieneFinding, ...]:
         """What was found, in the order of the rules; ``further`` adds counts by rule and client.
         One of a sample counts as many times as ``shares`` says, and for the client that it is of
         where ``known`` clients there are."""
@@ -223,7 +224,7 @@ class HygieneBook:
         known: Known,
     ) -> CounterOf[str]:
         clients: CounterOf[str] = Counter()
-        rows: List[Tuple[float, Mapping[Reading, int]]] = [(1.0, dict(added.items()))]
+        rows: list[tuple[float, Mapping[Reading, int]]] = [(1.0, dict(added.items()))]
         rows += [
             (shares.get(sample, 1.0), counts)
             for (what, sample), counts in self._clients.items()

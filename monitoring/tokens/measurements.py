@@ -7,8 +7,9 @@ are unknown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Dict, Iterator, Mapping, Optional, Tuple, get_args
+from typing import Optional, get_args
 
 from monitoring.client_bound import NAMELESS, OTHER, series_of
 from monitoring.follow.standing import FOLLOWING, NOT_FOLLOWED, Standing, lineage_measurements
@@ -31,7 +32,7 @@ _STATS = ("min", "mean", "p50", "p95", "p99", "max")
 
 
 @dataclass(frozen=True)
-class Looked:
+class CensusInput:
     """What a cycle looked at. `report` and `result` None: the cache could not be read.
     `layout_known` False: no token was recognised, though there are keys that no pattern knows.
     `cached_failures`: failures by reason that were ever seen in the cache, at least; None: not
@@ -43,7 +44,7 @@ class Looked:
     result: Optional[TokenResult] = None
     layout_known: bool = True
     cached_failures: Optional[Mapping[str, float]] = None
-    reasons: Tuple[str, ...] = REASONS
+    reasons: tuple[str, ...] = REASONS
     lineage: Standing = NOT_FOLLOWED
 
     @property
@@ -79,13 +80,13 @@ class Rate:
         return None if self.services is None else "services"
 
 
-def generation(looked: Looked) -> Rate:
+def generation(looked: CensusInput) -> Rate:
     """The generation rate as the tokens' iat tell it, and as the services counted it."""
     followed = looked.lineage.per_minute if looked.lineage.state == FOLLOWING else None
     return Rate(_cache_rate(looked), looked.services.generation_rate, followed)
 
 
-def _cache_rate(looked: Looked) -> Optional[float]:
+def _cache_rate(looked: CensusInput) -> Optional[float]:
     result, scale = looked.result, looked.scale
     if result is None or scale is None:
         return None
@@ -95,7 +96,7 @@ def _cache_rate(looked: Looked) -> Optional[float]:
     return result.generation_rate_per_minute * scale
 
 
-def cached_validations(looked: Looked) -> Optional[Validations]:
+def cached_validations(looked: CensusInput) -> Optional[Validations]:
     """The verdicts that lie in the cache; None when none do."""
     if looked.report is None:
         return None
@@ -105,7 +106,7 @@ def cached_validations(looked: Looked) -> Optional[Validations]:
     return Validations(found.success, dict(found.by_reason), "cache")
 
 
-def recent_validations(looked: Looked) -> Optional[Validations]:
+def recent_validations(looked: CensusInput) -> Optional[Validations]:
     """The last minutes as the services count them (None on the first look). The cache's verdicts,
     among which are those on the canary's forged tokens, only where no service counts any."""
     if looked.services.validations is not None:
@@ -113,14 +114,14 @@ def recent_validations(looked: Looked) -> Optional[Validations]:
     return cached_validations(looked)
 
 
-def told_validations(looked: Looked) -> Optional[Validations]:
+def told_validations(looked: CensusInput) -> Optional[Validations]:
     """What the cycle's document says: of the window; on the first look, since the services were
     first seen; else the cache's verdicts."""
     services = looked.services
     return services.recent_validations or services.validations or cached_validations(looked)
 
 
-def measurements(looked: Looked) -> Tuple[Measurement, ...]:
+def measurements(looked: CensusInput) -> tuple[Measurement, ...]:
     """Every figure of the cycle; None where we looked and could not tell."""
     return (
         *_counts(looked),
@@ -144,7 +145,7 @@ def _scaled(value: Optional[float], scale: Optional[float]) -> Optional[float]:
     return float(value) if scale == 1.0 else float(round(value * scale))
 
 
-def _rare(name: str, count: Optional[int], looked: Looked, **labels: str) -> Measurement:
+def _rare(name: str, count: Optional[int], looked: CensusInput, **labels: str) -> Measurement:
     """What one token can show and many may not: where the census is not whole, none seen is not
     none, and those seen are the least there are."""
     if count is None or looked.scale == 1.0:
@@ -153,9 +154,9 @@ def _rare(name: str, count: Optional[int], looked: Looked, **labels: str) -> Mea
     return Measurement(f"payment_api_{name}", value, labels, at_least=float(count))
 
 
-def _counts(looked: Looked) -> Iterator[Measurement]:
+def _counts(looked: CensusInput) -> Iterator[Measurement]:
     result, scale = looked.result, looked.scale
-    totals: Dict[str, Optional[float]] = {
+    totals: dict[str, Optional[float]] = {
         "tokens_active": result.active if result else None,
         "tokens_expired": result.expired if result else None,
         "tokens_without_ttl": result.without_ttl if result else None,
@@ -174,7 +175,7 @@ def _counts(looked: Looked) -> Iterator[Measurement]:
     yield _of("token_expiry_cliff_ratio", _cliff(looked))
 
 
-def _cliff(looked: Looked) -> Optional[float]:
+def _cliff(looked: CensusInput) -> Optional[float]:
     """0 for too few live tokens, of which a cliff would hurt nobody."""
     result = looked.result
     if result is None or looked.scale is None:
@@ -194,7 +195,7 @@ def _spreads(result: Optional[TokenResult]) -> Iterator[Measurement]:
             yield _of(name, getattr(spread, stat), stat=stat)
 
 
-def _validations(looked: Looked) -> Iterator[Measurement]:
+def _validations(looked: CensusInput) -> Iterator[Measurement]:
     yield from _validation_counters(looked)
     recent = recent_validations(looked)
     failures, known = (recent.failure, recent.bad) if recent else (None, None)
@@ -206,7 +207,7 @@ def _validations(looked: Looked) -> Iterator[Measurement]:
     yield _of("token_validation_success_ratio", ratio)
 
 
-def _validation_counters(looked: Looked) -> Iterator[Measurement]:
+def _validation_counters(looked: CensusInput) -> Iterator[Measurement]:
     """Every reason stands at 0 before its first event, where that event would be seen. A count
     that leaves out more than it holds is not given."""
     counted, reasons = looked.services.validations, looked.cached_failures
@@ -230,7 +231,7 @@ def _renewals(result: Optional[TokenResult]) -> Iterator[Measurement]:
     if result is None:
         return
     seen = result.renewals
-    counts: Dict[str, Optional[int]] = dict.fromkeys(("early", "usual", "late", "lapsed"))
+    counts: dict[str, Optional[int]] = dict.fromkeys(("early", "usual", "late", "lapsed"))
     if seen is not None:
         usual = max(0, len(seen.remaining) - seen.early - seen.late)
         counts.update(early=seen.early, usual=usual, late=seen.late, lapsed=seen.lapses)
@@ -238,7 +239,7 @@ def _renewals(result: Optional[TokenResult]) -> Iterator[Measurement]:
         yield _of("token_renewals", count, timing=timing)
 
 
-def _hygiene(looked: Looked) -> Iterator[Measurement]:
+def _hygiene(looked: CensusInput) -> Iterator[Measurement]:
     if looked.result is None:
         return
     counts = {finding.name: finding.count for finding in looked.result.hygiene}
@@ -246,11 +247,11 @@ def _hygiene(looked: Looked) -> Iterator[Measurement]:
         yield _rare("token_hygiene", counts.get(name, 0), looked, finding=name)
 
 
-def _clients(looked: Looked) -> Iterator[Measurement]:
+def _clients(looked: CensusInput) -> Iterator[Measurement]:
     scale = looked.scale
     if looked.result is None or scale is None:
         return
-    rows: Dict[str, Optional[ClientTokens]] = {OTHER: looked.result.rest}
+    rows: dict[str, Optional[ClientTokens]] = {OTHER: looked.result.rest}
     rows[NAMELESS] = looked.result.nameless
     rows.update((series_of(client), row) for client, row in looked.result.by_client.items())
     for client, share in rows.items():

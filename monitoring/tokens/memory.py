@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Optional
 
 import msgspec
 
@@ -21,7 +22,7 @@ from monitoring.model import Finding, Measurement, Severity
 from monitoring.redis.count import ScanReport
 from monitoring.store.state import State
 from monitoring.tokens.birth_sample import SampleVerdict, judge, kept
-from monitoring.tokens.renewals import NEVER_LOOKED, Course, Courses, Step
+from monitoring.tokens.renewals import NEVER_LOOKED, Course, Courses, Succession
 
 # -- how each client's tokens followed each other up to the last look, in the state file.
 
@@ -32,7 +33,7 @@ _log = logging.getLogger("monitoring.tokens.memory")
 
 class _Kept(msgspec.Struct):
     looked: int
-    of: Dict[str, Tuple[int, int, Tuple[Step, ...]]]
+    of: dict[str, tuple[int, int, tuple[Succession, ...]]]
 
 
 class RenewalMemory:
@@ -68,10 +69,10 @@ class OrphanMemory:
 
     def __init__(self, state: State, script: str) -> None:
         self._state, self._script = state, script
-        self._earlier: Optional[List[Orphan]] = None  # of the run before this one
-        self._kept: List[Orphan] = []
+        self._earlier: Optional[list[Orphan]] = None  # of the run before this one
+        self._kept: list[Orphan] = []
 
-    def together(self, found: Sequence[Orphan], now: float) -> Tuple[Orphan, ...]:
+    def together(self, found: Sequence[Orphan], now: float) -> tuple[Orphan, ...]:
         """Those found now, and those that an earlier run found and that live still; of a client
         what says more."""
         if self._earlier is None:
@@ -93,10 +94,10 @@ class OrphanMemory:
         self._kept = kept
         return tuple(kept)
 
-    def _load(self) -> List[Orphan]:
+    def _load(self) -> list[Orphan]:
         try:
             kept = self._state.get(self._script, _ORPHANS) or "[]"
-            return msgspec.json.decode(kept, type=List[Orphan])
+            return msgspec.json.decode(kept, type=list[Orphan])
         except msgspec.MsgspecError as error:
             _log.error("%s; forged tokens found before this run are not known", error)
             return []
@@ -183,7 +184,7 @@ class VerdictMemory:
         )
         return totals
 
-    def _load(self) -> Tuple[float, Dict[str, float]]:
+    def _load(self) -> tuple[float, dict[str, float]]:
         try:
             kept = json.loads(self._state.get(self._script, _VERDICT_MEMORY_KEY) or "{}")
             return float(kept.get("at", 0.0)), {str(k): float(v) for k, v in kept["totals"].items()}
@@ -214,7 +215,7 @@ class Habits:
     def __init__(self, state: State) -> None:
         self._state = state
 
-    def feed(self, measured: Sequence[Measurement], now: float) -> List[Finding]:
+    def feed(self, measured: Sequence[Measurement], now: float) -> list[Finding]:
         """What left its habit with this cycle's figures, each standing for the time since the
         cycle before."""
         values = {m.name: m.value for m in measured if not m.labels}
@@ -241,7 +242,7 @@ class Habits:
         seconds = now - float(before) if before else 0.0
         return seconds if 0 < seconds <= _LONGEST else None
 
-    def _profiles(self, metric: str) -> Dict[str, str]:
+    def _profiles(self, metric: str) -> dict[str, str]:
         try:
             kept = json.loads(self._state.get(_SCOPE, metric) or "{}")
         except ValueError:

@@ -8,18 +8,9 @@ taken for it.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping, Sequence, Set as AbstractSet
 from enum import Enum
-from typing import (
-    AbstractSet,
-    Collection,
-    Dict,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Tuple,
-    Union,
-)
+from typing import Optional, Union
 
 from monitoring.tokens.clients import ClientLedger
 from monitoring.tokens.codecs.facts import Decoded
@@ -41,7 +32,7 @@ class Nobody(Enum):
 Owner = Union[str, Nobody]
 #: A client, or several of which one is it, the likeliest first. `REST` in second place: others of
 #: which too many were seen to keep them apart (a claim that names users).
-Reading = Union[Owner, Tuple[Owner, ...]]
+Reading = Union[Owner, tuple[Owner, ...]]
 Known = Optional[AbstractSet[str]]
 
 
@@ -64,10 +55,10 @@ class Readings:
     first `READINGS_OF_A_CLIENT` are told apart."""
 
     def __init__(self) -> None:
-        self._of_first: Dict[Owner, int] = {}
+        self._of_first: dict[Owner, int] = {}
         self._folded: set[int] = set()
 
-    def bounded(self, reading: Tuple[Owner, ...], new: bool) -> Reading:
+    def bounded(self, reading: tuple[Owner, ...], new: bool) -> Reading:
         first = reading[0]
         count = self._of_first.get(first, 0)
         if not new:
@@ -101,7 +92,7 @@ class Claims:
 
     def __init__(self) -> None:
         # What stands in it by claim, those claims first that may name the client.
-        self._samples: Dict[Reading, Sequence[Tuple[str, str]]] = {}
+        self._samples: dict[Reading, Sequence[tuple[str, str]]] = {}
 
     def note(self, token: Decoded, texts: Mapping[str, str]) -> None:
         if len(self._samples) < SAMPLED:
@@ -126,10 +117,10 @@ class Shares:
 
     def __init__(self, readings: Collection[Reading], known: Known) -> None:
         self.size = len(readings)
-        self.of: Dict[Owner, List[Reading]] = {}
-        self.strange: List[Reading] = []
-        self.naming: Dict[Owner, List[Reading]] = {}
-        self.folded: List[Reading] = []
+        self.of: dict[Owner, list[Reading]] = {}
+        self.strange: list[Reading] = []
+        self.naming: dict[Owner, list[Reading]] = {}
+        self.folded: list[Reading] = []
         for reading in readings:
             owner = owner_of(reading, known)
             self.of.setdefault(owner, []).append(reading)
@@ -138,7 +129,7 @@ class Shares:
             elif isinstance(reading, tuple):
                 self._note(reading, owner)
 
-    def _note(self, reading: Tuple[Owner, ...], owner: Owner) -> None:
+    def _note(self, reading: tuple[Owner, ...], owner: Owner) -> None:
         if Nobody.REST in reading:
             self.folded.append(reading)
             return
@@ -150,9 +141,9 @@ class Shares:
 _MANY = -1  # no hash of a text: Python keeps it for errors
 
 
-def by_owner(ledgers: Mapping[Reading, ClientLedger], known: Known) -> Dict[Owner, ClientLedger]:
+def by_owner(ledgers: Mapping[Reading, ClientLedger], known: Known) -> dict[Owner, ClientLedger]:
     """The ledgers of each owner as one; those without a token in the count left out."""
-    found: Dict[Owner, List[ClientLedger]] = {}
+    found: dict[Owner, list[ClientLedger]] = {}
     for reading, ledger in ledgers.items():
         if ledger.tally.tokens:
             found.setdefault(owner_of(reading, known), []).append(ledger)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Dict, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any, Optional
 
 from monitoring.follow.standing import lineage_json
 from monitoring.redis.count import ScanReport
 from monitoring.services.families import MORE, TOKENS, about, leaves_open
 from monitoring.text import safe_id
 from monitoring.tokens.estimates import estimates
-from monitoring.tokens.measurements import Looked, cached_validations, generation, told_validations
+from monitoring.tokens.measurements import (
+    CensusInput,
+    cached_validations,
+    generation,
+    told_validations,
+)
 from monitoring.tokens.results import tokens_json
 from monitoring.tokens.services import Validations
 
@@ -73,7 +79,7 @@ class ProgressBar:
 # -- the `tokens` object of a cycle's JSON, every source named.
 
 
-def document(looked: Looked) -> Dict[str, Any]:
+def document(looked: CensusInput) -> dict[str, Any]:
     """Fields that the cache tells are None when it could not be read. Counts are those seen,
     which of a truncated scan is not all (`scan.share_seen`). `validations.at_least` and
     `generation.services_at_least`: a service restarted, or is new, in the window, so that its
@@ -109,7 +115,7 @@ _UNKNOWN = dict.fromkeys(
 )
 
 
-def _validations(looked: Looked) -> Dict[str, Any]:
+def _validations(looked: CensusInput) -> dict[str, Any]:
     best = told_validations(looked)
     if best is None:
         return dict.fromkeys(("success", "failure", "by_reason", "success_rate", "source"))
@@ -126,7 +132,7 @@ def _whole(number: Optional[float]) -> Optional[int]:
     return None if number is None else round(number)
 
 
-def _account(counted: Validations) -> Dict[str, Any]:
+def _account(counted: Validations) -> dict[str, Any]:
     known = counted.failure is not None
     reasons = {reason: round(n) for reason, n in sorted(counted.by_reason.items())}
     return {
@@ -140,7 +146,7 @@ def _account(counted: Validations) -> Dict[str, Any]:
     }
 
 
-def _scan(report: Optional[ScanReport]) -> Optional[Dict[str, Any]]:
+def _scan(report: Optional[ScanReport]) -> Optional[dict[str, Any]]:
     if report is None:
         return None
     return {
@@ -157,7 +163,7 @@ def _scan(report: Optional[ScanReport]) -> Optional[Dict[str, Any]]:
     }
 
 
-def _named(found: Dict[str, Any]) -> Dict[str, Any]:
+def _named(found: dict[str, Any]) -> dict[str, Any]:
     """Client ids come from strangers: made fit to print wherever they stand."""
     if found.get("by_client"):
         found["by_client"] = _safe_keys(found["by_client"])
@@ -165,13 +171,13 @@ def _named(found: Dict[str, Any]) -> Dict[str, Any]:
         cliff = found["expiry_cliff"]
         found["expiry_cliff"] = {**cliff, "clients": _safe_keys(cliff["clients"])}
     found["renewing_every_call"] = [safe_id(c) for c in found.get("renewing_every_call") or ()]
-    found["going_dark"] = [
-        {**row, "client": safe_id(row["client"])} for row in found.get("going_dark") or ()
+    found["losing_last_token"] = [
+        {**row, "client": safe_id(row["client"])} for row in found.get("losing_last_token") or ()
     ]
     return found
 
 
-def _safe_keys(table: Mapping[str, Any]) -> Dict[str, Any]:
+def _safe_keys(table: Mapping[str, Any]) -> dict[str, Any]:
     return {safe_id(client): value for client, value in table.items()}
 
 

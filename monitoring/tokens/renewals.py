@@ -8,10 +8,11 @@ new one is counted once, against the token that it follows.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from statistics import median
-from typing import Iterable, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import NamedTuple, Optional
 
 EARLY_SHARE = 0.5  # of its life the earlier token still had
 LATE_SECONDS = 60
@@ -24,7 +25,7 @@ REMEMBERED = 86400
 _EVICTED_BEFORE = 60  # the services drop a token half a minute before it dies
 
 
-class Step(NamedTuple):
+class Succession(NamedTuple):
     """A token was minted ``at``; the last of those before it, which lived ``life`` seconds, then
     had ``left`` seconds (negative: it had been dead for as long)."""
 
@@ -39,7 +40,7 @@ class Course:
 
     issued: int
     expiry: int
-    steps: Tuple[Step, ...] = ()
+    steps: tuple[Succession, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Courses:
     looked: Optional[int] = None
     of: Mapping[str, Course] = field(default_factory=dict)
 
-    def after(self, now: int, tokens: Mapping[str, Sequence[Tuple[int, int]]]) -> Courses:
+    def after(self, now: int, tokens: Mapping[str, Sequence[tuple[int, int]]]) -> Courses:
         """With the look at ``now``: (issued, expiry) of each client's newest tokens. Who was not
         seen for a day is forgotten, and all when the clock was set back."""
         anew = self.looked is None or self.looked > now
@@ -79,7 +80,7 @@ def steps_kept(clients: int) -> int:
 
 
 def _followed(
-    before: Optional[Course], tokens: Sequence[Tuple[int, int]], missed: int
+    before: Optional[Course], tokens: Sequence[tuple[int, int]], missed: int
 ) -> Optional[Course]:
     """``before`` with the tokens minted since; None when there is neither."""
     if before is not None:
@@ -94,7 +95,7 @@ def _followed(
     for at, dies in fresh:
         # Between the last look and this one others may have come and gone.
         if at > issued and (seen or dies - at > missed):
-            steps.append(Step(at, expiry - at, expiry - issued))
+            steps.append(Succession(at, expiry - at, expiry - issued))
         seen = True
         issued, expiry = at, max(dies, expiry)
     return Course(issued, expiry, tuple(steps))
@@ -109,7 +110,7 @@ class Renewals:
     again and again. ``capped`` clients had as many as are kept of one: they may have had more.
     """
 
-    remaining: Tuple[int, ...] = ()
+    remaining: tuple[int, ...] = ()
     early: int = 0
     late: int = 0
     lapses: int = 0
@@ -121,7 +122,7 @@ class Renewals:
         return median(self.remaining) if self.remaining else None
 
 
-def renewals(steps: Sequence[Step], kept: int = STEPS_KEPT) -> Renewals:
+def renewals(steps: Sequence[Succession], kept: int = STEPS_KEPT) -> Renewals:
     """What the steps of a client say, of which no more than ``kept`` were kept."""
     timely = [step for step in steps if step.left >= 0]
     shares = [step.left / step.life for step in timely if step.life > 0]

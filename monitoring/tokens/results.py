@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import AbstractSet, Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional
 
 from monitoring.client_bound import OTHER
 from monitoring.config.settings import TokenSettings
@@ -26,12 +27,11 @@ class ClientTokens:
     ``renewals`` and ``lapses`` (tokens that came after the one before had died) are its newest, of
     the last day; None when not every token was seen. ``renewals_capped``: there may have been more.
     ``median_remaining`` is what its tokens had left when the next was minted, in seconds; None when
-    no renewal was seen. ``goes_dark_at``: its last token dies then, and nothing suggests that it
-    will mint another in time. ``by_version``: live tokens by credential version, empty when tokens
-    do not name one. ``last_expiry``: when the last of them dies, by the later of two readings.
-    ``endless`` live ones never die; ``doubtful`` live ones may be other than they read.
-    ``longest`` is the longest life of one, in seconds.
-    """
+    no renewal was seen. ``last_token_ends_at``: its last token dies then, and nothing suggests
+    that it will mint another in time. ``by_version``: live tokens by credential version, empty when
+    tokens do not name one. ``last_expiry``: when the last of them dies, by the later of two
+    readings. ``endless`` live ones never die; ``doubtful`` live ones may be other than they read.
+    ``longest`` is the longest life of one, in seconds."""
 
     tokens: int
     active: int
@@ -41,7 +41,7 @@ class ClientTokens:
     renewals: Optional[int] = None
     lapses: Optional[int] = None
     median_remaining: Optional[float] = None
-    goes_dark_at: Optional[float] = None
+    last_token_ends_at: Optional[float] = None
     renewals_capped: bool = False
     by_version: Mapping[str, int] = field(default_factory=dict)
     endless: int = 0
@@ -56,7 +56,7 @@ class Cliff:
     at: float
     count: int
     share: float
-    worst: Tuple[Tuple[str, int], ...]
+    worst: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class TokenResult:
     renewals: Optional[Renewals]
     courses: Optional[Courses]
     cliff: Optional[Cliff]
-    every_call: Tuple[str, ...]
-    going_dark: Tuple[Tuple[str, float], ...]
-    hygiene: Tuple[HygieneFinding, ...]
+    every_call: tuple[str, ...]
+    losing_last_token: tuple[tuple[str, float], ...]
+    hygiene: tuple[HygieneFinding, ...]
     encodings: Mapping[str, int]
     excluded: int
     rest: Optional[ClientTokens] = None
@@ -114,7 +114,7 @@ class TokenResult:
         return self.total - self.active
 
 
-def tokens_json(result: TokenResult) -> Dict[str, Any]:
+def tokens_json(result: TokenResult) -> dict[str, Any]:
     """The ``tokens`` object of a cycle's JSON, in the names of docs/reference/results.md.
 
     ``validations`` is not among them: its best source is the services' counters.
@@ -147,18 +147,20 @@ def tokens_json(result: TokenResult) -> Dict[str, Any]:
         "clients": result.clients,
         "expiry_cliff": _cliff_json(result.cliff),
         "renewing_every_call": list(result.every_call),
-        "going_dark": [{"client": name, "at": iso_seconds(at)} for name, at in result.going_dark],
+        "losing_last_token": [
+            {"client": name, "at": iso_seconds(at)} for name, at in result.losing_last_token
+        ],
         "hygiene": {finding.name: finding.count for finding in result.hygiene},
         "encodings": dict(result.encodings),
     }
 
 
-def _spread_json(spread: Spread) -> Dict[str, Optional[float]]:
+def _spread_json(spread: Spread) -> dict[str, Optional[float]]:
     names = ("min", "mean", "p50", "p95", "p99", "max")
     return {name: _rounded(getattr(spread, name)) for name in names}
 
 
-def _renewals_json(seen: Optional[Renewals]) -> Dict[str, Optional[float]]:
+def _renewals_json(seen: Optional[Renewals]) -> dict[str, Optional[float]]:
     if seen is None:
         return dict.fromkeys(
             ("count", "late", "early", "lapses", "median_remaining_seconds", "capped_clients")
@@ -173,7 +175,7 @@ def _renewals_json(seen: Optional[Renewals]) -> Dict[str, Optional[float]]:
     }
 
 
-def _client_json(share: Optional[ClientTokens]) -> Optional[Dict[str, Any]]:
+def _client_json(share: Optional[ClientTokens]) -> Optional[dict[str, Any]]:
     if share is None:
         return None
     return {
@@ -191,7 +193,7 @@ def _client_json(share: Optional[ClientTokens]) -> Optional[Dict[str, Any]]:
     }
 
 
-def _cliff_json(cliff: Optional[Cliff]) -> Optional[Dict[str, Any]]:
+def _cliff_json(cliff: Optional[Cliff]) -> Optional[dict[str, Any]]:
     if cliff is None:
         return None
     return {
@@ -212,7 +214,7 @@ def _rounded(value: Optional[float]) -> Optional[float]:
 
 LIVE, EXPIRED = "live", "expired"  # samples of keys
 CLIFF_WORST = 5
-DARK_SOON = 300  # a lone token that nears its end, and no other minted since
+LAST_TOKEN_SOON = 300  # a lone token that nears its end, and no other minted since
 
 
 @dataclass
@@ -282,7 +284,7 @@ class Collected:
     better_claims: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def of_clients(self) -> Dict[str, ClientLedger]:
+    def of_clients(self) -> dict[str, ClientLedger]:
         return {owner: each for owner, each in self.ledgers.items() if isinstance(owner, str)}
 
 
@@ -323,7 +325,7 @@ def summarise(found: Collected) -> TokenResult:
         renewals=together(each.values()) if courses else None,
         cliff=_cliff(found),
         every_call=tuple(sorted(name for name, seen in each.items() if seen.every_call)),
-        going_dark=_going_dark(shares),
+        losing_last_token=_losing_last_token(shares),
         hygiene=found.hygiene.findings(_by_owner(found.ledgers), found.ttl.shares, found.known),
         encodings={name: many for name, many in found.encodings.items() if many > 0},
         excluded=found.excluded,
@@ -347,7 +349,7 @@ def _unowned(found: Collected) -> Optional[ClientTokens]:
     return _summed([_share(found, owner, None) for owner in strange]) or ClientTokens(0, 0, 0.0)
 
 
-def _shares_of(found: Collected, nobody: Nobody) -> List[ClientTokens]:
+def _shares_of(found: Collected, nobody: Nobody) -> list[ClientTokens]:
     return [_share(found, nobody, None)] if nobody in found.ledgers else []
 
 
@@ -363,7 +365,7 @@ def _share(found: Collected, name: Owner, seen: Optional[Renewals]) -> ClientTok
         lapses=seen.lapses if seen else None,
         renewals_capped=bool(seen and seen.capped),
         median_remaining=seen.median_remaining if seen else None,
-        goes_dark_at=_dark_at(tally, seen, found.limits.now),
+        last_token_ends_at=_last_token_ends_at(tally, seen, found.limits.now),
         by_version=found.versions.get(name, {}),
         endless=tally.endless,
         doubtful=tally.doubtful,
@@ -371,25 +373,29 @@ def _share(found: Collected, name: Owner, seen: Optional[Renewals]) -> ClientTok
     )
 
 
-def _dark_at(tally: Tally, seen: Optional[Renewals], now: int) -> Optional[float]:
+def _last_token_ends_at(tally: Tally, seen: Optional[Renewals], now: int) -> Optional[float]:
     """When a client that mostly came too late, or of which no renewal is known and the end is
     near, loses its last token."""
     if seen is None or not tally.active or tally.endless or tally.last_expiry <= now:
         return None
     renewed = len(seen.remaining)
-    near = not renewed and tally.last_expiry - now <= DARK_SOON
+    near = not renewed and tally.last_expiry - now <= LAST_TOKEN_SOON
     return tally.last_expiry if near or seen.lapses > renewed else None
 
 
-def _going_dark(shares: Mapping[str, ClientTokens]) -> Tuple[Tuple[str, float], ...]:
+def _losing_last_token(shares: Mapping[str, ClientTokens]) -> tuple[tuple[str, float], ...]:
     """Soonest first."""
-    dark = [(share.goes_dark_at, name) for name, share in shares.items() if share.goes_dark_at]
+    dark = [
+        (share.last_token_ends_at, name)
+        for name, share in shares.items()
+        if share.last_token_ends_at
+    ]
     return tuple((name, at) for at, name in sorted(dark))
 
 
 def _bounded(
     shares: Mapping[str, ClientTokens], top: int
-) -> Tuple[Dict[str, ClientTokens], List[ClientTokens]]:
+) -> tuple[dict[str, ClientTokens], list[ClientTokens]]:
     """The ``top`` clients with most live tokens, and the others."""
     ranked = sorted(shares.items(), key=lambda item: (-item[1].active, -item[1].tokens, item[0]))
     return dict(ranked[:top]), [share for _name, share in ranked[top:]]
@@ -438,7 +444,7 @@ def _cliff(found: Collected) -> Optional[Cliff]:
     return Cliff(minute * 60.0, count, count / live, worst)
 
 
-def _by_owner(ledgers: Mapping[Owner, ClientLedger]) -> Dict[str, Dict[Owner, int]]:
+def _by_owner(ledgers: Mapping[Owner, ClientLedger]) -> dict[str, dict[Owner, int]]:
     """The findings that the tallies hold."""
     rows = [(name, ledger.tally) for name, ledger in ledgers.items()]
     return {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import AbstractSet, Dict, Iterable, Mapping, Optional, Tuple
+from typing import Optional
 
 from monitoring.services.counters import CounterKey
 from monitoring.services.families import (
@@ -41,7 +42,7 @@ class Validations:
     source: str
     seconds: Optional[float] = None
     unknown: float = 0.0
-    unsure: Tuple[Unsure, ...] = ()
+    unsure: tuple[Unsure, ...] = ()
 
     @property
     def bad(self) -> float:
@@ -84,7 +85,7 @@ class ServiceFigures:
     recent_validations: Optional[Validations] = None
     seconds: float = 0.0
     read: bool = False
-    unsure: Tuple[Unsure, ...] = ()
+    unsure: tuple[Unsure, ...] = ()
 
     @property
     def generation_rate(self) -> Optional[float]:
@@ -103,7 +104,7 @@ class _Tally:
         self.generated: Optional[float] = None
         self.good: Optional[float] = None
         self.unknown = 0.0
-        self.bad: Dict[str, float] = {}
+        self.bad: dict[str, float] = {}
 
     def take(self, key: CounterKey, value: float) -> None:
         labels = dict(key.labels)
@@ -125,7 +126,7 @@ class _Tally:
 
 
 def _tally(
-    values: Iterable[Tuple[CounterKey, float]],
+    values: Iterable[tuple[CounterKey, float]],
     excluded: AbstractSet[str],
     reasons: Iterable[str],
 ) -> _Tally:
@@ -139,7 +140,7 @@ def _tally(
 
 def increases(
     growth: Growth, excluded: AbstractSet[str], reasons: Iterable[str] = REASONS
-) -> Dict[str, float]:
+) -> dict[str, float]:
     """What grew since the last look, by the names that `figures` knows; `excluded` clients (the
     canary) left out."""
     rows = ((key, delta.increase) for key, delta in growth.deltas.items())
@@ -189,7 +190,7 @@ def _recent(window: Window) -> Validations:
     return Validations(sums.get(VALID, 0.0), reasons, "services", seconds, unknown, unsure)
 
 
-def _lasting(unsure: Iterable[Unsure]) -> Tuple[Unsure, ...]:
+def _lasting(unsure: Iterable[Unsure]) -> tuple[Unsure, ...]:
     """Without what concerns the last look alone: totals are lower bounds anyway."""
     return tuple(each for each in unsure if each.figures not in ((MORE,), (ENDS,)))
 
@@ -213,7 +214,7 @@ def without(growth: Growth, *, ever: int, since: int, canary: AbstractSet[str]) 
 
 def _less(
     values: Mapping[CounterKey, float], forged: int, canary: AbstractSet[str]
-) -> Dict[CounterKey, float]:
+) -> dict[CounterKey, float]:
     ours = {safe_id(client) for client in canary}
     own = sum(n for key, n in values.items() if _refused(key) and _client(key) in ours)
     left, found = max(0.0, forged - own), dict(values)
@@ -233,5 +234,5 @@ def _client(key: CounterKey) -> str:
     return dict(key.labels).get("client", "")
 
 
-def _order(key: CounterKey) -> Tuple[str, str]:
+def _order(key: CounterKey) -> tuple[str, str]:
     return key.name, str(key.labels)

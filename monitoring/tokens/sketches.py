@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections import Counter
+from collections import Counter, Counter as CounterOf
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Counter as CounterOf, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Optional
 
 NEW, AGAIN, CONFLICT = 0, 1, 2
 
@@ -47,14 +48,14 @@ class Seen:
         """NEW, AGAIN, or CONFLICT (seen with other content), for 64-bit hashes of both."""
         return self.note_page(((identity, content),))[0]
 
-    def note_page(self, page: Iterable[Tuple[int, int]]) -> List[int]:
+    def note_page(self, page: Iterable[tuple[int, int]]) -> list[int]:
         """``note`` for each pair of a page: one call a page is what a million tokens can pay."""
         pairs = page if isinstance(page, (list, tuple)) else list(page)
         self._make_room(len(pairs))
         if self._bloom is not None:
             return [self._note_above_limit(identity, content) for identity, content in pairs]
         slots, mask = self._slots, len(self._slots) - 1
-        verdicts: List[int] = []
+        verdicts: list[int] = []
         keep = verdicts.append
         for identity, content in pairs:
             entry = (identity & _IDENTITY | content & _CONTENT) or 1
@@ -185,7 +186,7 @@ class Histogram:
         if len(self._fine) > self._limit:
             self._fold()
 
-    def counts(self) -> Dict[int, int]:
+    def counts(self) -> dict[int, int]:
         """Seconds -> how many; the middles of buckets once there are buckets."""
         merged = Counter(self._from_offset())
         for bucket, many in self._coarse.items():
@@ -214,7 +215,7 @@ class Histogram:
             totals.count, totals.low, mean, p50, p95, p99, totals.high, error, coarse
         )  # fmt: skip
 
-    def _from_offset(self) -> Dict[int, int]:
+    def _from_offset(self) -> dict[int, int]:
         offset = self._offset
         return {value - offset: many for value, many in self._fine.items()}
 
@@ -249,7 +250,7 @@ class _Totals:
         )
 
 
-def _at_rank(ranked: Sequence[Tuple[int, int]], rank: int) -> int:
+def _at_rank(ranked: Sequence[tuple[int, int]], rank: int) -> int:
     """The value that the ``rank``-th smallest (from 1) has."""
     passed = 0
     for value, many in ranked:

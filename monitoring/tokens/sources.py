@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Callable, Collection, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Optional
 
 from monitoring.config.settings import Settings
 from monitoring.follow.follower import Followed
@@ -20,7 +21,7 @@ from monitoring.redis import client as redis_client
 from monitoring.redis.count import ScanReport
 from monitoring.redis.faults import RedisFault
 from monitoring.redis.profiles import TOKEN, Rule, profile_of
-from monitoring.redis.scan import Budget, Door, Progress, census
+from monitoring.redis.scan import Budget, ErrorTranslation, Progress, census
 from monitoring.services import metrics as service_metrics
 from monitoring.services.counters import CounterSample
 from monitoring.services.families import VALIDATIONS, none_counted
@@ -40,7 +41,7 @@ class Census:
     """A look at the cache. `report` and `result` are None when not a single node could be asked;
     `fault` says why. `rules` are the patterns that were tried."""
 
-    rules: Tuple[Rule, ...]
+    rules: tuple[Rule, ...]
     seconds: float
     report: Optional[ScanReport] = None
     result: Optional[TokenResult] = None
@@ -96,10 +97,10 @@ def take_census(
     that fails: the Census says what was wrong."""
     tokens = settings.tokens
     rules, started = profile_of(tokens.profile, tokens.patterns, tokens.exclude), time.monotonic()
-    door = Door(redis_client.translate, redis_client.ERRORS)
+    door = ErrorTranslation(redis_client.translate, redis_client.ERRORS)
     try:
         with contextlib.closing(cache_of()) as cache:
-            _knock(cache)
+            _ping_first(cache)
             nodes = [(_name(client), client) for client in cache.scan_clients()]
             stats = TokenStats(
                 now, tokens, excluded=settings.canary.clients, reads_names=share is not None
@@ -149,7 +150,7 @@ def _name(client: Any) -> str:
     return wire.place(str(where["host"]), int(where["port"]))
 
 
-def _knock(cache: Any) -> None:
+def _ping_first(cache: Any) -> None:
     """Raises RedisFault when there is but one server and it does not answer: its usual timeout is
     a fraction of the scan's patience, which nobody need wait for."""
     nodes = cache.nodes()
@@ -176,7 +177,7 @@ class ServiceLook:
 
     service: str
     source: Source
-    samples: Optional[Tuple[CounterSample, ...]] = None
+    samples: Optional[tuple[CounterSample, ...]] = None
 
 
 class Services:
@@ -186,7 +187,7 @@ class Services:
         self._clients, self._settings = clients, settings
         self._services = {"eapi": settings.eapi, "sapi": settings.sapi}
         self._threads = ThreadPoolExecutor(len(self._services), "services")
-        self._hanging: Dict[str, Future[ServiceLook]] = {}
+        self._hanging: dict[str, Future[ServiceLook]] = {}
 
     def begin(self) -> Mapping[str, Future[ServiceLook]]:
         """Ask; a service whose last answer is still due is not asked again."""
@@ -196,7 +197,7 @@ class Services:
                 self._hanging[name] = self._threads.submit(self._look, name)
         return dict(self._hanging)
 
-    def collect(self, asked: Mapping[str, Future[ServiceLook]]) -> Tuple[ServiceLook, ...]:
+    def collect(self, asked: Mapping[str, Future[ServiceLook]]) -> tuple[ServiceLook, ...]:
         """The answers, as far as they have come when each service's own timeout is over."""
         patience = max(service.timeout for service in self._services.values()) + _GRACE
         wait(asked.values(), timeout=min(patience, self._settings.run.looking))

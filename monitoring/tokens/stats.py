@@ -7,22 +7,12 @@ each client's newest tokens always.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, Counter as CounterOf
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import (
     Callable,
-    Collection,
-    Counter as CounterOf,
-    Dict,
-    FrozenSet,
-    Iterable,
-    Iterator,
-    List,
-    Mapping,
     Optional,
-    Sequence,
-    Set,
-    Tuple,
 )
 
 from monitoring.config.settings import TokenSettings
@@ -97,24 +87,24 @@ class TokenStats:
         self._excluded_seen = 0
         self._seen = Seen(DUPLICATES_TRIAL)
         self._expected = 0
-        self._families: Set[str] = set()
+        self._families: set[str] = set()
         self._noted = 0
         self._merged = 0
-        self._clients: Dict[Reading, ClientLedger] = {}
-        self._append: Dict[Optional[str], Callable[[int], None]] = {}
+        self._clients: dict[Reading, ClientLedger] = {}
+        self._append: dict[Optional[str], Callable[[int], None]] = {}
         self._readings = Readings()
         self._claims = Claims()
-        self.newcomers: Set[int] = set()  # identities of tokens of a page whose client is new
-        self._known: Optional[FrozenSet[str]] = None
+        self.newcomers: set[int] = set()  # identities of tokens of a page whose client is new
+        self._known: Optional[frozenset[str]] = None
         self._shared: Optional[Shares] = None
-        self._by_issue: Dict[int, ByIssue] = {}
+        self._by_issue: dict[int, ByIssue] = {}
         self._unsettled = 0
         self._undecodable: CounterOf[str] = Counter()
         self._encodings: CounterOf[str] = Counter()
-        self._versions: Dict[Reading, CounterOf[str]] = {}
+        self._versions: dict[Reading, CounterOf[str]] = {}
         self._lifetime = Histogram()
         self._remaining = Histogram(offset=int(now))
-        self._shapes: Set[object] = set()
+        self._shapes: set[object] = set()
         self._ttl = TtlCount()
 
     def add(self, token: Decoded, family: str = "token") -> None:
@@ -133,7 +123,7 @@ class TokenStats:
         """Clients that are left out of every count."""
         return self._excluded
 
-    def add_page(self, tokens: Sequence[Decoded], family: str = "token") -> List[int]:
+    def add_page(self, tokens: Sequence[Decoded], family: str = "token") -> list[int]:
         """A page of tokens of one key family. Returns the places of those past their exp, those
         under a second key among them.
 
@@ -144,7 +134,7 @@ class TokenStats:
         if self._may_repeat(family):
             places = self._new_ones(page)
             tokens = [page[place] for place in places]
-        expired: List[int] = []
+        expired: list[int] = []
         self.newcomers.clear()
         append, now, expected = self._append, self._limits.now, self.expect.kind
         for place, token in enumerate(tokens):
@@ -271,9 +261,9 @@ class TokenStats:
             strange = self._before(some, moment, slack)
         return strange.plus(self._before(others, moment, slack))
 
-    def last_ends(self) -> Dict[str, int]:
+    def last_ends(self) -> dict[str, int]:
         """When the last token of each client dies, of tokens whose times are not in doubt."""
-        ends: Dict[str, int] = {}
+        ends: dict[str, int] = {}
         for owner, readings in self._shares().of.items():
             last = [
                 ledger.kept[-1]
@@ -315,7 +305,7 @@ class TokenStats:
         """Values under token keys that are no token, by reason."""
         return self._undecodable
 
-    def ledgers(self) -> Iterator[Tuple[Reading, ClientLedger, Mapping[str, int]]]:
+    def ledgers(self) -> Iterator[tuple[Reading, ClientLedger, Mapping[str, int]]]:
         """Every reading's ledger, settled, and its live tokens by version."""
         self.settle()
         for reading, ledger in self._clients.items():
@@ -383,7 +373,7 @@ class TokenStats:
         self._families.add(family)
         return bool(len(self._families) > 1 or self._merged or self._noted < DUPLICATES_TRIAL)
 
-    def _new_ones(self, tokens: Sequence[Decoded]) -> List[int]:
+    def _new_ones(self, tokens: Sequence[Decoded]) -> list[int]:
         """The places of tokens not seen before. A token without an id is always new."""
         named = [place for place, token in enumerate(tokens) if token.jti]
         ids = [
@@ -475,8 +465,8 @@ class TokenStats:
         if version in versions or len(versions) < VERSIONS_KEPT:
             versions[version] += many
 
-    def _versions_by_owner(self) -> Dict[Owner, CounterOf[str]]:
-        found: Dict[Owner, CounterOf[str]] = {}
+    def _versions_by_owner(self) -> dict[Owner, CounterOf[str]]:
+        found: dict[Owner, CounterOf[str]] = {}
         for reading, versions in self._versions.items():
             found.setdefault(owner_of(reading, self._known), Counter()).update(versions)
         return found

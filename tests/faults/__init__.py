@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Tuple
-
 from tests.faults import cache, channels, memory, peers, process, sources, state, tls, vault, web
 from tests.faults.row import Row
 
-ROWS: Tuple[Row, ...] = (
+ROWS: tuple[Row, ...] = (
     *web.ROWS,
     *tls.ROWS,
     *cache.ROWS,

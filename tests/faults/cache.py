@@ -6,8 +6,10 @@ import contextlib
 import socket
 import struct
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Callable, ContextManager, Iterator, List, Mapping
+from typing import Any, Callable
 
 from tests.faults.ground import Ground, Run
 from tests.faults.resp_proxy import Answer, Judge, RespProxy, refusing
@@ -50,7 +52,7 @@ def hurried(ground: Ground) -> None:
     ground.setting("TIMEOUTS", {CACHE: "1s", "redis-scan": "1s"})
 
 
-def hung(ground: Ground) -> ContextManager[None]:
+def hung(ground: Ground) -> AbstractContextManager[None]:
     hurried(ground)
     return switched("redis-hang")(ground)
 
@@ -103,7 +105,7 @@ def says(reply: str, *commands: str) -> Make:
     return proxied(lambda: refusing(answers))
 
 
-def port(server: Callable[[], ContextManager[int]]) -> Make:
+def port(server: Callable[[], AbstractContextManager[int]]) -> Make:
     @contextlib.contextmanager
     def make(ground: Ground) -> Iterator[None]:
         hurried(ground)
@@ -135,7 +137,7 @@ def full_house(ground: Ground) -> Iterator[None]:
     """maxclients is reached, by others."""
     with ground.stack.redis_client() as admin:
         before = admin.config_get("maxclients")["maxclients"]
-        wires: List[socket.socket] = []
+        wires: list[socket.socket] = []
         admin.config_set("maxclients", int(admin.info("clients")["connected_clients"]) + 3)
         for _ in range(8):
             wires.append(socket.create_connection(("127.0.0.1", ground.stack.redis_port)))
@@ -182,11 +184,11 @@ def _is_busy(admin: Any) -> bool:
     return False
 
 
-def wrong_password(ground: Ground) -> ContextManager[None]:
+def wrong_password(ground: Ground) -> AbstractContextManager[None]:
     return _with_env(ground, REDIS_PASSWORD="not the password")
 
 
-def unknown_user(ground: Ground) -> ContextManager[None]:
+def unknown_user(ground: Ground) -> AbstractContextManager[None]:
     return _with_env(ground, REDIS_USERNAME="nobody", REDIS_PASSWORD="guess")
 
 
@@ -220,7 +222,7 @@ def _hang_up(wire: socket.socket) -> None:
 
 def lost_in_scan() -> Judge:
     """The primary goes away with the second page of a scan, and what comes back is a replica."""
-    pages: List[int] = []
+    pages: list[int] = []
 
     def judge(command: str, _connection: int) -> Answer:
         pages.extend([1] if command == "SCAN" else [])
@@ -270,7 +272,7 @@ def _in_details(command: str) -> Callable[[Ground, Run], None]:
     return check
 
 
-def _plain_rows() -> List[Row]:
+def _plain_rows() -> list[Row]:
     rows = [
         Row("redis refuses", port(nobody), all_scripts("refused", 2)),
         Row("redis is unreachable", port(blackhole), all_scripts("timeout|connect", 2)),

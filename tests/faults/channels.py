@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any, Callable, ContextManager, Dict, Iterator, List
+from typing import Any, Callable
 
 from tests.faults.ground import Ground
 from tests.faults.row import EAPI, Row
@@ -15,10 +17,10 @@ from tests.faults.web import switched
 
 KINDS = ("slack", "pagerduty", "webhook", "smtp")
 LATER = 1800.0
-Breaking = Callable[[Ground], ContextManager[None]]
+Breaking = Callable[[Ground], AbstractContextManager[None]]
 
 
-def to(url_of: Callable[[RawServer], Dict[str, str]], say: Any, *, deaf: bool = False) -> Breaking:
+def to(url_of: Callable[[RawServer], dict[str, str]], say: Any, *, deaf: bool = False) -> Breaking:
     """The receiver is a server that talks like `say` instead; `url_of` gives the settings."""
 
     @contextlib.contextmanager
@@ -33,15 +35,15 @@ def to(url_of: Callable[[RawServer], Dict[str, str]], say: Any, *, deaf: bool = 
     return make
 
 
-def _slack(server: RawServer) -> Dict[str, str]:
+def _slack(server: RawServer) -> dict[str, str]:
     return {"SLACK_WEBHOOK_URL": f"{server.url}/services/T0/B0/x"}
 
 
-def _mail(server: RawServer) -> Dict[str, str]:
+def _mail(server: RawServer) -> dict[str, str]:
     return {"SMTP_PORT": str(server.port)}
 
 
-def _manager(server: RawServer) -> Dict[str, str]:
+def _manager(server: RawServer) -> dict[str, str]:
     return {"ALERTMANAGER_URL": server.url}
 
 
@@ -63,7 +65,7 @@ def refused(name: str, url: str) -> Breaking:
     return make
 
 
-def told(ground: Ground, kind: str) -> List[str]:
+def told(ground: Ground, kind: str) -> list[str]:
     """What the receiver took, one text per notice that can be told apart."""
     taken = []
     for item in ground.stack.received(kind):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Optional
 
 from sandbox.options import CANARY
 from sandbox.stack import Stack
@@ -56,7 +57,7 @@ class Run:
         assert "Traceback" not in self.out + self.err, self.said()
         assert "eyJ" not in self.out + self.err + json.dumps(self.document)
 
-    def rows(self) -> Dict[str, Dict[str, Any]]:
+    def rows(self) -> dict[str, dict[str, Any]]:
         """name -> fine, error, message: of the components, else of the sources."""
         assert self.document is not None, f"no document: {self.said()}"
         components = self.document.get("components", {})
@@ -81,8 +82,8 @@ class Ground:
         self.state = folder / "state"
         self.env = {**stack.environment, "MONITORING_STATE_DIR": str(self.state)}
         base = json.loads(Path(self.env.pop("MONITORING_CONFIG")).read_text())
-        self.overlay: Dict[str, Any] = {**base, **deepcopy(CALM)}
-        self.launch: Dict[str, Any] = {}
+        self.overlay: dict[str, Any] = {**base, **deepcopy(CALM)}
+        self.launch: dict[str, Any] = {}
         # as after any login: EAPI knows the canary for 900 s, whichever row was played before
         if stack.eapi.cache is not None:
             stack.eapi.cache.store_credential(stack.book.credential(CANARY))
@@ -91,7 +92,7 @@ class Ground:
         """Lay `value` over the dict setting `name`."""
         self.overlay[name] = {**self.overlay.get(name, {}), **value}
 
-    def command(self, script: str, *words: str) -> List[str]:
+    def command(self, script: str, *words: str) -> list[str]:
         """The command line, settings file written."""
         config = self.folder / "overlay.yaml"
         config.write_text(json.dumps(self.overlay))

@@ -12,9 +12,10 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Optional
 from urllib.parse import urlsplit
 
 from sandbox.stack import Stack
@@ -59,7 +60,7 @@ def the_round() -> int:
     return int(os.environ.get("FAULT_ROUND", time.time() // 86400))
 
 
-def chosen(calls: int, round_: int) -> List[int]:
+def chosen(calls: int, round_: int) -> list[int]:
     """The calls to fail of so many."""
     if os.environ.get("FAULTS") == "all":
         return list(range(1, calls + 1))
@@ -108,7 +109,7 @@ class Site:
         self.stack.bag.clear()
         self.stack.receivers._alerts.clear()
 
-    def _plan(self, family: str, number: int, exception: str) -> Dict[str, Any]:
+    def _plan(self, family: str, number: int, exception: str) -> dict[str, Any]:
         counted = str(self.folder / "calls")
         where: Any = {
             "files": [str(self.ground.state), str(self.ground.folder / "r.json")],
@@ -118,7 +119,7 @@ class Site:
         }.get(family)
         return {"in_turn": [family, where, number, exception, counted]}
 
-    def _urls(self) -> List[str]:
+    def _urls(self) -> list[str]:
         stack = self.stack
         servers = (stack.eapi, stack.sapi, stack.conjur, stack.rotation, stack.receivers)
         return [server.url for server in servers]
@@ -159,7 +160,7 @@ class Site:
         return bool(heard(self.ground, "resolve")) and all(over)
 
 
-def play(site: Site, family: str, round_: Optional[int] = None) -> Tuple[int, int]:
+def play(site: Site, family: str, round_: Optional[int] = None) -> tuple[int, int]:
     """Each chosen call of the family fails in turn; how many, and after how many of them the end of
     the outage was told. Raises AssertionError naming those that did not hold."""
     number = the_round() if round_ is None else round_

@@ -23,7 +23,7 @@ import threading
 import time
 import weakref
 from pathlib import Path
-from typing import Any, Callable, Dict
+from typing import Any, Callable
 
 
 def slow_names(seconds: float) -> None:
@@ -225,7 +225,7 @@ def _each_of_sockets(ports: Any, step: Callable[[], None]) -> None:
         setattr(socket.socket, name, failing(name, getattr(socket.socket, name)))
 
 
-TRICKS: Dict[str, Callable[[Any], None]] = {
+TRICKS: dict[str, Callable[[Any], None]] = {
     "dns": slow_names,
     "clock": shifted_clock,
     "jump": jumping_clock,

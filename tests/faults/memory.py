@@ -11,9 +11,11 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Iterable, Iterator, List, Mapping, Tuple
+from typing import Any, Callable
 
 from tests.failing_sqlite import EXCEPTIONS
 from tests.faults.channels import told
@@ -26,7 +28,7 @@ SCRIPT = "health_check"
 USUAL = 2  # bad cycles in a row until an alert fires
 KINDS = ("pagerduty", "slack", "smtp", "webhook")
 LATER = 30.0  # seconds that a loop is given
-Breaking = Callable[[Ground], ContextManager[None]]
+Breaking = Callable[[Ground], AbstractContextManager[None]]
 
 
 def everyone(ground: Ground) -> None:
@@ -38,13 +40,13 @@ def everyone(ground: Ground) -> None:
     ground.stack.faults.clear()
 
 
-def heard(ground: Ground, event: str) -> List[str]:
+def heard(ground: Ground, event: str) -> list[str]:
     """The dedup keys of EAPI's alert that PagerDuty was sent for `event`, trigger or resolve."""
     texts = (text.partition(" ") for text in told(ground, "pagerduty"))
     return [key for what, _, key in texts if what == event and f"/{EAPI}/" in key]
 
 
-def who_knows(ground: Ground) -> List[str]:
+def who_knows(ground: Ground) -> list[str]:
     """The channels that were told of EAPI."""
     knows = [kind for kind in KINDS if any(EAPI in text for text in told(ground, kind))]
     fires = any(EAPI in json.dumps(alert) for alert in ground.stack.receivers.alerts())
@@ -395,7 +397,7 @@ def _header(item: Mapping[str, Any], name: str) -> str:
     return next((v for k, v in item["headers"].items() if k.lower() == name), "")
 
 
-def _one_to_one(pairs: Iterable[Tuple[Any, str]]) -> None:
+def _one_to_one(pairs: Iterable[tuple[Any, str]]) -> None:
     """The same text has the same key, and another text another one."""
     known = {(json.dumps(text, sort_keys=True), key) for text, key in pairs}
     assert len({text for text, _ in known}) == len({key for _, key in known}) == len(known), known

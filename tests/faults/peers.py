@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, Mapping
+from typing import Any, Callable
 
 from tests.faults.channels import alerting, told
 from tests.faults.ground import Ground, Run
@@ -92,7 +93,7 @@ def _making(given: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 #: How the rows of a peer are named in health_check's document, and in the others'.
-ROWS_OF: Dict[str, tuple[str, ...]] = {
+ROWS_OF: dict[str, tuple[str, ...]] = {
     "redis": (CACHE, "redis", "redis-cache-figures"),
     "rotation": ("rotation-service",),
     "prometheus": (),
@@ -109,7 +110,7 @@ def _down(ground: Ground, case: Mapping[str, Any]) -> str:
     return down
 
 
-def check(run: Run, peer: str, down: str) -> Dict[str, Any]:
+def check(run: Run, peer: str, down: str) -> dict[str, Any]:
     """The run is in good form, the outage is seen, and the peer alone is spoiled."""
     run.check_form()
     said = run.out + run.err + json.dumps(run.document)

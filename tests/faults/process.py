@@ -13,7 +13,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Tuple
+from typing import Any, Callable
 
 from tests import scripts
 from tests.faults.channels import alerting, told
@@ -49,7 +49,7 @@ def _fresh() -> None:
         signal.signal(each, signal.SIG_DFL)
 
 
-def interrupted(ground: Ground, words: Tuple[str, ...], sent: int, wait: float) -> Run:
+def interrupted(ground: Ground, words: tuple[str, ...], sent: int, wait: float) -> Run:
     """A run that is sent a signal so many seconds after it began to listen."""
     process = ground.start(SCRIPT, *words, preexec_fn=_fresh)
     listening(process)
@@ -60,7 +60,7 @@ def interrupted(ground: Ground, words: Tuple[str, ...], sent: int, wait: float) 
     return Run(SCRIPT, process.returncode, out, err, None)
 
 
-def signalled(sent: signal.Signals, words: Tuple[str, ...], allowed: Tuple[int, ...]) -> Any:
+def signalled(sent: signal.Signals, words: tuple[str, ...], allowed: tuple[int, ...]) -> Any:
     """At random moments of a run; the seed is the signal's, so that a failure comes again."""
 
     def play(ground: Ground) -> str:
@@ -217,7 +217,7 @@ def _up(run: Run) -> None:
     assert [rows[name]["up"] for name in (EAPI, CACHE)] == [True, True], rows
 
 
-def limited(status: Tuple[int, ...], said: str = "", **launch: Any) -> Callable[[Ground], str]:
+def limited(status: tuple[int, ...], said: str = "", **launch: Any) -> Callable[[Ground], str]:
     """A limit of the operating system; the run ends, in good form."""
 
     def play(ground: Ground) -> str:
@@ -232,7 +232,7 @@ def limited(status: Tuple[int, ...], said: str = "", **launch: Any) -> Callable[
     return play
 
 
-def streams(closed: Tuple[int, ...], words: Tuple[str, ...] = ("--single-run",)) -> Any:
+def streams(closed: tuple[int, ...], words: tuple[str, ...] = ("--single-run",)) -> Any:
     """Started with some of the standard streams closed, as a careless daemon does."""
 
     def play(ground: Ground) -> str:
@@ -251,7 +251,7 @@ def streams(closed: Tuple[int, ...], words: Tuple[str, ...] = ("--single-run",))
     return play
 
 
-def into(path: str, status: Tuple[int, ...]) -> Callable[[Ground], str]:
+def into(path: str, status: tuple[int, ...]) -> Callable[[Ground], str]:
     """Standard output is a device that takes nothing."""
 
     def play(ground: Ground) -> str:

@@ -6,7 +6,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import BinaryIO, Callable, List, Mapping, Optional, Sequence, Tuple, Union
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, Callable, Optional, Union
 
 #: Bytes to answer with, or what to do with the client's socket; None: pass the command on.
 Answer = Union[bytes, Callable[[socket.socket], None], None]
@@ -25,7 +26,7 @@ def refusing(answers: Mapping[str, bytes], *, first: int = 0) -> Judge:
     return judge
 
 
-def read_command(stream: BinaryIO) -> Optional[Tuple[bytes, List[bytes]]]:
+def read_command(stream: BinaryIO) -> Optional[tuple[bytes, list[bytes]]]:
     """(raw bytes, words) of one command; None at the end."""
     head = stream.readline()
     if not head:
@@ -59,7 +60,7 @@ class RespProxy:
 
     def __init__(self, target: int, judge: Judge, *, noise: bytes = b"") -> None:
         self._target, self._judge, self._noise = target, judge, noise
-        self.commands: List[str] = []
+        self.commands: list[str] = []
         self._connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Callable, ContextManager, FrozenSet, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Optional
 
 from sandbox.options import Options
 from tests.faults.ground import Ground, Run
@@ -15,7 +17,7 @@ LOGIN = "authentication-flow"
 DEADLINE = 15.0
 
 QUIET = Options(clients=3, traffic=False, rotating=False, redis_patience=0.05)
-Make = Callable[[Ground], ContextManager[None]]
+Make = Callable[[Ground], AbstractContextManager[None]]
 Check = Callable[[Ground, Run], None]
 
 
@@ -25,9 +27,9 @@ class Expect:
     class; `status`: exit statuses that are right; `free`: rows that follow from the fault and may
     say what they like. Every other row must be fine."""
 
-    errors: Mapping[str, Tuple[Optional[str], ...]] = field(default_factory=dict)
-    status: Tuple[int, ...] = (0,)
-    free: FrozenSet[str] = frozenset()
+    errors: Mapping[str, tuple[Optional[str], ...]] = field(default_factory=dict)
+    status: tuple[int, ...] = (0,)
+    free: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Row:
     group: str = "plain"
 
 
-def classes(kinds: str) -> Tuple[Optional[str], ...]:
+def classes(kinds: str) -> tuple[Optional[str], ...]:
     """`a|b` as (a, b); `none`: troubled, but by no error of a class."""
     return tuple(None if kind == "none" else kind for kind in kinds.split("|"))
 

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import struct
 import zlib
-from typing import Iterator, List
+from collections.abc import Iterator
 
 from tests.raw_server import RawServer, Say, answers, http
 
@@ -16,7 +16,7 @@ MEGABYTE = 1 << 20
 @contextlib.contextmanager
 def blackhole() -> Iterator[int]:
     """A port that neither accepts nor refuses: its queue is full, so that SYNs are dropped."""
-    waiting: List[socket.socket] = []
+    waiting: list[socket.socket] = []
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

@@ -4,8 +4,9 @@ the Prometheus that lookbacks come from."""
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Callable, Iterator, List, Tuple
+from typing import Any, Callable
 
 from tests.faults.ground import Ground
 from tests.faults.row import EAPI, Expect, Make, Row, classes
@@ -17,7 +18,7 @@ TEXT = "text/plain; version=0.0.4"
 HALF = http(b"# TYPE x counter\nx_total 1\nx_to", Content_Type=TEXT)[:-2]
 
 #: name -> what the server says, the class of a metrics page, of the rotation service
-FAULTS: Tuple[Tuple[str, Any, str, str], ...] = (
+FAULTS: tuple[tuple[str, Any, str, str], ...] = (
     ("sends 1 GB", gigabyte, "too_large", "too_large"),
     ("sends a gzip bomb", politely(bomb()), "too_large", "too_large"),
     ("is a web page", politely(HTML), "body", "body"),
@@ -78,7 +79,7 @@ def lookback_at(say: Any, said: str) -> Callable[[Ground], str]:
     return play
 
 
-def _rows() -> List[Row]:
+def _rows() -> list[Row]:
     rows = []
     for name, say, page, rotations in FAULTS:
         rows += [

@@ -6,15 +6,17 @@ import contextlib
 import os
 import sqlite3
 import subprocess
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, ContextManager, Iterator
+from typing import Any, Callable
 
 from monitoring.store.state import State
 from tests.faults.ground import Ground, Run
 from tests.faults.row import Row
 
-Breaking = Callable[[Ground], ContextManager[None]]
+Breaking = Callable[[Ground], AbstractContextManager[None]]
 FILE = "state.sqlite3"
 
 

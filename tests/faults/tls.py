@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import ssl
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 from sandbox.tls_proxy import TlsProxy
 from tests.faults.cache import all_scripts, health_only

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, ContextManager, Iterator, List
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any, Callable
 
 from tests.faults.ground import Ground, Run
 from tests.faults.row import EAPI, LOGIN, SAPI, VAULT, Make, Row, health
@@ -29,7 +31,7 @@ def hurried(ground: Ground, component: str) -> None:
     ground.setting("TIMEOUTS", {component: "1s"})
 
 
-def pointing(component: str, server: Callable[[], ContextManager[Any]]) -> Make:
+def pointing(component: str, server: Callable[[], AbstractContextManager[Any]]) -> Make:
     """The component's endpoint is `server` (which gives a port, or has a url)."""
 
     @contextlib.contextmanager
@@ -98,7 +100,7 @@ def at(component: str, kinds: str, *, status: int = 2) -> Any:
     return health({component: kinds}, status, free)
 
 
-def _everywhere() -> List[Row]:
+def _everywhere() -> list[Row]:
     """The ways that every HTTP component can fail in."""
     rows = []
     for name in SETTING:
@@ -125,7 +127,7 @@ def _everywhere() -> List[Row]:
     return rows
 
 
-def _at_eapi() -> List[Row]:
+def _at_eapi() -> list[Row]:
     """Ways that are tried on one component: the client is the same for all."""
     drip = http(b'{"status": "UP"}' + b" " * 1000)
     return [

@@ -9,21 +9,22 @@ import json
 import random
 import urllib.parse
 import zlib
-from typing import Any, Callable, List, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any, Callable
 
 TEXTS = (
     *(b"", b"\0", b"\xff\xfe", b"nan", b"-1e999", b"9" * 400, "\u0661\u2028\u202e".encode()),
     *(b"\x1b]8;;http://evil.example\x07X\x1b[2J", b"\xed\xa0\x80", b"-9223372036854775809"),
     *(b"a" * 70 + b"GOOD", b"x" * 300_000, b"\r\n+OK\r\n$-1\r\n", b"[" * 2000, b"None"),
 )
-VALUES: Tuple[Any, ...] = (
+VALUES: tuple[Any, ...] = (
     *(None, True, 0, -1, 1e308, 10**399, "", "x", [], {}, [[]], {"a": {}}, "\ud800"),
     *("\x1b[2J\u202e\u009b31m", "9999-12-31T23:59:59-23:59", "a" * 70_000, float("nan")),
     *("0001-01-01T00:00:00Z", -1e308, [None] * 2000, "DOWN", "1e400"),
 )
 
 
-def forms(secret: str) -> List[bytes]:
+def forms(secret: str) -> list[bytes]:
     """The shapes in which a server may say a secret back."""
     raw = secret.encode()
     return [
@@ -48,7 +49,7 @@ def nonsense(dice: random.Random, secrets: Sequence[str]) -> bytes:
 
 # -- RESP
 
-Node = Tuple[bytes, Any]  # the type's byte; bytes of a line or bulk, None, or a list of nodes
+Node = tuple[bytes, Any]  # the type's byte; bytes of a line or bulk, None, or a list of nodes
 
 
 def parse(stream: io.BytesIO) -> Node:
@@ -181,7 +182,7 @@ def _other_lines(body: bytes, dice: random.Random, secrets: Sequence[str]) -> by
     return b"\n".join(lines)
 
 
-def _packed(body: bytes, dice: random.Random) -> Tuple[bytes, List[bytes]]:
+def _packed(body: bytes, dice: random.Random) -> tuple[bytes, list[bytes]]:
     """The body in an encoding, sound or not, and the header that says so."""
     name = dice.choice((b"gzip", b"deflate", b"br", b"gzip, gzip", b"x" * 9000, b"\xff"))
     packed = dice.choice(
@@ -196,7 +197,7 @@ def _packed(body: bytes, dice: random.Random) -> Tuple[bytes, List[bytes]]:
     return packed, [b"Content-Encoding: " + name]
 
 
-def _chunked(body: bytes, dice: random.Random) -> Tuple[bytes, List[bytes]]:
+def _chunked(body: bytes, dice: random.Random) -> tuple[bytes, list[bytes]]:
     size = dice.choice((b"%x" % len(body), b"-5", b"FFFFFFFFFFFFFFFF", b"0x5", b"", b"1" * 5000))
     end = dice.choice((b"0\r\n\r\n", b"", b"0\r\nX: y\r\n\r\n", b"0\r\n" + b"T: r\r\n" * 5000))
     return size + b"\r\n" + body + b"\r\n" + end, [b"Transfer-Encoding: chunked"]
@@ -213,7 +214,7 @@ def _status(dice: random.Random, secrets: Sequence[str]) -> bytes:
     )
 
 
-def _headers(dice: random.Random, secrets: Sequence[str]) -> List[bytes]:
+def _headers(dice: random.Random, secrets: Sequence[str]) -> list[bytes]:
     said = nonsense(dice, secrets)
     where = dice.choice(
         (b"/", b"http://127.0.0.1:1/" + said, b"//\xff", said, b"file:///etc/passwd")
@@ -242,7 +243,7 @@ def http(data: bytes, dice: random.Random, secrets: Sequence[str]) -> bytes:
     head, _, body = data.partition(b"\r\n\r\n")
     status, *lines = head.split(b"\r\n")
     lines = [line for line in lines if not line.lower().startswith((b"content-len", b"transfer-"))]
-    framing: List[bytes] = []
+    framing: list[bytes] = []
     for _ in range(dice.randint(1, 2)):
         move = dice.randrange(8)
         if move == 0:

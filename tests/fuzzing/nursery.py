@@ -16,9 +16,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Optional
 
 from tests import scripts
 from tests.faults.launch import TRICKS
@@ -54,14 +55,14 @@ class Nursery:
     def run(
         self,
         script: str,
-        words: List[str],
+        words: list[str],
         env: Mapping[str, str],
         folder: Path,
         *,
         patience: float,
-        until: Optional[Tuple[str, int]] = None,
+        until: Optional[tuple[str, int]] = None,
         tricks: Mapping[str, Any] = MappingProxyType({}),
-    ) -> Dict[str, Any]:
+    ) -> dict[str, Any]:
         """The run, with `out` and `err` as texts."""
         job = {"script": script, "words": words, "env": dict(env), "cwd": str(folder)}
         job.update({"out": str(folder / "out"), "err": str(folder / "err"), "patience": patience})
@@ -96,7 +97,7 @@ def _lines(path: str) -> int:
     return Path(path).read_bytes().count(b"\n") if os.path.exists(path) else 0
 
 
-def reaped(pid: int, patience: float, until: Optional[Tuple[str, int]]) -> Dict[str, Any]:
+def reaped(pid: int, patience: float, until: Optional[tuple[str, int]]) -> dict[str, Any]:
     """Wait for the child, but not for ever."""
     began = time.monotonic()
     while True:

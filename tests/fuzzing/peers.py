@@ -16,7 +16,8 @@ import struct
 import threading
 import time
 import zlib
-from typing import BinaryIO, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import BinaryIO, Callable, Optional
 from urllib.parse import parse_qs, urlsplit
 
 from tests.faults.resp_proxy import read_command, read_reply
@@ -26,7 +27,7 @@ MOST = 64 << 20  # of an endless answer: more than anybody may read
 LARGEST_KEPT = 200_000  # bytes of base64 that a case may hold
 Wire = socket.socket
 #: How an answer is handed over (`said`: it is followed by the next), and its bytes.
-Spoiled = Tuple[str, bytes]
+Spoiled = tuple[str, bytes]
 
 
 class HostilePeer:
@@ -48,13 +49,13 @@ class HostilePeer:
         self._way = dice.choice(list(_WAYS))
         self._mood = dice.choice(("same", "once", "changing"))
         self._script = script
-        self.spoiled: Dict[str, Spoiled] = {}
-        self._asked: Dict[str, int] = {}
+        self.spoiled: dict[str, Spoiled] = {}
+        self._asked: dict[str, int] = {}
         self._guard = threading.Lock()
         self._over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._wires: List[Wire] = []
+        self._wires: list[Wire] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -65,7 +66,7 @@ class HostilePeer:
                 threading.Thread(target=self._serve, args=(wire,), daemon=True).start()
 
     def _serve(self, wire: Wire) -> None:
-        seen: Dict[str, int] = {}
+        seen: dict[str, int] = {}
         with contextlib.suppress(OSError, ValueError), wire:
             wire.settimeout(20)
             with socket.create_connection(("127.0.0.1", self._target), timeout=20) as real:
@@ -74,7 +75,7 @@ class HostilePeer:
                     if not self._hand_over(wire, f"{asked}#{seen[asked]}", answer):
                         return
 
-    def answers(self, wire: Wire, real: Wire) -> Iterator[Tuple[str, bytes]]:
+    def answers(self, wire: Wire, real: Wire) -> Iterator[tuple[str, bytes]]:
         """What was asked over the wire, without what differs each time, and the real server's
         answer."""
         raise NotImplementedError
@@ -162,7 +163,7 @@ def kept(spoiled: Mapping[str, Spoiled]) -> str:
     return packed if len(packed) <= LARGEST_KEPT else ""
 
 
-def script_of(packed: str) -> Dict[str, Spoiled]:
+def script_of(packed: str) -> dict[str, Spoiled]:
     """What `kept` made of it."""
     said = json.loads(zlib.decompress(base64.b64decode(packed)))
     return {place: (way, text.encode("latin-1")) for place, (way, text) in said.items()}
@@ -171,7 +172,7 @@ def script_of(packed: str) -> Dict[str, Spoiled]:
 class HostileRedis(HostilePeer):
     move = staticmethod(moves.resp)
 
-    def answers(self, wire: Wire, real: Wire) -> Iterator[Tuple[str, bytes]]:
+    def answers(self, wire: Wire, real: Wire) -> Iterator[tuple[str, bytes]]:
         asked, told = wire.makefile("rb"), real.makefile("rb")
         while (command := read_command(asked)) is not None:
             raw, words = command
@@ -182,7 +183,7 @@ class HostileRedis(HostilePeer):
 class HostileHttp(HostilePeer):
     move = staticmethod(moves.http)
 
-    def answers(self, wire: Wire, real: Wire) -> Iterator[Tuple[str, bytes]]:
+    def answers(self, wire: Wire, real: Wire) -> Iterator[tuple[str, bytes]]:
         stream = wire.makefile("rb")
         head, size = _request(stream)
         if not head:
@@ -220,7 +221,7 @@ def _request(stream: BinaryIO) -> tuple[bytes, int]:
 class HostileSmtp(HostilePeer):
     move = staticmethod(moves.smtp)
 
-    def answers(self, wire: Wire, real: Wire) -> Iterator[Tuple[str, bytes]]:
+    def answers(self, wire: Wire, real: Wire) -> Iterator[tuple[str, bytes]]:
         asked, told = wire.makefile("rb"), real.makefile("rb")
         yield "greeting", _replied(told)
         data = False

@@ -8,9 +8,10 @@ import contextlib
 import json
 import random
 import socket
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Tuple, Type
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from sandbox.stack import Stack
@@ -40,7 +41,7 @@ PATIENCE = 45.0  # of a run whose cycle ends after 3 s and whose sending after 2
 MEMORY = 150 * 1024  # kB
 CYCLES = 3  # of a loop
 #: peer -> the setting that leads to it, and which kind of server it is.
-PEERS: Dict[str, Tuple[str, Type[HostilePeer]]] = {
+PEERS: dict[str, tuple[str, type[HostilePeer]]] = {
     "redis": ("REDIS_PORT", HostileRedis),
     "eapi": ("EAPI_ENDPOINT", HostileHttp),
     "sapi": ("SAPI_ENDPOINT", HostileHttp),
@@ -82,7 +83,7 @@ class Case:
         return cls(seed, peer, script, peer == SCRAPER or dice.random() < 0.2)
 
 
-def secrets_of(ground: Ground) -> List[str]:
+def secrets_of(ground: Ground) -> list[str]:
     names = ("REDIS_PASSWORD", "MONITORING_AUTH_TOKEN", "CONJUR_AUTHN_API_KEY")
     names += ("MONITORING_CLIENT_SECRET", "PAGERDUTY_SERVICE_KEY")
     return [ground.env[name] for name in names]
@@ -112,7 +113,7 @@ def hostile(ground: Ground, case: Case) -> Iterator[HostilePeer]:
         yield proxy
 
 
-def _proxy(kind: Type[HostilePeer], target: int, ground: Ground, case: Case) -> HostilePeer:
+def _proxy(kind: type[HostilePeer], target: int, ground: Ground, case: Case) -> HostilePeer:
     script = script_of(case.said) if case.said else None
     return kind(target, f"{case.seed}:{case.peer}", secrets_of(ground), script)
 
@@ -154,7 +155,7 @@ def play(case: Case, stack: Stack, nursery: Nursery, folder: Path) -> None:
         raise
 
 
-def _ran(case: Case, ground: Ground, nursery: Nursery, *more: str) -> Dict[str, Any]:
+def _ran(case: Case, ground: Ground, nursery: Nursery, *more: str) -> dict[str, Any]:
     """A single run, or a loop of some cycles that is then asked to end."""
     target = str(ground.folder / ("r.jsonl" if case.loop else "r.json"))
     how = ("--interval", "0.3") if case.loop else ("--single-run",)

@@ -7,7 +7,8 @@ import random
 import socket
 import threading
 import time
-from typing import Callable, List, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Callable
 from urllib.request import urlopen
 
 from tests.fuzzing import moves
@@ -51,8 +52,8 @@ class Scrapers:
     def __init__(self, port: int, seed: str, secrets: Sequence[str]) -> None:
         self._port, self._seed, self._secrets = port, seed, tuple(secrets)
         self._over = threading.Event()
-        self.scraped: List[Tuple[float, bytes]] = []  # how long it took, and what came
-        self.failed: List[str] = []
+        self.scraped: list[tuple[float, bytes]] = []  # how long it took, and what came
+        self.failed: list[str] = []
         self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(4)]
         self._threads.append(threading.Thread(target=self._properly))
 
@@ -67,7 +68,7 @@ class Scrapers:
 
     def _ask(self, number: int) -> None:
         dice = random.Random(f"{self._seed}:{number}")
-        held: List[socket.socket] = []
+        held: list[socket.socket] = []
         if self._opened():
             while not self._over.wait(0.01):
                 with contextlib.suppress(OSError):
@@ -75,19 +76,19 @@ class Scrapers:
         for wire in held:
             wire.close()
 
-    def _bluntly(self, dice: random.Random, _held: List[socket.socket]) -> None:
+    def _bluntly(self, dice: random.Random, _held: list[socket.socket]) -> None:
         with self._wire() as wire:
             wire.sendall(_spoiled(dice, self._secrets))
             wire.settimeout(0.3)
             while wire.recv(65536):
                 pass
 
-    def _rudely(self, dice: random.Random, _held: List[socket.socket]) -> None:
+    def _rudely(self, dice: random.Random, _held: list[socket.socket]) -> None:
         """Ask, and go without reading."""
         with self._wire() as wire:
             wire.sendall(_REQUEST * dice.choice((1, 50)))
 
-    def _silently(self, dice: random.Random, held: List[socket.socket]) -> None:
+    def _silently(self, dice: random.Random, held: list[socket.socket]) -> None:
         """Connections by the dozen that say a little, and stay."""
         for _ in range(20):
             wire = self._wire()
@@ -118,7 +119,7 @@ class Scrapers:
             thread.join(30)
 
 
-_MANNERS: Sequence[Callable[[Scrapers, random.Random, List[socket.socket]], None]] = (
+_MANNERS: Sequence[Callable[[Scrapers, random.Random, list[socket.socket]], None]] = (
     Scrapers._bluntly,
     Scrapers._bluntly,
     Scrapers._rudely,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, List, Literal, Optional, Tuple, Type, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
 import msgspec
 
@@ -73,8 +73,8 @@ class ClaimNames:
     """Which claims name the client and the permissions, the first before the others. A dot leads
     into a nested object (``realm_access.roles``), unless a claim has the whole name."""
 
-    client: Tuple[str, ...] = CLIENT_CLAIMS
-    permissions: Tuple[str, ...] = PERMISSION_CLAIMS
+    client: tuple[str, ...] = CLIENT_CLAIMS
+    permissions: tuple[str, ...] = PERMISSION_CLAIMS
 
     @property
     def quick(self) -> str:
@@ -82,7 +82,7 @@ class ClaimNames:
         return "sub" if "sub" in self.client else self.client[0]
 
     @cached_property
-    def unusual(self) -> Tuple[str, ...]:
+    def unusual(self) -> tuple[str, ...]:
         """Claims that make a token one for the long road, by their first names."""
         known = {self.quick, "permissions", "scope", "credential_version"}
         names = (*self.client, *self.permissions, *VERSION_CLAIMS)
@@ -96,10 +96,10 @@ class Unsure(msgspec.Struct, frozen=True, gc=False):
     ``since`` at the earliest and lives until ``until`` at the latest (None: as ``iat`` and ``exp``
     say)."""
 
-    owners: Tuple[Tuple[str, str], ...] = ()
+    owners: tuple[tuple[str, str], ...] = ()
     since: Optional[float] = None
     until: Optional[float] = None
-    doubts: Tuple[Doubt, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 if TYPE_CHECKING:
@@ -136,13 +136,13 @@ class Decoded(msgspec.Struct, frozen=True, gc=False):
     # In the order in which the services write them: msgspec looks there first.
     client: Optional[_Text] = msgspec.field(default=None, name="sub")
     iss: Optional[_Text] = None
-    aud: Union[_Text, Tuple[_Text, ...], None] = None
+    aud: Union[_Text, tuple[_Text, ...], None] = None
     exp: _Time = None
     iat: _Time = None
     jti: Optional[_Text] = None
-    permissions: Optional[Tuple[_Text, ...]] = None
+    permissions: Optional[tuple[_Text, ...]] = None
     version: Optional[_Text] = msgspec.field(default=None, name="credential_version")
-    scope: Union[_Text, Tuple[_Text, ...], None] = None
+    scope: Union[_Text, tuple[_Text, ...], None] = None
     nbf: _Time = None
     alg: _Alg = msgspec.field(default=None, name="~alg")
     encoding: _Encoding = msgspec.field(default="jwt", name="~encoding")
@@ -175,15 +175,15 @@ class Expectation:
         *,
         issuer: str,
         audience: str,
-        permissions: Tuple[str, ...],
-        algorithms: Tuple[str, ...],
+        permissions: tuple[str, ...],
+        algorithms: tuple[str, ...],
         names: ClaimNames = ClaimNames(),
     ) -> None:
         self._algorithms = algorithms
         self.names = names
         time_claim = Annotated[int, msgspec.Meta(ge=1, lt=10**11)]
         named = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
-        fields: List[Any] = [
+        fields: list[Any] = [
             ("client", named, msgspec.field(name="sub")),
             ("iss", Literal[issuer] if issuer else _Text),  # type: ignore[valid-type]
             ("aud", Literal[audience] if audience else _Text),  # type: ignore[valid-type]
@@ -210,11 +210,11 @@ class Expectation:
         return algorithm.lower() != "none"
 
 
-def _kind(name: str, fields: List[Any], names: ClaimNames) -> Type[Decoded]:
+def _kind(name: str, fields: list[Any], names: ClaimNames) -> type[Decoded]:
     """A subtype of Decoded with ``fields``, of which no token is that has an unusual claim."""
     named: Any = fields[0][1] if fields else Optional[_Text]
     quick, kind = ("sub", None) if "." in names.quick else (names.quick, named)
-    changed: List[Any] = [("client", kind, msgspec.field(default=None, name=quick))]
+    changed: list[Any] = [("client", kind, msgspec.field(default=None, name=quick))]
     for claim in ("permissions", "scope"):
         if claim not in names.permissions:
             changed.append((claim, None, None))
@@ -230,9 +230,9 @@ def _kind(name: str, fields: List[Any], names: ClaimNames) -> Type[Decoded]:
     )
 
 
-def _some_of(words: Tuple[str, ...]) -> object:
+def _some_of(words: tuple[str, ...]) -> object:
     word = Literal[words] if words else _Text  # type: ignore[valid-type]
-    return Optional[Tuple[word, ...]]  # type: ignore[valid-type]
+    return Optional[tuple[word, ...]]  # type: ignore[valid-type]
 
 
 class Undecodable(msgspec.Struct, frozen=True, gc=False):

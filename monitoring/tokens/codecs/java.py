@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Optional
 
 from monitoring.tokens.codecs.facts import ClaimNames, Decoded, undecodable
 from monitoring.tokens.codecs.jwt_text import BEARER, JWT_BEGINNINGS, decode_jwt, jwt_within
@@ -39,12 +39,12 @@ class JavaClass:
     def __init__(self, name: str) -> None:
         self.name = name
         self.flags = _SERIALIZABLE
-        self.fields: List[Tuple[int, str]] = []
+        self.fields: list[tuple[int, str]] = []
         self.parent: Optional[JavaClass] = None
 
-    def lineage(self) -> List[JavaClass]:
+    def lineage(self) -> list[JavaClass]:
         """The class and its ancestors, eldest first, as the stream orders their data."""
-        chain: List[JavaClass] = []
+        chain: list[JavaClass] = []
         step: Optional[JavaClass] = self
         while step is not None:
             chain.append(step)
@@ -61,8 +61,8 @@ class JavaObject:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.fields: Dict[str, Any] = {}
-        self.extras: List[Any] = []
+        self.fields: dict[str, Any] = {}
+        self.extras: list[Any] = []
 
 
 def read_object(data: bytes) -> Any:
@@ -82,7 +82,7 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = len(MAGIC)
-        self.handles: List[Any] = []
+        self.handles: list[Any] = []
 
     def number(self, layout: str, size: int) -> int:
         (value,) = struct.unpack_from(layout, self.data, self.at)
@@ -169,8 +169,8 @@ class _Reader:
             raise JavaStreamError("instance without a class")
         return described
 
-    def annotations(self, depth: int) -> List[Any]:
-        found: List[Any] = []
+    def annotations(self, depth: int) -> list[Any]:
+        found: list[Any] = []
         while self.data[self.at] != _END_OF_BLOCK:
             found.append(self.content(depth + 1))
         self.at += 1
@@ -205,7 +205,7 @@ class _Reader:
     def array(self, depth: int) -> Any:
         described = self.class_of_instance(depth)
         code = ord(described.name[1:2] or "L") & 0xFF
-        made: List[Any] = self.remember([])
+        made: list[Any] = self.remember([])
         size = self.number(">i", 4)
         if size < 0 or size > len(self.data) - self.at:
             raise JavaStreamError("array longer than the stream")
@@ -278,7 +278,7 @@ def jwt_in_stream(value: bytes) -> Optional[bytes]:
     return None
 
 
-def java_record(value: bytes) -> Optional[Dict[str, Any]]:
+def java_record(value: bytes) -> Optional[dict[str, Any]]:
     """The fields of the object in a stream, in plain types; None when it cannot be read.
 
     Dates become milliseconds, lists keep their texts, a nested object becomes its plain fields.
@@ -300,7 +300,7 @@ def _length_before(value: bytes, start: int) -> int:
     return 0
 
 
-def _fields(instance: JavaObject, *, nested: bool) -> Dict[str, Any]:
+def _fields(instance: JavaObject, *, nested: bool) -> dict[str, Any]:
     return {name: _plain(value, nested=nested) for name, value in instance.fields.items()}
 
 

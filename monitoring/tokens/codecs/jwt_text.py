@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Callable, Optional
 
 import msgspec
 from msgspec import ValidationError
@@ -35,7 +36,7 @@ _base64 = msgspec.json.Decoder(bytes).decode
 _QUOTED = (b'"%b"', b'"%b==="', b'"%b=="', b'"%b="')
 
 # The header segment is the same few bytes in every token of a deployment: decoded once each.
-_algorithms: Dict[bytes, str] = {}
+_algorithms: dict[bytes, str] = {}
 
 
 # What an odd value may raise on the straight road; each of them only means "take the long one".
@@ -58,17 +59,17 @@ def decode_jwt(value: bytes, encoding: Encoding = "jwt", names: ClaimNames = USU
 
 def decode_jwts(
     values: Sequence[Optional[bytes]],
-    unwrap: Callable[[bytes], Tuple[bytes, Encoding]],
+    unwrap: Callable[[bytes], tuple[bytes, Encoding]],
     otherwise: Callable[[Optional[bytes]], Decoded],
     expect: Expectation,
-) -> List[Decoded]:
+) -> list[Decoded]:
     """One Decoded per value, in order.
 
     ``unwrap`` cuts the JWT out of a value that does not begin with one, or raises ValueError;
     what is not an ordinary JWT then goes to ``otherwise``. This is the loop of a million tokens:
     its body is unrolled on purpose, for a call per token would cost more than the base64.
     """
-    decoded: List[Decoded] = []
+    decoded: list[Decoded] = []
     keep = decoded.append
     base64, set_field = _base64, force_setattr
     quoted, longest = _QUOTED, VALUE_LIMIT
@@ -114,14 +115,14 @@ def bare_jwt(text: bytes) -> Optional[bytes]:
     return text if text.startswith(JWT_BEGINNINGS) and text.count(b".") == 2 else None
 
 
-def texts_within(jwt: bytes) -> Dict[str, str]:
+def texts_within(jwt: bytes) -> dict[str, str]:
     """The short texts among the claims of a JWT, by name, those of a nested object as
     ``outer.inner``; empty for what cannot be read."""
     try:
         claims = _json(_unpack(jwt.split(b".", 2)[1]))
     except (RefusedError, IndexError):
         return {}
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     for name, value in claims.items() if isinstance(claims, dict) else ():
         nested = value.items() if isinstance(value, dict) else ((None, value),)
         for inner, text in nested:
@@ -130,7 +131,7 @@ def texts_within(jwt: bytes) -> Dict[str, str]:
     return found
 
 
-def algorithm_and_key(jwt: bytes) -> Tuple[str, str]:
+def algorithm_and_key(jwt: bytes) -> tuple[str, str]:
     """The `alg` and the `kid` of a JWT's header, empty where they cannot be read."""
     try:
         header = _json(_unpack(jwt.partition(b".")[0]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Optional, Union
 
 from monitoring.certainty import Doubt
 from monitoring.text import identity_of, parse_iso
@@ -54,7 +55,7 @@ class Moment:
     at: float
     earliest: float
     latest: float
-    doubts: Tuple[Doubt, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
 
 
 def read_time(value: object, *, jwt: bool = False) -> Optional[Moment]:
@@ -226,7 +227,7 @@ def _whole(at: float, *, up: bool) -> int:
 
 
 def _unsure(
-    owners: Tuple[Tuple[str, str], ...],
+    owners: tuple[tuple[str, str], ...],
     iat: Optional[Moment],
     exp: Optional[Moment],
     nbf: Optional[Moment],
@@ -244,16 +245,16 @@ def _unsure(
 
 def owners_of(
     places: Sequence[Mapping[str, Any]], names: Sequence[str]
-) -> Tuple[Tuple[str, str], ...]:
+) -> tuple[tuple[str, str], ...]:
     """(claim, client) of each client that is named, once, in the order of ``names``."""
-    found: dict[str, Tuple[str, str]] = {}
+    found: dict[str, tuple[str, str]] = {}
     for name in names:
         for client in (each for value in _at(places, name) for each in _clients(value)):
             found.setdefault(bare_client(client), (name, client))
     return tuple(found.values())[:_OWNERS_LIMIT]
 
 
-def _clients(value: object) -> List[str]:
+def _clients(value: object) -> list[str]:
     """A text, a list of some, or an object with one of the usual names."""
     if type(value) is str:
         return [value[:TEXT_LIMIT]] if value else []
@@ -272,7 +273,7 @@ def bare_client(client: str) -> str:
     return identity_of(bare)
 
 
-def grants_of(places: Sequence[Mapping[str, Any]], names: ClaimNames) -> Optional[Tuple[str, ...]]:
+def grants_of(places: Sequence[Mapping[str, Any]], names: ClaimNames) -> Optional[tuple[str, ...]]:
     """Every permission that any of the claims grants; None when none of them is there."""
     found: Optional[dict[str, None]] = None
     for name in names.permissions:
@@ -282,7 +283,7 @@ def grants_of(places: Sequence[Mapping[str, Any]], names: ClaimNames) -> Optiona
     return None if found is None else tuple(found)
 
 
-def _granted(value: object) -> Optional[Tuple[str, ...]]:
+def _granted(value: object) -> Optional[tuple[str, ...]]:
     """As `texts`; also Spring's list of objects that each name one (`{"authority": "ROLE_X"}`), and
     an object of names that are true."""
     if isinstance(value, dict):
@@ -292,7 +293,7 @@ def _granted(value: object) -> Optional[Tuple[str, ...]]:
     return texts(value)
 
 
-def _at(places: Sequence[Mapping[str, Any]], name: str) -> List[Any]:
+def _at(places: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     """What stands in each place under a name, or where its dots lead, unwrapped."""
     found = [place.get(name) for place in places]
     if "." in name:
@@ -336,7 +337,7 @@ def text(value: object) -> Optional[str]:
     return value[:TEXT_LIMIT] or None if isinstance(value, str) else None
 
 
-def texts(value: object) -> Optional[Tuple[str, ...]]:
+def texts(value: object) -> Optional[tuple[str, ...]]:
     """A list of texts, or one text of words (OAuth's scope); None when it is neither."""
     if isinstance(value, (str, bytes)):
         joined = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
@@ -346,7 +347,7 @@ def texts(value: object) -> Optional[Tuple[str, ...]]:
     return None
 
 
-def _audience(value: object) -> Union[str, Tuple[str, ...], None]:
+def _audience(value: object) -> Union[str, tuple[str, ...], None]:
     return texts(value) if isinstance(value, (list, tuple)) else text(value)
 
 

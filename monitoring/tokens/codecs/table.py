@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Callable, List, Mapping, Optional, Sequence, Tuple, Union, cast
+from typing import Callable, Optional, Union, cast
 
 from msgspec.structs import force_setattr
 
@@ -92,19 +93,19 @@ CREDENTIAL_FIELDS = tuple(
     )
 )  # fmt: skip
 _Reader = Callable[[bytes, ClaimNames], Decoded]
-_BY_FIRST_BYTES: Tuple[Tuple[bytes, _Reader], ...] = (
+_BY_FIRST_BYTES: tuple[tuple[bytes, _Reader], ...] = (
     *((begin, lambda value, names: decode_jwt(value, "jwt", names)) for begin in JWT_BEGINNINGS),
     (MAGIC, decode_java),
     (b"{", decode_json),
     (b"[", decode_json),
     (b'"', decode_json),
 )
-_ZIPS: Mapping[bytes, Tuple[str, int, Reason]] = {
+_ZIPS: Mapping[bytes, tuple[str, int, Reason]] = {
     b"\x1f\x8b": ("gzip", 31, "bad_gzip"),
     **{b"\x78" + level: ("zlib", 15, "bad_zlib") for level in (b"\x01", b"\x5e", b"\x9c", b"\xda")},
 }
 # The longer first. PHP's serialize writes a type's letter, a colon and a length.
-_FOREIGN: Tuple[Tuple[bytes, Reason], ...] = (
+_FOREIGN: tuple[tuple[bytes, Reason], ...] = (
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"\x04\x22\x4d\x18", "lz4"),
     (b"LZ4Block", "lz4"),
@@ -145,7 +146,7 @@ def decode(value: Optional[bytes], names: ClaimNames = USUAL) -> Decoded:
 
 def decode_many(
     values: Sequence[Optional[bytes]], expect: Optional[Expectation] = None
-) -> List[Decoded]:
+) -> list[Decoded]:
     """``decode`` of each value, in order, several times as fast for values that hold a JWT.
 
     Those that meet ``expect`` come as its ``kind``, so that nobody need judge their claims again.
@@ -173,7 +174,7 @@ def jwt_of(value: bytes) -> Optional[bytes]:
     return jwt_in_stream(plain) if plain.startswith(MAGIC) else bare_jwt(plain) or quoted_jwt(plain)
 
 
-def renewed_in(value: bytes) -> Tuple[bytes, ...]:
+def renewed_in(value: bytes) -> tuple[bytes, ...]:
     """The ids of the renewed token that a verdict names: one, or none that can be read."""
     jwt = jwt_of(value)
     token = decode(jwt) if jwt else None
@@ -247,7 +248,7 @@ def _foreign(value: bytes) -> Optional[Reason]:
     return "snappy" if _SNAPPY.match(value) else None
 
 
-def _cut_jwt(value: bytes) -> Tuple[bytes, Encoding]:
+def _cut_jwt(value: bytes) -> tuple[bytes, Encoding]:
     """The likely JWT inside a Java or JSON value, unchecked; ValueError when none is seen at once.
 
     The first candidate only, in one function, for a million of them: what turns out to be none is
@@ -275,7 +276,7 @@ def _zipped(plain: bytes, how: str, names: ClaimNames) -> Decoded:
     return token
 
 
-def _unpacked(value: bytes, packed: Tuple[str, int, Reason]) -> Union[bytes, Decoded]:
+def _unpacked(value: bytes, packed: tuple[str, int, Reason]) -> Union[bytes, Decoded]:
     """At most ``VALUE_LIMIT`` bytes come out, whatever went in."""
     _how, wbits, bad = packed
     unpacker = zlib.decompressobj(wbits=wbits)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Tuple, cast
+from collections.abc import Mapping
+from typing import Any, Optional, cast
 
 import msgspec
 
@@ -131,23 +132,23 @@ def decode_hash(
     return from_record(record, "hash", names)
 
 
-def hash_record(fields: Mapping[bytes, Optional[bytes]]) -> Dict[str, Any]:
+def hash_record(fields: Mapping[bytes, Optional[bytes]]) -> dict[str, Any]:
     """Field names as text, ``claims.`` taken off, indexed fields gathered into a list."""
-    record: Dict[str, Any] = {}
+    record: dict[str, Any] = {}
     for name, value in fields.items():
         if value is not None:
             _put(record, name.decode("utf-8", "replace"), value)
     return record
 
 
-def _put(record: Dict[str, Any], name: str, value: bytes) -> None:
+def _put(record: dict[str, Any], name: str, value: bytes) -> None:
     if name.startswith("claims."):
         name = name[len("claims.") :]
     base, bracket, _index = name.partition(".[")
     if not bracket:
         record[name] = value
         return
-    gathered: List[bytes] = record.setdefault(base, [])
+    gathered: list[bytes] = record.setdefault(base, [])
     if isinstance(gathered, list) and len(gathered) < LIST_LIMIT:
         gathered.append(value)
 
@@ -155,7 +156,7 @@ def _put(record: Dict[str, Any], name: str, value: bytes) -> None:
 # -- cached validation results, and the reason behind each refusal.
 
 # The services keep prose. The first row with a matching word names the reason.
-_WORDS: Tuple[Tuple[Tuple[str, ...], ValidationReason], ...] = (
+_WORDS: tuple[tuple[tuple[str, ...], ValidationReason], ...] = (
     (("signature", "tamper"), "invalid_signature"),
     (("revok", "blacklist", "denylist"), "revoked"),
     (("expire", "stale"), "expired"),
