@@ -520,7 +520,12 @@ def test_the_report_says_what_fires_who_knows_and_what_waits(make: Callable[...,
     assert report.channels[0].why == "Slack answered 503: ok"
     assert json.loads(alert_report.as_json(report))["alerts"][0]["key"] == report.alerts[0].key
     text = alert_report.as_text(report)
-    for said in ("2 incidents fire", "notified: log, webhook", "slack: first", "Slack answered 503"):
+    for said in (
+        "2 incidents fire",
+        "notified: log, webhook",
+        "slack: first",
+        "Slack answered 503",
+    ):
         assert said in text
 
 
