@@ -120,7 +120,6 @@ _AS_LAST_WEEK = 0.3  # chance that it follows its own hour of the week, whatever
 _DAY_DOUBT = 0.1  # variance of a day's level at which yesterday and habit weigh the same
 _FAR, _FAR_SURE, _FARTHER = 5.0, 4.16, 0.05  # deviations from all hours of the last days; score
 _MOST_FRESH_SOURCES = 20  # named in the evidence
-_ALERT_CAP = 1.0  # what was told is misuse, and says less of the client's own wildness
 
 Findings = list[Finding]
 NONE: Findings = []
