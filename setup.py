@@ -29,6 +29,10 @@ setup(
         f"{HOME}.app": ".",
         **{f"{HOME}.app.{name}": name.replace(".", "/") for name in INSIDE},
     },
-    package_data={HOME: ["py.typed"], f"{HOME}.app": ["config.example.py"]},
+    package_data={
+        HOME: ["py.typed"],
+        f"{HOME}.app": ["config.example.py"],
+        f"{HOME}.app.monitoring.output": ["templates/*"],
+    },
     install_requires=[line for line in NEEDS if line],
 )

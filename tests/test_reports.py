@@ -98,7 +98,7 @@ def test_html_is_self_contained_and_hostile_names_stay_text() -> None:
     assert "@import" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert 'name="viewport"' in page
-    assert "prefers-color-scheme: unavailable" in page
+    assert "prefers-color-scheme: dark" in page
     assert "@media print" in page
     assert page.count("<svg") == 2
 
@@ -280,8 +280,8 @@ def browse(chromium: str, page: Path, *words: str) -> str:
 )
 def test_a_browser_draws_it(chromium: str, page: Path, size: str, scheme: int) -> None:
     shot = page.parent / "shot.png"
-    unavailable = (f"--blink-settings=preferredColorScheme={scheme}",)
-    browse(chromium, page, f"--window-size={size}", f"--screenshot={shot}", *unavailable)
+    dark = (f"--blink-settings=preferredColorScheme={scheme}",)
+    browse(chromium, page, f"--window-size={size}", f"--screenshot={shot}", *dark)
     assert shot.stat().st_size > 20_000
 
 

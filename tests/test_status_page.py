@@ -221,7 +221,7 @@ def test_what_was_not_recorded_is_not_known_in_either_bar() -> None:
 
 def test_unknown_can_be_told_without_colour() -> None:
     past = {"redis-cache": bars.measure([Seen(NOW, HALF_HOUR, 0.0)], NOW)}
-    drawn = bars.render(past)
+    drawn = status.render_status(all_three(), {}, NOW, past=past)
     assert 'class="down"' in drawn
     assert 'class="hole"' in drawn
     assert 'height="7"' in drawn
@@ -232,7 +232,7 @@ def test_unknown_can_be_told_without_colour() -> None:
 def test_nearly_always_up_is_not_always() -> None:
     points = [Seen(NOW - n * 300, 300.0, 1.0) for n in range(288, 0, -1)]
     points.append(Seen(NOW, 1.0, 0.0))
-    assert "up 99.998 %" in bars.render({"x": bars.measure(points, NOW)})
+    assert bars.measure(points, NOW)[0].said.startswith("up 99.998 %")
 
 
 def test_a_history_that_cannot_be_read_is_not_an_empty_one() -> None:

@@ -6,11 +6,10 @@ import datetime as dt
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
-from typing import Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from monitoring.analyze import wording
-from monitoring.analyze.analysis import Analysis, Figure
+from monitoring.analyze.analysis import Analysis, ClientUse, Figure
 from monitoring.output.pages import page
 from monitoring.text import redact, say
 
@@ -51,13 +50,15 @@ def _moments(start: float, end: float, zone: dt.tzinfo, step: int) -> Iterator[f
         wall += dt.timedelta(seconds=step)
 
 
-# -- charts as inline SVG, drawn with the page's colours so that dark, light and print work.
+# -- charts: where everything stands; the drawing is in output/templates/chart.html.
 # Gaps stay gaps. Every chart carries a title for screen readers and a tooltip per step.
 
 WIDTH, HEIGHT = 720, 200
 LEFT, RIGHT, TOP, BOTTOM = 78, 16, 12, 26
+FLOOR = HEIGHT - BOTTOM
 
 Label = Callable[[float], str]
+Place = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,37 @@ class Beside:
     anomalies: Sequence[tuple[float, str]] = ()
 
 
+class Run(NamedTuple):
+    """An unbroken stretch of known steps: a line with the area below it, or a lone dot at x, y."""
+
+    x: float
+    y: float
+    path: str
+    area: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What chart.html draws. Each pair is (place, text); places are in the units of WIDTH and
+    HEIGHT. `target` is the height of its line, None without one."""
+
+    title: str
+    grid: Sequence[tuple[float, str]]
+    times: Sequence[tuple[float, str]]
+    before: Sequence[str]
+    target: Optional[float]
+    runs: Sequence[Run]
+    step: float
+    steps: Sequence[tuple[float, str]]
+    marks: Sequence[tuple[float, str]]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    floor: int = FLOOR
+
+
 def line(
     title: str,
     steps: Sequence[Optional[float]],
@@ -79,49 +111,43 @@ def line(
     value_label: Label,
     tooltip: Callable[[int, float], str],
     beside: Beside = Beside(),
-) -> str:
-    """A line over time. `labels` are (share of the width, text) for the time axis; `ceiling` is
-    what the figure cannot exceed; `tooltip(index, value)` is what a step says when pointed at;
-    `beside` what is drawn with it."""
+) -> Optional[Chart]:
+    """A line over time; None when no step is known. `labels` are (share of the width, text) for
+    the time axis; `ceiling` is what the figure cannot exceed; `tooltip(index, value)` is what a
+    step says when pointed at; `beside` what is drawn with it."""
     known = [value for value in steps if value is not None]
     if not known:
-        return "<p>Nobody looked in this time.</p>"
+        return None
     around = [*known, *(v for v in (*beside.before, beside.target) if v is not None)]
     ticks = scale(min(around), max(around), ceiling=ceiling)
-    low, high = ticks[0], ticks[-1]
-
-    def place(index: int, value: float) -> tuple[float, float]:
-        x = LEFT + (index + 0.5) / len(steps) * (WIDTH - LEFT - RIGHT)
-        y = TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
-        return round(x, 1), round(y, 1)
-
-    parts = [_grid(ticks, value_label), _time_axis(labels)]
-    for run in _runs(beside.before):
-        points = "L".join(f"{x},{y}" for x, y in (place(index, value) for index, value in run))
-        parts.append(f'<path class="before" d="M{points}"/>')
-    if beside.target is not None:
-        y = place(0, beside.target)[1]
-        parts.append(f'<line class="target" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-    for run in _runs(steps):
-        parts.append(_run([place(index, value) for index, value in run]))
     step = (WIDTH - LEFT - RIGHT) / len(steps)
-    parts += [
-        f'<rect class="hit" x="{place(i, v)[0] - step / 2:.1f}" y="{TOP}" width="{step:.1f}" '
-        f'height="{HEIGHT - TOP - BOTTOM}"><title>{escape(tooltip(i, v))}</title></rect>'
-        for i, v in enumerate(steps)
-        if v is not None
-    ]
-    parts += [_mark(share, sentence) for share, sentence in beside.anomalies]
-    return _frame(title, parts)
 
+    def height(value: float) -> float:
+        share = (ticks[-1] - value) / (ticks[-1] - ticks[0])
+        return round(TOP + share * (FLOOR - TOP), 1)
 
-def _mark(share: float, sentence: str) -> str:
-    """A triangle on the time axis, which says what was out of habit when pointed at."""
-    x, y = LEFT + share * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM
-    return (
-        f'<path class="mark" d="M{x:.1f},{y - 14}l7,13h-14Z"><title>{escape(sentence)}</title>'
-        "</path>"
+    def places(run: Sequence[tuple[int, float]]) -> list[Place]:
+        return [(round(LEFT + (i + 0.5) * step, 1), height(value)) for i, value in run]
+
+    return Chart(
+        title,
+        grid=[(height(tick), value_label(tick)) for tick in ticks],
+        times=[(_along(share), text) for share, text in labels],
+        before=[_path(places(run)) for run in _runs(beside.before)],
+        target=None if beside.target is None else height(beside.target),
+        runs=[_run(places(run)) for run in _runs(steps)],
+        step=round(step, 1),
+        steps=[
+            (round(LEFT + i * step, 1), tooltip(i, value))
+            for i, value in enumerate(steps)
+            if value is not None
+        ],
+        marks=[(_along(share), sentence) for share, sentence in beside.anomalies],
     )
+
+
+def _along(share: float) -> float:
+    return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
 
 
 def scale(
@@ -156,95 +182,62 @@ def _runs(steps: Sequence[Optional[float]]) -> list[list[tuple[int, float]]]:
     return runs
 
 
-def _run(points: Sequence[tuple[float, float]]) -> str:
-    if len(points) == 1:
-        return f'<circle class="dot" cx="{points[0][0]}" cy="{points[0][1]}" r="2.5"/>'
-    path = "M" + "L".join(f"{x},{y}" for x, y in points)
-    floor = HEIGHT - BOTTOM
-    area = f"{path}L{points[-1][0]},{floor}L{points[0][0]},{floor}Z"
-    return f'<path class="area" d="{area}"/><path class="line" d="{path}"/>'
+def _path(places: Sequence[Place]) -> str:
+    return "M" + "L".join(f"{x},{y}" for x, y in places)
 
 
-def _grid(ticks: Sequence[float], value_label: Label) -> str:
-    low, high = ticks[0], ticks[-1]
-    rows = []
-    for tick in ticks:
-        y = TOP + (high - tick) / (high - low) * (HEIGHT - TOP - BOTTOM)
-        rows.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="axis" x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">'
-            f"{escape(value_label(tick))}</text>"
-        )
-    return "".join(rows)
-
-
-def _time_axis(labels: Sequence[tuple[float, str]]) -> str:
-    return "".join(
-        f'<text class="axis{" even" if index % 2 else ""}" text-anchor="middle" '
-        f'x="{LEFT + share * (WIDTH - LEFT - RIGHT):.1f}" y="{HEIGHT - 8}">{escape(text)}</text>'
-        for index, (share, text) in enumerate(labels)
-    )
-
-
-def _frame(title: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">'
-        + "".join(parts)
-        + "</svg>"
-    )
+def _run(places: Sequence[Place]) -> Run:
+    (first, y), last = places[0], places[-1][0]
+    path = _path(places)
+    return Run(first, y, path, f"{path}L{last},{FLOOR}L{first},{FLOOR}Z" if places[1:] else "")
 
 
 # -- the report as one self-contained HTML file: no script, no network, phone and paper.
 
 
 def render(analysis: Analysis) -> str:
-    head = escape(wording.title(analysis))
-    body = [
-        (
-            f"<header><h1>{head}</h1><p>{escape(wording.period(analysis))}</p>"
-            f"<p>{escape(wording.made_by(analysis))}</p></header>"
-        ),
-        _summary(analysis),
-        *(_figure(figure, analysis) for figure in analysis.figures),
-        _clients(analysis),
-        _anomalies(analysis),
-    ]
-    return redact(page(head, body))
-
-
-def _summary(analysis: Analysis) -> str:
-    tone = {True: "good", False: "bad", None: "soft"}[analysis.meets_target]
     verdict, *rest = wording.summary(analysis)
-    lines = "".join(f"<p>{escape(line)}</p>" for line in rest)
-    return f'<section><p class="verdict {tone}">{escape(verdict)}</p>{lines}</section>'
+    text = page(
+        "report.html",
+        head=wording.title(analysis),
+        period=wording.period(analysis),
+        made_by=wording.made_by(analysis),
+        tone={True: "good", False: "bad", None: "soft"}[analysis.meets_target],
+        verdict=verdict,
+        rest=rest,
+        figures=[_figure(figure, analysis) for figure in analysis.figures],
+        clients=[_client(use) for use in analysis.clients],
+        movements=wording.movements(analysis),
+        anomalies=[_anomaly(found, analysis) for found in analysis.anomalies],
+        anomaly_note=analysis.anomaly_note,
+    )
+    return redact(text)
 
 
-def _figure(figure: Figure, analysis: Analysis) -> str:
+def _figure(figure: Figure, analysis: Analysis) -> dict[str, Any]:
     step = (analysis.end - analysis.start) / len(figure.steps)
+    beside = _beside(figure, analysis)
 
     def tooltip(index: int, value: float) -> str:
         when = wording.moment(analysis.start + (index + 0.5) * step, analysis.zone)
         return f"{when}: {wording.number(value, figure.unit)}"
 
-    drawn = line(
+    chart = line(
         f"{figure.title} over time",
         figure.steps,
         marks(analysis.start, analysis.end, wording.zone_of(analysis.zone)),
         ceiling=1.0 if figure.unit == "ratio" else None,
         value_label=lambda value: wording.tick(value, figure.unit),
         tooltip=tooltip,
-        beside=_beside(figure, analysis),
+        beside=beside,
     )
-    facts = "".join(
-        f"<div><dt>{escape(label)}</dt><dd>{escape(text)}</dd></div>"
-        for label, text in wording.facts(figure, analysis)
-    )
-    title = f"{figure.title} <span class='soft'>({figure.unit})</span>"
-    legend = escape(_legend(_beside(figure, analysis), analysis))
-    return (
-        f'<section><h2>{title}</h2>{drawn}<p class="soft">{legend}</p>'
-        f'<dl class="facts">{facts}</dl></section>'
-    )
+    return {
+        "title": figure.title,
+        "unit": figure.unit,
+        "chart": chart,
+        "legend": _legend(beside, analysis),
+        "facts": wording.facts(figure, analysis),
+    }
 
 
 def _beside(figure: Figure, analysis: Analysis) -> Beside:
@@ -268,33 +261,15 @@ def _legend(beside: Beside, analysis: Analysis) -> str:
     return "; ".join(said)
 
 
-def _clients(analysis: Analysis) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(wording.names((use.client,)))}</td>"
-        f'<td class="n">{wording.number(round(use.tokens))}</td>'
-        f'<td class="n">{wording.number(use.share, "ratio")}</td>'
-        f'<td class="share"><div class="bar" style="width:{use.share * 100:.1f}%"></div></td></tr>'
-        for use in analysis.clients
-    )
-    table = (
-        '<table><tr><th>client</th><th class="n">tokens</th><th class="n">share</th>'
-        f'<th class="share"></th></tr>{rows}</table>'
-    )
-    moved = "".join(f"<p>{escape(line)}</p>" for line in wording.movements(analysis))
-    return (
-        f"<section><h2>Clients</h2>{table if rows else '<p>No client was seen.</p>'}"
-        f"{moved}</section>"
-    )
+def _client(use: ClientUse) -> dict[str, str]:
+    return {
+        "name": wording.names((use.client,)),
+        "tokens": wording.number(round(use.tokens)),
+        "share": wording.number(use.share, "ratio"),
+        "width": f"{use.share * 100:.1f}",
+    }
 
 
-def _anomalies(analysis: Analysis) -> str:
-    if not analysis.anomalies:
-        note = escape(analysis.anomaly_note)
-        return f"<section><h2>Out of habit</h2><p>{note}</p></section>"
-    rows = "".join(
-        f'<tr><td class="when">{escape(wording.moment(found.at, analysis.zone))}</td>'
-        f'<td class="word">{escape(found.severity)}</td><td>{escape(found.sentence)}</td></tr>'
-        for found in analysis.anomalies
-    )
-    header = "<tr><th>when</th><th>severity</th><th>what</th></tr>"
-    return f"<section><h2>Out of habit</h2><table>{header}{rows}</table></section>"
+def _anomaly(found: Any, analysis: Analysis) -> dict[str, str]:
+    when = wording.moment(found.at, analysis.zone)
+    return {"when": when, "severity": str(found.severity), "sentence": found.sentence}

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from email.message import EmailMessage
 from email.utils import formatdate
-from html import escape
 from typing import Any, Optional
 
 from monitoring.alerts.messages import Message, clean, render
@@ -22,10 +21,11 @@ from monitoring.channels.base import ChannelContext, Refusal, TransportError, li
 from monitoring.http import wire
 from monitoring.model import Notice, Severity
 from monitoring.output.logs import LOGGER
+from monitoring.output.pages import page
 
 BATCH = 200
 _COLOURS = {Severity.CRITICAL: "#c62828", Severity.WARNING: "#e08600"}
-_OVER = "#2e7d32"
+_OVER, _OTHER = "#2e7d32", "#546e7a"
 _DOMAIN = "payment-api-monitoring.invalid"
 _MOST = 64 << 10  # bytes of all replies to one mail
 _DETAILED = 25  # notices with all their lines; the rest of a very long digest is titles
@@ -67,7 +67,7 @@ def digest(
     if any(m.severity is Severity.CRITICAL and not m.over for m in messages):
         mail["X-Priority"] = "1"
     mail.set_content("\n".join(_text(messages)))
-    mail.add_alternative("\n".join(_html(messages)), subtype="html")
+    mail.add_alternative(_html(messages), subtype="html")
     return mail
 
 
@@ -95,37 +95,16 @@ def _text(messages: Sequence[Message]) -> Iterator[str]:
         yield ""
 
 
-def _html(messages: Sequence[Message]) -> Iterator[str]:
-    yield '<!doctype html><html><body style="margin:0;padding:16px;background:#f4f4f5;'
-    yield 'font:15px/1.45 -apple-system,Segoe UI,Helvetica,Arial,sans-serif;color:#1b1b1f">'
-    for number, message in enumerate(messages):
-        colour = _OVER if message.over else _COLOURS.get(message.severity, "#546e7a")
-        yield f'<div style="background:#fff;border-left:6px solid {colour};padding:12px 16px;'
-        yield 'margin:0 0 14px;max-width:680px">'
-        yield f'<div style="font-weight:600;font-size:16px">{escape(message.title)}</div>'
-        if number < _DETAILED:
-            yield from _html_body(message)
-        yield "</div>"
-    yield "</body></html>"
-
-
-def _html_body(message: Message) -> Iterator[str]:
-    for label, text in message.lines:
-        yield f'<p style="margin:8px 0"><b>{escape(label)}:</b> {escape(text)}</p>'
-    if message.members:
-        rows = "".join(f"<li>{escape(member)}</li>" for member in message.members)
-        yield f'<ul style="margin:8px 0;padding-left:20px">{rows}</ul>'
-    yield '<table cellpadding="0" cellspacing="0" style="font-size:13px;color:#44474e">'
-    for name, value in message.fields:
-        yield f'<tr><td style="padding:1px 14px 1px 0">{escape(name)}</td>'
-        yield f"<td>{escape(value)}</td></tr>"
-    yield "</table>"
-    if message.links:
-        links = " · ".join(
-            f'<a href="{escape(href, quote=True)}">{escape(name)}</a>'
-            for name, href in message.links
+def _html(messages: Sequence[Message]) -> str:
+    shown = [
+        (
+            message,
+            _OVER if message.over else _COLOURS.get(message.severity, _OTHER),
+            number < _DETAILED,
         )
-        yield f'<p style="margin:8px 0 0">{links}</p>'
+        for number, message in enumerate(messages)
+    ]
+    return page("mail.html", messages=shown)
 
 
 # -- the server

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import html
 import math
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from prometheus_client.registry import Collector
 from monitoring.catalog import METRICS, Metric
 from monitoring.model import Measurement, Outcome, Severity
 from monitoring.output.figures import Labels, Table, clients_of, table_of
+from monitoring.output.pages import page
 from monitoring.output.server import (
     DEFAULT_ADDRESS,
     NO_RULES,
@@ -43,16 +43,6 @@ CONTENT_TYPE_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 CONTENT_TYPE_OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 #: Nothing is fetched, run or framed.
 _STRICT = (("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),)
-_LANDING = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{script}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 sans-serif;margin:2rem}}</style>
-</head><body><h1>{script}</h1>{served}</body></html>
-"""
-_SERVED = """<p>The last cycle of this exporter ended {ago} s ago.{late}</p>
-<p><a href="/metrics">Metrics</a> &middot; <a href="/-/healthy">Health of this exporter</a></p>
-"""
-_LATE = " It is overdue: what this page says may be over."
 #: Sent with every scrape, and by nobody else.
 _SCRAPER = "X-Prometheus-Scrape-Timeout-Seconds"
 _RESPONSE_MS = "payment_api_response_time_ms"
@@ -166,13 +156,12 @@ class Exporter:
 
     def _landing(self) -> HttpAnswer:
         """A page for whoever opens the port in a browser."""
-        late = "" if self._health().status == 200 else _LATE
         ago = self._ticks() - self._last
-        served = _SERVED.format(ago=f"{ago:.0f}", late=late)
+        served = {"ago": f"{ago:.0f}", "late": self._health().status != 200}
         if self._status is None:
-            body = _LANDING.format(script=html.escape(self._script), served=served)
+            body = page("landing.html", script=self._script, **served)
         else:
-            body = self._status(ago, served)
+            body = self._status(ago, page("served.html", **served))
         return HttpAnswer(200, "text/html; charset=utf-8", body.encode(), headers=_STRICT)
 
     def _health(self) -> HttpAnswer:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from html import escape
 from types import MappingProxyType
 from typing import (
     Any,
@@ -23,8 +23,8 @@ from monitoring.catalog import SCRIPTS
 from monitoring.certainty import Basis, Coverage, severity
 from monitoring.model import AlertRow, Outcome, Severity
 from monitoring.output import headline, report, token_rows
-from monitoring.output.pages import LEGEND, Bar, page, percent, render
-from monitoring.text import iso_seconds, percentage, printable, redact, redacted, safe_id, say
+from monitoring.output.pages import Bar, page, percent
+from monitoring.text import iso_seconds, percentage, redact, redacted, safe_id, say
 
 _SCOPE = "status"
 _STALE = 2  # intervals of a script since its last cycle: what it saw is then no news any more
@@ -166,29 +166,45 @@ def render_status(
     could not be read. `past`: component -> how it stood in the last day and month, None
     likewise. `note` is HTML below the headline, for whoever serves the page; a page without one is
     a file, and says that it grows old."""
-    environment = str(documents[0]["environment"])
     word = verdict(documents, now)
-    head = escape(f"{environment}: {_HEADS[word]}")
-    body = [
-        f'<header><h1 class="{_TONE[word]}">{head}</h1>',
-        *(f'<p class="verdict">{escape(printable(line))}</p>' for line in _wrong(documents)),
-        *(f"<p>Do first: {escape(printable(line))}</p>" for line in _first(documents)),
-        f"<p>{iso_seconds(now)} &middot; version {escape(str(documents[0]['version']))}</p>",
-        f"{note or _A_FILE}</header>",
-        _section("What each script says", _looks(documents, now)),
-        _section("What fires", _alerts(documents, notified)),
-        _section("Components", _components(documents)),
-        _section("The last day and month", _past(past)),
-        _section("Service levels of the last 30 days", _service_levels(documents)),
-        _section("Findings", _findings(documents)),
-        _section("Tokens", _tokens(documents)),
-        _section("Credentials and rotations", _rotations(documents)),
-        _section("What could not be read", _sources(documents)),
-    ]
-    return redact(page(head, body))
+    text = page(
+        "status.html",
+        head=f"{documents[0]['environment']}: {_HEADS[word]}",
+        word=word,
+        tones=_TONE,
+        wrong=_wrong(documents),
+        first=_first(documents),
+        at=iso_seconds(now),
+        version=str(documents[0]["version"]),
+        note=note,
+        sections=[
+            _looks(documents, now),
+            _alerts(documents, notified),
+            _components(documents),
+            _past(past),
+            _service_levels(documents),
+            _findings(documents),
+            _tokens(documents),
+            _rotations(documents),
+            _sources(documents),
+        ],
+    )
+    return redact(text)
 
 
-_A_FILE = "<p>This file does not change by itself: of what came later it says nothing.</p>"
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: a sentence, a table or bars, and a sentence below them. Each row is as
+    long as the header; a cell is a text, a word of `_TONE`, None (shown as -) or a `_Step`."""
+
+    title: str
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[Any]] = ()
+    said: str = ""
+    more: str = ""
+    bars: Mapping[str, Sequence[Bar]] = field(default_factory=dict)
+
+
 _HEADS = {
     "ok": "all is well",
     "unknown": "not everything is known",
@@ -223,7 +239,7 @@ def _first(documents: Sequence[Document]) -> list[str]:
     return [str(each["first"]) for each in _worst_first(documents) if each.get("first")][:1]
 
 
-def _looks(documents: Sequence[Document], now: float) -> str:
+def _looks(documents: Sequence[Document], now: float) -> Section:
     found = {each["script"]: each for each in documents}
     rows = []
     for script in SCRIPTS:
@@ -234,10 +250,13 @@ def _looks(documents: Sequence[Document], now: float) -> str:
         age = say(max(0.0, now - float(seen["at"]))) + " ago"
         old = " (overdue: what it says may be over)" if _stale(seen, now) else ""
         rows.append((script, seen["status"], age + old, seen["sentence"]))
-    return _table(("script", "status", "looked", "what it says"), rows)
+    header = ("script", "status", "looked", "what it says")
+    return Section("What each script says", header, rows)
 
 
-def _alerts(documents: Sequence[Document], notified: Optional[Mapping[str, Sequence[str]]]) -> str:
+def _alerts(
+    documents: Sequence[Document], notified: Optional[Mapping[str, Sequence[str]]]
+) -> Section:
     rows = [
         (
             alert["severity"],
@@ -252,8 +271,8 @@ def _alerts(documents: Sequence[Document], notified: Optional[Mapping[str, Seque
         for alert in _by_urgency(_rows(documents, "alerts"))
     ]
     header = ("severity", "state", "what", "since", "notified", "do first")
-    table = _table(header, rows) or "<p>Nothing, of what was looked at.</p>"
-    return table + _more(documents, "alerts")
+    said = "" if rows else "Nothing, of what was looked at."
+    return Section("What fires", header, rows, said, _more(documents, "alerts"))
 
 
 def _clock(at: Optional[str]) -> str:
@@ -268,7 +287,7 @@ class _Step(NamedTuple):
     link: str
 
 
-def _service_levels(documents: Sequence[Document]) -> str:
+def _service_levels(documents: Sequence[Document]) -> Section:
     rows = [
         (
             row["component"],
@@ -280,7 +299,8 @@ def _service_levels(documents: Sequence[Document]) -> str:
         for row in each.get("levels") or ()
     ]
     header = ("component", "target", "up", "error budget left")
-    return _table(header, rows) or _NOT_LOOKED.format("health_check.py")
+    title = "Service levels of the last 30 days"
+    return Section(title, header, rows, _not_looked(rows, "health_check.py"))
 
 
 def _watched(up: Optional[float], unknown: Optional[float]) -> str:
@@ -294,7 +314,7 @@ def _share(ratio: Optional[float]) -> str:
     return "not known" if ratio is None else percent(ratio)
 
 
-def _components(documents: Sequence[Document]) -> str:
+def _components(documents: Sequence[Document]) -> Section:
     rows = [
         (
             c["name"],
@@ -307,52 +327,52 @@ def _components(documents: Sequence[Document]) -> str:
         for c in each["components"]
     ]
     header = ("component", "status", "up", "response", "what was seen")
-    return _table(header, rows) or _NOT_LOOKED.format("health_check.py")
+    return Section("Components", header, rows, _not_looked(rows, "health_check.py"))
 
 
-def _past(past: Optional[Mapping[str, Sequence[Bar]]]) -> str:
+def _past(past: Optional[Mapping[str, Sequence[Bar]]]) -> Section:
+    said = "" if past else "Nothing is recorded yet."
     if past is None:
-        return "<p>Not known: what was recorded could not be read.</p>"
-    drawn = render(past)
-    return f"{LEGEND}{drawn}" if drawn else _NOT_RECORDED
+        said = "Not known: what was recorded could not be read."
+    return Section("The last day and month", said=said, bars=past or {})
 
 
-_NOT_RECORDED = "<p>Nothing is recorded yet.</p>"
-
-
-def _findings(documents: Sequence[Document]) -> str:
+def _findings(documents: Sequence[Document]) -> Section:
     found = sorted(_rows(documents, "findings"), key=lambda f: -_severity(f["severity"]))
     rows = [(f["severity"], f["sentence"], f.get("action") or "-") for f in found]
-    table = _table(("severity", "what", "first step"), rows)
-    return (table or "<p>None, of what was looked at.</p>") + _more(documents, "findings")
+    said = "" if rows else "None, of what was looked at."
+    header = ("severity", "what", "first step")
+    return Section("Findings", header, rows, said, _more(documents, "findings"))
 
 
-def _tokens(documents: Sequence[Document]) -> str:
+def _tokens(documents: Sequence[Document]) -> Section:
     for each in documents:
         if each["tokens"] is not None:
-            return _table(("figure", ""), [tuple(row) for row in each["tokens"]])
-    return _NOT_LOOKED.format("token_usage_metrics.py")
+            return Section("Tokens", ("figure", ""), each["tokens"])
+    return Section("Tokens", said=_not_looked((), "token_usage_metrics.py"))
 
 
-def _rotations(documents: Sequence[Document]) -> str:
+def _rotations(documents: Sequence[Document]) -> Section:
+    title = "Credentials and rotations"
     for each in documents:
         found = each["credentials"]
         if found is not None:
             counts = ", ".join(f"{n} {word}" for word, n in sorted(found["verdicts"].items()))
             rows = [tuple(row.values()) for row in found["rows"]]
-            table = _table(("client", "verdict", "rotation", "why"), rows)
-            said = escape("; ".join(filter(None, (counts, found.get("due")))))
-            said = said or "no credential was seen"
-            return f"<p>{said}</p>{table}{_more([each], 'credentials')}"
-    return _NOT_LOOKED.format("credential_usage_metrics.py")
+            said = "; ".join(filter(None, (counts, found.get("due")))) or "no credential was seen"
+            header = ("client", "verdict", "rotation", "why")
+            return Section(title, header, rows, said, _more([each], "credentials"))
+    return Section(title, said=_not_looked((), "credential_usage_metrics.py"))
 
 
-def _sources(documents: Sequence[Document]) -> str:
+def _sources(documents: Sequence[Document]) -> Section:
     rows = [(source["name"], source["why"]) for each in documents for source in each["unread"]]
-    return _table(("source", "why"), rows) or "<p>Everything that was asked answered.</p>"
+    said = "" if rows else "Everything that was asked answered."
+    return Section("What could not be read", ("source", "why"), rows, said)
 
 
-_NOT_LOOKED = "<p>Not known: {} has not looked on this state folder.</p>"
+def _not_looked(rows: Sequence[Any], script: str) -> str:
+    return "" if rows else f"Not known: {script} has not looked on this state folder."
 
 
 def _rows(documents: Sequence[Document], name: str) -> Iterator[Any]:
@@ -362,26 +382,4 @@ def _rows(documents: Sequence[Document], name: str) -> Iterator[Any]:
 
 def _more(documents: Sequence[Document], name: str) -> str:
     count = sum(each[name]["more"] for each in documents)
-    return f"<p>and {count} more</p>" if count else ""
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>"
-
-
-def _table(header: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> str:
-    """Empty without rows."""
-    if not rows:
-        return ""
-    heads = "".join(f"<th>{escape(name)}</th>" for name in header)
-    lines = "".join(f"<tr>{''.join(map(_cell, header, row))}</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{heads}</tr>{lines}</table></div>'
-
-
-def _cell(name: str, value: Any) -> str:
-    """`name` is the column's, which a phone shows beside the value."""
-    value, link = value if isinstance(value, _Step) else (value, "")
-    text = "-" if value is None else str(value)
-    tone = f' class="word {_TONE[text]}"' if text in _TONE else ""
-    more = f' <a href="{escape(link)}" rel="noreferrer">runbook</a>' if link else ""
-    return f'<td data-of="{escape(name)}"{tone}>{escape(printable(text))}{more}</td>'
+    return f"and {count} more" if count else ""
