@@ -29,6 +29,7 @@ from monitoring.channels import email as channel
 from monitoring.channels.base import ChannelContext, TransportError
 from monitoring.config.secret import Secret
 from monitoring.config.settings import AlertSettings
+from monitoring.output import pages
 from tests.alerting_kit import WARNING, alert, free_port, notice
 
 
@@ -327,3 +328,26 @@ def test_a_group_is_a_list_and_a_long_digest_stays_readable() -> None:
     assert "https://wiki.example/page.md" in text
     assert text.count("component-59 is in trouble") == 1
     assert text.count("What it means") == 24, "the first 25 in detail, one of them without meaning"
+
+
+def test_a_mail_whose_template_is_gone_is_sent_as_text(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Files may be exchanged under a running loop: the look of a mail never costs the mail."""
+
+    def gone(template: str, **values: Any) -> str:
+        raise pages.PageError(f"{template}: TemplateNotFound")
+
+    monkeypatch.setattr(channel, "page", gone)
+    with smtp() as sink:
+        channel.send([notice()], kit(sink.port))
+    ((_, mail),) = sink.mails
+    assert "redis-cache is in trouble" in mail.get_content()
+    assert "sent as text alone: mail.html: TemplateNotFound" in caplog.text
+
+
+def test_a_template_without_its_values_is_an_error_that_names_it() -> None:
+    with pytest.raises(pages.PageError, match=r"mail\.html: UndefinedError"):
+        pages.page("mail.html")
+    with pytest.raises(pages.PageError, match=r"nowhere\.html: TemplateNotFound"):
+        pages.page("nowhere.html")

@@ -74,8 +74,10 @@ def test_nothing_but_one_package_stands_at_the_top(wheel: Path) -> None:
     assert not [name for name in app if name.startswith(("tests", "sandbox", "setup"))]
     assert "payment_api_monitoring/py.typed" in names
     assert "License-Expression: MIT" in metadata
-    needs = re.findall(r"^Requires-Dist: ([a-z-]+)(?!.*extra ==)", metadata, re.MULTILINE)
-    extras = re.findall(r"^Requires-Dist: ([a-z-]+).*extra == .completion.", metadata, re.MULTILINE)
+    needs = re.findall(r"^Requires-Dist: ([a-z0-9-]+)(?!.*extra ==)", metadata, re.MULTILINE)
+    extras = re.findall(
+        r"^Requires-Dist: ([a-z0-9-]+).*extra == .completion.", metadata, re.MULTILINE
+    )
     assert extras == ["argcomplete"]
     wanted = re.findall(r"^([a-z0-9-]+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
     assert set(needs) == set(wanted)

@@ -21,7 +21,7 @@ from monitoring.channels.base import ChannelContext, Refusal, TransportError, li
 from monitoring.http import wire
 from monitoring.model import Notice, Severity
 from monitoring.output.logs import LOGGER
-from monitoring.output.pages import page
+from monitoring.output.pages import PageError, page
 
 BATCH = 200
 _COLOURS = {Severity.CRITICAL: "#c62828", Severity.WARNING: "#e08600"}
@@ -67,7 +67,10 @@ def digest(
     if any(m.severity is Severity.CRITICAL and not m.over for m in messages):
         mail["X-Priority"] = "1"
     mail.set_content("\n".join(_text(messages)))
-    mail.add_alternative(_html(messages), subtype="html")
+    try:
+        mail.add_alternative(_html(messages), subtype="html")
+    except PageError as exc:  # the text says all of it
+        LOGGER.error("a mail is sent as text alone: %s", exc)
     return mail
 
 

@@ -16,10 +16,18 @@ from monitoring.text import printable, say
 # error and no blank.
 
 
+class PageError(Exception):
+    """A template that cannot be read, as after a removal under a running loop."""
+
+
 def page(template: str, **values: Any) -> str:
-    """A page of templates/ with these values. Raises jinja2.TemplateError for a template that
-    cannot be read or that lacks a value."""
-    return str(_templates().get_template(template).render(values))
+    """A page of templates/ with these values. Raises PageError."""
+    from jinja2 import TemplateError
+
+    try:
+        return str(_templates().get_template(template).render(values))
+    except (OSError, TemplateError) as exc:
+        raise PageError(f"{template}: {type(exc).__name__}: {exc}") from exc
 
 
 @lru_cache(maxsize=1)
