@@ -164,7 +164,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
             """Not over a screen that already shows a cycle."""
             return person and not (kit.screen is not None and kit.screen.on)
 
-        follows = kit.settings.tokens.follow and not args.single_run
+        follows = (
+            kit.settings.tokens.follow and not args.single_run and kit.settings.redis.configured
+        )
         with following(kit.settings) if follows else nullcontext() as follower:
             usage = TokenUsage(
                 kit.settings, kit.state, eapi=services[0], sapi=services[1], follower=follower

@@ -56,11 +56,14 @@ class SpringService(WebServer):
             return self.faults.value(f"{self.name}-status")
         return DEGRADED if self._degraded() else UP
 
+    def _part_down(self) -> dict[str, str]:
+        """The part that is down without lowering the whole."""
+        on = self.faults.on(f"{self.name}-part-down")
+        return {self.faults.value(f"{self.name}-part-down"): DOWN} if on else {}
+
     def _inside(self) -> dict[str, Any]:
         """What Actuator shows of parts in trouble that do not lower the whole."""
-        found: dict[str, Any] = {}
-        if self.faults.on(f"{self.name}-part-down"):
-            found[self.faults.value(f"{self.name}-part-down")] = {"status": DOWN}
+        found: dict[str, Any] = {n: {"status": word} for n, word in self._part_down().items()}
         if self.faults.on(f"{self.name}-breaker-open"):
             breaker = {"failureRate": "100.0%", "state": "OPEN"}
             name = self.faults.value(f"{self.name}-breaker-open")
@@ -75,9 +78,8 @@ class SpringService(WebServer):
         parts, word = self._parts(), self._word()
         if word == UP and DOWN in parts.values():
             word = DEGRADED
-        return json_answer(
-            {"service": self.title, "status": word, **parts}, 503 if word == DEGRADED else 200
-        )
+        body = {"service": self.title, "status": word, **parts, **self._part_down()}
+        return json_answer(body, 503 if word == DEGRADED else 200)
 
     def _readiness(self, _request: Request) -> Answer:
         return Answer(503 if self._degraded() else 200)

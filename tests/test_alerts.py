@@ -315,11 +315,14 @@ def test_other_scripts_states_say_what_is_down_while_they_are_fresh() -> None:
     assert alerts.down_components(states, machine.now + 1) == frozenset()
 
 
-def test_and_what_is_degraded_once_people_were_told() -> None:
+def test_and_what_is_degraded_unless_nobody_hears_of_it() -> None:
+    """From its first bad cycle on: a script that looked earlier must not be the first to speak."""
     machine = Machine()
     machine.notified("w")
-    assert alerts.impaired_components(machine.states.values(), machine.now) == frozenset()
+    assert alerts.impaired_components(machine.states.values(), machine.now) == {"redis-cache"}
     machine.notified("w")
+    silent = [replace(state, notified=None) for state in machine.states.values()]
+    assert alerts.impaired_components(silent, machine.now) == frozenset()
     states = machine.states.values()
     assert alerts.impaired_components(states, machine.now) == {"redis-cache"}
     assert alerts.down_components(states, machine.now) == frozenset()

@@ -11,8 +11,10 @@ from typing import Any, Optional
 import pytest
 
 from monitoring.channels import CHANNELS
+from monitoring.components import CACHE
 from monitoring.config import load as configuration, schema_alerts
 from monitoring.config.load import ConfigurationError
+from monitoring.config.settings import unconfigured
 from tests.configuring import load, origin, problems, scripts_in, shown
 
 
@@ -307,8 +309,22 @@ def test_a_month_is_not_taken_for_a_minute() -> None:
     assert parse_duration("7D") == 7 * 86400.0
 
 
-@pytest.mark.parametrize("name", ["REDIS_HOST", "REDIS_PORT", "MONITORING_ENV"])
+@pytest.mark.parametrize("name", ["REDIS_PORT", "MONITORING_ENV"])
 def test_an_empty_value_that_switches_nothing_off_is_said(name: str, tmp_path: Path) -> None:
     settings = load(scripts_in(tmp_path), env={name: ""})
     assert [w for w in settings.warnings if f"{name} is empty, which switches nothing off" in w]
     assert settings.redis.host == "localhost"
+
+
+def test_an_empty_host_of_the_cache_switches_it_off_unless_others_are_named(root: Path) -> None:
+    off = load(root, env={"REDIS_HOST": "", "MONITORING_ENV": "prod"})
+    assert CACHE in unconfigured(off)
+    assert [w for w in off.warnings if "REDIS" in w] == [
+        "REDIS_HOST is empty: the cache is not watched, and no token is counted"
+    ]
+    for name in ("REDIS_SENTINELS", "REDIS_CLUSTER"):
+        elsewhere = load(root, env={"REDIS_HOST": "", name: "node-1:7000"})
+        assert CACHE not in unconfigured(elsewhere)
+        assert not [w for w in elsewhere.warnings if "not watched" in w]
+    with pytest.raises(configuration.ConfigurationError, match="needs a node to ask"):
+        load(root, env={"REDIS_HOST": "", "REDIS_CLUSTER": "true"})

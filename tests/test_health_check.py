@@ -68,6 +68,7 @@ def test_a_healthy_stack(run):
     [
         ("eapi-degraded", 1, EAPI, "warning"),
         ("eapi-part-down", 1, EAPI, "warning"),
+        ("sapi-part-down", 1, SAPI, "warning"),
         ("sapi-breaker-open", 1, SAPI, "warning"),
         ("sapi-down", 2, SAPI, "critical"),
         ("redis-noauth", 1, CACHE, "unknown"),

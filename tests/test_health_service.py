@@ -88,6 +88,17 @@ def test_parts_inside_an_answer_that_says_up(body, severity, said):
     assert said in component.component.message
 
 
+@pytest.mark.parametrize("worse", ["health", "detailed"])
+def test_of_two_answers_that_disagree_about_a_part_the_worse_holds(worse):
+    def answer(word):
+        return {"status": 200, "body": within(database={"status": word}), "text": ""}
+
+    facts = {"health": answer("UP"), "detailed": answer("UP"), worse: answer("DOWN")}
+    component = judge(read(facts), Context()).component
+    assert (component.status, component.up) == (WARNING, True)
+    assert component.details["reported_dependencies"] == {"database": "DOWN"}
+
+
 def test_a_detailed_answer_in_a_word_that_nobody_knows_is_no_good_word():
     facts = {"health": UP, "detailed": {"status": 200, "body": {"status": "FATAL"}}}
     component = judge(read(facts), Context()).component

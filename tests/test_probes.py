@@ -156,6 +156,7 @@ def test_a_vault_without_credentials_is_judged_by_its_own_word(settings):
         ("sapi", {"url": ""}, SAPI),
         ("eapi", {"url": ""}, LOGIN),
         ("sapi", {"url": ""}, LOGIN),
+        ("redis", {"host": ""}, CACHE),
     ],
 )
 def test_what_is_not_configured_is_unknown_with_the_cure(settings, part, change, name):

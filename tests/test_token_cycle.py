@@ -152,6 +152,16 @@ def test_a_user_with_too_few_rights_is_named_as_such(
     assert "permitted" in source.why or "may not run" in source.why
 
 
+def test_without_a_cache_nothing_is_counted_and_nothing_is_wrong(
+    state: State, tmp_path: Path
+) -> None:
+    outcome = usage(settings(tmp_path, {}, host=""), state).cycle(time.time())
+    (source,) = [source for source in outcome.sources if source.name == "redis"]
+    assert (source.ok, source.configured) == (False, False)
+    assert (outcome.tokens or {}).get("active") is None
+    assert not outcome.findings
+
+
 def test_a_silent_server_costs_its_usual_timeout_not_the_scans(tmp_path: Path) -> None:
     with redis_server.start({}, tmp_path / "redis") as server:
         made = settings(tmp_path, {}, **at(server.port, timeout=0.3, scan_timeout=60.0))

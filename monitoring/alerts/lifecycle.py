@@ -239,7 +239,7 @@ _FORGOTTEN = (
 @dataclass(frozen=True)
 class Policy:
     """`down`: components that other scripts know to be down; `impaired`: those that they have
-    notified as down or degraded, which says already that they cannot be read."""
+    notified as down or degraded, or will soon, which says already that they cannot be read."""
 
     rules: AlertSettings = field(default_factory=AlertSettings)
     silences: tuple[Silence, ...] = ()
@@ -309,9 +309,11 @@ def down_components(states: Iterable[AlertState], since: float) -> frozenset[str
 
 
 def impaired_components(states: Iterable[AlertState], since: float) -> frozenset[str]:
-    """Components that people were notified of as down or degraded, as judged later than `since`."""
-    notified = (s for s in states if s.judged_at >= since and s.firing and s.notified is not None)
-    return frozenset(s.alert.key.component for s in notified if s.alert.key.metric == UP)
+    """Components that people were notified of as down or degraded, or will be in a cycle or two if
+    it goes on; as judged later than `since`."""
+    fresh = (s for s in states if s.judged_at >= since and s.alert.key.metric == UP)
+    told = (s for s in fresh if (s.notified is not None if s.firing else is_bad(s)))
+    return frozenset(s.alert.key.component for s in told)
 
 
 def _by_key(conditions: Iterable[Alert]) -> dict[str, Alert]:

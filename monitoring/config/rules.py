@@ -97,6 +97,8 @@ def _pairs(values: Values) -> Iterator[Problem]:
         yield _problem(values, ("CONJUR_AUTHN_API_KEY",), cure)
     if values["REDIS_CLUSTER"] and values["REDIS_SENTINELS"]:
         yield _problem(values, ("REDIS_SENTINELS",), "use REDIS_CLUSTER or Sentinels, not both")
+    if values["REDIS_CLUSTER"] is True and not values["REDIS_HOST"]:
+        yield _problem(values, ("REDIS_HOST",), "REDIS_CLUSTER = True needs a node to ask")
     if values["REDIS_CLUSTER"] and values["REDIS_DB"]:
         yield _problem(values, ("REDIS_DB",), "a Redis Cluster has database 0 alone")
     yield from _ladders(values)
@@ -167,6 +169,8 @@ def _unwatched(values: Values) -> Iterator[str]:
     for name in _WATCHED:
         if not values[name]:
             yield f"{name} is empty: it is not watched"
+    if not values["REDIS_HOST"] and not values["REDIS_SENTINELS"] and not values["REDIS_CLUSTER"]:
+        yield "REDIS_HOST is empty: the cache is not watched, and no token is counted"
 
 
 def _insecure(settings: Settings, values: Values) -> Iterator[str]:
@@ -179,7 +183,7 @@ def _insecure(settings: Settings, values: Values) -> Iterator[str]:
         parts = urlsplit(values[name])
         if parts.scheme == "http" and not _is_local(parts.hostname):
             yield f"{name} is plain http: right inside a service mesh, wrong anywhere else"
-    if not values["REDIS_SSL"] and not _is_local(values["REDIS_HOST"]):
+    if not (settings.redis.ssl or _is_local(settings.redis.host)) and settings.redis.configured:
         yield "REDIS_SSL is off: passwords and tokens cross the network in clear"
 
 

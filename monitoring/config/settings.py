@@ -94,7 +94,9 @@ class ComponentSettings:
 class RedisSettings:
     """`cluster`: whether it is one; `seeds`: nodes of it to ask (empty: host and port)."""
 
-    host: str = setting(k.host, "Host name of Redis", "localhost", at="REDIS_HOST")
+    host: str = setting(
+        k.either("", k.host), "Host name of Redis; empty: not watched", "localhost", at="REDIS_HOST"
+    )
     port: int = setting(k.port, "Port of Redis", 6379, at="REDIS_PORT")
     username: str = setting(k.text(), "ACL user; empty: the default user", "", at="REDIS_USERNAME")
     password: Secret = hidden("Password of Redis", at="REDIS_PASSWORD")
@@ -118,6 +120,11 @@ class RedisSettings:
     tls: TlsSettings = TlsSettings()
     timeout: float = stands("TIMEOUTS", CACHE, default=2.0)
     scan_timeout: float = stands("TIMEOUTS", "redis-scan", default=10.0)
+
+    @property
+    def configured(self) -> bool:
+        """Whether there is a cache to ask."""
+        return bool(self.host or self.sentinels or self.seeds)
 
 
 @dataclass(frozen=True)
@@ -456,7 +463,7 @@ def unconfigured(settings: Settings) -> tuple[str, ...]:
         EAPI: eapi.url and eapi.paths.get("health"),
         SAPI: sapi.url and sapi.paths.get("health"),
         VAULT: settings.conjur.url,
-        CACHE: settings.redis.host,
+        CACHE: settings.redis.configured,
         LOGIN: canary.client_id and canary.client_secret and eapi.url and sapi.url,
     }
     return tuple(name for name in COMPONENTS if not needed[name])

@@ -11,7 +11,7 @@ from typing import Any, Optional
 from monitoring.config.settings import Settings
 from monitoring.credentials.facts import CACHE, CachedFacts, CacheSeen, NodeFacts
 from monitoring.credentials.shared_census import Seen
-from monitoring.credentials.source_kit import Asked, SourceAnswer, unavailable
+from monitoring.credentials.source_kit import Asked, SourceAnswer, absent, unavailable
 from monitoring.model import Fault, Source
 from monitoring.redis import client as redis_client
 from monitoring.redis.count import ScanReport
@@ -30,6 +30,8 @@ _DOOR = ErrorTranslation(redis_client.translate, redis_client.ERRORS)
 
 def ask_cache(asked: Asked) -> SourceAnswer:
     """One scan of the token and credential keys of every primary."""
+    if not asked.settings.redis.configured:
+        return absent(CACHE)
     cache: Optional[redis_client.Cache] = None
     try:
         cache = asked.cache()

@@ -220,6 +220,9 @@ def probe_cache(name: str, live: ProbeContext) -> Reading:
     info_fault, slow, slow_fault), `cluster`, `sentinel`, `user`, `blind`. `seconds` is the PING of
     the slowest primary."""
     at = live.clock()
+    if not live.settings.redis.configured:
+        fault = Fault("config", "no cache is configured: set REDIS_HOST")
+        return Reading(name, at, fault=fault, configured=False)
     cache: Optional[Cache] = None
     try:
         cache = live.cache()

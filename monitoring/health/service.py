@@ -42,6 +42,7 @@ from monitoring.health.words import (
     dependency_up,
     is_bare,
     is_worded,
+    meaning,
     no_word,
     strange,
     vocabulary,
@@ -219,9 +220,13 @@ def _checked(part: str, components: Iterable[str]) -> bool:
 
 
 def _dependencies(facts: Mapping[str, Any], words: Words) -> Mapping[str, str]:
-    """From both answers; the detailed one wins."""
-    answers = [facts.get("health") or {}, facts.get("detailed") or {}]
-    return {n: w for a in answers for n, w in dependencies(a.get("body"), words).items()}
+    """From both answers; of a part that they disagree about, the worse word."""
+    found: dict[str, str] = {}
+    for answer in (facts.get("detailed") or {}, facts.get("health") or {}):
+        for name, word in dependencies(answer.get("body"), words).items():
+            both = (found.get(name, word), word)
+            found[name] = max(both, key=lambda each: meaning(each, words)[0])
+    return found
 
 
 def _dependency_status(

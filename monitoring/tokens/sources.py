@@ -39,13 +39,15 @@ _log = logging.getLogger("monitoring.tokens.sources")
 @dataclass(frozen=True)
 class Census:
     """A look at the cache. `report` and `result` are None when not a single node could be asked;
-    `fault` says why. `rules` are the patterns that were tried."""
+    `fault` says why. `rules` are the patterns that were tried; `configured` False: there is no
+    cache to look at."""
 
     rules: tuple[Rule, ...]
     seconds: float
     report: Optional[ScanReport] = None
     result: Optional[TokenResult] = None
     fault: Optional[Fault] = None
+    configured: bool = True
 
     @property
     def source(self) -> Source:
@@ -65,6 +67,7 @@ class Census:
             seconds=self.seconds,
             why="; ".join(whys),
             error=faults[0].kind if faults else None,
+            configured=self.configured,
             truncated=report is not None and report.truncated in ("time", "max_keys"),
         )
 
@@ -98,6 +101,9 @@ def take_census(
     tokens = settings.tokens
     rules, started = profile_of(tokens.profile, tokens.patterns, tokens.exclude), time.monotonic()
     door = ErrorTranslation(redis_client.translate, redis_client.ERRORS)
+    if not settings.redis.configured:
+        absent = Fault("config", "no cache is configured: set REDIS_HOST")
+        return Census(rules, 0.0, fault=absent, configured=False)
     try:
         with contextlib.closing(cache_of()) as cache:
             _ping_first(cache)
