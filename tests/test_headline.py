@@ -86,7 +86,7 @@ def fires(name: str, since: float, state: str = "firing", **more: Any) -> AlertR
         (
             (EAPI, component("conjur-vault", UNKNOWN)),
             (),
-            "of conjur-vault it is not known",
+            "the state of conjur-vault is not known",
         ),
     ],
 )
@@ -128,14 +128,11 @@ TROUBLE = {
         ),
         (
             {"a": credential(verdict="unknown", due_in_days=None), "b": credential()},
-            "of 1 of 2 credentials it is not known how they stand",
+            "the state of 1 of 2 credentials is not known",
         ),
         (
             {**TROUBLE, "x": credential(verdict="unknown")},
-            (
-                "1 of 12 credentials needs a look: client-007 stuck; of 1 it is not known how they "
-                "stand"
-            ),
+            "1 of 12 credentials needs a look: client-007 stuck; the state of 1 more is not known",
         ),
         (TROUBLE, "1 of 11 credentials needs a look: client-007 stuck"),
         (
@@ -170,6 +167,18 @@ def test_tokens_in_a_sentence_and_what_could_not_be_read() -> None:
     assert "99.99 % of validations" in headline(replace(seen, tokens=nearly))
     assert "redis" in headline(outcome("token_usage_metrics", sources=(UNREAD,)))
     assert headline(outcome("token_usage_metrics")) == "nothing was measured"
+
+
+def test_sources_that_could_not_be_read_are_named_and_the_rest_is_counted() -> None:
+    def unread(*names: str) -> str:
+        sources = [replace(UNREAD, name=name) for name in names]
+        return headline(outcome("credential_usage_metrics", credentials={}, sources=sources))
+
+    assert unread("redis").startswith("the monitor cannot judge redis")
+    assert unread("redis").endswith("no credential is known")
+    assert unread("redis", "s-one", "s-two").endswith("; s-one and s-two could not be read")
+    five = unread("redis", *(f"source-{n}" for n in range(5)))
+    assert five.endswith("; source-0, source-1, source-2 and 2 more could not be read")
 
 
 def test_the_first_step_is_about_the_cause() -> None:

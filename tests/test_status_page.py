@@ -434,6 +434,22 @@ def test_service_levels_and_budgets_stand_on_the_page() -> None:
     assert "health_check.py has not looked on this state folder" in nobody
 
 
+def test_the_level_of_all_together_stands_below_those_of_the_components() -> None:
+    whole = Measurement("payment_api_system_sla_availability_ratio", 0.9871, {"window": "30d"})
+    figures = (
+        whole,
+        Measurement("payment_api_system_sla_target_ratio", 0.999, {}),
+        Measurement("payment_api_system_sla_unknown_ratio", 0.0, {"window": "30d"}),
+        Measurement("payment_api_system_error_budget_remaining_ratio", -2.5, {"window": "30d"}),
+        level("sla_target_ratio", 0.9995),
+    )
+    seen = status.document(outcome(measurements=figures), 60.0)
+    assert [row["component"] for row in seen["levels"]] == ["redis-cache", "all together"]
+    page = status.render_status([seen], {}, NOW)
+    for cell in ("all together", "98.71 % of the 100 % watched", "-250 %"):
+        assert f">{cell}</td>" in page, cell
+
+
 def test_who_is_due_next_stands_on_the_page() -> None:
     rows = {"client-012": {"verdict": "ok", "state": "active", "due_in_days": 21.0, "why": "y"}}
     page = status.render_status([status.document(outcome(credentials=rows), 60.0)], {}, NOW)

@@ -147,12 +147,12 @@ def lineage_findings(standing: Standing) -> Iterator[Finding]:
 def _without_birth(orphan: Orphan) -> Finding:
     many = counted(orphan.tokens, "token")
     first, issued = iso_seconds(orphan.since), iso_seconds(orphan.issued)
-    verb = "is" if orphan.tokens == 1 else "are"
+    verb, it = ("is", "it") if orphan.tokens == 1 else ("are", "them")
     return Finding(
         "token_without_birth",
         Severity.CRITICAL,
-        f"{many} of {safe_id(orphan.client) or 'no client'} {verb} accepted and {verb} not minted "
-        f"by EAPI or SAPI: forged with the real key. First use {first}, "
+        f"{many} of {safe_id(orphan.client) or 'no client'} {verb} accepted, but neither EAPI nor "
+        f"SAPI issued {it}: forged with the real signing key. First use {first}, "
         f"{counted(orphan.uses, 'good verdict')} since.",
         SAPI,
         client=orphan.client,

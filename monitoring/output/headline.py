@@ -50,18 +50,21 @@ def headline(outcome: Outcome) -> str:
     worst = _worst_sentence(outcome)
     if worst and not outcome.components:
         said.insert(0, worst)
-    unread = [
-        f"{source.name} could not be read"
-        for source in outcome.sources
-        if source.configured and not source.ok and source.name not in worst
-    ]
-    if outcome.components:
-        unread = []  # they are components, and said as such
+    unread = [] if outcome.components else list(_of_sources(outcome, worst))
+    if outcome.components:  # sources are components, and said as such
         well = all(c.status is Severity.OK or not c.configured for c in outcome.components)
         said += [worst] if worst and well else []
     doubts = [] if said or unread else [doubt.sentence for doubt in outcome.doubts]
-    parts = [part.rstrip(".") for part in (*said, *unread[:_MOST_NAMED], *doubts)]
+    parts = [part.rstrip(".") for part in (*said, *unread, *doubts)]
     return "; ".join(parts) or "nothing was measured"
+
+
+def _of_sources(outcome: Outcome, said: str) -> Iterator[str]:
+    """What could not be read, unless it stands in `said`."""
+    unread = [s.name for s in outcome.sources if s.configured and not s.ok and s.name not in said]
+    named, more = unread[:_MOST_NAMED], len(unread) - _MOST_NAMED
+    if unread:
+        yield f"{_listed([*named, *([f'{more} more'] if more > 0 else [])])} could not be read"
 
 
 def _of_components(outcome: Outcome) -> Iterator[str]:
@@ -85,16 +88,21 @@ def _of_components(outcome: Outcome) -> Iterator[str]:
         yield f"{_so_many(alone, asked)} not well: {_with_times(alone, outcome)}"
     unknown = [c.name for c in asked if c.status is Severity.UNKNOWN and c.up is not False]
     if unknown:
-        yield f"of {_listed(unknown)} it is not known"
+        states = "state" if len(unknown) == 1 else "states"
+        yield f"the {states} of {_listed(unknown)} {_is(unknown)} not known"
     if asked and not ordered and not unknown:
         yield f"all {len(asked)} work" if len(asked) > 1 else f"{asked[0].name} works"
     unasked = [c.name for c in outcome.components if not c.configured]
     if unasked:
-        yield f"{_listed(unasked)} {'is' if len(unasked) == 1 else 'are'} not configured"
+        yield f"{_listed(unasked)} {_is(unasked)} not configured"
 
 
 def _so_many(some: Sequence[Component], of: Sequence[Component]) -> str:
-    return f"{len(some)} of {len(of)} {'is' if len(some) == 1 else 'are'}"
+    return f"{len(some)} of {len(of)} {_is(some)}"
+
+
+def _is(some: Sequence[Any]) -> str:
+    return "is" if len(some) == 1 else "are"
 
 
 def _with_times(components: Sequence[Component], outcome: Outcome) -> str:
@@ -146,7 +154,7 @@ def _of_credentials(outcome: Outcome) -> Iterator[str]:
     elif not unknown:
         yield f"{of} {next(iter(rows.values()))['verdict']}{next_due(rows)}"
     if unknown:
-        yield f"of {unknown if bad else f'{unknown} of {of}'} it is not known how they stand"
+        yield f"the state of {f'{unknown} more' if bad else f'{unknown} of {of}'} is not known"
     moving = (r for r in rows.values() if r.get("verdict") == OK and r.get("state") != "active")
     rotating = sum(1 for _ in moving)
     failing = sum(bool(row.get("failures")) for row in rows.values())

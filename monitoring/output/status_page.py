@@ -99,23 +99,28 @@ def _alert(row: AlertRow, runbooks: str) -> dict[str, Any]:
 
 
 _MONTH = "30d"
-#: Column of the service levels -> the measurement that fills it.
+#: Column of the service levels -> the measurement that fills it, `payment_api_` of a component and
+#: `payment_api_system_` of all together.
 _LEVELS = {
-    "target": "payment_api_sla_target_ratio",
-    "up": "payment_api_sla_availability_ratio",
-    "budget left": "payment_api_error_budget_remaining_ratio",
-    "not watched": "payment_api_sla_unknown_ratio",
+    "target": "sla_target_ratio",
+    "up": "sla_availability_ratio",
+    "budget left": "error_budget_remaining_ratio",
+    "not watched": "sla_unknown_ratio",
 }
+_SYSTEM = "all together"
 
 
 def _levels(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """A row for each component that has a target: the last month as ratios, None for what is not
-    known."""
+    """A row for each component that has a target, then one for all together: the last month as
+    ratios, None for what is not known."""
+    names = {f"payment_api_{name}": column for column, name in _LEVELS.items()}
+    names.update({f"payment_api_system_{name}": column for column, name in _LEVELS.items()})
     found: dict[str, dict[str, Optional[float]]] = {}
-    for column, name in _LEVELS.items():
-        for figure in outcome.measurements:
-            if figure.name == name and figure.labels.get("window", _MONTH) == _MONTH:
-                found.setdefault(figure.labels["component"], {})[column] = figure.value
+    for figure in sorted(outcome.measurements, key=lambda each: "component" not in each.labels):
+        column = names.get(figure.name)
+        if column and figure.labels.get("window", _MONTH) == _MONTH:
+            component = figure.labels.get("component", _SYSTEM)
+            found.setdefault(component, {})[column] = figure.value
     for component, ratios in found.items():
         yield {"component": component, **{column: ratios.get(column) for column in _LEVELS}}
 
