@@ -85,7 +85,7 @@ def test_silences(sentence: str, match: dict[str, str], quiet: bool) -> None:
 def test_a_silence_names_its_owner_and_ends() -> None:
     silence = Silence({"component": "*"}, "ops", "rebuild", until=T0 + 60)
     assert why_quiet(alert(), [silence], [], T0) == (
-        "silenced by ops until 2026-11-23 02:14 UTC: rebuild"
+        "silenced by ops until 2026-11-23T02:14:20Z: rebuild"
     )
     assert why_quiet(alert(), [silence], [], T0 + 60) == ""
 

@@ -63,11 +63,12 @@ def test_an_incident_is_all_that_its_cause_explains() -> None:
         ("zzzzzz", "--alerts"),
         ("prod/health_check/payment-eapi/helth_status/", "did you mean health_status"),
         ("prod/health_check/payment-eapi/zzzzzz/", "--alerts"),
+        ("payment-sapi", "Alerts there: prod/health_check/payment-sapi/health_status/"),
     ],
 )
 def test_what_names_nothing_is_refused_with_a_hint(asked: str, hint: str) -> None:
     with pytest.raises(OperatorError, match=hint):
-        silences.names(asked, [])
+        silences.names(asked, [AlertKey("prod", "health_check", "payment-sapi", "health_status")])
 
 
 def silence(until: float) -> Silence:

@@ -444,9 +444,9 @@ def test_the_level_of_all_together_stands_below_those_of_the_components() -> Non
         level("sla_target_ratio", 0.9995),
     )
     seen = status.document(outcome(measurements=figures), 60.0)
-    assert [row["component"] for row in seen["levels"]] == ["redis-cache", "all together"]
+    assert [row["component"] for row in seen["levels"]] == ["redis-cache", "overall"]
     page = status.render_status([seen], {}, NOW)
-    for cell in ("all together", "98.71 % of the 100 % watched", "-250 %"):
+    for cell in ("overall", "98.71 % of the 100 % watched", "-250 %"):
         assert f">{cell}</td>" in page, cell
 
 

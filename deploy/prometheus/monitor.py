@@ -199,23 +199,27 @@ def _truncated() -> Rule:
 
 
 def _unheard() -> Rule:
-    """A channel that fails and delivers nothing, for longer than a hiccup."""
+    """A channel that fails and delivers nothing, for longer than a hiccup. health_check pushes the
+    same by the channels that still work, under the same labels."""
     texts = advice.for_finding("notification_channel_failing", "availability")
-    tried = "sum by (environment, channel) (increase(payment_api_notifications_total"
+    tried = (
+        "sum by (environment, component) (label_replace(increase(payment_api_notifications_total"
+    )
+    named = '[30m]), "component", "notifications-$1", "channel", "(.+)")) > 0'
     series = 'payment_api_notifications_total{channel="slack",outcome="failed"}'
     return _rule(
         "PaymentApiNotificationChannelFailing",
-        f'{tried}{{outcome=~"failed|unfinished"}}[30m])) > 0'
-        f' unless {tried}{{outcome="sent"}}[30m])) > 0',
-        summary="notices do not get through to {{ $labels.channel }}",
+        f'{tried}{{outcome=~"failed|unfinished"}}{named} unless {tried}{{outcome="sent"}}{named}',
+        component="",
+        summary="notices do not get through: {{ $labels.component }}",
         meaning=texts.meaning,
         action=texts.action,
         runbook=texts.runbook,
         hold=5,
         proof=Proof(
             (Series(series, "0", "0+1"),),
-            "notices do not get through to slack",
-            {"channel": "slack"},
+            "notices do not get through: notifications-slack",
+            {"component": "notifications-slack"},
             after=40,
         ),
     )

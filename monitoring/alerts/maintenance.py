@@ -10,6 +10,7 @@ from typing import Optional
 
 from monitoring.config.settings import Maintenance, Silence
 from monitoring.model import Alert
+from monitoring.text import iso_seconds
 
 
 def why_quiet(
@@ -81,6 +82,4 @@ def _zone(name: str) -> datetime.tzinfo:
 
 
 def _clock(at: float) -> str:
-    if at == float("inf"):
-        return "further notice"
-    return f"{datetime.datetime.fromtimestamp(at, tz=datetime.timezone.utc):%Y-%m-%d %H:%M} UTC"
+    return "further notice" if at == float("inf") else iso_seconds(at)

@@ -21,12 +21,14 @@ from monitoring.text import iso_seconds, say
 _SCOPE = "silences"
 _FIELDS = ("environment", "script", "component", "metric", "client")
 _PREFIX = "PaymentApi"
+_MOST_HINTED = 5
 
 
 def names(asked: str, known: Iterable[AlertKey]) -> list[Mapping[str, str]]:
     """What `--silence ASKED` is about, as patterns of an alert's key: an alert's name as messages
     spells it (`PaymentApiHealthStatus`, `health_status`), or a key as `--alerts` shows it. `known`
     are the keys of alerts that were seen. Raises OperatorError for what names nothing."""
+    known = tuple(known)
     there = {*_names(), *(key.metric for key in known)}
     metric = spelt(asked)
     if asked.count("/") == len(_FIELDS) - 1:
@@ -41,9 +43,17 @@ def names(asked: str, known: Iterable[AlertKey]) -> list[Mapping[str, str]]:
         return [{"metric": each} for each in metrics]
     elif fnmatch.filter(there, metric):
         return [{"metric": metric}]
+    raise OperatorError(f"--silence {asked}: no alert has that name{_hint(asked, there, known)}")
+
+
+def _hint(asked: str, there: Iterable[str], known: Sequence[AlertKey]) -> str:
+    """What was meant instead; of a component or a client its alerts."""
+    of_it = sorted(key.text for key in known if asked in (key.component, key.client))
+    if of_it:
+        return f"; that is a place. Alerts there: {', '.join(of_it[:_MOST_HINTED])}"
+    metric = asked.split("/")[3] if asked.count("/") == len(_FIELDS) - 1 else spelt(asked)
     near = difflib.get_close_matches(metric, sorted(there), n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; --alerts names those that fire"
-    raise OperatorError(f"--silence {asked}: no alert has that name{hint}")
+    return f"; did you mean {near[0]}?" if near else "; --alerts names those that fire"
 
 
 def _names() -> Iterator[str]:

@@ -107,11 +107,11 @@ _LEVELS = {
     "budget left": "error_budget_remaining_ratio",
     "not watched": "sla_unknown_ratio",
 }
-_SYSTEM = "all together"
+_SYSTEM = "overall"
 
 
 def _levels(outcome: Outcome) -> Iterator[dict[str, Any]]:
-    """A row for each component that has a target, then one for all together: the last month as
+    """A row for each component that has a target, then one of all together: the last month as
     ratios, None for what is not known."""
     names = {f"payment_api_{name}": column for column, name in _LEVELS.items()}
     names.update({f"payment_api_system_{name}": column for column, name in _LEVELS.items()})
