@@ -179,8 +179,9 @@ _PATTERNS = (
         rf"\1 {MASK}",
     ),
     (re.compile(r"(?i)token\s+token=\\*\"[^\"]*\""), f'Token token="{MASK}"'),
-    # up to the last @ before the path: a password may hold one
-    (re.compile(r"(?i)(\b[a-z][a-z0-9+.-]*://)[^/\s'\"]*@"), rf"\1{MASK}@"),
+    # up to the last @ before the path: a password may hold one. The scheme is not looked at: to
+    # search it from each of 64,000 characters took 40 seconds
+    (re.compile(r"(://)[^/\s'\"]*@"), rf"\1{MASK}@"),
     (re.compile(r"(?i)(https?://hooks\.slack[^/\s]*/)[^\s'\"]+"), rf"\1{MASK}"),
     (re.compile(r"validation:[^\s'\"]{20,}"), f"validation:{MASK}"),
 )
@@ -189,6 +190,7 @@ _lock = threading.Lock()
 _seen: set[str] = set()
 _long: tuple[str, ...] = ()
 _short: Optional[re.Pattern[str]] = None
+_escapes: Optional[re.Pattern[str]] = None
 
 
 def is_word(secret: str) -> bool:
@@ -200,17 +202,20 @@ def register(secret: str) -> None:
     """Have `secret` masked everywhere from now on, also as the encodings of URLs, HTTP, JSON and
     HTML write it; of an address also its userinfo, the parts of its path and the values of its
     query, of a text of several lines each line."""
-    global _long, _short  # noqa: PLW0603 - one list for the process is the point
+    global _long, _short, _escapes  # noqa: PLW0603 - one list for the process is the point
     if secret in _seen:
         return
     with _lock:
         _seen.add(secret)
-        known = {form for each in _seen for part in _parts(each) for form in _forms(part)}
+        parts = {part for each in _seen for part in _parts(each)}
+        known = {form for part in parts for form in _forms(part)}
         # Longest first, so that a secret inside a longer one does not leave the rest behind.
         ordered = sorted(known, key=lambda s: (-len(s), s))
         weak = [re.escape(form) for form in ordered if len(form) < _STRONG]
         _long = tuple(form for form in ordered if len(form) >= _STRONG)
         _short = re.compile(rf"(?<![\w-])(?:{'|'.join(weak)})(?![\w-])") if weak else None
+        strong = sorted((p for p in parts if len(p) >= _STRONG), key=lambda s: (-len(s), s))
+        _escapes = re.compile("|".join(map(_escaped_anyhow, strong))) if strong else None
         _masked.cache_clear()
 
 
@@ -238,7 +243,8 @@ def _forms(secret: str) -> Iterator[str]:
     for text in (json.dumps(secret), json.dumps(secret, ensure_ascii=False), repr(secret)):
         yield text[1:-1]
     yield html.escape(secret)
-    yield raw.hex()
+    yield from (raw.hex(), raw.hex().upper())
+    yield raw.decode("latin-1")  # as the headers of HTTP are read
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         yield encode(raw).decode()
         for shift in range(3):
@@ -247,6 +253,19 @@ def _forms(secret: str) -> Iterator[str]:
             middle = text[(0, 2, 3)[shift] : len(text) - 2]
             if len(middle) >= _BLOCK:
                 yield middle
+
+
+def _escaped_anyhow(secret: str) -> str:
+    """A pattern of the secret in which any of its characters may be escaped as URLs or JSON do:
+    which ones are, differs from library to library."""
+    return "".join(map(_any_form, secret))
+
+
+def _any_form(character: str) -> str:
+    packed = character.encode("utf-8", "surrogatepass")
+    percent = "".join(f"%(?i:{byte:02x})" for byte in packed)
+    json_escape = rf"|\\u(?i:{ord(character):04x})" if ord(character) < 0x10000 else ""
+    return rf"(?:{re.escape(character)}|{percent}{json_escape})"
 
 
 #: Characters of a text for which an answer is remembered: the same names and labels come again and
@@ -267,6 +286,8 @@ def _mask_known(text: str) -> str:
     for secret in _long:
         if secret in text:
             text = text.replace(secret, MASK)
+    if _escapes is not None and ("%" in text or "\\u" in text):
+        text = _escapes.sub(MASK, text)
     return text if _short is None else _short.sub(MASK, text)
 
 
@@ -295,9 +316,11 @@ def redacted(value: Any) -> Any:
 def printable(text: str, limit: Optional[int] = None) -> str:
     """A stranger's text, fit for one line of anything: control and invisible characters and halves
     of surrogates escaped, at most `limit` characters. Texts that differ stay different where
-    nothing is cut. For the door through which a text comes in; masks nothing (see `redact`)."""
+    nothing is cut. For the door through which a text comes in; masks nothing (see `redact`) but
+    in a text that is cut: half a secret would be known to no mask behind the door."""
     if limit is not None and len(text) > limit:
-        text = text[: limit - 1] + "…"
+        text = redact(text)
+        text = text if len(text) <= limit else text[: limit - 1] + "…"
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import re
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from monitoring.channels import pagerduty
 from monitoring.config.load import secrets_of
 from monitoring.config.secret import Secret
 from monitoring.conjur import answers as vault_health
+from monitoring.health import judging, words as health_words
+from monitoring.http.reply import BodyError, HttpFault, Reply, read_body
 from monitoring.output import logs
 from monitoring.store import prometheus_history as prometheus
-from monitoring.text import MASK, is_word, redact, redacted, register, safe_id
+from monitoring.text import MASK, is_word, printable, redact, redacted, register, safe_id
 from tests.canaries import forms
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjbGllbnQtMDAxIn0.c2lnbmF0dXJl"
@@ -231,3 +234,53 @@ def test_long_texts_of_strangers_are_not_remembered() -> None:
         assert cache.cache_info().currsize == 0
         assert remember("client-2") == remember("client-2")
         assert cache.cache_info().currsize == 1
+
+
+def test_any_way_to_escape_a_secret_in_an_address_or_in_json_is_masked() -> None:
+    """Which characters are escaped, and in which case, differs from library to library."""
+    secret = "Pa$$/w~rd*(9k)ü"
+    register(secret)
+    wholly = "".join(f"%{byte:02x}" for byte in secret.encode())
+    for written in (
+        wholly,
+        wholly.upper(),
+        urllib.parse.quote(secret, safe="!~*'()"),  # as JavaScript does
+        urllib.parse.quote(secret, safe="/:@!$&'()*+,;=~"),  # as paths may
+        "".join(f"\\u{ord(character):04X}" for character in secret),
+        secret.replace("/", "\\u002f"),
+        secret.encode().hex().upper(),
+        secret.encode().decode("latin-1"),
+    ):
+        assert redact(f"at {written} there") == f"at {MASK} there", written
+
+
+@pytest.mark.parametrize("piece", ["a.", "a-", "a://", "://@", "validation:", "basic ", "eyJ"])
+def test_a_long_text_is_masked_in_time(piece: str) -> None:
+    """The time must grow with the length, not with its square: 64,000 characters took 40 seconds,
+    and no deadline ends a search. Measured against a text eight times as short."""
+
+    def took(length: int) -> float:
+        text = piece * (length // len(piece))
+        begun = [time.process_time()]
+        for _ in range(3):
+            redact(text)
+            begun.append(time.process_time())
+        return min(later - before for before, later in zip(begun, begun[1:]))
+
+    assert took(64_000) < 30 * took(8_000) + 0.05
+
+
+def test_what_a_door_cuts_is_masked_before() -> None:
+    """The types and packings that a server names, names in its answers, its certificates."""
+    secret = "Kw8Jr3Tz6Hn1Vb4Q"
+    register(secret)
+    reply = Reply(200, {"content-type": "x" * 50 + secret}, b"<", 0.0, {}, "http://eapi")
+    with pytest.raises(HttpFault) as no_json:
+        reply.json()
+    with pytest.raises(BodyError) as packed:
+        read_body(lambda _: b"", {"content-encoding": "x" * 50 + secret}, 1000)
+    name = judging.clean("x" * 55 + secret)
+    for cut in (str(no_json.value), str(packed.value), name, printable("x" * 190 + secret, 200)):
+        assert "kw8j" not in cut.lower()
+    assert "KW8J" not in health_words.normal(secret)  # capitals would hide it from the mask
+    assert judging.clean("x" * 63 + "a" * 9) != judging.clean("x" * 63 + "b" * 9)

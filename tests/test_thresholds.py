@@ -8,7 +8,7 @@ from monitoring.catalog import METRICS, THRESHOLDS
 from monitoring.certainty import Doubt
 from monitoring.config.settings import Limit
 from monitoring.model import Measurement, Severity
-from monitoring.thresholds import judge
+from monitoring.thresholds import concerns, judge, say
 
 OK, UNKNOWN, WARNING, CRITICAL = Severity.OK, Severity.UNKNOWN, Severity.WARNING, Severity.CRITICAL
 DAY = 86400.0
@@ -105,3 +105,40 @@ def test_a_figure_in_doubt_is_never_within_its_limits() -> None:
         )
         (verdict,) = judge([figure], {name: Limit(5, 10)})
         assert (verdict.severity, verdict.why) == (severity, why)
+
+
+def test_at_least_so_much_within_the_limits_is_not_measured() -> None:
+    """Whatever doubt hangs on it as well: what it is beyond the least is not known."""
+    doubt = (Doubt("lower_bound", "some of them may not have been counted"),)
+    name = "security.authentication_failures"
+    figure = Measurement(
+        "payment_api_authentication_failures_recent",
+        None,
+        {"client_id": "all"},
+        doubt,
+        at_least=1.0,
+    )
+    (verdict,) = judge([figure], {name: Limit(5, 10)})
+    assert (verdict.severity, verdict.why) == (UNKNOWN, "not_measured")
+    assert verdict.measurement.value is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        (SKEW, 3599.0, "3,599 s"),
+        (SKEW, 3600.0, "1 h"),
+        (SKEW, 7200.0, "2 h"),
+        (TIME, 7200.0, "7,200 ms"),
+        (TIME, 12.0, "12 ms"),
+    ],
+)
+def test_hours_of_seconds_are_said_as_hours(name: str, value: float, said: str) -> None:
+    (verdict,) = judge([Measurement(name, value, EAPI)], LIMITS)
+    assert say(verdict).partition(" (")[0].endswith(f" {said}")
+
+
+def test_a_threshold_concerns_its_own_metric_alone() -> None:
+    threshold = THRESHOLDS["performance.clock_skew"]
+    assert concerns(threshold, Measurement(SKEW, 1.0, EAPI))
+    assert not concerns(threshold, Measurement(TIME, 1.0, EAPI))

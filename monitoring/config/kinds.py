@@ -172,7 +172,7 @@ def choice(*words: str) -> Kind:
         if word not in words:
             near = did_you_mean(word, words) if word else ""
             hint = near if near.endswith("?") else f"; write one of: {shown}"
-            raise ValueError(f"{mask_urls(repr(value)[:60])} is not known here{hint}")
+            raise ValueError(f"{mask_urls(repr(value))[:60]} is not known here{hint}")
         return word
 
     return parse

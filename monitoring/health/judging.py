@@ -12,14 +12,14 @@ from monitoring.certainty import Basis, Coverage, severity
 from monitoring.components import COMPONENTS
 from monitoring.config.settings import CanarySettings, TokenSettings
 from monitoring.model import Component, Fault, Finding, Measurement, Reading, Severity
-from monitoring.text import iso_seconds, printable
+from monitoring.text import identity_of, iso_seconds, printable, safe_id
 
 OK, UNKNOWN = Severity.OK, Severity.UNKNOWN
 WARNING, CRITICAL = Severity.WARNING, Severity.CRITICAL
 
+_LONGEST_NAME = 64
 #: Counters older than this say nothing about "since the last cycle".
 OLDEST_COUNTERS = 3600.0
-_LONGEST_NAME = 64
 
 
 @dataclass(frozen=True)
@@ -202,8 +202,10 @@ def basics(component: Component) -> Iterator[Measurement]:
 
 
 def clean(name: object) -> str:
-    """A name that came from a stranger, fit for a label: printable, at most 64 characters."""
-    return printable(str(name), _LONGEST_NAME)
+    """A name that came from a stranger, fit for a label: printable, at most 64 characters, no two
+    alike. Masked here, where it is whole: it may be written in capitals or joined behind."""
+    shown = printable(identity_of(str(name)))
+    return shown if len(shown) <= _LONGEST_NAME else safe_id(shown, _LONGEST_NAME)
 
 
 def sentence(text: object) -> str:

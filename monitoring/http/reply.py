@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 from monitoring.http.tls import TlsFacts
 from monitoring.model import Fault
-from monitoring.text import UnboundedNumberError, printable, strict_json
+from monitoring.text import UnboundedNumberError, printable, redact, strict_json
 
 # -- every exception inside an exception, however a library has nested them.
 
@@ -191,7 +191,9 @@ def read_body(read: Callable[[int], bytes], headers: Mapping[str, str], limit: i
     """The whole body, unpacked, at most `limit` bytes before and after unpacking.
 
     `read(n)` gives up to n bytes, b"" at the end. Raises BodyError."""
-    unpack, ended = _unpacker(headers.get("content-encoding", "identity").strip().lower(), limit)
+    # masked before it is written small, in which a secret is known to no mask
+    named = redact(headers.get("content-encoding", "identity"))
+    unpack, ended = _unpacker(named.strip().lower(), limit)
     got, parts = 0, []
     while True:
         chunk = read(CHUNK)

@@ -166,7 +166,7 @@ def painted(text: str) -> str:
 
 
 #: The columns of a line before its last: what is wrapped goes on below the last.
-_COLUMNS = re.compile(r"(?: *\S+(?: \S+)* {2,})+(?=\S)")
+_COLUMNS = re.compile(r".*\S {2,}(?=\S)")
 
 
 def wrapped(text: str, width: int) -> str:
