@@ -6,8 +6,8 @@ A server of its own is filled with tokens as the services write them (`token_id:
 `token:{jti}` of SAPI, Java values). Then so many keys change, again and again: the CPU of a cycle
 that follows, ours and the server's, stands beside that of a full census of the same moment, and
 every figure of both must be equal. A watcher that is stopped for 20 s under writes shows what it
-costs the server. At last honest tokens are minted, renewed, used and evicted, the stream is cut,
-and 500 forged ones are used among them.
+costs the server. At last honest tokens are minted, renewed, used and evicted, the stream is cut, a
+sentinel moves the cache to the replica, and 500 forged ones are used among them while it follows.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from benchmarks import scan
 from monitoring.config import load as configuration
@@ -39,13 +39,17 @@ from monitoring.follow.watch import Watch
 from monitoring.redis import client as redis_client
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.sources import take_census
+from sandbox import redis_topologies
 from sandbox.encodings import encode_validation
+from sandbox.redis_topologies import SentinelSet
 from sandbox.values import Token, Validation
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARE, MEGABYTES = 1 / 8, 40.0
+BEHIND = 1 << 20  # bytes that the follower has still to read
 LIFE, CLIENTS, FORGED, STOPPED = 3600, 500, 500, 20.0
 EVENTS = "Eg$xe"
+IN_NAMES = "jwt_in_key"
 _SAMPLE = scan.JAVA.read_bytes()
 HEAD = _SAMPLE[: _SAMPLE.index(b"eyJ") - 2]
 _GOOD = encode_validation(Validation(True), "java")
@@ -63,12 +67,17 @@ class Cache:
     """The server, and what the services write into it."""
 
     def __init__(self, port: int, by: str) -> None:
+        self.dice = random.Random(20261127)
+        self.by = by
+        self.use(port)
+
+    def use(self, port: int) -> None:
+        """From now on this server."""
         import redis
 
         self.client = redis.Redis(port=port)
         self.port = port
-        self.dice = random.Random(20261127)
-        self.client.config_set("notify-keyspace-events", EVENTS if by == "events" else "")
+        self.client.config_set("notify-keyspace-events", EVENTS if self.by == "events" else "")
 
     def token(self, number: int, ago: float = 0.0) -> Token:
         at = time.time() - ago
@@ -159,10 +168,28 @@ def comparable(result: TokenResult) -> dict[str, Any]:
         **{name: getattr(result, name) for name in ("total", "active", "undecodable", "expiring")},
         **{name: getattr(result, name) for name in ("lifetime", "remaining", "by_client")},
         **{name: getattr(result, name) for name in ("duplicates_merged", "encodings", "cliff")},
-        # verdicts, whose keys hold tokens, end while the census is under way
-        "hygiene": {f.name: f.count for f in result.hygiene if f.name != "jwt_in_key"},
+        "hygiene": {f.name: f.count for f in result.hygiene if f.name != IN_NAMES},
         "rate": result.generation_rate_per_minute,
     }
+
+
+def different(mine: TokenResult, theirs: TokenResult) -> Iterator[str]:
+    """The figures that are not equal, with both values."""
+    others = comparable(theirs)
+    for name, value in comparable(mine).items():
+        if value != others[name]:
+            yield f"{name}: {value} followed, {others[name]} counted"
+
+
+def out_of(before: TokenResult, census: TokenResult, after: TokenResult) -> Iterator[str]:
+    """Verdicts, whose keys hold tokens, end while the census is under way, and nothing writes new
+    ones: it must find as many as there were at its beginning, at its end, or in between."""
+    first, counted, last = (
+        next((f.count for f in each.hygiene if f.name == IN_NAMES), 0)
+        for each in (before, census, after)
+    )
+    if not last <= counted <= first:
+        yield f"{IN_NAMES}: {first} to {last} followed, {counted} counted"
 
 
 def ratios(cache: Cache, changes: int, rounds: int) -> Iterator[bool]:
@@ -183,10 +210,12 @@ def ratios(cache: Cache, changes: int, rounds: int) -> Iterator[bool]:
         theirs, whole = spent(cache, partial(_census, settings, ours))
         followed.append(cost)
         counted.append(whole)
-        mine, others = comparable(_result(watch, ours)), comparable(theirs)
-        wrong = [name for name, value in mine.items() if value != others[name]]
-        if wrong:
-            print(f"DIFFERENT: {', '.join(wrong)}")
+        mine = _result(watch, ours)
+        watch.advance(time.time())
+        differing = [*different(mine, theirs), *out_of(mine, theirs, _result(watch, time.time()))]
+        for said in differing:
+            print(f"DIFFERENT: {said}")
+        if differing:
             yield False
     watch.close()
     connect.close()
@@ -266,40 +295,84 @@ def watch_only(port: int) -> None:
     time.sleep(600)
 
 
-def forgeries(cache: Cache, honest: int, cuts: int = 3) -> bool:
+def forgeries(watched: SentinelSet, by: str, honest: int) -> bool:
     """Print how many of the forged tokens were found, and whether an honest one was accused."""
+    cache = Cache(watched.replica.port, by)
+    cache.use(watched.primary.port)
+    cache.client.config_set("client-output-buffer-limit", "replica 0 0 0")
+    where = (("127.0.0.1", watched.sentinel.port),)
     settings = settings_of(cache.port)
+    redis = replace(settings.redis, sentinels=where, master=watched.master_name)
+    settings = replace(settings, redis=redis)
     follower = Follower(settings, lambda: redis_client.Cache(settings.redis))
     follower.start()
-    made, names = 0, [f"forger-{number:03d}" for number in range(FORGED)]
-    for part in range(cuts + 1):
-        _until_following(follower)
-        time.sleep(2.5)
-        _work(cache, honest // (cuts + 1) // 2)
-        for name in names[part :: cuts + 1]:
-            forged = cache.sign(name, time.time())
-            wire = cache.client.pipeline(transaction=False)
-            cache.see(wire, forged)
-            cache.accept(wire, forged)
-            wire.execute()
-            made += 1
-        _work(cache, honest // (cuts + 1) // 2)
+    names = [f"forger-{number:03d}" for number in range(FORGED)]
+    gaps = {
+        "start": lambda: None,
+        "no room": partial(limit, cache, True),
+        "room again": partial(limit, cache, False),
+        "cut": partial(cut, cache),
+        "fail-over": partial(fail_over, cache, watched),
+        "second cut": partial(cut, cache),
+    }
+    followed = [name for name in gaps if name != "no room"]  # there a forged one may be evicted
+    for name, make in gaps.items():
+        _across(follower, make, gap=name != "start")
+        _work(cache, honest // len(gaps) // 2)
+        if name in followed:
+            forge(cache, names[followed.index(name) :: len(followed)])
+        _work(cache, honest // len(gaps) // 2)
         _settle(follower)
-        if part < cuts:
-            cache.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-            while follower.standing(time.time()).gaps <= part:
-                follower.look(time.time())
+        print(f"  after the {name}: {_said(follower)}", flush=True)
     standing = follower.standing(time.time())
     follower.stop()
     found = {row.client for row in standing.orphans}
     false = found - set(names)
-    held = len(found) == made and not false
+    held = len(found) == FORGED and not false
     print(
-        f"{len(found - false)} of {made} forged tokens found among {honest:,} honest ones, "
-        f"{len(false)} honest accused; {standing.gaps} cuts; uses {dict(standing.uses)}  "
+        f"{len(found - false)} of {FORGED} forged tokens found among {honest:,} honest ones, "
+        f"{len(false)} honest accused; {standing.gaps} gaps; "
+        f"uses {dict(standing.uses)}, changes {dict(standing.changes)}  "
         f"{'holds' if held else 'DOES NOT HOLD'}"
     )
     return held
+
+
+def _said(follower: Follower) -> str:
+    standing = follower.standing(time.time())
+    return f"{standing.state}, {len(standing.orphans)} found, {standing.gaps} gaps"
+
+
+def forge(cache: Cache, clients: Sequence[str]) -> None:
+    """A token of each, signed and used, and never minted."""
+    for client in clients:
+        forged = cache.sign(client, time.time())
+        wire = cache.client.pipeline(transaction=False)
+        cache.see(wire, forged)
+        cache.accept(wire, forged)
+        wire.execute()
+
+
+def limit(cache: Cache, full: bool) -> None:
+    """From now on the server has no room and evicts keys, whichever they are; or has room again."""
+    used = int(cache.client.info("memory")["used_memory"])
+    cache.client.config_set("maxmemory-policy", "allkeys-random")
+    cache.client.config_set("maxmemory", used if full else 0)
+
+
+def cut(cache: Cache) -> None:
+    cache.client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
+
+def fail_over(cache: Cache, watched: SentinelSet) -> None:
+    """The replica takes over, as an operator or a dead primary has it."""
+    with watched.sentinel.client() as sentinel:
+        sentinel.execute_command("SENTINEL", "FAILOVER", watched.master_name)
+    with watched.replica.client() as client:
+        while client.info("replication")["role"] != "master":
+            time.sleep(0.1)
+    watched.primary, watched.replica = watched.replica, watched.primary
+    cache.use(watched.primary.port)
 
 
 def _work(cache: Cache, honest: int) -> None:
@@ -321,8 +394,20 @@ def _work(cache: Cache, honest: int) -> None:
             wire.delete(f"token_id:{token.jti}")
         if number % 200 == 0:
             wire.execute()
-            time.sleep(0.002)
+            while _buffers(cache) > BEHIND:  # services are slower than this
+                time.sleep(0.02)
     wire.execute()
+
+
+def _across(follower: Follower, make: Callable[[], None], *, gap: bool) -> None:
+    """Make a gap, and wait until it was noticed and the cache is followed again."""
+    before = follower.standing(time.time()).gaps
+    make()
+    while gap and follower.standing(time.time()).gaps == before:
+        follower.look(time.time())
+        time.sleep(0.05)
+    _until_following(follower)
+    time.sleep(2.5)  # a token's time of issue is in whole seconds, and clocks differ
 
 
 def _settle(follower: Follower) -> None:
@@ -333,7 +418,7 @@ def _settle(follower: Follower) -> None:
 
 
 def _until_following(follower: Follower) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while follower.standing(time.time()).state != FOLLOWING:
         if time.monotonic() > until:
             raise SystemExit(f"it does not follow: {follower.standing(time.time()).why}")
@@ -366,11 +451,12 @@ def main() -> int:
             if options.only in (None, "stopped"):
                 held.append(stopped_watcher(cache))
                 cache.client.flushall()
-            if options.only in (None, "forgeries"):
-                held.append(forgeries(cache, options.honest))
         finally:
             server.terminate()
             server.wait()
+        if options.only in (None, "forgeries"):
+            with redis_topologies.start_sentinel(Path(folder)) as watched:
+                held.append(forgeries(watched, options.by, options.honest))
     return 0 if all(held) else 1
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +24,9 @@ from monitoring.follow.standing import (
     Standing,
     lineage_findings,
 )
+from monitoring.http import wire
 from monitoring.model import Severity
-from monitoring.redis import client as redis_client
+from monitoring.redis import client as redis_client, stream
 from monitoring.redis.stream import Changes, events_suffice
 from monitoring.store.state import State
 from monitoring.tokens.memory import OrphanMemory
@@ -179,6 +181,8 @@ def test_keys_that_end_and_keys_that_are_evicted_leave_the_figures(server: Any) 
     with server.client() as client, followed(settings) as follower:
         services = Services(client)
         services.work(3)
+        for number, key in enumerate(client.keys("validation:*")):
+            client.pexpire(key, 300 + 50 * number)  # and with them the tokens in keys' names
         short = services.mint("client-009", life=60)
         client.pexpire(f"token:{short.client_id}", 300)
         client.pexpire(f"token_id:{short.jti}", 300)
@@ -187,10 +191,11 @@ def test_keys_that_end_and_keys_that_are_evicted_leave_the_figures(server: Any) 
         found = follower.look(time.time())
         assert found is not None
         assert found.stats.result().active == 3
+        assert "jwt_in_key" not in {each.name for each in found.stats.result().hygiene}
         assert follower.standing(time.time()).changes["expired"] == 1
 
 
-@pytest.mark.parametrize("gap", ["flush", "cut", "pause"])
+@pytest.mark.parametrize("gap", ["flush", "cut", "pause", "restart", "overflow", "clock"])
 def test_a_gap_is_noticed_and_counted_anew(
     server: Any, gap: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,17 +204,61 @@ def test_a_gap_is_noticed_and_counted_anew(
         services = Services(client)
         services.work(4)
         whole = follower.standing(time.time()).whole_since
-        if gap == "flush":
-            client.flushall()
-        elif gap == "cut":
-            client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-        else:
-            with follower._lock:
-                follower._heard -= 60
-        follower.look(time.time())
+        with follower._lock:  # so that the gap is met by the look below
+            make_gap(gap, server, follower, monkeypatch)
+            assert follower.look(time.time()) is None
+            standing = follower.standing(time.time())
+            assert (standing.state, standing.whole_since) == (CATCHING_UP, None)
+            assert re.search(SAID[gap], standing.why), standing.why
+            assert standing.blind_since is not None
+        with server.client() as again:
+            Services(again).work(2)
         until(lambda: (follower.standing(time.time()).whole_since or 0) > (whole or 0))
         assert follower.standing(time.time()).gaps == 1
         until_same(follower, settings)
+
+
+def test_many_changes_between_two_looks_are_no_gap(
+    server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One message of a stream is bounded, and not all that came since the look before."""
+    settings = settings_for(host="127.0.0.1", port=server.port)
+    with server.client() as client, followed(settings) as follower:
+        monkeypatch.setattr(wire, "_UNCOUNTED", 0)
+        monkeypatch.setattr(wire, "_MOST_LINES", 4000)
+        with follower._lock:
+            with client.pipeline(transaction=False) as pipe:
+                for number in range(400):
+                    pipe.set(f"token:{number:0200d}", b"no token", ex=60)
+                pipe.execute()
+            found = follower.look(time.time())
+        assert found is not None, follower.standing(time.time()).why
+        assert found.report.matched["token:*"] == 400
+
+
+SAID = {
+    "flush": "flushed|emptied", "cut": "connection", "pause": "did not run for 60 s",
+    "restart": "connection", "overflow": "more than 3 keys changed", "clock": "was set by 30 s",
+}  # fmt: skip
+
+
+def make_gap(gap: str, server: Any, follower: Follower, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = server.client()
+    if gap == "flush":
+        client.flushall()
+    elif gap == "cut":
+        client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    elif gap == "pause":
+        follower._heard -= 60
+    elif gap == "restart":
+        server.halt()
+        server.launch()
+    elif gap == "overflow":
+        monkeypatch.setattr(stream, "MOST", 3)
+        Services(client).work(4)
+    else:
+        monkeypatch.setattr(follower, "_clock", lambda: time.time() + 30)
+    client.close()
 
 
 def test_a_cache_that_refuses_is_counted_and_the_right_named(tmp_path: Path) -> None:

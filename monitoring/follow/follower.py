@@ -26,7 +26,7 @@ from monitoring.redis import client as redis_client
 from monitoring.redis.count import ScanReport
 from monitoring.redis.faults import RedisFault
 from monitoring.redis.profiles import Rule
-from monitoring.redis.stream import GapError
+from monitoring.redis.stream import EVENTS, GapError
 
 TICK = 0.2  # seconds between two looks at what changed
 CHECK_EVERY = 5.0
@@ -131,7 +131,7 @@ class Follower:
     def _changes(self) -> Mapping[str, Optional[int]]:
         watch, lineage = self._watch, self._lineage
         left = lineage.left
-        by_events = watch is not None and watch.how == "events"
+        by_events = watch is not None and watch.how == EVENTS
         return {
             "minted": lineage.minted,
             "renewed": lineage.renewed,

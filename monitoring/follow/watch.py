@@ -20,7 +20,7 @@ from monitoring.redis.pipeline import ErrorTranslation
 from monitoring.redis.profiles import INDEX, KeySorter, profile_of
 from monitoring.redis.reader import KeyReader
 from monitoring.redis.scan import PAGE, sweep
-from monitoring.redis.stream import EVENTS, Changes, GapError, Stream
+from monitoring.redis.stream import EVENTS, TRACKING, Changes, GapError, Stream
 from monitoring.redis.topology import Node
 
 #: Commands that take keys away, or stop their being reported, without an event of it.
@@ -67,7 +67,7 @@ class Watch:
     def how(self) -> str:
         """ "events", or "tracking" where that is how one of the servers reports."""
         ways = {server.stream.how for server in self._servers}
-        return EVENTS if ways == {EVENTS} else "tracking"
+        return EVENTS if ways == {EVENTS} else TRACKING
 
     @property
     def names(self) -> list[str]:

@@ -119,7 +119,8 @@ def classify(error: BaseException, where: str, asked: Question = NOTHING) -> Fau
         found = getattr(cause, "fault", None)
         if isinstance(found, Fault):
             if found.kind == "too_large":
-                return Fault(found.kind, f"{where} answers {command} with {found.message}")
+                asked_for = f" {command}" if command else ""
+                return Fault(found.kind, f"{where} answers{asked_for} with {found.message}")
             return found
     code = code_of(error)
     kind = _server_kind(error, code)

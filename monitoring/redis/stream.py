@@ -87,7 +87,9 @@ class Line:
     def read(self) -> Any:
         """The next reply or message, in bytes. Raises RedisFault."""
         try:
-            return self._connection.read_response(disable_decoding=True)
+            message = self._connection.read_response(disable_decoding=True)
+            self._connection._sock.restart()  # what is bounded is one message, not all since `send`
+            return message
         except self._door.errors as error:
             fault = self._door.translate(error)
             raise RedisFault(fault or Fault("internal", "the stream could not be read")) from None

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Optional
 
+from msgspec import Struct
+
 from monitoring.certainty import Doubt
 from monitoring.tokens.codecs.facts import Decoded
 from monitoring.tokens.codecs.records import NEVER
@@ -25,8 +27,7 @@ NEWEST = 40  # a few more than the steps that ``renewals`` keeps
 ODD_KEPT = 4096  # pairs of times of a client's unusual tokens
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(Struct, frozen=True, gc=False):
     """Counts that add up over batches and clients. ``last_*`` are epoch seconds, 0 for none; a
     token whose end can be read in two ways counts by the later one. ``long_dead`` is past exp by
     more than clocks explain, ``endless`` lives and has no end, ``doubtful`` lives and can be read
@@ -77,8 +78,7 @@ class Limits:
     clock_skew: int
 
 
-@dataclass(frozen=True)
-class MintedBefore:
+class MintedBefore(Struct, frozen=True):
     """Live tokens that were minted before a moment, those of which that cannot be told among them.
 
     ``last_dies`` is when the last of them dies, by the later of two readings (None: there is none,
@@ -94,6 +94,8 @@ class MintedBefore:
     doubts: tuple[Doubt, ...] = ()
 
     def plus(self, other: MintedBefore) -> MintedBefore:
+        if not other.live and other.exact and not other.doubts:
+            return self
         ends = [at for at in (self.last_dies, other.last_dies) if at is not None]
         endless = self.endless + other.endless
         return MintedBefore(
