@@ -13,10 +13,11 @@ import hashlib
 import json
 import os
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Optional
+from typing import IO, Any, Optional
 
 import msgspec
 
@@ -34,7 +35,9 @@ from monitoring.tokens.stats import TokenStats
 #: start at the same moment of it.
 SLACK = 1.25
 MOST = 64 * 1024 * 1024  # bytes of a file that is believed
+_AT_ONCE = 250  # rows that are packed together: all of ten thousand clients would be there twice
 _SUFFIX = "-census"
+_DIGEST, _LENGTH = 32, 4  # bytes of a digest, and of the length of a part
 #: Settings that change what is shown, or when a scan ends, and not what a whole one finds.
 _SHOWN = (
     *("top_clients", "max_keys", "time_budget", "accepted_findings", "ttl_tolerance"),
@@ -59,8 +62,8 @@ class _Row(msgspec.Struct, array_like=True):
 
 
 class Shared(msgspec.Struct):
-    """A census as it is kept. `at`: its beginning, epoch seconds. `servers` are those that were
-    read, `primaries` those that are written to, after the scan."""
+    """A census as it is kept. `at`: its beginning, epoch seconds. `readers` are the servers that
+    were read, `primaries` those that are written to, after the scan."""
 
     scope: str
     at: float
@@ -68,10 +71,10 @@ class Shared(msgspec.Struct):
     matched: dict[str, int]
     undecodable: dict[str, int]
     conflicts: int
-    rows: list[_Row]
     credentials: list[CredentialFact]
     readers: list[NodeFacts]
     primaries: list[NodeFacts]
+    rows: list[_Row] = []
 
     def same_servers(self, readers: Sequence[NodeFacts], primaries: Sequence[NodeFacts]) -> bool:
         """Whether these are the servers of the census, and nothing was taken away since. What
@@ -117,19 +120,24 @@ class SharedCensus:
         rows = _rows(stats)
         if rows is None or not self._state.usable:
             return False
-        stats_of = Shared(
-            *(self._scope, seen.at, seen.keys, dict(seen.matched)),
-            *(dict(stats.undecodable), stats.hygiene.count("jti_conflict"), rows),
-            *(list(seen.credentials), list(seen.readers), list(seen.primaries)),
+        head = Shared(
+            scope=self._scope,
+            at=seen.at,
+            seen=seen.keys,
+            matched=dict(seen.matched),
+            undecodable=dict(stats.undecodable),
+            conflicts=stats.hygiene.count("jti_conflict"),
+            credentials=list(seen.credentials),
+            readers=list(seen.readers),
+            primaries=list(seen.primaries),
         )
-        body = msgspec.msgpack.encode(stats_of)
         fresh = Path(f"{self._path}.{os.getpid()}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             with contextlib.suppress(FileNotFoundError):
                 fresh.unlink()
             with os.fdopen(os.open(fresh, flags, 0o600), "wb") as file:
-                file.write(hashlib.sha256(body).digest() + body)
+                _write(file, head, rows)
             fresh.replace(self._path)
         except OSError:
             with contextlib.suppress(OSError):
@@ -143,8 +151,7 @@ class SharedCensus:
             return None
         try:
             with os.fdopen(os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-                whole = file.read(MOST + 1)
-            found = msgspec.msgpack.decode(_checked(whole), type=Shared)
+                found = _read(file.read(MOST + 1))
         except (OSError, ValueError):  # msgspec's errors are ValueErrors
             return None
         age = now - found.at
@@ -164,12 +171,38 @@ def scope_of(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
-def _checked(whole: bytes) -> bytes:
-    """Raises ValueError where the file was cut or changed."""
-    digest, body = whole[:32], whole[32:]
-    if len(whole) > MOST or hashlib.sha256(body).digest() != digest:
+def _write(file: IO[bytes], head: Shared, rows: Iterable[_Row]) -> None:
+    """A digest of what follows, then the head and the rows in parts, each after its length."""
+    digest, some = hashlib.sha256(), iter(rows)
+    file.write(bytes(_DIGEST))
+    part: Any = head
+    while part:
+        packed = msgspec.msgpack.encode(part)
+        for piece in (len(packed).to_bytes(_LENGTH, "big"), packed):
+            digest.update(piece)
+            file.write(piece)
+        part = list(islice(some, _AT_ONCE))
+    file.seek(0)
+    file.write(digest.digest())
+
+
+def _read(whole: bytes) -> Shared:
+    """Raises ValueError where the file was cut or changed, or is of another version."""
+    body = memoryview(whole)[_DIGEST:]
+    if len(whole) > MOST or hashlib.sha256(body).digest() != whole[:_DIGEST]:
         raise ValueError("not a census that was written whole")
-    return body
+    first, *others = _parts(body)
+    found = msgspec.msgpack.decode(first, type=Shared)
+    for part in others:
+        found.rows += msgspec.msgpack.decode(part, type=list[_Row])
+    return found
+
+
+def _parts(body: memoryview) -> Iterator[memoryview]:
+    while body:
+        end = _LENGTH + int.from_bytes(body[:_LENGTH], "big")
+        yield body[_LENGTH:end]
+        body = body[end:]
 
 
 def _known(nodes: Sequence[NodeFacts]) -> list[tuple[str, Mapping[str, int]]]:
@@ -179,29 +212,30 @@ def _known(nodes: Sequence[NodeFacts]) -> list[tuple[str, Mapping[str, int]]]:
 _NOBODY = tuple(Nobody)
 
 
-def _rows(stats: TokenStats) -> Optional[list[_Row]]:
+def _rows(stats: TokenStats) -> Optional[Iterator[_Row]]:
     """None where readings were folded: those are known to the process that made them alone. None
     also where tokens were issued in the future: the file does not hold that doubt."""
     if stats.folded or stats.hygiene.count("iat_in_future"):
         return None
-    return [
-        _Row(
-            names=[
-                name if isinstance(name, str) else _NOBODY.index(name)
-                for name in (reading if isinstance(reading, tuple) else (reading,))
-            ],
-            several=isinstance(reading, tuple),
-            tally=ledger.tally,
-            kept=ledger.kept.tobytes(),
-            named=array("q", sorted(set(ledger.named))).tobytes(),
-            minutes=ledger.minutes,
-            odd=[(*times, many) for times, many in ledger.odd.items()],
-            named_odd=list(ledger.named_odd),
-            doubts=list(ledger.doubts),
-            versions=dict(versions),
-        )
-        for reading, ledger, versions in stats.ledgers()
-    ]
+    return (_row(*ledger) for ledger in stats.ledgers())
+
+
+def _row(reading: Reading, ledger: ClientLedger, versions: Mapping[str, int]) -> _Row:
+    return _Row(
+        names=[
+            name if isinstance(name, str) else _NOBODY.index(name)
+            for name in (reading if isinstance(reading, tuple) else (reading,))
+        ],
+        several=isinstance(reading, tuple),
+        tally=ledger.tally,
+        kept=ledger.kept.tobytes(),
+        named=array("q", sorted(set(ledger.named))).tobytes(),
+        minutes=ledger.minutes,
+        odd=[(*times, many) for times, many in ledger.odd.items()],
+        named_odd=list(ledger.named_odd),
+        doubts=list(ledger.doubts),
+        versions=dict(versions),
+    )
 
 
 def _reading(row: _Row) -> Reading:

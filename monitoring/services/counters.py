@@ -265,13 +265,14 @@ def counters(
     summed; and the number of clients left out above MAX_CLIENTS."""
     roles, tables = _roles(_frozen(mapping)), outcomes.tables(mapping)
     totals: dict[tuple[str, Labels], float] = defaultdict(float)
+    same: dict[tuple[str, str], tuple[str, str]] = {}  # most series say the same but for the client
     for base, found in _by_base(samples).items():
         role = roles.get(base)
         if role is None:
             continue
         for sample in found:
-            labels = _labels(role, base, sample, tables)
-            totals[role.name, tuple(sorted(labels.items()))] += sample.value
+            labels = sorted(_labels(role, base, sample, tables).items())
+            totals[role.name, tuple(same.setdefault(pair, pair) for pair in labels)] += sample.value
     kept, left_out = _bounded(totals)
     return [CounterSample(n, labels, instance, value) for (n, labels), value in kept], left_out
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from itertools import islice
+from operator import methodcaller
 from typing import Callable, NamedTuple, Optional
 
 from monitoring.config.settings import ServiceMetricsSettings
@@ -61,6 +62,7 @@ def read(text: str, wanted: Callable[[str], bool]) -> Exposition:
     empty is one (HTML, JSON)."""
     samples: list[Sample] = []
     lines = broken = 0
+    same: dict[str, str] = {}  # a page says the same words of every client
     for found_line in _LINE.finditer(text):  # not a list: a page may be millions of lines
         line = found_line.group().strip()
         if not line or line.startswith("#"):
@@ -73,7 +75,8 @@ def read(text: str, wanted: Callable[[str], bool]) -> Exposition:
         lines += 1
         value = _number(found["value"]) if wanted(name) else None
         if value is not None:
-            samples.append(Sample(name, _labels(found["labels"] or ""), value))
+            labels = _labels(found["labels"] or "", same)
+            samples.append(Sample(same.setdefault(name, name), labels, value))
     if broken and not lines:
         raise ValueError("no Prometheus metrics in the answer")
     return Exposition(samples, lines, broken)
@@ -89,15 +92,22 @@ def _name(found: re.Match[str]) -> str:
     return _unescaped(next(quoted, ""))
 
 
-def _labels(text: str) -> dict[str, str]:
+def _labels(text: str, same: dict[str, str]) -> dict[str, str]:
+    """`same`: texts that were met before, of which one copy is enough."""
     labels: dict[str, str] = {}
-    for pair in islice(_LABEL.finditer(text), _MOST_LABELS):
-        if pair[3] is not None:
-            labels[pair[1] or _unescaped(pair[2])] = printable(_unescaped(pair[3]), _LONGEST)
+    for bare, quoted, value in islice(map(_PARTS, _LABEL.finditer(text)), _MOST_LABELS):
+        if value is not None:
+            name, said = bare or _unescaped(quoted), printable(_unescaped(value), _LONGEST)
+            labels[same.setdefault(name, name)] = same.setdefault(said, said)
     return labels
 
 
+_PARTS = methodcaller("group", 1, 2, 3)
+
+
 def _unescaped(text: str) -> str:
+    if "\\" not in text:
+        return text
     return re.sub(r"\\.", lambda m: _ESCAPES.get(m.group(), m.group()), text)
 
 

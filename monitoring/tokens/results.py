@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import reduce
 from typing import Any, Optional
@@ -333,8 +333,27 @@ def summarise(found: Collected) -> TokenResult:
 
 
 def _courses(before: Courses, named: Mapping[str, ClientLedger], limits: Limits) -> Courses:
-    until = limits.now + limits.clock_skew
-    return before.after(limits.now, {name: led.newest(until) for name, led in named.items()})
+    return before.after(limits.now, _Newest(named, limits.now + limits.clock_skew))
+
+
+class _Newest(Mapping[str, Sequence[tuple[int, int]]]):
+    """Each client's newest tokens minted at `until` or before, worked out where they are asked for:
+    those of ten thousand clients at once take 40 MB."""
+
+    def __init__(self, ledgers: Mapping[str, ClientLedger], until: int) -> None:
+        self._ledgers, self._until = ledgers, until
+
+    def __getitem__(self, name: str) -> Sequence[tuple[int, int]]:
+        return self._ledgers[name].newest(self._until)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._ledgers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ledgers)
+
+    def __len__(self) -> int:
+        return len(self._ledgers)
 
 
 def _per_minute(tally: Tally, limits: Limits) -> float:

@@ -133,7 +133,8 @@ class TokenStats:
         places: Sequence[int] = range(len(page))
         if self._may_repeat(family):
             places = self._new_ones(page)
-            tokens = [page[place] for place in places]
+            if len(places) < len(page):
+                tokens = [page[place] for place in places]
         expired: list[int] = []
         self.newcomers.clear()
         append, now, expected = self._append, self._limits.now, self.expect.kind
@@ -373,24 +374,25 @@ class TokenStats:
         self._families.add(family)
         return bool(len(self._families) > 1 or self._merged or self._noted < DUPLICATES_TRIAL)
 
-    def _new_ones(self, tokens: Sequence[Decoded]) -> list[int]:
+    def _new_ones(self, tokens: Sequence[Decoded]) -> Sequence[int]:
         """The places of tokens not seen before. A token without an id is always new."""
-        named = [place for place, token in enumerate(tokens) if token.jti]
-        ids = [
-            (hash(token.jti), hash((token.client, token.iat, token.exp)))
-            for token in map(tokens.__getitem__, named)
-        ]
+        named: Sequence[int] = range(len(tokens))
+        some, names = tokens, [token.jti for token in tokens]
+        if not all(names):
+            named = [place for place, name in enumerate(names) if name]
+            some, names = [tokens[place] for place in named], list(filter(None, names))
+        ids = list(zip(map(hash, names), map(hash, map(_content, some))))
         if self._noted < DUPLICATES_TRIAL <= self._noted + len(ids):
             self._seen.reserve(self._expected)
         self._noted += len(ids)
-        again = {
-            place: verdict for place, verdict in zip(named, self._seen.note_page(ids)) if verdict
-        }
+        verdicts = self._seen.note_page(ids)
+        again = dict(pair for pair in zip(named, verdicts) if pair[1]) if any(verdicts) else {}
         for place, verdict in again.items():
             self._merged += 1
             if verdict == CONFLICT:
                 self.hygiene.note("jti_conflict", reading_of(tokens[place]))
-        return [place for place in range(len(tokens)) if place not in again]
+        places = range(len(tokens))
+        return [place for place in places if place not in again] if again else places
 
     def _add_odd(self, token: Decoded) -> None:
         """What the loop could not take: unreadable, excluded, of a new client or of one of several,
@@ -484,6 +486,7 @@ class TokenStats:
 
 
 _encoding = attrgetter("encoding")
+_content = attrgetter("client", "iat", "exp")
 
 
 def _whole(moment: Optional[float]) -> Optional[int]:
