@@ -48,6 +48,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARE, MEGABYTES = 1 / 8, 40.0
 BEHIND = 1 << 20  # bytes that the follower has still to read
 LIFE, CLIENTS, FORGED, STOPPED = 3600, 500, 500, 20.0
+LASTS = 1800  # seconds in which none of the first tokens dies: one that died under a census differs
 EVENTS = "Eg$xe"
 IN_NAMES = "jwt_in_key"
 _SAMPLE = scan.JAVA.read_bytes()
@@ -112,7 +113,7 @@ class Cache:
     def fill(self, tokens: int) -> None:
         wire = self.client.pipeline(transaction=False)
         for number in range(tokens):
-            token = self.token(number, self.dice.randrange(0, LIFE - 600))
+            token = self.token(number, self.dice.randrange(0, LIFE - LASTS))
             self.mint(wire, token)
             self.see(wire, token)
             if number % 2000 == 0:

@@ -125,6 +125,19 @@ def test_two_tokens_with_one_id_are_one_and_a_conflict_till_one_goes() -> None:
     assert not [f for f in found.hygiene if f.name == "jti_conflict"]
 
 
+def test_of_clients_that_are_alike_the_same_ones_are_named_in_whatever_order_they_came() -> None:
+    some = [token(f"client-{number:02d}", 1, alg="none", left=600) for number in range(12)]
+    results = []
+    for tokens in (some, some[::-1]):
+        ledger = ledger_at()
+        for number, held in enumerate(tokens):
+            ledger.token(b"token:%d" % number, TOKENS, held, ttl=600_000, now=NOW)
+        results.append(comparable(figures(ledger, NOW)))
+    assert results[0] == results[1]
+    assert results[0]["cliff"].worst[0] == ("client-00", 1)
+    assert dict(row[:2] for row in results[0]["hygiene"])["alg_none"] == 12
+
+
 def test_a_token_whose_last_key_goes_is_counted_by_how_it_went() -> None:
     ledger = ledger_at()
     for name, how in ((b"1", "expired"), (b"2", "evicted"), (b"3", "deleted")):

@@ -212,7 +212,9 @@ class HygieneBook:
             if count:
                 guessed = any(shares.get(sample, 1.0) > 1 for sample in counts)
                 sentence = rule.sentence.format(count=f"{'about ' * guessed}{count:,}")
-                worst = tuple(self._by_client(name, added, shares, known).most_common(WORST))
+                whose = self._by_client(name, added, shares, known).items()
+                # of those with equally many by name: two looks at one cache name the same clients
+                worst = tuple(sorted(whose, key=lambda row: (-row[1], row[0]))[:WORST])
                 found.append(HygieneFinding(name, count, worst, sentence, rule.cure, rule.severity))
         return tuple(found)
 

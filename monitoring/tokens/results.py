@@ -453,14 +453,12 @@ def _cliff(found: Collected) -> Optional[Cliff]:
     if not live:
         return None
     minute, count = min(minutes.items(), key=lambda item: (-item[1], item[0]))
-    whose = Counter(
-        {
-            name: ledger.dying_between(max(minute * 60, found.limits.now + 1), minute * 60 + 60)
-            for name, ledger in found.of_clients.items()
-        }
-    )
-    worst = tuple((name, many) for name, many in whose.most_common(CLIFF_WORST) if many)
-    return Cliff(minute * 60.0, count, count / live, worst)
+    whose = {
+        name: ledger.dying_between(max(minute * 60, found.limits.now + 1), minute * 60 + 60)
+        for name, ledger in found.of_clients.items()
+    }
+    ranked = sorted(whose.items(), key=lambda item: (-item[1], item[0]))[:CLIFF_WORST]
+    return Cliff(minute * 60.0, count, count / live, tuple(row for row in ranked if row[1]))
 
 
 def _by_owner(ledgers: Mapping[Owner, ClientLedger]) -> dict[str, dict[Owner, int]]:
