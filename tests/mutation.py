@@ -37,6 +37,8 @@ SLOWER: Mapping[str, tuple[str, ...]] = {
     "monitoring.credentials.rotation_states": ("rotations_said",),
     "monitoring.tokens.hygiene": ("token_readings", "jwt_claims", "token_cycle"),
     "monitoring.thresholds": ("report", "messages", "conditions"),
+    "monitoring.alerts.grouping": ("incidents",),
+    "monitoring.alerts.lifecycle": ("alerts_properties",),
 }
 #: The decisions -> the tests that hold them, those that need no server.
 TARGETS: Mapping[str, tuple[str, ...]] = {
@@ -54,8 +56,8 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
     "monitoring.alerts.maintenance": ("maintenance",),
     "monitoring.alerts.delivery": ("routing", "notifier"),
     "monitoring.alerts.outbox_merge": ("outbox",),
-    "monitoring.alerts.lifecycle": ("boundaries", "alerts", "maintenance", "alerts_properties"),
-    "monitoring.alerts.grouping": ("hygiene_limits", "alerts", "messages", "incidents"),
+    "monitoring.alerts.lifecycle": ("boundaries", "alerts", "maintenance"),
+    "monitoring.alerts.grouping": ("hygiene_limits", "alerts", "messages"),
     "monitoring.tokens.hygiene": (
         *("hygiene_limits", "token_findings", "token_stats", "token_measurements"),
     ),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from monitoring.alerts import grouping
 from monitoring.alerts.grouping import _worst_member
+from monitoring.alerts.state import AlertState
 from monitoring.certainty import Severity, _divided
 from monitoring.config.settings import Limit, TokenSettings
-from monitoring.model import Measurement
+from monitoring.model import Alert, Measurement
 from monitoring.thresholds import judge
 from monitoring.tokens import hygiene
 from monitoring.tokens.codecs.facts import Decoded
@@ -72,6 +76,84 @@ def test_an_alert_without_figures_is_beyond_no_limit() -> None:
     slightly = replace(alert(), value=10.5, threshold=10.0)
     assert _worst_member(bare)[1] == 0.0
     assert sorted([bare, slightly], key=_worst_member) == [slightly, bare]
+
+
+@pytest.mark.parametrize(
+    ("value", "threshold", "other"),
+    [
+        (0.0, 5.0, 0.5),  # five below the limit, which is farther than four and a half
+        (5.0, 0.0, 9.5),  # five above a limit of nothing
+    ],
+)
+def test_a_figure_of_nothing_is_a_figure(value: float, threshold: float, other: float) -> None:
+    far = replace(alert(component="z"), value=value, threshold=threshold)
+    near = replace(alert(component="a"), value=other, threshold=5.0)
+    assert sorted([near, far], key=_worst_member) == [far, near]
+
+
+def of(metric: str, component: str = "payment-eapi", client: str = "", **more: Any) -> Alert:
+    return alert(component=component, metric=metric, client=client, summary=metric, **more)
+
+
+FIRST_READ = (
+    of("health_status", "conjur-vault"),
+    of("failures_then_success", client="c4", category="security"),
+    of("failure_burst", client="c4", category="security"),
+    of("failure_burst", category="security"),  # of equals, that which names a client
+    of("token_without_birth", category="security"),  # of another cause
+    of("redis_response_time", "redis-cache"),
+    of("authentication_time", "redis-cache"),
+    of("redis_response_time", "conjur-vault"),
+    of("authentication_time", "authentication-flow"),
+    of("redis_response_time", "elsewhere"),
+    of("authentication_time", "elsewhere"),
+    of("tls_certificate_days", "elsewhere", client="c4"),
+    of("tls_certificate_days", "elsewhere"),
+)
+
+
+def test_what_is_read_first() -> None:
+    wrong_way = FIRST_READ[::-1]
+    assert tuple(sorted(wrong_way, key=grouping.place)) == FIRST_READ
+    assert grouping.foremost(wrong_way) == FIRST_READ[0]
+    assert grouping.foremost(()) is None
+
+
+@pytest.mark.parametrize(
+    ("clients", "more", "evidence"),
+    [
+        (("c4", ""), "", {}),
+        (("c4", "c5", ""), " (and 1 more client)", {"clients": 2}),
+        (("c4", "c5", "c6"), " (and 2 more clients)", {"clients": 3}),
+    ],
+)
+def test_an_incident_says_how_many_clients_it_is_about(
+    clients: Sequence[str], more: str, evidence: Mapping[str, int]
+) -> None:
+    members = [of("failure_burst", client=client) for client in clients]
+    stands, every = grouping.incident(reversed(members))
+    assert (stands.summary, stands.evidence) == ("failure_burst" + more, evidence)
+    assert {each.key for each in every} == {each.key for each in members}
+
+
+def test_of_equals_an_incident_is_told_by_the_one_with_a_client_and_the_larger_figure() -> None:
+    both = [of("failure_burst"), of("failure_burst", client="c4")]
+    assert grouping.incident(both)[1][0].key.client
+    unknown, little = of("failure_burst", client="a"), of("failure_burst", client="b", value=0.5)
+    assert grouping.incident([unknown, little])[1] == (little, unknown)
+
+
+def test_the_share_of_all_says_nothing_new_beside_a_client_of_the_same_rank() -> None:
+    known = AlertState(of("failure_burst", client="c4"))
+    assert not grouping.news(of("failure_burst"), [known])
+    assert grouping.news(of("failures_then_success"), [known])
+    assert grouping.news(of("failure_burst", client="c5"), [known])
+
+
+def test_the_metrics_of_a_cause() -> None:
+    assert grouping.metrics_of(grouping.LOGINS) == grouping._LOGINS
+    assert grouping.metrics_of(grouping.SLOW) == grouping._SLOW
+    assert grouping.metrics_of("weather") == ()
 
 
 def test_of_two_spans_that_overlap_in_part_each_gets_half_of_that() -> None:
