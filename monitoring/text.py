@@ -174,6 +174,9 @@ _WORD = re.compile(r"[A-Za-z]?[a-z]{1,11}|\d{1,15}")
 _PATTERNS = (
     # A JWT, whole or cut off, also inside a Redis key name; base64url of '{"' is eyJ.
     (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*){0,2}"), MASK),
+    # One in base64, or in hexadecimal.
+    (re.compile(r"ZXlK[A-Za-z0-9+/_-]{16,}=*"), MASK),
+    (re.compile(r"65794[Aa][0-9A-Fa-f]{22,}"), MASK),
     (
         re.compile(r"(?i)\b(bearer|basic)\s+(?!auth|credential|token\b)[A-Za-z0-9._~+/=-]{8,}"),
         rf"\1 {MASK}",

@@ -284,3 +284,10 @@ def test_what_a_door_cuts_is_masked_before() -> None:
         assert "kw8j" not in cut.lower()
     assert "KW8J" not in health_words.normal(secret)  # capitals would hide it from the mask
     assert judging.clean("x" * 63 + "a" * 9) != judging.clean("x" * 63 + "b" * 9)
+
+
+def test_a_token_in_base64_or_in_hexadecimal_is_masked_as_well() -> None:
+    raw = JWT.encode()
+    for written in (base64.b64encode(raw).decode(), raw.hex(), raw.hex().upper()):
+        assert redact(f"client {written}") == f"client {MASK}"
+        assert safe_id(written).startswith(f"{MASK}~")

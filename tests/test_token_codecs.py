@@ -14,7 +14,7 @@ from typing import Any, Optional
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from monitoring.tokens.codecs import table as codecs
+from monitoring.tokens.codecs import records, table as codecs
 from monitoring.tokens.codecs.java import JavaObject, JavaStreamError, read_object
 from monitoring.tokens.codecs.records import epoch_seconds
 
@@ -508,3 +508,14 @@ def test_a_java_object_that_holds_itself() -> None:
     instance = read_object(loop)
     assert instance.fields["a"] is instance
     assert codecs.decode(loop).reason == "bad_claims"
+
+
+def test_ids_that_are_cut_stay_two() -> None:
+    """Two clients that share 300 characters are two; masked before they are cut."""
+    one, other = ("x" * 300 + end for end in "AB")
+    for of in (str, str.encode):
+        assert records.text(of(one)) != records.text(of(other))
+        assert records.text(of(one)) == records.text(one)
+    clients = [codecs.decode(jwt(sub=sub)).client for sub in (one, other, [one], [other])]
+    assert len(set(clients)) == 2
+    assert "eyJ" not in (records.text("x" * 240 + "eyJhbGciOiJIUzI1NiJ9.e30.c2ln") or "eyJ")

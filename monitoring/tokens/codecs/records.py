@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, Union
 
 from monitoring.certainty import Doubt
-from monitoring.text import identity_of, parse_iso
+from monitoring.text import identity_of, parse_iso, safe_id
 from monitoring.tokens.codecs.facts import (
     VERSION_CLAIMS,
     ClaimNames,
@@ -161,6 +161,7 @@ EXPIRES = ("exp", "expirationTime", "expiresAt", "expires_at", "expiration", "ex
 CLIENT = ("clientId", "client_id", "azp", "sub", "subject", "client")
 JWT_TEXT = ("tokenString", "token", "jwt", "access_token", "accessToken")
 TEXT_LIMIT = 256
+_BYTES_READ = 65536  # of a text in bytes
 LIST_LIMIT = 256
 _WORDS_LIMIT = 16 * 1024
 #: Auth0 writes a client's own token as of `client@clients`.
@@ -257,7 +258,7 @@ def owners_of(
 def _clients(value: object) -> list[str]:
     """A text, a list of some, or an object with one of the usual names."""
     if type(value) is str:
-        return [value[:TEXT_LIMIT]] if value else []
+        return [_bounded(value)] if value else []
     if isinstance(value, (list, tuple)):
         named = [text(each) for each in value[:_OWNERS_LIMIT]]
     elif isinstance(value, dict):
@@ -329,12 +330,17 @@ def first(record: Mapping[str, Any], names: Sequence[str]) -> Any:
 def text(value: object) -> Optional[str]:
     """A short text, from text, bytes or a number; None for anything else and for no text."""
     if type(value) is str:
-        return value[:TEXT_LIMIT] or None
+        return _bounded(value) or None
     if isinstance(value, bytes):
-        value = value[: TEXT_LIMIT * 4].decode("utf-8", "replace")
+        value = value[:_BYTES_READ].decode("utf-8", "replace")
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value) if abs(value) < 1 << 127 else None
-    return value[:TEXT_LIMIT] or None if isinstance(value, str) else None
+    return _bounded(value) or None if isinstance(value, str) else None
+
+
+def _bounded(value: str) -> str:
+    """At most TEXT_LIMIT characters, and two texts never become one: see `safe_id`."""
+    return value if len(value) <= TEXT_LIMIT else safe_id(value, TEXT_LIMIT)
 
 
 def texts(value: object) -> Optional[tuple[str, ...]]:
