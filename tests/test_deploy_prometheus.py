@@ -97,10 +97,15 @@ def test_a_wrong_rule_is_found(tmp_path: Path) -> None:
     """The proofs can fail: a rule whose limit is off by a little does."""
     for folder in ("rules", "tests"):
         shutil.copytree(HERE / folder, tmp_path / folder)
+    proofs = tmp_path / "tests" / "security.yml"
+    made = yaml.safe_load(proofs.read_text(encoding="utf-8"))
+    made["tests"] = [one for one in made["tests"] if "PaymentApiAcceptsAlgNone" in one["name"]]
+    proofs.write_text(yaml.safe_dump(made), encoding="utf-8")
+    assert run("promtool", "test", "rules", proofs.name, cwd=proofs.parent).returncode == 0
     rules = tmp_path / "rules" / "security.yml"
     text = rules.read_text(encoding="utf-8")
     rules.write_text(text.replace('reason="accepts_alg_none"', 'reason="accepts_nothing"'))
-    done = run("promtool", "test", "rules", "security.yml", cwd=tmp_path / "tests")
+    done = run("promtool", "test", "rules", proofs.name, cwd=proofs.parent)
     assert done.returncode != 0
     assert "PaymentApiAcceptsAlgNone" in done.stdout + done.stderr
 
