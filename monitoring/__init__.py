@@ -12,7 +12,7 @@
       alerts/ channels/                          who is notified of what, and how
       store/ sla/                                the state file, histories, service levels
       output/                                    JSON, tables, metrics, logs, pages
-      run modes cli guided_setup stopping        when cycles run, and the command line
+      run modes cli guided_setup stopping peers  when cycles run, and the command line
 
 Data flows one way: acquire -> decide -> keep and present.
 """

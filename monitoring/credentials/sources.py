@@ -6,12 +6,12 @@ was seen, is not configured, or failed and why; one that fails or hangs harms no
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Callable, Optional
 from urllib.parse import quote
 
@@ -24,6 +24,7 @@ from monitoring.health.probing import bearer
 from monitoring.http.client import HttpClient, HttpFault, Reply
 from monitoring.http.reply import date_of
 from monitoring.model import Fault, Source
+from monitoring.peers import PeerThreads
 from monitoring.services import metrics as service_metrics
 from monitoring.services.families import LOGINS as LOGINS_NOUN, none_counted
 from monitoring.services.metrics import ServiceMetrics
@@ -291,46 +292,25 @@ SOURCES: Mapping[str, Question] = {
     SAPI: ask_sapi,
 }
 
-_log = logging.getLogger("monitoring.credentials.sources")
-
 
 class Sources:
-    """Asks in threads. One that still hangs from the cycle before is not asked again, so that
-    threads do not pile up in a resident loop."""
+    """Asks every source in threads."""
 
     def __init__(self, asked: Asked, sources: Mapping[str, Question] = SOURCES) -> None:
         self._asked, self._sources = asked, sources
-        self._threads = ThreadPoolExecutor(len(sources), thread_name_prefix="source")
-        self._hanging: dict[str, Future[SourceAnswer]] = {}
+        self._threads: PeerThreads[SourceAnswer] = PeerThreads(len(sources), "source")
 
     def ask(self) -> dict[str, SourceAnswer]:
         """One SourceAnswer per source, none later than `run.looking`. Never raises for one."""
-        until = time.monotonic() + self._asked.settings.run.looking
-        started = {name: self._start(name) for name in self._sources}
-        return {name: self._answer(name, future, until) for name, future in started.items()}
-
-    def _start(self, name: str) -> Optional[Future[SourceAnswer]]:
-        before = self._hanging.pop(name, None)
-        if before is not None and not before.done():
-            self._hanging[name] = before
-            return None
-        return self._threads.submit(self._sources[name], self._asked)
-
-    def _answer(
-        self, name: str, future: Optional[Future[SourceAnswer]], until: float
-    ) -> SourceAnswer:
-        if future is None:
-            said = "the question of the cycle before still hangs, so it was not asked again"
-            return unavailable(name, Fault("timeout", said))
-        wait([future], timeout=max(0.0, until - time.monotonic()))
-        if not future.done():
-            self._hanging[name] = future
-            said = f"no answer within {self._asked.settings.run.looking:g} s, given up"
-            return unavailable(name, Fault("timeout", said), truncated=True)
-        error = future.exception()
-        if error is None:
-            return future.result()
-        # A bug of ours must not cost the other sources their turn.
-        _log.error("asking %s broke: %s", name, type(error).__name__, exc_info=error)
-        said = "the monitor's own question broke; see the log"
-        return unavailable(name, Fault("internal", said))
+        started, seconds = time.monotonic(), self._asked.settings.run.looking
+        asked = {
+            n: self._threads.begin(n, partial(q, self._asked)) for n, q in self._sources.items()
+        }
+        answers = {}
+        for name, future in asked.items():
+            got = self._threads.end(name, future, started, seconds)
+            if isinstance(got, Fault):
+                given_up = got.kind == "timeout" and future is not None
+                got = unavailable(name, got, truncated=given_up)
+            answers[name] = got
+        return answers

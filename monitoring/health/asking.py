@@ -7,13 +7,11 @@ Reading; one that hangs for longer than its time is given up, and harms no other
 from __future__ import annotations
 
 import contextlib
-import functools
-import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Any, Callable, Optional, TypeVar
+from functools import partial
+from typing import Any, Callable, TypeVar
 
 from monitoring.components import COMPONENTS, ROWS
 from monitoring.config.settings import Settings
@@ -21,6 +19,7 @@ from monitoring.health.login_probe import probe_login
 from monitoring.health.probes import probe_cache, probe_further, probe_service, probe_vault
 from monitoring.health.probing import ProbeContext
 from monitoring.model import Fault, Reading
+from monitoring.peers import PeerThreads
 
 Probe = Callable[[ProbeContext], Reading]
 T = TypeVar("T")
@@ -32,15 +31,11 @@ KINDS: Mapping[str, Callable[[str, ProbeContext], Reading]] = {
     "cache": probe_cache,
     "login": probe_login,
 }
-PROBES: Mapping[str, Probe] = {
-    name: functools.partial(KINDS[row.kind], name) for name, row in ROWS.items()
-}
+PROBES: Mapping[str, Probe] = {name: partial(KINDS[row.kind], name) for name, row in ROWS.items()}
 #: What a probe that keeps its deadlines may take beyond them on a busy machine.
 _GRACE = 1.0
 #: Between two starts: preparing five requests at one instant would be part of what they measure.
 _APART = 0.004
-
-_log = logging.getLogger("monitoring.health.asking")
 
 
 def patience(settings: Settings) -> Mapping[str, float]:
@@ -56,7 +51,7 @@ def patience(settings: Settings) -> Mapping[str, float]:
 
 def probes_of(settings: Settings) -> Mapping[str, Probe]:
     """The five, and those that the user added."""
-    further = {row.name: functools.partial(probe_further, row) for row in settings.components}
+    further = {row.name: partial(probe_further, row) for row in settings.components}
     return {**PROBES, **further}
 
 
@@ -65,13 +60,11 @@ def _unjudged(reading: Reading) -> Reading:
 
 
 class Team:
-    """Asks components in threads. One whose last probe still hangs is not asked again, so that
-    threads do not pile up in a resident loop."""
+    """Asks components in threads."""
 
     def __init__(self, probes: Mapping[str, Probe] = PROBES) -> None:
         self._probes = probes
-        self._threads = ThreadPoolExecutor(len(probes), thread_name_prefix="probe")
-        self._hanging: dict[str, Future[Any]] = {}
+        self._threads: PeerThreads[Any] = PeerThreads(len(probes), "probe")
 
     def ask(
         self,
@@ -91,45 +84,19 @@ class Team:
         with _prompt_threads():
             asked = {}
             for name in names:
-                asked[name] = self._start(name, live, judge)
+                asked[name] = self._threads.begin(name, partial(self._judged, name, live, judge))
                 time.sleep(_APART)
             for name in names:
                 seconds = min(allowed.get(name, most), most)
-                failed = self._failed(name, asked[name], started, seconds)
-                future = asked[name]
-                if failed is None and future is not None:
-                    found.append(future.result())
-                elif failed is not None:
-                    ended = failed.kind == "timeout" and seconds == most
-                    found.append(judge(Reading(name, at, fault=failed, truncated=ended)))
+                got = self._threads.end(name, asked[name], started, seconds)
+                if isinstance(got, Fault):
+                    ended = got.kind == "timeout" and seconds == most
+                    got = judge(Reading(name, at, fault=got, truncated=ended))
+                found.append(got)
         return found
 
-    def _start(
-        self, name: str, live: ProbeContext, judge: Callable[[Reading], T]
-    ) -> Optional[Future[T]]:
-        before = self._hanging.get(name)
-        if before is not None and not before.done():
-            return None
-        probe = self._probes[name]
-        return self._threads.submit(lambda: judge(probe(live)))
-
-    def _failed(
-        self, name: str, future: Optional[Future[T]], started: float, seconds: float
-    ) -> Optional[Fault]:
-        """Why there is no result; None: there is one."""
-        if future is None:
-            sentence = "the question of the cycle before still hangs, so it was not asked again"
-            return Fault("timeout", sentence)
-        wait([future], timeout=max(0.0, started + seconds - time.monotonic()))
-        if not future.done():
-            self._hanging[name] = future
-            return Fault("timeout", f"no answer within {seconds:g} s, the probe was given up")
-        error = future.exception()
-        if error is None:
-            return None
-        # A bug of ours must not cost the four other components their turn.
-        _log.error("the probe of %s broke: %s", name, type(error).__name__, exc_info=error)
-        return Fault("internal", "the monitor's own probe broke; see the log")
+    def _judged(self, name: str, live: ProbeContext, judge: Callable[[Reading], T]) -> T:
+        return judge(self._probes[name](live))
 
 
 @contextlib.contextmanager

@@ -6,8 +6,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Collection, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Callable, Optional
 
@@ -17,6 +18,7 @@ from monitoring.health.probing import bearer
 from monitoring.http import wire
 from monitoring.http.reply import HttpFault
 from monitoring.model import Fault, Source
+from monitoring.peers import PeerThreads
 from monitoring.redis import client as redis_client
 from monitoring.redis.count import ScanReport
 from monitoring.redis.faults import RedisFault
@@ -192,22 +194,24 @@ class Services:
     def __init__(self, clients: Mapping[str, Any], settings: Settings) -> None:
         self._clients, self._settings = clients, settings
         self._services = {"eapi": settings.eapi, "sapi": settings.sapi}
-        self._threads = ThreadPoolExecutor(len(self._services), "services")
-        self._hanging: dict[str, Future[ServiceLook]] = {}
+        self._threads: PeerThreads[ServiceLook] = PeerThreads(len(self._services), "services")
 
-    def begin(self) -> Mapping[str, Future[ServiceLook]]:
-        """Ask; a service whose last answer is still due is not asked again."""
-        for name in self._services:
-            before = self._hanging.get(name)
-            if before is None or before.done():
-                self._hanging[name] = self._threads.submit(self._look, name)
-        return dict(self._hanging)
+    def begin(self) -> Mapping[str, Optional[Future[ServiceLook]]]:
+        """Ask; None for a service whose last answer is still due."""
+        return {
+            name: self._threads.begin(name, partial(self._look, name)) for name in self._services
+        }
 
-    def collect(self, asked: Mapping[str, Future[ServiceLook]]) -> tuple[ServiceLook, ...]:
+    def collect(
+        self, asked: Mapping[str, Optional[Future[ServiceLook]]]
+    ) -> tuple[ServiceLook, ...]:
         """The answers, as far as they have come when each service's own timeout is over."""
         patience = max(service.timeout for service in self._services.values()) + _GRACE
-        wait(asked.values(), timeout=min(patience, self._settings.run.looking))
-        return tuple(_answer(name, future) for name, future in asked.items())
+        started, seconds = time.monotonic(), min(patience, self._settings.run.looking)
+        found = {n: self._threads.end(n, future, started, seconds) for n, future in asked.items()}
+        return tuple(
+            _blind(name, got) if isinstance(got, Fault) else got for name, got in found.items()
+        )
 
     def _look(self, name: str) -> ServiceLook:
         settings, service = self._settings, self._services[name]
@@ -243,14 +247,3 @@ def _row(name: str) -> str:
 
 def _blind(name: str, fault: Fault) -> ServiceLook:
     return ServiceLook(name, Source(_row(name), ok=False, why=fault.message, error=fault.kind))
-
-
-def _answer(name: str, future: Future[ServiceLook]) -> ServiceLook:
-    if not future.done():
-        return _blind(name, Fault("timeout", "its metrics did not come in time"))
-    error = future.exception()
-    if error is None:
-        return future.result()
-    # A bug of ours must not cost the census its turn.
-    _log.error("reading the metrics of %s broke: %s", name, type(error).__name__, exc_info=error)
-    return _blind(name, Fault("internal", "the monitor itself failed; see the log"))
