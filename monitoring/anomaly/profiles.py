@@ -7,12 +7,14 @@ One JSON object of about 4 kB: `v` the version, scalars by name, tables as base6
 from __future__ import annotations
 
 import base64
-import json
 import struct
 from array import array
-from collections.abc import Mapping
+from copy import copy
 from math import log10
-from typing import Any, Callable, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
+
+import msgspec
+from msgspec import Meta, Struct, field
 
 # -- what is remembered of one client, learned hour by hour in about 4 kB.
 # A habit is a mean for each hour of the week, which leans on the mean of its hour of the day
@@ -20,6 +22,7 @@ from typing import Any, Callable, Union
 # of the day, which leans on the client's own. Everything forgets: weeks after five, days after
 # sixteen, the level after two weeks.
 
+VERSION = 1
 WEEK, DAY = 168, 24
 WEEK_MEMORY, DAY_MEMORY, LEVEL_MEMORY = 5.0, 16.0, 336.0
 WEEK_PRIOR, DAY_PRIOR = 3.0, 0.05  # how many observations the coarser mean is worth
@@ -38,140 +41,126 @@ SURPRISE, SURPRISE_CAP = 1.5, 6.0
 _SURPRISE_RATE, _SURPRISE_MEAN = 10**-SURPRISE, 1.0 / 2.302585
 _SURPRISE_PRIOR, _SURPRISE_HOURS = 6.0, 200.0
 
-ARRAYS: dict[str, int] = {
-    "week": WEEK,
-    "week_n": WEEK,
-    "day": 2 * DAY,
-    "day_n": 2 * DAY,
-    "residual": DAY,
-    "square": DAY,
-    "ring_x": DAY,
-    "ring_m": DAY,
-    "yesterday": DAY,
-    "left": DAY,
-    "left_n": DAY,
+_LARGEST = 1e40  # more than any sum of calls can be
+Count = Annotated[int, Meta(ge=0)]
+Sum = Annotated[float, Meta(ge=0.0, le=_LARGEST)]
+Signed = Annotated[float, Meta(ge=-_LARGEST, le=_LARGEST)]
+if TYPE_CHECKING:
+    Table = array[float]
+else:
+    Table = array  # which takes no parameter before Python 3.12
+
+#: How many numbers each table has.
+_LENGTHS = {
+    **dict.fromkeys(("week", "week_n"), WEEK),
+    **dict.fromkeys(("day", "day_n"), 2 * DAY),
+    **dict.fromkeys(("residual", "square", "ring_x", "ring_m", "yesterday"), DAY),
+    **dict.fromkeys(("left", "left_n"), DAY),
 }
-COUNTS = (
-    "seen",
-    "last_call",
-    "returns",
-    "low_run",
-    "low_hours",
-    "awake",
-    "longest_pause",
-    "not_reported",
-    "surprised",
-    "failing",
-    "misused",
-)
-NUMBERS = (
-    *("level", "level_n", "residual_all", "square_all", "sum_x", "sum_m", "drift", "drift_n"),
-    *("cusum", "peak", "peaks", "peaks_sum", "excursion_x", "excursion_m", "excursion_n"),
-    *("failures", "calls", "failure_residual", "failure_square"),
-    *("fresh_hours", "active_hours", "fresh_sources", "distinct"),
-    *("low_score", "low_m", "low_x", "low_after_low", "low_any", "due"),
-    *("surprises", "surprise_sum", "surprise_hours", "falls", "fall_sum"),
-    *("offset", "carried", "carried_n", "left_all", "left_all_n"),
-    *("starts", "odd_starts", "idle", "busy", "near", "near_square"),
-)
-TALLIES = ("week_n", "day_n")  # whole numbers, a byte each in the text
-SIGNED = ("residual_all", "failure_residual", "offset", "carried", "sum_x", "sum_m")
-MAPS = ("known", "holds", "suspects", "guessers")
 
 
-class Profile:
+def _empty() -> Table:
+    return array("f")
+
+
+class Guesser(Struct, array_like=True):
+    """A stranger that fails: the hour it first did, how often it failed and how often not."""
+
+    first: int
+    failed: Sum
+    entered: Sum = 0.0
+
+
+class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
     """One client's habits and running statistics.
 
-    `born` and every other time is in hours since the epoch; `seen` counts the hours observed; `mu`
-    and `phi` belong to the hour under judgement. Only what is listed above is kept as text."""
+    `born` and every other time is in hours since the epoch; `seen` counts the hours observed; `mu`,
+    `phi` and `limit` belong to the hour under judgement, and are not kept. A table that is not
+    given is all zeros; __post_init__ raises ValueError for one of another length."""
 
-    __slots__ = ("born", *COUNTS, *NUMBERS, *ARRAYS, *MAPS, "silent", "mu", "phi", "limit")
+    born: int
+    seen: Count = 0
+    last_call: Count = 0
+    returns: Count = 0
+    low_run: Count = 0
+    low_hours: Count = 0
+    awake: Count = 0
+    longest_pause: Count = 0
+    not_reported: Count = 0
+    surprised: Count = 0
+    misused: Count = 0  # the hour of the last surge that was told and far beyond the limit
+    failing: Count = 0  # hours in a row in which most calls failed
+    silent: bool = False
+    level: Sum = 0.0
+    level_n: Sum = 0.0
+    residual_all: Signed = 0.0
+    square_all: Sum = 0.0
+    sum_x: Signed = 0.0
+    sum_m: Signed = 0.0
+    drift: Sum = 0.0
+    drift_n: Sum = 0.0
+    cusum: Sum = 0.0
+    peak: Sum = 0.0
+    peaks: Sum = 0.0
+    peaks_sum: Sum = 0.0
+    excursion_x: Sum = 0.0
+    excursion_m: Sum = 0.0
+    excursion_n: Sum = 0.0
+    failures: Sum = 0.0
+    calls: Sum = 0.0
+    failure_residual: Signed = 0.0
+    failure_square: Sum = 0.0
+    fresh_hours: Sum = 0.0
+    active_hours: Sum = 0.0
+    fresh_sources: Sum = 0.0
+    distinct: Sum = 0.0
+    low_score: Sum = 0.0
+    low_m: Sum = 0.0
+    low_x: Sum = 0.0
+    low_after_low: Sum = 0.0
+    low_any: Sum = 0.0
+    due: Sum = 0.0
+    surprises: Sum = 0.0
+    surprise_sum: Sum = 0.0
+    surprise_hours: Sum = 0.0
+    falls: Sum = (
+        0.0  # hours that fell unexpectedly low, and how far beyond SURPRISE their scores were
+    )
+    fall_sum: Sum = 0.0
+    offset: Signed = 0.0
+    carried: Signed = 0.0
+    carried_n: Sum = 0.0
+    left_all: Sum = 0.0
+    left_all_n: Sum = 0.0
+    starts: Sum = 0.0  # times it began to call after a rest
+    odd_starts: Sum = 0.0  # times it began to call at an hour at which it hardly ever does
+    idle: Sum = 0.0  # hours without a call
+    busy: Sum = 0.0  # calls in an hour with any
+    near: Sum = 0.0  # calls in an hour of the last days, whatever hour of the day
+    near_square: Sum = 0.0  # their variance
+    week: Table = field(default_factory=_empty)
+    week_n: Table = field(default_factory=_empty)
+    day: Table = field(default_factory=_empty)
+    day_n: Table = field(default_factory=_empty)
+    residual: Table = field(default_factory=_empty)
+    square: Table = field(default_factory=_empty)
+    ring_x: Table = field(default_factory=_empty)
+    ring_m: Table = field(default_factory=_empty)
+    yesterday: Table = field(default_factory=_empty)
+    left: Table = field(default_factory=_empty)
+    left_n: Table = field(default_factory=_empty)
+    known: dict[str, int] = {}
+    holds: dict[str, tuple[int, float, int]] = {}  # reason: (hour, observed, hours of hold-off)
+    suspects: dict[str, int] = {}
+    guessers: dict[str, Guesser] = {}
+    mu: float = 0.0
+    phi: float = SPREAD_PRIOR
+    limit: float = 0.0
 
-    seen: int
-    last_call: int
-    returns: int
-    low_run: int
-    low_hours: int
-    awake: int
-    longest_pause: int
-    not_reported: int
-    surprised: int
-    misused: int  # the hour of the last surge that was told and far beyond the limit
-    failing: int  # hours in a row in which most calls failed
-    level: float
-    level_n: float
-    residual_all: float
-    square_all: float
-    sum_x: float
-    sum_m: float
-    drift: float
-    drift_n: float
-    cusum: float
-    peak: float
-    peaks: float
-    peaks_sum: float
-    excursion_x: float
-    excursion_m: float
-    excursion_n: float
-    failures: float
-    calls: float
-    failure_residual: float
-    failure_square: float
-    fresh_hours: float
-    active_hours: float
-    fresh_sources: float
-    distinct: float
-    low_score: float
-    low_m: float
-    low_x: float
-    low_after_low: float
-    low_any: float
-    due: float
-    surprises: float
-    surprise_sum: float
-    surprise_hours: float
-    falls: float  # hours that fell unexpectedly low, and how far beyond SURPRISE their scores were
-    fall_sum: float
-    offset: float
-    carried: float
-    carried_n: float
-    left_all: float
-    left_all_n: float
-    starts: float  # times it began to call after a rest
-    odd_starts: float  # times it began to call at an hour at which it hardly ever does
-    idle: float  # hours without a call
-    busy: float  # calls in an hour with any
-    near: float  # calls in an hour of the last days, whatever hour of the day
-    near_square: float  # their variance
-    week: array[float]
-    week_n: array[float]
-    day: array[float]
-    day_n: array[float]
-    residual: array[float]
-    square: array[float]
-    ring_x: array[float]
-    ring_m: array[float]
-    yesterday: array[float]
-    left: array[float]
-    left_n: array[float]
-    known: dict[str, int]
-    holds: dict[str, tuple[int, float, int]]  # reason: (hour, observed, hours of hold-off)
-    suspects: dict[str, int]
-    guessers: dict[str, tuple[int, float, float]]  # stranger: (first hour, failures, successes)
-
-    def __init__(self, born: int) -> None:
-        self.born = born
-        for name in COUNTS:
-            setattr(self, name, 0)
-        for name in NUMBERS:
-            setattr(self, name, 0.0)
-        for name, length in ARRAYS.items():
-            setattr(self, name, array("f", bytes(4 * length)))
-        for name in MAPS:
-            setattr(self, name, {})
-        self.last_call = born
-        self.silent = False
-        self.mu, self.phi, self.limit = 0.0, SPREAD_PRIOR, 0.0
+    def __post_init__(self) -> None:
+        for name, length in _LENGTHS.items():
+            setattr(self, name, _whole(getattr(self, name), length))
+        self.last_call = self.last_call or self.born
 
     def expect(self, week_hour: int, day_hour: int) -> float:
         """Calls expected in this hour; `day_hour` is 0..23 on weekdays, 24..47 on weekends."""
@@ -294,7 +283,8 @@ class Profile:
         self.misused = min(self.misused, hour)
         self.known = {source: min(at, hour) for source, at in self.known.items()}
         self.suspects = {source: min(at, hour) for source, at in self.suspects.items()}
-        self.guessers = {who: (min(s[0], hour), *s[1:]) for who, s in self.guessers.items()}
+        for guesser in self.guessers.values():
+            guesser.first = min(guesser.first, hour)
         self.holds = {why: (min(at, hour), x, n) for why, (at, x, n) in self.holds.items()}
 
     def calibrate(self, score: float) -> float:
@@ -336,73 +326,25 @@ class Profile:
 
 
 # -- a client's profile as compact, versioned text, and back.
-# One JSON object of about 4 kB: `v` the version, scalars by name, tables as base64 of little-
-# endian 32-bit floats, so that a detector restored from text finds what the original would have
-# found.
 
-VERSION = 1
-_LARGEST = 1e40
 #: What damaged text brings while it is taken apart.
 UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, OverflowError, struct.error)
 
 
 def encode(profile: Profile) -> str:
     """The profile as one line of JSON."""
-    state: dict[str, Any] = {"v": VERSION, "born": profile.born, "silent": int(profile.silent)}
-    for name in (*COUNTS, *NUMBERS):
-        value = getattr(profile, name)
-        if value:
-            state[name] = value
-    for name in ARRAYS:
-        state[name] = _pack(getattr(profile, name), "B" if name in TALLIES else "f")
-    state["known"], state["suspects"] = profile.known, profile.suspects
-    if profile.guessers:
-        state["guessers"] = {who: list(found) for who, found in profile.guessers.items()}
-    state["holds"] = {reason: list(hold) for reason, hold in profile.holds.items()}
-    return json.dumps(state, separators=(",", ":"))
+    kept = copy(profile)
+    kept.mu, kept.phi, kept.limit = 0.0, SPREAD_PRIOR, 0.0
+    return _ENCODER.encode(kept).decode()
 
 
 def decode(text: Union[str, bytes]) -> Profile:
     """The profile again. ValueError if it is not one, or of a version that has no reader here;
     fields that this version does not know are ignored, fields that are missing start empty."""
     try:
-        state = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError("profile is not JSON") from error
-    version = state.get("v") if isinstance(state, dict) else None
-    reader = READERS.get(version) if isinstance(version, int) else None
-    if reader is None:
-        raise ValueError("profile has no version that this program reads")
-    try:
-        return reader(state)
-    except UNREADABLE as error:
-        raise ValueError("profile is damaged") from error
-
-
-def _read_version_1(state: Mapping[str, Any]) -> Profile:
-    profile = Profile(int(state["born"]))
-    profile.silent = bool(state.get("silent", False))
-    for name in COUNTS:
-        setattr(profile, name, int(unsigned(state.get(name, 0))))
-    for name in NUMBERS:
-        read = finite if name in SIGNED else unsigned
-        setattr(profile, name, read(state.get(name, 0.0)))
-    for name, length in ARRAYS.items():
-        if name in state:
-            setattr(profile, name, _unpack(state[name], length))
-    profile.known = {str(k): int(hour) for k, hour in state.get("known", {}).items()}
-    profile.suspects = {str(k): int(hour) for k, hour in state.get("suspects", {}).items()}
-    guessers = state.get("guessers", {})
-    profile.guessers = {str(k): _guesser(*found) for k, found in guessers.items()}
-    holds = state.get("holds", {})
-    profile.holds = {
-        str(k): (int(hold[0]), float(hold[1]), int(hold[2])) for k, hold in holds.items()
-    }
-    return profile
-
-
-def _guesser(first: int, failed: float, entered: float = 0.0) -> tuple[int, float, float]:
-    return int(first), finite(failed), finite(entered)
+        return _DECODER.decode(text)
+    except (msgspec.MsgspecError, *UNREADABLE, RecursionError) as error:
+        raise ValueError(f"not a profile of version {VERSION}: {error}") from error
 
 
 def unsigned(value: Any) -> float:
@@ -421,21 +363,29 @@ def finite(value: Any) -> float:
     return number
 
 
-READERS: dict[Any, Callable[[Mapping[str, Any]], Profile]] = {1: _read_version_1}
-
-
-def _pack(values: array[float], kind: str) -> str:
+def _packed(values: Table) -> str:
+    """A byte each for whole numbers, as tallies are, else four."""
     if not any(values):
         return ""
-    numbers = map(int, values) if kind == "B" else values
-    return base64.b64encode(struct.pack(f"<{len(values)}{kind}", *numbers)).decode("ascii")
+    whole = all(0.0 <= value < 256.0 and value == int(value) for value in values)
+    numbers = bytes(map(int, values)) if whole else struct.pack(f"<{len(values)}f", *values)
+    return base64.b64encode(numbers).decode("ascii")
 
 
-def _unpack(text: str, length: int) -> array[float]:
-    if not text:
+def _unpacked(_kind: type, text: str) -> Table:
+    return array("B", base64.b64decode(text, validate=True))  # type: ignore[return-value]
+
+
+def _whole(values: Table, length: int) -> Table:
+    """The table of `length` numbers, from what was kept of it."""
+    if values.typecode == "f" and len(values) == length:
+        return values
+    if not values:
         return array("f", bytes(4 * length))
-    packed = base64.b64decode(text, validate=True)
-    kind = "B" if len(packed) == length else "f"  # before 1.1 tallies were floats too
-    values = struct.unpack(f"<{length}{kind}", packed)
-    finite(sum(values))
-    return array("f", values)
+    numbers = list(values) if len(values) == length else struct.unpack(f"<{length}f", values)
+    finite(sum(numbers))
+    return array("f", numbers)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_packed)
+_DECODER = msgspec.json.Decoder(Profile, dec_hook=_unpacked, strict=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from math import log10, sqrt
 
-from monitoring.anomaly.profiles import DAY, MAX_SOURCES, SPREAD_PRIOR, WEEK, WEEK_PRIOR
+from monitoring.anomaly.profiles import DAY, MAX_SOURCES, SPREAD_PRIOR, WEEK, WEEK_PRIOR, Guesser
 from monitoring.anomaly.scene import TRUSTED_HOURS, ClientHour, Finding, network
 
 # -- tail probabilities of counts, on the scale -log10 p.
@@ -300,15 +300,14 @@ def _note_strangers(look: ClientHour) -> None:
     the last day, and how often they got in since. (Whose calls failed is not known: of an address
     with more calls than failed at all, the rest got in.)"""
     guessers, now = look.profile.guessers, look.hour.number
-    for who in [who for who, seen in guessers.items() if now - seen[0] >= GUESS_HOURS]:
+    for who in [who for who, seen in guessers.items() if now - seen.first >= GUESS_HOURS]:
         del guessers[who]
     if not look.sources or not look.mature or not (look.failed or guessers):
         return
     for source, calls in look.sources.items():
         if calls > look.failed:
             if source in guessers:
-                first, failed, entered = guessers[source]
-                guessers[source] = (first, failed, entered + calls - look.failed)
+                guessers[source].entered += calls - look.failed
         elif calls > 0 and network(source) not in look.hour.home:
             _note_stranger(look, source, calls)
 
@@ -316,11 +315,11 @@ def _note_strangers(look: ClientHour) -> None:
 def _note_stranger(look: ClientHour, source: str, calls: float) -> None:
     """An address that failed, unless it is known by now to get in more often than not."""
     guessers = look.profile.guessers
-    first, failed, entered = guessers.get(source, (look.hour.number, 0.0, 0.0))
-    failed += min(calls, _MOST_AN_HOUR)
-    if source in guessers or len(guessers) < _MOST_GUESSERS:
-        guessers[source] = (first, failed, entered)
-    if entered <= failed:
+    guesser = guessers.get(source) or Guesser(look.hour.number, 0.0)
+    guesser.failed += min(calls, _MOST_AN_HOUR)
+    if len(guessers) < _MOST_GUESSERS:
+        guessers[source] = guesser
+    if guesser.entered <= guesser.failed:
         look.hour.strange.setdefault(source, []).append(look.name)
 
 
@@ -342,11 +341,12 @@ def burst_of_strangers(look: ClientHour) -> Findings:
 def guessing(look: ClientHour) -> Findings:
     """A strange address that fails on the client hour by hour, too seldom to be a burst."""
     profile, now = look.profile, look.hour.number
-    for source, (first, failed, entered) in profile.guessers.items():
-        if source not in (look.sources or ()) or entered > failed or failed < GUESSES:
+    for source, guesser in profile.guessers.items():
+        failed = guesser.failed
+        if source not in (look.sources or ()) or guesser.entered > failed or failed < GUESSES:
             continue
-        if now - first >= GUESS_LEAST_HOURS:
-            evidence: dict[str, object] = {"source": source, "hours": now - first + 1}
+        if now - guesser.first >= GUESS_LEAST_HOURS:
+            evidence: dict[str, object] = {"source": source, "hours": now - guesser.first + 1}
             sure = profile.limit + _GUESSING_SURE
             return [Finding("slow_guessing", sure, failed, 0.0, evidence)]
     return NONE
