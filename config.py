@@ -330,6 +330,9 @@ ALERT_MANAGER = {
     "password": "",
     "bearer_token": "",
     "ca_file": "",
+    # Alerts end there when all has been well for so long. Not before the rules of deploy/prometheus
+    # let go of them: what one source ended and the other still sends would be told once more.
+    "resolve_after": "4m",
 }
 
 # Alerts that go elsewhere than their severity's list; the first row that matches counts. A row:

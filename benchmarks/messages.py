@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 import tempfile
 import time
@@ -88,10 +89,13 @@ class World:
         self.manager = observers.Alertmanager(folder, f"{self.stack.receivers.url}/webhook")
         closing.callback(self.manager.stop)
         pushing = {**self.stack.environment, "ALERTMANAGER_URL": self.manager.url}
-        settings = folder / "often.yml"
-        settings.write_text(f"CANARY: {{proof_interval: {PROOFS:g}}}\n")
-        flags = ("--config", str(settings))
-        exporters = observers.exporters(pushing, folder, interval=CYCLE, flags=flags)
+        overlay = Path(pushing["MONITORING_CONFIG"])
+        often = {
+            "CANARY": {"proof_interval": PROOFS},
+            "ALERT_MANAGER": {"resolve_after": 4 * CYCLE},
+        }
+        overlay.write_text(json.dumps({**json.loads(overlay.read_text()), **often}))
+        exporters = observers.exporters(pushing, folder, interval=CYCLE)
         for exporter in exporters:
             closing.callback(exporter.stop)
         self.prometheus = observers.Prometheus(

@@ -232,7 +232,10 @@ class Prometheus(Program):
         if program is None:
             raise NotStartedError("prometheus is not installed")
         words = [program, f"--config.file={path}", f"--storage.tsdb.path={home / 'data'}"]
-        words.append(f"--web.listen-address={self.url[7:]}")
+        words += [
+            f"--web.listen-address={self.url[7:]}",
+            f"--rules.alert.resend-delay={minute:g}s",
+        ]
         super().__init__(words, folder / "prometheus.log")
         self.wait_for(f"{self.url}/-/ready")
 

@@ -104,7 +104,7 @@ def said(state: AlertState, now: float = T0) -> list[tuple[str, str]]:
 
 
 def test_one_that_grew_is_another_alert_and_ends_the_milder_one() -> None:
-    told = {"told": CRITICAL, "worst": CRITICAL, "grown": True}
+    told = {"notified": CRITICAL, "worst": CRITICAL, "grown": True}
     grown = state(FIRING, **told)
     assert said(grown) == [
         ("critical", "2026-11-23T02:18:20.000Z"),
@@ -133,6 +133,28 @@ def test_pending_and_quiet_ones_are_not_sent_and_resolved_ones_end() -> None:
     states = [state("pending"), hushed, over]
     (got,) = alertmanager.mirror(states, [hushed.key], kit("x"), now=T0, interval=60.0)
     assert got["endsAt"] == "2026-11-23T02:12:50.000Z"
+
+
+WELL = {"good": 1, "judged_at": T0, "steady_since": T0 - 60}
+
+
+@pytest.mark.parametrize(
+    ("state", "posted"),
+    [
+        # what Prometheus ends a little later is not ended before, nor begun again after
+        (state(FIRING, **WELL), 0),
+        (state(OK, resolved_at=T0, **WELL), 0),
+        (state(OK, resolved_at=T0 - 180, **{**WELL, "steady_since": T0 - 240}), 1),
+        # held: not known in this cycle, or flapping
+        (state(FIRING, **{**WELL, "judged_at": T0 - 60}), 1),
+        (state(FIRING, flapping=True, **WELL), 1),
+        # ended by nobody's good cycle: it is no longer watched
+        (state(OK, resolved_at=T0, steady_since=T0 - 60), 1),
+    ],
+)
+def test_an_end_waits_until_the_rules_of_prometheus_let_go(state: AlertState, posted: int) -> None:
+    got = alertmanager.mirror([state], [], kit("x"), now=T0, interval=60.0)
+    assert len(got) == posted
 
 
 def test_every_peer_gets_them_though_one_fails() -> None:
@@ -221,7 +243,8 @@ def _alerts(url: str) -> list[dict[str, Any]]:
 @pytest.mark.alertmanager
 def test_active_kept_and_resolved_in_a_real_alertmanager(real: str, tmp_path: Path) -> None:
     settings = have.settings(
-        tmp_path / "state", {"alertmanager": {"url": (real + "/api/v1/alerts",)}}
+        tmp_path / "state",
+        {"alertmanager": {"url": (real + "/api/v1/alerts",), "resolve_after": 0.0}},
     )
     # Alertmanager has its own clock; ours runs ten cycles in the last ten minutes up to now.
     clock = Clock(time.time() - 600)

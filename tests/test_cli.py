@@ -3,10 +3,14 @@ from __future__ import annotations
 import argparse
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import credential_usage_metrics
+import health_check
+import token_usage_metrics
 import utils
 from monitoring import cli
 
@@ -30,6 +34,19 @@ def parser() -> cli.Parser:
         (["--single-run", "--interval", "5"], "no meaning"),
         (["--prometheus-address", "::1"], "needs --prometheus-port"),
         (["--single"], "unrecognized"),  # no abbreviations
+        *(
+            (
+                [*report, *flag],
+                f"{flag[0]} is for cycles; what {report[0]} says goes to standard output",
+            )
+            for report in (
+                ["--alerts"],
+                ["--check-config"],
+                ["--test-alerts"],
+                ["--silence", "health_status", "--for", "2h", "--reason", "x"],
+            )
+            for flag in (["--output", "x.json"], ["--prometheus-port", "9791"])
+        ),
     ],
 )
 def test_a_usage_error_is_one_sentence_and_exit_3(words: list[str], said: str, caplog: Any) -> None:
@@ -39,6 +56,28 @@ def test_a_usage_error_is_one_sentence_and_exit_3(words: list[str], said: str, c
     assert stopped.value.code == 3
     assert said in caplog.text
     assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (health_check, ["--sla"]),
+        (health_check, ["--setup"]),
+        (token_usage_metrics, ["--analyze"]),
+        (credential_usage_metrics, ["--check-rotation"]),
+        (credential_usage_metrics, ["--inventory"]),
+        (credential_usage_metrics, ["--can-revoke", "client-001"]),
+        (credential_usage_metrics, ["--replay", "history"]),
+    ],
+)
+def test_a_report_of_any_script_refuses_an_output_file(
+    script: Any, words: list[str], tmp_path: Path, caplog: Any
+) -> None:
+    made, target = script.build_parser(), tmp_path / "x.json"
+    with pytest.raises(SystemExit) as stopped:
+        cli.check(made, made.parse_args([*words, "--output", str(target)]))
+    assert (stopped.value.code, target.exists()) == (3, False)
+    assert f"what {words[0]} says goes to standard output" in caplog.text
 
 
 @pytest.mark.parametrize(

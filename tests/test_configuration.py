@@ -322,7 +322,7 @@ def test_an_edited_copy_wins_over_the_overrides_it_still_holds(root: Path) -> No
     [
         ("EMAIL_RECIPIENTS", "", lambda s: s.notifications.off["email"][:10], "recipients"),
         ("REDIS_PORT", "", lambda s: s.redis.port, 6379),
-        ("REDIS_HOST", "", lambda s: s.redis.host, "localhost"),
+        ("REDIS_HOST", "", lambda s: s.redis.host, ""),
         ("REDIS_PASSWORD", "", lambda s: bool(s.redis.password), False),
         ("EAPI_ENDPOINT", "", lambda s: s.eapi.url, ""),
         ("EAPI_ENDPOINT", "http://h:1/ctx/", lambda s: s.eapi.url, "http://h:1/ctx"),

@@ -235,6 +235,15 @@ def test_nearly_always_up_is_not_always() -> None:
     assert bars.measure(points, NOW)[0].said.startswith("up 99.998 %")
 
 
+@pytest.mark.parametrize(
+    ("ratio", "said"),
+    [(0.9999, "99.99 %"), (0.9995, "99.95 %"), (1.0, "100 %"), (1.0 - 1e-12, "99.999 %"),
+     (0.0, "0 %"), (-2.5, "-250 %")],
+)  # fmt: skip
+def test_a_share_is_cut_and_no_float_makes_it_less(ratio: float, said: str) -> None:
+    assert bars.percent(ratio) == said
+
+
 def test_a_history_that_cannot_be_read_is_not_an_empty_one() -> None:
     assert "Nothing is recorded yet" in status.render_status(all_three(), {}, NOW, past={})
     page = status.render_status(all_three(), {}, NOW, past=None)

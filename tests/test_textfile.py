@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from monitoring.catalog import THRESHOLDS, script_of
 from sandbox import observers, redis_server
 from sandbox.options import Options
 from sandbox.stack import Stack
@@ -74,6 +75,17 @@ def test_node_exporter_takes_the_files_of_all_three_scripts(folder: Path, tmp_pa
     served = {re.match(r"[\w:]+", series)[0] for series in series_of(page)}  # type: ignore[index]
     assert served >= {re.match(r"[\w:]+", series)[0] for series in counted}  # type: ignore[index]
     assert served >= set(NAMES)
+
+
+def test_the_limits_of_a_figure_are_judged_by_one_script_only(folder: Path) -> None:
+    """Whoever measures it judges it: two that did would tell of one cause twice."""
+    limited = {threshold.metric for threshold in THRESHOLDS.values()}
+    judges: dict[str, set[str]] = {}
+    for path in folder.glob("*.prom"):
+        for name in {series.partition("{")[0] for series in series_of(path.read_text())} & limited:
+            judges.setdefault(name, set()).add(path.stem)
+    assert judges == {name: {script_of(name)} for name in judges}
+    assert len(judges) > 5
 
 
 @pytest.mark.prometheus

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from monitoring.catalog import METRICS, THRESHOLDS
+from monitoring.catalog import METRICS, THRESHOLDS, script_of
 from monitoring.certainty import Doubt
 from monitoring.config.settings import Limit
 from monitoring.model import Measurement, Severity
@@ -87,6 +87,13 @@ def test_every_threshold_of_the_catalogue_can_fire():
         figure = Measurement(threshold.metric, number, labels)
         verdicts = judge([figure], {name: Limit(1.0, 1.0)})
         assert [v.severity for v in verdicts] == [CRITICAL], name
+
+
+def test_the_limits_of_a_figure_are_judged_by_one_script_only() -> None:
+    """Or one cause would be told by two of them: each limit's figure is of one script, and what all
+    have (`payment_api_up`) is judged by no limit."""
+    for threshold in THRESHOLDS.values():
+        assert script_of(threshold.metric), threshold.name
 
 
 def test_order_is_kept():

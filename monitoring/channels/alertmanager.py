@@ -4,6 +4,10 @@ Not notices: every firing alert is sent in every cycle with an end four cycles a
 minutes ahead, as Prometheus does, so that it resolves by itself should the monitor die; a resolved
 one is sent with its end. A failed cycle is mended by the next.
 
+The rules of Prometheus send the same alerts, and to Alertmanager the last word counts: an end while
+the other still says "firing" is a resolve, a new alert and one more resolve. So nothing is sent of
+an alert from its first good cycle on, until the rules have let go of it (`resolve_after`).
+
 Identity is the label set, and that is the one which the shipped Prometheus rules give: what both
 tell is one alert. The severity is among them, for trees that route by it. It is the worst that was
 notified of the incident; one that grew is another alert, and the milder one is ended with it.
@@ -28,6 +32,7 @@ from monitoring.text import iso, safe_id
 
 _PATH = "/api/v2/alerts"
 _STANDS = 300.0  # seconds that an alert outlives its monitor's last word, at least
+_RESOLVE_AFTER = 240.0
 
 
 def send(notices: Sequence[Notice], kit: ChannelContext) -> None:
@@ -49,13 +54,15 @@ def mirror(
     interval: float,
 ) -> list[dict[str, Any]]:
     """What to post: firing alerts that are not quiet (keys), and those resolved lately."""
-    silenced = set(quiet)
+    silenced, patience = set(quiet), float(kit.config.get("resolve_after", _RESOLVE_AFTER))
     alerts = []
     for state in states:
         since = state.since if state.since is not None else now
         notice = Notice(state.alert, "first", now, since)
         notified = state.worst if state.notified is not None or not state.firing else None
         worst = max(notified or state.alert.severity, state.alert.severity)
+        if _recovering(state, now, patience):
+            continue
         if state.firing and state.key not in silenced:
             ends = now + max(4 * interval, _STANDS)
             alerts.append(_alert(notice, kit, ends=ends, severity=worst))
@@ -70,6 +77,15 @@ def mirror(
                 _alert(replace(notice, alert=milder), kit, ends=now, severity=Severity.WARNING)
             )
     return alerts
+
+
+def _recovering(state: AlertState, now: float, patience: float) -> bool:
+    """Whether it was well in this cycle, yet not for `patience` seconds. What flaps is held firing
+    however well it looks."""
+    if state.firing:
+        return state.good > 0 and state.judged_at >= now and not state.flapping
+    well_since = state.steady_since if state.good else None
+    return well_since is not None and now - well_since < patience
 
 
 def post(alerts: Sequence[dict[str, Any]], kit: ChannelContext) -> None:

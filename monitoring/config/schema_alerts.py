@@ -65,6 +65,9 @@ ALERT_MANAGER = Table(
         "password": secret("Its password"),
         "bearer_token": secret("Bearer authentication"),
         "ca_file": leaf(k.path, "CA file of Alertmanager"),
+        "resolve_after": leaf(
+            k.duration(), "How long it must be well before it ends there: what Prometheus holds it"
+        ),
     }
 )
 CHANNELS = (*SECTIONS, "alertmanager")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,8 +73,7 @@ class Bar:
         seen = self.whole
         if seen.availability is None:
             return "nobody watched"
-        share = 100.0 * min(1.0, seen.watched / seen.seconds)
-        watched = f"{share:.0f} %" if share >= 1.0 else "less than 1 %"
+        watched = watched_share(seen.watched / seen.seconds)
         down = f", down for {say(seen.down)}" if seen.down > 0 else ""
         return f"up {percent(seen.availability)} of the {watched} that was watched{down}"
 
@@ -108,9 +108,16 @@ def _word(seen: Span) -> str:
     return DOWN if seen.down >= seen.up else PART
 
 
+def watched_share(ratio: float) -> str:
+    """`42 %`, `less than 1 %`: of how much of a time it is known how it was."""
+    share = 100.0 * min(1.0, ratio)
+    return f"{share:.0f} %" if share >= 1.0 or share <= 0.0 else "less than 1 %"
+
+
 def percent(ratio: float) -> str:
-    """Never 100 % of what was not all."""
-    cut = int(ratio * 1e5) / 1e3
+    """Never 100 % of what was not all; a float just below 99.99 % is 99.99 %."""
+    near = round(ratio * 1e5, 6)
+    cut = math.floor(near if near < 1e5 or ratio >= 1.0 else ratio * 1e5) / 1e3
     return f"{cut:.3f}".rstrip("0").rstrip(".") + " %"
 
 

@@ -23,8 +23,8 @@ from monitoring.catalog import SCRIPTS
 from monitoring.certainty import Basis, Coverage, severity
 from monitoring.model import AlertRow, Outcome, Severity
 from monitoring.output import headline, report, token_rows
-from monitoring.output.pages import Bar, page, percent
-from monitoring.text import iso_seconds, percentage, redact, redacted, safe_id, say
+from monitoring.output.pages import Bar, page, percent, watched_share
+from monitoring.text import iso_seconds, redact, redacted, safe_id, say
 
 _SCOPE = "status"
 _STALE = 2  # intervals of a script since its last cycle: what it saw is then no news any more
@@ -312,7 +312,7 @@ def _watched(up: Optional[float], unknown: Optional[float]) -> str:
     """`99.9 % of the 42 % watched`: a month that was hardly watched was not a good one."""
     if up is None or unknown is None:
         return "not known"
-    return f"{percent(up)} of the {percentage(1.0 - unknown, 0)} watched"
+    return f"{percent(up)} of the {watched_share(1.0 - unknown)} watched"
 
 
 def _share(ratio: Optional[float]) -> str:
