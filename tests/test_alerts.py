@@ -304,7 +304,17 @@ def test_what_people_were_told_of_is_not_called_unread_as_well() -> None:
         "redis-cache is degraded"
     ]
     machine.policy = Policy()
-    assert [reasons(machine.cycle(unread, slow)) for _ in range(2)] == [[], ["first"]]
+    assert [reasons(machine.cycle(unread, slow)) for _ in range(3)] == [[], [], ["first"]]
+
+
+def test_a_source_of_a_component_is_told_a_cycle_later_than_the_component_would_be() -> None:
+    """health_check, which looks a little later, says what is wrong; ours says that we are blind."""
+    unread = alert(WARNING, metric="monitoring_blind", parent="redis-cache")
+    alone = alert(WARNING, metric="monitoring_blind", component="history")
+    machine = Machine()
+    told = [machine.cycle(unread, alone) for _ in range(3)]
+    named = [[notice.alert.key.component for notice in each] for each in told]
+    assert named == [[], ["history"], ["redis-cache"]]
 
 
 def test_other_scripts_states_say_what_is_down_while_they_are_fresh() -> None:

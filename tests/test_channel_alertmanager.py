@@ -113,13 +113,23 @@ def test_one_that_grew_is_another_alert_and_ends_the_milder_one() -> None:
     over = replace(grown, phase=OK, notified=None, resolved_at=T0 - 30)
     assert said(over) == [
         ("critical", "2026-11-23T02:12:50.000Z"),
-        ("warning", "2026-11-23T02:13:20.000Z"),
+        ("warning", "2026-11-23T02:12:50.000Z"),
     ]
 
 
-def test_one_that_is_milder_now_stays_the_alert_that_people_were_told_of() -> None:
+def test_of_one_that_is_milder_now_the_worse_is_left_to_end_as_prometheus_ends_it() -> None:
+    """Its rules fire by severity: what they end and we still send would be news each time."""
     milder = replace(state(FIRING, notified=WARNING, worst=CRITICAL), alert=alert(WARNING))
-    assert [severity for severity, _ in said(milder)] == ["critical"]
+    assert said(milder) == [("warning", "2026-11-23T02:18:20.000Z")]
+    grown = replace(milder, grown=True)
+    assert said(grown) == said(milder)
+    over = replace(milder, phase=OK, notified=None, resolved_at=T0 - 30)
+    assert [severity for severity, _ in said(over)] == ["critical", "warning"]
+
+
+def test_an_end_is_said_for_two_cycles_and_not_for_ever() -> None:
+    over = state(OK, resolved_at=T0)
+    assert [len(said(over, T0 + n * 60)) for n in range(5)] == [1, 1, 1, 0, 0]
 
 
 def test_the_next_incident_does_not_inherit_the_severity_of_the_last() -> None:
@@ -145,6 +155,7 @@ WELL = {"good": 1, "judged_at": T0, "steady_since": T0 - 60}
         (state(FIRING, **WELL), 0),
         (state(OK, resolved_at=T0, **WELL), 0),
         (state(OK, resolved_at=T0 - 180, **{**WELL, "steady_since": T0 - 240}), 1),
+        (state(OK, resolved_at=T0 - 180, **{**WELL, "steady_since": T0 - 400}), 0),  # said before
         # held: not known in this cycle, or flapping
         (state(FIRING, **{**WELL, "judged_at": T0 - 60}), 1),
         (state(FIRING, flapping=True, **WELL), 1),

@@ -128,9 +128,9 @@ def settled(state: AlertState, rules: AlertSettings, now: float) -> bool:
 # | firing | good, `recovery_threshold` in a row | ok, or held firing when flapping |
 # | any | unknown | as it was |
 #
-# Long enough: `failure_threshold` in a row, or the alert's own `hold`, or M of the last N
-# judgements
-# where `window` is set, or intermittent (`flips`).
+# Long enough: `failure_threshold` in a row (one more where a component's source cannot be read), or
+# the alert's own `hold`, or M of the last N judgements where `window` is set, or intermittent
+# (`flips`).
 
 #: Not judged for so long: whatever it was about is no longer watched.
 FORGET_AFTER = 7 * 86400.0
@@ -190,16 +190,21 @@ def _after_bad(after: AlertState, alert: Alert, rules: AlertSettings, now: float
             return replace(after, flapping=False, turns=())  # it is simply down now
         return after
     restless = intermittent(after, rules, now)
-    if not (restless or _threshold_reached(after, alert.hold, rules)):
+    if not (restless or _threshold_reached(after, alert, rules)):
         return replace(after, phase=PENDING)
     turns = (*after.turns, now)
     return replace(after, phase=FIRING, turns=turns, flapping=restless, resolved_at=None)
 
 
-def _threshold_reached(state: AlertState, hold: Optional[int], rules: AlertSettings) -> bool:
-    if hold is None and rules.window:
+def _threshold_reached(state: AlertState, alert: Alert, rules: AlertSettings) -> bool:
+    if alert.hold is not None:
+        return state.bad >= alert.hold
+    if rules.window:
         return sum(state.recent) >= rules.window[0]
-    return state.bad >= (rules.failure_threshold if hold is None else hold)
+    # What a component's source does not say is news of health_check, if the component is to blame:
+    # its word comes first, even where it looked a little later.
+    waits = alert.key.metric == BLIND and bool(alert.parent)
+    return state.bad >= rules.failure_threshold + waits
 
 
 def _after_good(after: AlertState, rules: AlertSettings, now: float) -> AlertState:

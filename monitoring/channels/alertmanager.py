@@ -16,9 +16,10 @@ notified of the incident; one that grew is another alert, and the milder one is 
 from __future__ import annotations
 
 import base64
+import math
 import queue
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Optional
@@ -27,12 +28,13 @@ from urllib.parse import urlsplit, urlunsplit
 from monitoring.alerts.messages import render
 from monitoring.alerts.state import AlertState
 from monitoring.channels.base import ChannelContext, TransportError, ask
-from monitoring.model import Notice, Severity
+from monitoring.model import Alert, Notice, Severity
 from monitoring.text import iso, safe_id
 
 _PATH = "/api/v2/alerts"
 _STANDS = 300.0  # seconds that an alert outlives its monitor's last word, at least
 _RESOLVE_AFTER = 240.0
+_SAID_AGAIN = 2  # cycles in which an end is said again, had a peer not heard it
 
 
 def send(notices: Sequence[Notice], kit: ChannelContext) -> None:
@@ -57,35 +59,49 @@ def mirror(
     silenced, patience = set(quiet), float(kit.config.get("resolve_after", _RESOLVE_AFTER))
     alerts = []
     for state in states:
+        ends: Mapping[Severity, float] = {}
+        if not state.firing:
+            ends = _over(state, now, patience, interval)
+        elif state.key not in silenced and not _recovering(state, now):
+            ends = _standing(state, now, interval)
         since = state.since if state.since is not None else now
-        notice = Notice(state.alert, "first", now, since)
-        notified = state.worst if state.notified is not None or not state.firing else None
-        worst = max(notified or state.alert.severity, state.alert.severity)
-        if _recovering(state, now, patience):
-            continue
-        if state.firing and state.key not in silenced:
-            ends = now + max(4 * interval, _STANDS)
-            alerts.append(_alert(notice, kit, ends=ends, severity=worst))
-        elif not state.firing and state.resolved_at is not None:
-            ends = max(since, state.resolved_at)
-            alerts.append(_alert(notice, kit, ends=ends, severity=worst))
-        else:
-            continue
-        if state.grown and worst > Severity.WARNING:
-            milder = replace(state.alert, severity=Severity.WARNING)
-            alerts.append(
-                _alert(replace(notice, alert=milder), kit, ends=now, severity=Severity.WARNING)
-            )
+        for severity, end in ends.items():
+            said = state.alert if severity >= state.alert.severity else _as(state.alert, severity)
+            notice = Notice(said, "first", now, since)
+            alerts.append(_alert(notice, kit, ends=max(since, end), severity=severity))
     return alerts
 
 
-def _recovering(state: AlertState, now: float, patience: float) -> bool:
-    """Whether it was well in this cycle, yet not for `patience` seconds. What flaps is held firing
-    however well it looks."""
-    if state.firing:
-        return state.good > 0 and state.judged_at >= now and not state.flapping
-    well_since = state.steady_since if state.good else None
-    return well_since is not None and now - well_since < patience
+def _as(alert: Alert, severity: Severity) -> Alert:
+    return replace(alert, severity=severity)
+
+
+def _standing(state: AlertState, now: float, interval: float) -> Mapping[Severity, float]:
+    """The severity that goes on, and the milder one that ends if it has grown."""
+    stands = {state.alert.severity: now + max(4 * interval, _STANDS)}
+    ended = state.grown and state.alert.severity > Severity.WARNING
+    return {**stands, Severity.WARNING: now} if ended else stands
+
+
+def _over(
+    state: AlertState, now: float, patience: float, interval: float
+) -> Mapping[Severity, float]:
+    """The severities that are to end, each with its end; none before all was well for `patience`
+    seconds, nor when that was said in a few cycles: there may be something new by another."""
+    if state.resolved_at is None:
+        return {}
+    well_since = state.steady_since if state.good and state.steady_since else -math.inf
+    since_said = now - max(state.resolved_at, well_since + patience)
+    if not 0 <= since_said <= _SAID_AGAIN * interval:
+        return {}
+    worst = max(state.worst or state.alert.severity, state.alert.severity)
+    milder = worst > Severity.WARNING and (state.grown or state.alert.severity < worst)
+    return {worst: state.resolved_at, **({Severity.WARNING: state.resolved_at} if milder else {})}
+
+
+def _recovering(state: AlertState, now: float) -> bool:
+    """Whether it was well in this cycle. What flaps is held firing however well it looks."""
+    return state.good > 0 and state.judged_at >= now and not state.flapping
 
 
 def post(alerts: Sequence[dict[str, Any]], kit: ChannelContext) -> None:
