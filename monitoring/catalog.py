@@ -253,7 +253,7 @@ _TOKENS = (
     _gauge("token_lineage_whole_since_timestamp_seconds", "s", "No change was missed since."),
     _counter("token_changes", "Tokens by what became of them, while followed.", "change"),
     _counter("token_uses", "Good verdicts by whether the token's birth was seen.", "birth"),
-    _gauge("tokens_without_birth", "", "Tokens that are used and were never minted."),
+    _gauge("tokens_without_birth", "", "Tokens that are used and were never issued."),
 )
 _CREDENTIALS = (
     _counter("authentication_attempts", "Authentication attempts.", "client_id"),

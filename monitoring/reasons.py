@@ -27,7 +27,7 @@ REASONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "token_usage_metrics": {
         **{name: (CACHE, f"tokens break the rule {name}") for name in HYGIENE},
-        "out_of_habit": (CACHE, "tokens are minted, held or refused as never at this hour"),
+        "out_of_habit": (CACHE, "tokens are issued, kept or refused as never at this hour"),
         "no_tokens": (CACHE, "no token was found"),
         "clients_losing_last_token": (CACHE, "clients do not renew and will lose their last token"),
         "renewing_every_call": (CACHE, "clients log in for every call"),
@@ -35,7 +35,7 @@ REASONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "validation_sources_disagree": (SAPI, "cache and services count validations differently"),
         "token_client_claim": (CACHE, "another claim than the one used seems to name the client"),
         "tokens_of_no_known_client": (CACHE, "live tokens belong to no known client"),
-        "token_without_birth": (SAPI, "a token is used that nobody minted: it is forged"),
+        "token_without_birth": (SAPI, "a token is used that nobody issued: it is forged"),
         "cache_not_followed": (CACHE, "the cache cannot be followed as configured"),
         "follow_differs": (CACHE, "following the cache and counting it gave different figures"),
     },

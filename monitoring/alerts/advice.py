@@ -45,7 +45,7 @@ FINDINGS: Mapping[str, tuple[str, str, str]] = {
         "credential-anomalies",
     ),
     "failure_burst": (
-        "Many logins of the client fail at once: a broken rollout or somebody guessing.",
+        "Many logins of the client fail at once: a failed rollout, or somebody guesses its secret.",
         "See whether its secret was just rotated; if not, block the callers.",
         "authentication-failures",
     ),
@@ -75,7 +75,7 @@ FINDINGS: Mapping[str, tuple[str, str, str]] = {
         "authentication-failures",
     ),
     "out_of_habit": (
-        "As a whole, tokens are minted, held or refused otherwise than ever at this hour.",
+        "Taken together, tokens are issued, kept or refused as never before at this hour.",
         "See which client it is with token_usage_metrics.py --analyze, then ask its owner.",
         "credential-anomalies",
     ),
@@ -90,7 +90,7 @@ FINDINGS: Mapping[str, tuple[str, str, str]] = {
         "no-tokens",
     ),
     "token_without_birth": (
-        "A token is accepted that nobody minted: who has the signing key can be any client.",
+        "A token is accepted that nobody issued: who has the signing key can act as any client.",
         "Rotate the signing key that the finding names, then see what the token was used for.",
         "forged-token",
     ),
@@ -120,7 +120,7 @@ FINDINGS: Mapping[str, tuple[str, str, str]] = {
         "monitoring-blind",
     ),
     "generation_sources_disagree": (
-        "Tokens live shorter than the window, are evicted, or are minted by somebody else.",
+        "Tokens live shorter than the window, are evicted, or are issued by somebody else.",
         "Compare rate_window with the token lifetime; see that every EAPI instance is read.",
         "token-hygiene",
     ),

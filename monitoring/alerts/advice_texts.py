@@ -24,7 +24,7 @@ THRESHOLDS: Mapping[str, tuple[str, str]] = {
     ),
     "performance.authentication_time": (
         "A client needs this long to get a token; callers with short timeouts fail.",
-        "Look which step of the login is slow in details, then open that component's page.",
+        "See in the details which step of the login is slow, then open that component's page.",
     ),
     "performance.token_validation_time": (
         "Each payment waits this long for its token to be checked.",
@@ -68,7 +68,7 @@ THRESHOLDS: Mapping[str, tuple[str, str]] = {
     ),
     "availability.tls_certificate_days": (
         "When it expires every client of the component is refused at once.",
-        "Renew the certificate that the details name; mind that it may be an intermediate one.",
+        "Renew the certificate that the details name; it may be an intermediate certificate.",
     ),
     "availability.conjur_replication_lag": (
         "A failover now would lose the newest secrets, rotated ones among them.",
@@ -88,7 +88,7 @@ THRESHOLDS: Mapping[str, tuple[str, str]] = {
     ),
     "availability.conjur_free_space": (
         "Without disk the vault stops: no login that misses the cache, no rotation.",
-        "Free or add disk on the vault's host; audit logs are the usual eater.",
+        "Free or add disk on the vault's host; most often audit logs have filled it.",
     ),
     "availability.conjur_free_inodes": (
         "Without inodes the vault can write no file, however much space is left: it stops.",
@@ -103,7 +103,7 @@ THRESHOLDS: Mapping[str, tuple[str, str]] = {
         "See when it is due; renew some clients early or ask them to spread their renewals.",
     ),
     "security.authentication_failures": (
-        "A client uses a wrong or old secret, or somebody guesses.",
+        "A client uses a wrong or old secret, or somebody tries to guess it.",
         "See whether its secret was just rotated; if not, find the callers and block them.",
     ),
     "security.authentication_failure_ratio": (
@@ -115,7 +115,7 @@ THRESHOLDS: Mapping[str, tuple[str, str]] = {
         "Look at the reasons: expired points to renewals, signature to keys or forgery.",
     ),
     "security.token_validation_success": (
-        "Payments of this share of calls are refused.",
+        "The rest of the calls is refused, and their payments with them.",
         "Look at the reasons of failure and at the clients concerned.",
     ),
     "security.credential_access_anomalies": (
@@ -127,7 +127,7 @@ THRESHOLDS: Mapping[str, tuple[str, str]] = {
         "Find the source addresses in the service's access log; block what is not ours.",
     ),
     "security.credential_age_days": (
-        "The older a secret, the more places may know it; policy wants it replaced.",
+        "The older a secret, the more people and systems may know it; policy wants it replaced.",
         "Start a rotation of this client and watch it with --check-rotation.",
     ),
     "security.tokens_without_ttl": (
