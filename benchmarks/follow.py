@@ -34,7 +34,7 @@ from monitoring.config.settings import Settings
 from monitoring.follow.births import Births
 from monitoring.follow.follower import Follower
 from monitoring.follow.lineage import Lineage
-from monitoring.follow.standing import FOLLOWING
+from monitoring.follow.standing import FOLLOWING, Standing
 from monitoring.follow.watch import Watch
 from monitoring.redis import client as redis_client
 from monitoring.tokens.results import TokenResult
@@ -193,42 +193,62 @@ def out_of(before: TokenResult, census: TokenResult, after: TokenResult) -> Iter
         yield f"{IN_NAMES}: {first} to {last} followed, {counted} counted"
 
 
-def ratios(cache: Cache, changes: int, rounds: int) -> Iterator[bool]:
-    """Print the cost of cycles; whether each budget holds."""
+@dataclass
+class Compared:
+    """Cycles that follow, censuses of the same moments, and what both say otherwise."""
+
+    how: str
+    followed: list[Cost]
+    counted: list[Cost]
+    wrong: list[str]
+
+    def shares(self) -> Iterator[tuple[str, float, float]]:
+        """Of our CPU and the server's: its name, and the seconds of a cycle and of a census."""
+        for name in ("ours", "server"):
+            cycle = statistics.median(getattr(cost, name) for cost in self.followed)
+            yield name, cycle, statistics.median(getattr(cost, name) for cost in self.counted)
+
+
+def compare(cache: Cache, changes: int, rounds: int) -> Compared:
+    """Change so many keys, follow, and count; again and again."""
     settings = settings_of(cache.port)
     connect = redis_client.Cache(settings.redis)
     lineage = Lineage(Births(skew=1.0))
     watch = Watch(connect, settings, lineage, time.time())
     lineage.births.began(time.time())
     _none, filled = spent(cache, lambda: watch.fill(time.time))
-    print(f"followed by {watch.how}; the first census {filled.ours:.2f} s of our CPU")
-    followed: list[Cost] = []
-    counted: list[Cost] = []
+    print(f"followed; the first census {filled.ours:.2f} s of our CPU", file=sys.stderr)
+    made = Compared(watch.how, [], [], [])
     for _ in range(rounds):
-        _none, writes = spent(cache, lambda: cache.change(changes))
-        del writes
-        ours, cost = spent(cache, lambda: _cycle(watch))
-        theirs, whole = spent(cache, partial(_census, settings, ours))
-        followed.append(cost)
-        counted.append(whole)
-        mine = _result(watch, ours)
+        cache.change(changes)
+        now, cost = spent(cache, lambda: _cycle(watch))
+        theirs, whole = spent(cache, partial(_census, settings, now))
+        made.followed.append(cost)
+        made.counted.append(whole)
+        mine = _result(watch, now)
         watch.advance(time.time())
-        differing = [*different(mine, theirs), *out_of(mine, theirs, _result(watch, time.time()))]
-        for said in differing:
-            print(f"DIFFERENT: {said}")
-        if differing:
-            yield False
+        made.wrong += different(mine, theirs)
+        made.wrong += out_of(mine, theirs, _result(watch, time.time()))
     watch.close()
     connect.close()
-    for name in ("ours", "server"):
-        cycle = statistics.median(getattr(cost, name) for cost in followed)
-        census = statistics.median(getattr(cost, name) for cost in counted)
-        share = cycle / census
+    return made
+
+
+def ratios(cache: Cache, changes: int, rounds: int) -> Iterator[bool]:
+    """Print the cost of cycles; whether each budget holds."""
+    made = compare(cache, changes, rounds)
+    for said in made.wrong:
+        print(f"DIFFERENT: {said}")
+    word = "differ" if made.wrong else "equal"
+    print(f"followed by {made.how}; figures of {rounds} rounds {word}")
+    yield not made.wrong
+    for name, cycle, census in made.shares():
+        held = cycle / census <= SHARE
         print(
             f"{name:7} a cycle with {changes:,} changes {cycle:.3f} s, a census {census:.3f} s: "
-            f"{share:.3f} (budget {SHARE:.3f})  {'holds' if share <= SHARE else 'DOES NOT HOLD'}"
+            f"{cycle / census:.3f} (budget {SHARE:.3f})  {'holds' if held else 'DOES NOT HOLD'}"
         )
-        yield share <= SHARE
+        yield held
 
 
 def _cycle(watch: Watch) -> float:
@@ -296,8 +316,9 @@ def watch_only(port: int) -> None:
     time.sleep(600)
 
 
-def forgeries(watched: SentinelSet, by: str, honest: int) -> bool:
-    """Print how many of the forged tokens were found, and whether an honest one was accused."""
+def forgeries(watched: SentinelSet, by: str, honest: int) -> tuple[int, int, Standing]:
+    """How many of the forged tokens were found, how many honest clients were accused, and how
+    following stood in the end."""
     cache = Cache(watched.replica.port, by)
     cache.use(watched.primary.port)
     cache.client.config_set("client-output-buffer-limit", "replica 0 0 0")
@@ -324,17 +345,22 @@ def forgeries(watched: SentinelSet, by: str, honest: int) -> bool:
             forge(cache, names[followed.index(name) :: len(followed)])
         _work(cache, honest // len(gaps) // 2)
         _settle(follower)
-        print(f"  after the {name}: {_said(follower)}", flush=True)
+        print(f"  after the {name}: {_said(follower)}", file=sys.stderr)
     standing = follower.standing(time.time())
     follower.stop()
     found = {row.client for row in standing.orphans}
     false = found - set(names)
-    held = len(found) == FORGED and not false
+    return len(found - false), len(false), standing
+
+
+def judged(watched: SentinelSet, by: str, honest: int) -> bool:
+    """Print what was found of the forged tokens; whether that is all, and nobody else."""
+    found, false, standing = forgeries(watched, by, honest)
+    held = found == FORGED and not false
     print(
-        f"{len(found - false)} of {FORGED} forged tokens found among {honest:,} honest ones, "
-        f"{len(false)} honest accused; {standing.gaps} gaps; "
-        f"uses {dict(standing.uses)}, changes {dict(standing.changes)}  "
-        f"{'holds' if held else 'DOES NOT HOLD'}"
+        f"{found} of {FORGED} forged tokens found among {honest:,} honest ones, "
+        f"{false} honest accused; {standing.gaps} gaps; uses {dict(standing.uses)}, "
+        f"changes {dict(standing.changes)}  {'holds' if held else 'DOES NOT HOLD'}"
     )
     return held
 
@@ -457,7 +483,7 @@ def main() -> int:
             server.wait()
         if options.only in (None, "forgeries"):
             with redis_topologies.start_sentinel(Path(folder)) as watched:
-                held.append(forgeries(watched, options.by, options.honest))
+                held.append(judged(watched, options.by, options.honest))
     return 0 if all(held) else 1
 
 

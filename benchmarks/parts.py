@@ -16,12 +16,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import alert_day, scan
+from benchmarks import alert_day, follow, scan
 from monitoring.config.settings import AlertSettings, HistorySettings
 from monitoring.model import Measurement, Outcome, Source
 from monitoring.output.exposition import Exporter
 from monitoring.store.history import LocalHistory
 from monitoring.store.state import State
+from sandbox import redis_topologies
 from sandbox.options import Options
 from sandbox.stack import Stack
 
@@ -209,6 +210,40 @@ def incidents(_options: argparse.Namespace) -> Iterator[Row]:
         yield Row(f"notices per incident, {name}", f"{told / count:.1f}  ({told} of {count})")
 
 
+def following(options: argparse.Namespace) -> Iterator[Row]:
+    """A cycle that follows the cache against a census, and forged tokens among honest ones."""
+    tokens = options.keys * 3 // 10
+    changes, budget = tokens // 60, f"{follow.SHARE:.3f}" if tokens >= 300_000 else ""
+    with tempfile.TemporaryDirectory() as folder:
+        server, port = scan.start_server(scan.server_binary(None), folder)
+        try:
+            cache = follow.Cache(port, "events")
+            cache.fill(tokens)
+            made = follow.compare(cache, changes, options.repeat)
+        finally:
+            server.terminate()
+            server.wait()
+        for name, cycle, census in made.shares():
+            whose = "our CPU" if name == "ours" else "the server's CPU"
+            yield Row(
+                f"follow, {tokens:,} tokens, {changes:,} changes: {whose}, a cycle / a census",
+                f"{cycle / census:.3f}  ({cycle:.3f} s / {census:.3f} s)",
+                budget,
+                cycle / census <= follow.SHARE or not budget,
+            )
+        differing = "; ".join(made.wrong) or "none"
+        yield Row("  figures that a census has otherwise", differing, "none", not made.wrong)
+        honest = max(12_000, options.keys // 100)  # fewer leave nothing to evict
+        with redis_topologies.start_sentinel(Path(folder)) as watched:
+            found, false, standing = follow.forgeries(watched, "events", honest)
+    yield Row(
+        f"  {follow.FORGED} forged tokens among {honest:,} honest ones, {standing.gaps} gaps",
+        f"{found} found, {false} honest accused",
+        "all, 0",
+        found == follow.FORGED and not false,
+    )
+
+
 def detection(options: argparse.Namespace) -> Iterator[Row]:
     """The anomaly detector on worlds that somebody else makes; only where they are."""
     if options.credbench is None:
@@ -226,5 +261,6 @@ PARTS = {
     "scrape": scrapes,
     "state": growth,
     "alerts": incidents,
+    "follow": following,
     "detection": detection,
 }

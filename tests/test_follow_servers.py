@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -159,6 +160,26 @@ def test_figures_are_those_of_a_census_and_a_forgery_is_found(server: Any) -> No
             assert standing.whole_since is not None
             follower.verify()
             assert follower.standing(time.time()).wrong == 0
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+@pytest.mark.parametrize("how", ["events", "tracking"])
+def test_redis_7_is_followed_alike(how: str, tmp_path: Path) -> None:
+    config = EVENTS if how == "events" else {}
+    with redis_server.start(dict(config), tmp_path, prefer="redis-server") as running:
+        assert running.kind == "redis"
+        settings = settings_for(host="127.0.0.1", port=running.port)
+        with running.client() as client, followed(settings) as follower:
+            assert follower.standing(time.time()).how == how
+            services = Services(client)
+            services.work()
+            client.delete(f"token_id:{services.mint('client-001').jti}")
+            until_same(follower, settings)
+            client.flushall()
+            assert follower.look(time.time()) is None
+            until(lambda: follower.standing(time.time()).state == FOLLOWING)
+            services.work(3)
+            until_same(follower, settings)
 
 
 def test_a_renewal_that_a_verdict_names_is_a_birth(server: Any) -> None:
