@@ -1,7 +1,7 @@
 """The tests on every Python that is found, with the oldest allowed and the newest libraries.
 
     python -m tests.matrix                            every cell
-    python -m tests.matrix --end oldest              the oldest Python found, with the oldest libraries
+    python -m tests.matrix --end oldest              the oldest Python found, oldest libraries
     python -m tests.matrix --cells 3.9:oldest 3.13:newest -- -x tests/test_cli.py
 
 Environments are kept in .venv-matrix/ and reused while the requirements stay the same.
