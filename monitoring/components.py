@@ -89,7 +89,7 @@ ROWS: Mapping[str, ComponentRow] = {
         "",
         ("authentication_step",),
         "A login does not work from end to end, though the components may look healthy.",
-        "See in details which step failed and open that component's page.",
+        "See in the details which step failed, then open that component's page.",
         "authentication-flow",
         down_with=(EAPI, SAPI),
         leans_on=(EAPI, SAPI, VAULT, CACHE),

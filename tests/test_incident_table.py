@@ -150,7 +150,7 @@ FAULTS = (
          down("authentication-flow", "timeout", f"no login is possible: {NO_ANSWER}")),
         (), (),
         tuple((f"CRITICAL in prod: {name} is down: {NO_ANSWER}", PAGED)
-              for name in ("conjur-vault", "payment-eapi", "payment-sapi")),
+              for name in ("conjur-vault", "payment-sapi", "payment-eapi")),
     ),
 )  # fmt: skip
 

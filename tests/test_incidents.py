@@ -124,7 +124,7 @@ def test_a_slow_cache_a_slow_service_and_a_slow_login_are_one() -> None:
     world = World()
     told = world.cycle(slow("authentication-flow", CRITICAL), slow("payment-eapi"),
                        slow("redis-cache"))  # fmt: skip
-    assert told == [("first", "critical", "redis-cache is slow")]
+    assert told == [("first", "critical", "redis-cache is slow; authentication-flow is slow")]
     assert world.notices[0].also[0].key.component == "redis-cache"
 
 

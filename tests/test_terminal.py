@@ -263,5 +263,5 @@ def test_what_is_not_known_is_said_beside_what_is_down(capsys: pytest.CaptureFix
     terminal.show(outcome(down, dark, unasked))
     said = capsys.readouterr().out
     assert "1 of 2 is down: redis-cache" in said
-    assert "of conjur-vault it is not known" in said
+    assert "the state of conjur-vault is not known" in said
     assert "authentication-flow is not configured" in " ".join(said.split())

@@ -82,8 +82,10 @@ def incident(alerts: Iterable[Alert]) -> tuple[Alert, tuple[Alert, ...]]:
         **root.evidence,
         **({"clients": len(others) + 1} if others else {}),
     }
-    worst = max(alert.severity for alert in ordered)
-    stands = replace(root, key=key, severity=worst, summary=root.summary + more, evidence=evidence)
+    worst = max(ordered, key=lambda alert: alert.severity)  # the first of those
+    why = f"; {worst.summary}" if worst.severity > root.severity else ""
+    summary = root.summary + more + why  # "critical" beside the limit of a warning would puzzle
+    stands = replace(root, key=key, severity=worst.severity, summary=summary, evidence=evidence)
     return stands, ordered if len(ordered) > 1 else ()
 
 
@@ -97,6 +99,7 @@ def place(alert: Alert) -> tuple[int, bool, bool, int, bool, str]:
     of one cause the most dangerous, or the one nearest to the cause."""
     rank = _rank(alert) if alert.key.metric in _METRICS else (len(NEAREST_FIRST) + 1) * len(_SLOW)
     down = alert.key.metric == "health_status"
+    rank = _depth(alert.key) if down else rank
     about = (alert.category != "security", rank, not alert.key.client, alert.key.text)
     return (-alert.severity, not down, *about)
 
@@ -108,9 +111,13 @@ def _key(alert: Alert, cause: str) -> AlertKey:
 def _rank(alert: Alert) -> int:
     if _METRICS[alert.key.metric] == LOGINS:
         return _LOGINS.index(alert.key.metric)
-    place = alert.key.component
-    depth = NEAREST_FIRST.index(place) if place in NEAREST_FIRST else len(NEAREST_FIRST)
-    return depth * len(_SLOW) + _SLOW.index(alert.key.metric)
+    return _depth(alert.key) * len(_SLOW) + _SLOW.index(alert.key.metric)
+
+
+def _depth(key: AlertKey) -> int:
+    """How far from the cause a component is: the others lean on the first."""
+    known = key.component in NEAREST_FIRST
+    return NEAREST_FIRST.index(key.component) if known else len(NEAREST_FIRST)
 
 
 def _order(alert: Alert) -> tuple[int, bool, int, float, str]:
@@ -301,7 +308,8 @@ def _worst_member(alert: Alert) -> tuple[int, float, str]:
     return (-alert.severity, -beyond, alert.key.client)
 
 
-def _worst_first(notice: Notice) -> tuple[int, bool, str]:
-    """What is down before what is slow: the cause is read first."""
+def _worst_first(notice: Notice) -> tuple[int, bool, int, str]:
+    """What is down before what is slow, and what others lean on before them: the cause is read
+    first."""
     key = notice.alert.key
-    return (-notice.alert.severity, key.metric != "health_status", key.text)
+    return (-notice.alert.severity, key.metric != "health_status", _depth(key), key.text)

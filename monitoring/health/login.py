@@ -189,7 +189,7 @@ def _finding(reading: Reading, reason: str, severity: Severity, sentence: str) -
 
 #: Proof -> what was sent.
 PROOFS = {
-    "tampered": "a token whose claims were altered under its old signature",
+    "tampered": "a token that was changed after it was signed",
     "expired": "a token that has run out",
     "alg_none": "an unsigned token (alg none)",
     "wrong_secret": "a wrong client secret",

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from monitoring.alerts import conditions
 from monitoring.alerts.grouping import foremost
 from monitoring.certainty import OK, UNKNOWN
-from monitoring.components import explained_by
+from monitoring.components import NEAREST_FIRST, explained_by
 from monitoring.model import Alert, Component, Outcome, Severity
 from monitoring.text import amount, counted, percentage, safe_id, say
 
@@ -24,14 +24,17 @@ _GROWN = 0.2  # share by which the live tokens must change between two cycles to
 
 
 def in_order(components: Sequence[Component]) -> list[Component]:
-    """What is down first, the cause before what leans on it, then the worst, then what is well;
-    what nobody configured last."""
+    """What is down first, the cause before what leans on it, then the worst, of equals what the
+    others lean on, then what is well; what nobody configured last."""
     troubled = {c.name for c in components if _unwell(c)}
 
-    def place(component: Component) -> tuple[bool, bool, bool, int, int]:
+    def place(component: Component) -> tuple[bool, bool, bool, int, int, int]:
         behind = len(troubled.intersection(explained_by(component.name, down=False)))
         well = component.status is Severity.OK
-        return not component.configured, well, component.up is not False, behind, -component.status
+        known = component.name in NEAREST_FIRST and not well
+        depth = NEAREST_FIRST.index(component.name) if known else len(NEAREST_FIRST)
+        up = component.up is not False
+        return not component.configured, well, up, behind, -component.status, depth
 
     return sorted(components, key=place)
 
@@ -197,7 +200,8 @@ def first_step(outcome: Outcome) -> str:
         bad = ((n, r) for n, r in (outcome.credentials or {}).items() if r.get("verdict") != OK)
         name, row = next(bad, (alert.key.client, {}))  # the rows are sorted, the worst first
         return f"{safe_id(name)}: {row.get('todo') or alert.action}"
-    return alert.action
+    several = sum(component.up is False for component in outcome.components) > 1
+    return f"{alert.key.component}: {alert.action}" if several and alert.action else alert.action
 
 
 def _to_do(outcome: Outcome) -> tuple[Alert, ...]:
