@@ -1,7 +1,7 @@
 """The tests on every Python that is found, with the oldest allowed and the newest libraries.
 
     python -m tests.matrix                            every cell
-    python -m tests.matrix --end oldest              the oldest Python found, oldest libraries
+    python -m tests.matrix --ends                     oldest:oldest and newest:newest of those found
     python -m tests.matrix --cells 3.9:oldest 3.13:newest -- -x tests/test_cli.py
 
 Environments are kept in .venv-matrix/ and reused while the requirements stay the same.
@@ -89,13 +89,12 @@ def main() -> int:
     everything = [f"{version}:{libraries}" for version in found for libraries in LIBRARIES]
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--cells", nargs="+", default=everything, metavar="3.9:oldest")
-    text = "one end of what is found: the oldest Python with the oldest libraries, or the newest"
-    parser.add_argument("--end", choices=LIBRARIES, help=text)
+    parser.add_argument("--ends", action="store_true", help="the two ends of what is found")
     parser.add_argument("words", nargs="*", metavar="PYTEST_ARGUMENT")
     args = parser.parse_args()
-    ends = {"oldest": f"{found[0]}:oldest", "newest": f"{found[-1]}:newest"}
+    ends = [f"{found[0]}:oldest", f"{found[-1]}:newest"]
     results = {}
-    for cell in [ends[args.end]] if args.end else args.cells:
+    for cell in ends if args.ends else args.cells:
         sys.stdout.write(f"== Python {cell} libraries\n")
         sys.stdout.flush()
         results[cell] = run(cell, args.words)

@@ -78,9 +78,10 @@ def failed(channel: str, say: Say, *, deaf: bool = False, timeout: float = 20.0)
 @pytest.mark.parametrize("channel", ["slack", "pagerduty", "webhook", "alertmanager"])
 def test_an_answer_without_end_is_cut_off(channel: str, what: str) -> None:
     said = str(failed(channel, ENDLESS_HTTP[what]))
-    assert "more than" in said or "500" in said or "of HTTP" in said or "in proper HTTP" in said, (
-        said
-    )
+    words = ["more than", "500", "of HTTP", "in proper HTTP"]
+    if "the size -1" in what:  # urllib3 1.26 refuses it, later ones read on
+        words.append("broke off")
+    assert any(word in said for word in words), said
     assert len(said) < 300
 
 
