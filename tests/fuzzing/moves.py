@@ -159,7 +159,7 @@ def _retyped(body: bytes, dice: random.Random, secrets: Sequence[str]) -> bytes:
     """Values somewhere in a JSON document, or figures on a page of metrics, are others."""
     try:
         value = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return _other_lines(body, dice, secrets)
     box = [value]
     for _ in range(dice.randint(1, 3)):
