@@ -30,9 +30,10 @@ from monitoring.credentials.facts import (
 )
 from monitoring.credentials.old_tokens import EAPI_CACHE, EAPI_EARLY
 from monitoring.credentials.revocation import WATCHED_LEAST, Block, all_dead_at, can_revoke
-from monitoring.model import Alert, AlertKey, Measurement
+from monitoring.model import Alert, AlertKey, Measurement, Source
 from monitoring.store.lookback import Point
 from monitoring.thresholds import judge
+from tests.alerting_kit import alert, component, outcome
 from tests.test_revocation import DONE, HOUR, NOW, rotated
 
 ENDED = NOW - 2 * HOUR
@@ -455,3 +456,48 @@ def test_with_a_window_that_holds_nothing_bad_all_is_well() -> None:
     fine = replace(ALERT, severity=Severity.OK)
     rules = replace(RULES, window=(2, 3))
     assert hysteresis.advance(AlertState(ALERT), fine, rules, NOW).phase == "ok"
+
+
+def test_a_later_failure_beside_a_rotation_is_no_sure_thing() -> None:
+    ((why, surely),) = said_of(rotation(failed_since="r2 at noon"))
+    assert "a later one failed: r2 at noon" in why
+    assert not surely
+
+
+def test_a_version_that_is_not_born_need_not_have_a_name() -> None:
+    for state in ("dual_active", *states.UNBORN):
+        said = " ".join(why for why, _ in said_of(rotation(state, new_version=None)))
+        assert ("cannot be told" in said) is (state == "dual_active")
+
+
+ELSEWHERE = "payment-capi"  # no component of the monitor's own
+
+
+@pytest.mark.parametrize(
+    ("place", "evidence", "parts", "sources", "over"),
+    [
+        ("redis-cache", {}, (component(),), (), True),
+        ("redis-cache", {}, (component(Severity.CRITICAL),), (), False),
+        ("redis-cache", {}, (component(Severity.UNKNOWN, configured=False),), (), True),
+        ("redis-cache", {}, (component(name="payment-eapi"),), (Source("a", ok=True),), False),
+        (ELSEWHERE, {}, (component(),), (Source("a", ok=True), Source("b", ok=True)), True),
+        (ELSEWHERE, {}, (component(),), (Source("a", ok=True), Source("b", ok=False)), False),
+        (ELSEWHERE, {"source": "a"}, (), (Source("a", ok=True), Source("b", ok=False)), True),
+        (ELSEWHERE, {"source": "b"}, (), (Source("a", ok=True), Source("b", ok=False)), False),
+        (ELSEWHERE, {"sources": ["a"]}, (), (Source("a", ok=True), Source("b", ok=False)), True),
+        (ELSEWHERE, {"sources": ["b"]}, (), (Source("a", ok=True), Source("b", ok=False)), False),
+        (ELSEWHERE, {}, (), (), False),
+    ],
+)
+def test_what_is_no_longer_found_is_over_only_where_it_was_looked_for(
+    place: str, evidence: Any, parts: Any, sources: Any, *, over: bool
+) -> None:
+    known = alert(component=place, metric="volume_spike", client="c1", evidence=evidence)
+    seen = outcome(*parts, sources=sources)
+    (said,) = flapping.vanished([known], [], seen)
+    assert said.severity is (Severity.OK if over else Severity.UNKNOWN)
+    if over:
+        assert said.summary == f"{place}, client c1: volume spike is no longer found"
+    assert flapping.vanished([known], [known], seen) == ()
+    (nobody,) = flapping.vanished([replace(known, key=replace(known.key, client=""))], [], seen)
+    assert "client" not in nobody.summary
