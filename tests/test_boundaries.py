@@ -501,3 +501,12 @@ def test_what_is_no_longer_found_is_over_only_where_it_was_looked_for(
     assert flapping.vanished([known], [known], seen) == ()
     (nobody,) = flapping.vanished([replace(known, key=replace(known.key, client=""))], [], seen)
     assert "client" not in nobody.summary
+
+
+@pytest.mark.parametrize(("place", "over"), [("conjur-sync", True), ("redis-cache", False)])
+def test_a_source_that_nobody_reads_any_more_is_blind_no_longer(place: str, *, over: bool) -> None:
+    """A component of the monitor's own is: the run that asks others says nothing of it."""
+    known = alert(component=place, metric=flapping.BLIND)
+    seen = outcome(component(name="payment-eapi"), sources=(Source("a", ok=True),))
+    (said,) = flapping.vanished([known], [], seen)
+    assert said.severity is (Severity.OK if over else Severity.UNKNOWN)
