@@ -315,6 +315,7 @@ def test_a_source_of_a_component_is_told_a_cycle_later_than_the_component_would_
     told = [machine.cycle(unread, alone) for _ in range(3)]
     named = [[notice.alert.key.component for notice in each] for each in told]
     assert named == [[], ["history"], ["redis-cache"]]
+    assert len(Machine(rules(failure_threshold=1)).cycle(unread)) == 1, "one cycle is one cycle"
 
 
 def test_other_scripts_states_say_what_is_down_while_they_are_fresh() -> None:

@@ -438,7 +438,7 @@ def test_fields_that_came_later_or_are_gone_do_no_harm() -> None:
     stored = detector.dump()
     state = json.loads(stored["client-0"])
     state["something_of_tomorrow"] = [1, 2]
-    del state["residual"], state["holds"]
+    del state["residual"], state["week"]
     stored["client-0"] = json.dumps(state).encode()  # type: ignore[assignment]
     again = Detector(profiles=stored)
     assert again.counts["unreadable"] == 0

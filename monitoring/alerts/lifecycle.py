@@ -202,8 +202,9 @@ def _threshold_reached(state: AlertState, alert: Alert, rules: AlertSettings) ->
     if rules.window:
         return sum(state.recent) >= rules.window[0]
     # What a component's source does not say is news of health_check, if the component is to blame:
-    # its word comes first, even where it looked a little later.
-    waits = alert.key.metric == BLIND and bool(alert.parent)
+    # its word comes first, even where it looked a little later. Who asks for one cycle waits for
+    # nobody.
+    waits = alert.key.metric == BLIND and bool(alert.parent) and rules.failure_threshold > 1
     return state.bad >= rules.failure_threshold + waits
 
 

@@ -312,6 +312,7 @@ def killed(ground: Ground) -> str:
     """SIGKILL at random moments of an outage and of its end: each of five receivers hears of both,
     however often, under the same key wherever it has one."""
     everyone(ground)
+    ground.setting("ALERT_MANAGER", {"resolve_after": "0s"})  # no rules hold the alert here
     usual = _seconds(ground)
     dice, fold, kills, incidents = random.Random(12), ground.state, 0, 0
     while kills < KILLS:
