@@ -110,15 +110,15 @@ def _percentile(values: Sequence[tuple[float, float]], share: float) -> float:
 
 def weighted_mean(samples: Sequence[Sample]) -> float:
     """Mean over the time watched; the plain mean where samples stand for no time."""
-    watched = sum(s.seconds for s in samples)
+    watched = math.fsum(s.seconds for s in samples)
     if watched <= 0:
         return statistics.fmean(s.value for s in samples)
-    return sum(s.value * s.seconds for s in samples) / watched
+    return math.fsum(s.value * s.seconds for s in samples) / watched
 
 
 def integral(samples: Iterable[Sample]) -> float:
     """Sum of value x seconds: what a rate per second amounts to in the time that was watched."""
-    return sum(s.value * s.seconds for s in samples)
+    return math.fsum(s.value * s.seconds for s in samples)
 
 
 def increase(samples: Sequence[Sample]) -> float:
@@ -198,7 +198,7 @@ def _daily_means(samples: Sequence[Sample], zone: dt.tzinfo) -> dict[int, float]
     return {
         day: weighted_mean(members)
         for day, members in sorted(by_day.items())
-        if sum(s.seconds for s in members) >= _WHOLE_DAY * DAY
+        if math.fsum(s.seconds for s in members) >= _WHOLE_DAY * DAY
     }
 
 
