@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -504,3 +505,11 @@ def test_the_worst_is_told_first() -> None:
     pair = (alert(WARNING, "a-component"), alert(CRITICAL, "z-component"))
     machine.cycle(*pair)
     assert [n.alert.key.component for n in machine.cycle(*pair)] == ["z-component", "a-component"]
+
+
+def test_who_was_notified_is_stored_as_version_1_wrote_it() -> None:
+    """Else an upgrade amid an outage would forget who knows of it, and send no resolve."""
+    known = AlertState(alert(CRITICAL), phase="firing", notified=CRITICAL, notified_at=T0)
+    stored = json.loads(dump_state(known))
+    assert (stored["told"], stored["told_at"]) == (CRITICAL, T0)
+    assert load_state(json.dumps(stored)) == known

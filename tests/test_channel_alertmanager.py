@@ -132,6 +132,16 @@ def test_an_end_is_said_for_two_cycles_and_not_for_ever() -> None:
     assert [len(said(over, T0 + n * 60)) for n in range(5)] == [1, 1, 1, 0, 0]
 
 
+@pytest.mark.parametrize(("interval", "said_at_once"), [(900.0, False), (901.0, True)])
+def test_who_looks_seldom_says_the_end_before_it_is_forgotten(
+    interval: float, said_at_once: bool
+) -> None:
+    """A good cycle was enough, and by the next one the alert is no longer remembered."""
+    over = state(OK, resolved_at=T0, steady_since=T0, good=1)
+    posted = alertmanager.mirror([over], [], kit("x"), now=T0, interval=interval)
+    assert bool(posted) == said_at_once
+
+
 def test_the_next_incident_does_not_inherit_the_severity_of_the_last() -> None:
     anew = replace(state(FIRING, worst=CRITICAL), alert=alert(WARNING))  # told: nobody yet
     assert [severity for severity, _ in said(anew)] == ["warning"]

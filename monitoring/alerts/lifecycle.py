@@ -24,7 +24,7 @@ from typing import Optional
 from monitoring.alerts import grouping
 from monitoring.alerts.conditions import BLIND
 from monitoring.alerts.maintenance import why_quiet
-from monitoring.alerts.state import FIRING, OK, PENDING, AlertState
+from monitoring.alerts.state import FIRING, OK, PENDING, RESOLVED_RETENTION, AlertState
 from monitoring.components import COMPONENTS
 from monitoring.config.settings import AlertSettings, Maintenance, Silence
 from monitoring.model import Alert, AlertRow, Notice, Outcome, Severity
@@ -234,8 +234,6 @@ def _resolved(state: AlertState, now: float) -> AlertState:
 
 #: The metric of the alert that says whether a component is up.
 UP = "health_status"
-#: How long a resolved alert is remembered (Alertmanager is notified of it so long).
-RESOLVED_RETENTION = 900.0
 _DEFAULT_REMINDER = 4 * 3600.0
 _FORGOTTEN = (
     "nothing could judge it for a week, so it is no longer followed; it may be as bad as it was"
@@ -244,8 +242,9 @@ _FORGOTTEN = (
 
 @dataclass(frozen=True)
 class Policy:
-    """`down`: components that other scripts know to be down; `impaired`: those that they have
-    notified as down or degraded, or will soon, which says already that they cannot be read."""
+    """`down`: components that other scripts know to be down; `impaired`: those that people were
+    notified of by them as down or degraded, or will be soon: that says already that they cannot
+    be read."""
 
     rules: AlertSettings = field(default_factory=AlertSettings)
     silences: tuple[Silence, ...] = ()
@@ -318,8 +317,8 @@ def impaired_components(states: Iterable[AlertState], since: float) -> frozenset
     """Components that people were notified of as down or degraded, or will be in a cycle or two if
     it goes on; as judged later than `since`."""
     fresh = (s for s in states if s.judged_at >= since and s.alert.key.metric == UP)
-    told = (s for s in fresh if (s.notified is not None if s.firing else is_bad(s)))
-    return frozenset(s.alert.key.component for s in told)
+    known = (s for s in fresh if (s.notified is not None if s.firing else is_bad(s)))
+    return frozenset(s.alert.key.component for s in known)
 
 
 def _by_key(conditions: Iterable[Alert]) -> dict[str, Alert]:

@@ -20,6 +20,11 @@ T = TypeVar("T")
 OK, PENDING, FIRING = "ok", "pending", "firing"
 _TIMES = ("since", "notified_at", "steady_since", "judged_at", "resolved_at", "at")
 _LATEST = 1e11  # epoch seconds that no clock shows
+#: How long a resolved alert is remembered at least, in seconds.
+RESOLVED_RETENTION = 900.0
+#: Field -> its name in the JSON form, which stays as version 1.0 wrote it.
+_STORED = {"notified": "told", "notified_at": "told_at"}
+_READ = {stored: name for name, stored in _STORED.items()}
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,15 @@ def load_notice(body: str) -> Notice:
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(dataclasses.asdict(value), default=str, sort_keys=True)
+    fields = {_STORED.get(name, name): one for name, one in dataclasses.asdict(value).items()}
+    return json.dumps(fields, default=str, sort_keys=True)
 
 
 def _loaded(body: str, kind: type[T]) -> T:
     try:
-        value = msgspec.convert(json.loads(body), kind)
-    except (msgspec.MsgspecError, RecursionError, TypeError) as exc:
+        fields = {_READ.get(name, name): one for name, one in json.loads(body).items()}
+        value = msgspec.convert(fields, kind)
+    except (msgspec.MsgspecError, RecursionError, TypeError, AttributeError) as exc:
         raise ValueError(f"not a {kind.__name__}: {exc}") from exc
     times = [getattr(value, name) for name in _TIMES if hasattr(value, name)]
     if not all(time is None or 0.0 <= time <= _LATEST for time in times):

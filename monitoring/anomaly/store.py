@@ -83,7 +83,7 @@ class AnomalyStore:
 def _read(state: State) -> list[Reported]:
     try:
         rows = json.loads(state.get(_SCOPE, _RECENT) or "[]")
-        return [Reported(float(row["reported"]), Anomaly(**row["anomaly"])) for row in rows]
+        return [Reported(float(row["told"]), Anomaly(**row["anomaly"])) for row in rows]
     except (ValueError, KeyError, TypeError):
         return []  # of another version: what it says was told long ago
 
@@ -92,4 +92,4 @@ def _row(reported: Reported) -> dict[str, object]:
     # Of the evidence only what tells one finding from another is kept.
     kept = {key: value for key, value in reported.anomaly.evidence.items() if key == "source"}
     anomaly = {**reported.anomaly.__dict__, "evidence": kept}
-    return {"reported": reported.at, "anomaly": anomaly}
+    return {"told": reported.at, "anomaly": anomaly}

@@ -26,9 +26,9 @@ from typing import Any, Optional
 from urllib.parse import urlsplit, urlunsplit
 
 from monitoring.alerts.messages import render
-from monitoring.alerts.state import AlertState
+from monitoring.alerts.state import RESOLVED_RETENTION, AlertState
 from monitoring.channels.base import ChannelContext, TransportError, ask
-from monitoring.model import Alert, Notice, Severity
+from monitoring.model import Notice, Severity
 from monitoring.text import iso, safe_id
 
 _PATH = "/api/v2/alerts"
@@ -66,14 +66,10 @@ def mirror(
             ends = _standing(state, now, interval)
         since = state.since if state.since is not None else now
         for severity, end in ends.items():
-            said = state.alert if severity >= state.alert.severity else _as(state.alert, severity)
-            notice = Notice(said, "first", now, since)
+            stands = replace(state.alert, severity=min(severity, state.alert.severity))
+            notice = Notice(stands, "first", now, since)
             alerts.append(_alert(notice, kit, ends=max(since, end), severity=severity))
     return alerts
-
-
-def _as(alert: Alert, severity: Severity) -> Alert:
-    return replace(alert, severity=severity)
 
 
 def _standing(state: AlertState, now: float, interval: float) -> Mapping[Severity, float]:
@@ -91,6 +87,8 @@ def _over(
     if state.resolved_at is None:
         return {}
     well_since = state.steady_since if state.good and state.steady_since else -math.inf
+    if interval > RESOLVED_RETENTION:
+        patience = 0.0  # by the next cycle it may be forgotten: say it now
     since_said = now - max(state.resolved_at, well_since + patience)
     if not 0 <= since_said <= _SAID_AGAIN * interval:
         return {}
