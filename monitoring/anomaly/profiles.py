@@ -10,6 +10,7 @@ import base64
 import struct
 from array import array
 from copy import copy
+from functools import partial
 from math import log10
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
@@ -50,17 +51,10 @@ if TYPE_CHECKING:
 else:
     Table = array  # which takes no parameter before Python 3.12
 
-#: How many numbers each table has.
-_LENGTHS = {
-    **dict.fromkeys(("week", "week_n"), WEEK),
-    **dict.fromkeys(("day", "day_n"), 2 * DAY),
-    **dict.fromkeys(("residual", "square", "ring_x", "ring_m", "yesterday"), DAY),
-    **dict.fromkeys(("left", "left_n"), DAY),
-}
 
-
-def _empty() -> Table:
-    return array("f")
+def _table(length: int) -> Any:
+    """A field that holds a table of so many numbers, all zeros unless given."""
+    return field(default_factory=partial(array, "f", bytes(4 * length)))
 
 
 class Guesser(Struct, array_like=True):
@@ -138,17 +132,17 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
     busy: Sum = 0.0  # calls in an hour with any
     near: Sum = 0.0  # calls in an hour of the last days, whatever hour of the day
     near_square: Sum = 0.0  # their variance
-    week: Table = field(default_factory=_empty)
-    week_n: Table = field(default_factory=_empty)
-    day: Table = field(default_factory=_empty)
-    day_n: Table = field(default_factory=_empty)
-    residual: Table = field(default_factory=_empty)
-    square: Table = field(default_factory=_empty)
-    ring_x: Table = field(default_factory=_empty)
-    ring_m: Table = field(default_factory=_empty)
-    yesterday: Table = field(default_factory=_empty)
-    left: Table = field(default_factory=_empty)
-    left_n: Table = field(default_factory=_empty)
+    week: Table = _table(WEEK)
+    week_n: Table = _table(WEEK)
+    day: Table = _table(2 * DAY)
+    day_n: Table = _table(2 * DAY)
+    residual: Table = _table(DAY)
+    square: Table = _table(DAY)
+    ring_x: Table = _table(DAY)
+    ring_m: Table = _table(DAY)
+    yesterday: Table = _table(DAY)
+    left: Table = _table(DAY)
+    left_n: Table = _table(DAY)
     known: dict[str, int] = {}
     holds: dict[str, tuple[int, float, int]] = {}  # reason: (hour, observed, hours of hold-off)
     suspects: dict[str, int] = {}
@@ -387,5 +381,11 @@ def _whole(values: Table, length: int) -> Table:
     return array("f", numbers)
 
 
+#: How many numbers each table has.
+_LENGTHS = {
+    one.name: len(one.default_factory())
+    for one in msgspec.structs.fields(Profile)
+    if one.type is array
+}
 _ENCODER = msgspec.json.Encoder(enc_hook=_packed)
 _DECODER = msgspec.json.Decoder(Profile, dec_hook=_unpacked, strict=False)
