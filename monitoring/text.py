@@ -360,8 +360,8 @@ def safe_id(client_id: str, limit: int = 64) -> str:
     shown = _mask_patterns(printable(known))
     if shown == known and len(shown) <= limit:
         return shown
-    distinguished = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH]
-    return f"{shown[: limit - _HASH - 1]}~{distinguished}"
+    suffix = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH]
+    return f"{shown[: limit - _HASH - 1]}~{suffix}"
 
 
 def identity_of(client_id: str) -> str:

@@ -10,7 +10,7 @@ import redis
 from sandbox.redis_server import RedisServer
 
 #: maxmemory of the cache, in bytes: a production cache has a limit, which its use is held against.
-LIMIT = 4 << 30
+MEMORY_LIMIT = 4 << 30
 FILLER_KEYS = 4000  # at 0.1 s each, loading lasts longer than anybody looks
 FILLER = "sandbox:filler:"
 
@@ -91,4 +91,4 @@ class RedisFaults:
         client.close()
 
     def _empty(self) -> None:
-        self._ask("CONFIG", "SET", "maxmemory", LIMIT)
+        self._ask("CONFIG", "SET", "maxmemory", MEMORY_LIMIT)

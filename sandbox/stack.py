@@ -23,7 +23,7 @@ from sandbox.faults import FaultBoard, parse
 from sandbox.options import CANARY, Options
 from sandbox.past import preload
 from sandbox.receivers import Mailbag, ReceiverServer
-from sandbox.redis_faults import LIMIT, RedisFaults
+from sandbox.redis_faults import MEMORY_LIMIT, RedisFaults
 from sandbox.rotation import RotationServer
 from sandbox.sapi import SapiServer
 from sandbox.smtp_receiver import SmtpReceiver
@@ -75,7 +75,7 @@ class Stack:
 
     def _start_redis(self) -> None:
         config: dict[str, object] = {
-            "maxmemory": LIMIT,
+            "maxmemory": MEMORY_LIMIT,
             "user": f"{SERVICE_USER} on >{self._key('redis')} ~* &* +@all",
             "dbfilename": "cache.rdb",
         }

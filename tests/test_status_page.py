@@ -146,6 +146,18 @@ def test_the_exporter_serves_it_with_links_and_says_when_it_is_old() -> None:
     assert "all is well" not in old
 
 
+def test_a_page_that_cannot_be_made_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(template: str, **values: Any) -> str:
+        raise bars.PageError(f"{template} is gone; install the scripts anew")
+
+    monkeypatch.setattr("monitoring.output.exposition.page", gone)
+    answer = Exporter("health_check", interval=60.0, deadline=30.0).answer("/", {})
+    assert (answer.status, answer.body) == (
+        500,
+        b"landing.html is gone; install the scripts anew\n",
+    )
+
+
 def test_a_file_says_that_it_grows_old_and_who_was_told_may_be_unknown() -> None:
     seen = status.document(outcome(alerts=(alert("down"),)), 60.0)
     page = status.render_status([seen], None, NOW)

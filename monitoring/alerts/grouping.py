@@ -171,8 +171,7 @@ def group_alert(members: Sequence[Alert]) -> Alert:
 
 
 def _in_family(one: Due, states: States) -> bool:
-    """Whether it is notified with its cause: from the first word on, or since it was notified
-    so."""
+    """Whether people hear of it together with its cause: from the first notice on, or since."""
     cause = family(one.alert)
     return bool(cause) and (one.reason == "first" or states[one.key].group == cause)
 
@@ -204,8 +203,8 @@ def _known(members: Sequence[Due], notified: Sequence[AlertState]) -> Sequence[A
 
 
 def _why(members: Sequence[Due], known: Sequence[AlertState]) -> str:
-    """Why an incident is notified of; empty: nothing is new. `known`: its members that were
-    notified."""
+    """The reason of the notice about an incident; empty: nothing is new. `known`: its members that
+    people were notified of."""
     if not known:
         return "first"
     said = {one.reason for one in members if one.reason != "first"}
@@ -217,8 +216,8 @@ def _why(members: Sequence[Due], known: Sequence[AlertState]) -> str:
 def _split(
     due: Sequence[Due], states: dict[str, AlertState], above: int
 ) -> tuple[list[Due], dict[tuple[str, str], list[Due]]]:
-    """Those notified alone, and those told by (group, reason); new groups are written to
-    `states`."""
+    """Those that get a notice each, and those that share one, by (group, reason); new groups are
+    written to `states`."""
     alone: list[Due] = []
     grouped: dict[tuple[str, str], list[Due]] = defaultdict(list)
     families: dict[str, list[Due]] = defaultdict(list)

@@ -29,7 +29,7 @@ from monitoring.http.client import HttpClient
 from monitoring.http.reply import HttpFault, Reply
 from monitoring.model import Fault, Reading
 from monitoring.redis.client import Cache
-from monitoring.redis.faults import RedisFault
+from monitoring.redis.faults import NOT_CONFIGURED, RedisFault
 from monitoring.redis.topology import Node
 from monitoring.services import metrics as service_metrics
 
@@ -221,8 +221,7 @@ def probe_cache(name: str, live: ProbeContext) -> Reading:
     the slowest primary."""
     at = live.clock()
     if not live.settings.redis.configured:
-        fault = Fault("config", "no cache is configured: set REDIS_HOST")
-        return Reading(name, at, fault=fault, configured=False)
+        return Reading(name, at, fault=NOT_CONFIGURED, configured=False)
     cache: Optional[Cache] = None
     try:
         cache = live.cache()

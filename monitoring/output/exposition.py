@@ -28,7 +28,7 @@ from prometheus_client.registry import Collector
 from monitoring.catalog import METRICS, Metric
 from monitoring.model import Measurement, Outcome, Severity
 from monitoring.output.figures import Labels, Table, clients_of, table_of
-from monitoring.output.pages import page
+from monitoring.output.pages import PageError, page
 from monitoring.output.server import (
     DEFAULT_ADDRESS,
     NO_RULES,
@@ -158,10 +158,13 @@ class Exporter:
         """A page for whoever opens the port in a browser."""
         ago = self._ticks() - self._last
         served = {"ago": f"{ago:.0f}", "late": self._health().status != 200}
-        if self._status is None:
-            body = page("landing.html", script=self._script, **served)
-        else:
-            body = self._status(ago, page("served.html", **served))
+        try:
+            if self._status is None:
+                body = page("landing.html", script=self._script, **served)
+            else:
+                body = self._status(ago, page("served.html", **served))
+        except PageError as exc:
+            return HttpAnswer(500, "text/plain; charset=utf-8", f"{exc}\n".encode())
         return HttpAnswer(200, "text/html; charset=utf-8", body.encode(), headers=_STRICT)
 
     def _health(self) -> HttpAnswer:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from monitoring.model import OperatorError
 from monitoring.sla.levels import Point, Span, span
 from monitoring.text import printable, say
 
@@ -17,8 +18,8 @@ from monitoring.text import printable, say
 # error and no blank.
 
 
-class PageError(Exception):
-    """A template that cannot be read, as after a removal under a running loop."""
+class PageError(OperatorError):
+    """A template cannot be read (as after a removal under a running loop) or lacks a value."""
 
 
 def page(template: str, **values: Any) -> str:
@@ -28,7 +29,8 @@ def page(template: str, **values: Any) -> str:
     try:
         return str(_templates().get_template(template).render(values))
     except (OSError, TemplateError) as exc:
-        raise PageError(f"{template}: {type(exc).__name__}: {exc}") from exc
+        said = f"the page cannot be made from {template}: {type(exc).__name__}: {exc}"
+        raise PageError(f"{said}; install the scripts anew") from exc
 
 
 @lru_cache(maxsize=1)

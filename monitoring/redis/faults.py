@@ -16,6 +16,9 @@ from monitoring.http.reply import causes
 from monitoring.http.wire import WireFault
 from monitoring.model import Fault
 
+#: Why a cache without a host cannot be read.
+NOT_CONFIGURED = Fault("config", "no cache is configured: set REDIS_HOST")
+
 
 class RedisFault(Exception):  # noqa: N818 - it carries a Fault
     """The cache could not be asked; `fault.kind` as in model.FAULT_KINDS."""

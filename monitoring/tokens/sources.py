@@ -21,7 +21,7 @@ from monitoring.model import Fault, Source
 from monitoring.peers import PeerThreads
 from monitoring.redis import client as redis_client
 from monitoring.redis.count import ScanReport
-from monitoring.redis.faults import RedisFault
+from monitoring.redis.faults import NOT_CONFIGURED, RedisFault
 from monitoring.redis.profiles import TOKEN, Rule, profile_of
 from monitoring.redis.scan import Budget, ErrorTranslation, Progress, census
 from monitoring.services import metrics as service_metrics
@@ -104,8 +104,7 @@ def take_census(
     rules, started = profile_of(tokens.profile, tokens.patterns, tokens.exclude), time.monotonic()
     door = ErrorTranslation(redis_client.translate, redis_client.ERRORS)
     if not settings.redis.configured:
-        absent = Fault("config", "no cache is configured: set REDIS_HOST")
-        return Census(rules, 0.0, fault=absent, configured=False)
+        return Census(rules, 0.0, fault=NOT_CONFIGURED, configured=False)
     try:
         with contextlib.closing(cache_of()) as cache:
             _ping_first(cache)
