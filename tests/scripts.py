@@ -20,7 +20,7 @@ SCRIPTS = [
 
 def environment(extra: Mapping[str, str] = {}) -> dict[str, str]:
     """The process's environment with `extra`; asks Python to show every warning."""
-    return {**os.environ, "PYTHONWARNINGS": "default", "PYTHONDONTWRITEBYTECODE": "1", **extra}
+    return {**os.environ, "PYTHONWARNINGS": "default", **extra}
 
 
 def start(
