@@ -17,8 +17,8 @@ import pytest
 from monitoring import text as redact
 from sandbox import redis_server as servers
 
-# A script that a test starts need not be compiled each time, whatever this machine has set: that was
-# a third of the time such a test took.
+# A script that a test starts need not be compiled each time, whatever this machine has set: that
+# was a third of the CPU such a test took.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 #: What a developer's shell may have set and a test must not see.
