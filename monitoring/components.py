@@ -103,13 +103,21 @@ NEAREST_FIRST = (CACHE, VAULT, SAPI, EAPI, LOGIN)
 SOURCES: Mapping[str, str] = {row.source: name for name, row in ROWS.items() if row.source}
 
 
-def explained_by(name: str, *, down: bool) -> tuple[str, ...]:
+#: How a service fails for a reason that lies behind it: with a server error, or too late.
+PASSED_ON = ("http", "timeout")
+
+
+def explained_by(name: str, *, down: bool, error: str = "", at: str = "") -> tuple[str, ...]:
     """The components whose failure explains that this one is down, or up but degraded; none of one
-    that has no row here."""
+    that has no row here. `error` and `at` say how and at which service a login failed: one that is
+    refused (`auth`) fails for a reason of its own, even while the vault is down."""
     row = ROWS.get(name)
     if row is None:
         return ()
-    return row.down_with if down else row.leans_on
+    if not down:
+        return row.leans_on
+    behind = ROWS[at].leans_on if at in row.down_with and error in PASSED_ON else ()
+    return tuple(dict.fromkeys((*row.down_with, *behind)))
 
 
 def of_source(source: str) -> str:

@@ -217,7 +217,8 @@ class Notice:
     """Something to tell about an alert and why now: `reason` is first, escalated, reminder,
     flapping, resolved, missed, or note (of what neither fires nor ends). `since` is when the alert
     began to hold; `also` the alerts grouped into this notice (of one metric or of one cause);
-    `ended` one sentence on what is well again, of what is over."""
+    `ended` one sentence on what is well again, of what is over; `suffers`: a sentence on each
+    thing that people are not notified of because this explains it."""
 
     alert: Alert
     reason: str
@@ -225,6 +226,7 @@ class Notice:
     since: float
     also: tuple[Alert, ...] = ()
     ended: str = ""
+    suffers: tuple[str, ...] = ()
 
     @property
     def over(self) -> bool:

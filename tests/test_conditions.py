@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -131,6 +132,21 @@ def test_what_a_component_leans_on_explains_its_trouble(
     severity: Severity, name: str, parents: str
 ) -> None:
     assert one(conditions(outcome(component(severity, name))), UP, name).parent == parents
+
+
+@pytest.mark.parametrize(
+    ("error", "failed_at", "parents"),
+    [
+        ("http", "payment-eapi", "payment-eapi payment-sapi conjur-vault redis-cache"),
+        ("timeout", "payment-sapi", "payment-eapi payment-sapi redis-cache"),
+        ("auth", "payment-eapi", "payment-eapi payment-sapi"),  # refused: a reason of its own
+        ("tls", "payment-eapi", "payment-eapi payment-sapi"),
+    ],
+)
+def test_how_a_login_fails_says_what_explains_it(error: str, failed_at: str, parents: str) -> None:
+    row = component(CRITICAL, "authentication-flow", error=error)
+    row = replace(row, details={"parent": failed_at})
+    assert one(conditions(outcome(row)), UP, "authentication-flow").parent == parents
 
 
 # -- sources

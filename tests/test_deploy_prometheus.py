@@ -478,6 +478,32 @@ def test_a_consequence_is_not_told_when_its_cause_is_over_first(tmp_path: Path) 
     firing_at(tmp_path, {**alive, **beside}, {15: told, 25: told | lone}, by="component")
 
 
+@pytest.mark.prometheus
+@needs_promtool
+@pytest.mark.parametrize(
+    ("error", "asked", "notified"),
+    [
+        ("http", False, set()),  # EAPI passes on that the vault is down
+        ("auth", False, {"authentication-flow"}),  # refused: a reason of its own
+        ("http", True, {"authentication-flow"}),  # a token was given: SAPI fails by itself
+    ],
+)
+def test_a_login_that_needs_a_dead_vault_is_not_told_beside_it(
+    tmp_path: Path, error: str, asked: bool, notified: set[str]
+) -> None:
+    vault, flow = (
+        f'payment_api_health_status{{component="{name}"}}'
+        for name in ("conjur-vault", "authentication-flow")
+    )
+    why = f'payment_api_component_error{{component="authentication-flow",error="{error}"}}'
+    step = 'payment_api_authentication_step_seconds{step="validate"}'
+    series = {vault: "1x9 0x20", flow: "1x9 0x20", why: "_x9 1x20"}
+    series |= {step: "0.01x30"} if asked else {step: "0.01x9 stale"}
+    alive = {clock.format(script="health_check"): "0+60x60"}
+    told = {"conjur-vault"} | notified
+    firing_at(tmp_path, {**alive, **series}, {8: set(), 14: told, 25: told}, by="component")
+
+
 def test_every_reason_with_a_text_of_its_own_has_a_rule() -> None:
     known = {reason for reasons in security.REASONS.values() for reason in reasons}
     elsewhere = {*security.ELSEWHERE, "notification_channel_failing"}

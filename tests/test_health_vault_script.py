@@ -255,4 +255,4 @@ def test_a_hostile_request_id_is_not_quoted(vault: ConjurReplay, run: Any) -> No
     vault.answers["GET /authenticators"] = answer
     _, row = run(vault.url, **LOGIN)
     assert "yyy" not in row["message"]
-    assert "(HTTP 500)" in row["message"]
+    assert "HTTP 500)" in row["message"]

@@ -1,8 +1,9 @@
-"""Ten faults and what people are told of each: notices per channel, severity and title. Each runs
+"""Faults and what people are told of each: notices per channel, severity and title. Each runs
 through conditions, life cycle, grouping and routing, and is laid out as each channel sends it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ EVERYONE = NotificationSettings(
 PAGED, WRITTEN = ("pagerduty", "slack", "email", "log"), ("slack", "email", "log")
 #: Of a phone's lock screen: what shows of the first line of a push message.
 LOCK_SCREEN = 110
+SINCE = re.compile(r" \(since .*? UTC\)")
 
 
 class Fault(NamedTuple):
@@ -50,6 +52,11 @@ def down(name: str, error: str, said: str) -> Component:
     return Component(name, Severity.CRITICAL, False, None, error, said)
 
 
+def failed_login(at: str, error: str, said: str) -> Component:
+    details = {"parent": at, "failed_step": "token", "trace_id": "4bf92f35"}
+    return Component("authentication-flow", Severity.CRITICAL, False, 5.0, error, said, details)
+
+
 def degraded(name: str, said: str) -> Component:
     return Component(name, Severity.WARNING, True, 5.0, None, said)
 
@@ -67,6 +74,8 @@ def failed(client: str, count: float) -> Measurement:
 
 
 REFUSED = "10.0.0.7:6379 refused the connection: nothing listens there"
+REFUSES = "EAPI refuses the canary's secret (HTTP 401)"
+USELESS = "a token is given, but no service can use it"
 NO_ANSWER = "no answer from 10.0.0.9:443 within 5 s"
 GUESSED = Finding(
     "failures_then_success", Severity.CRITICAL,
@@ -109,6 +118,31 @@ FAULTS = (
         (), (),
         (("CRITICAL in prod: conjur-vault is down: answers 500: its database does not answer",
           PAGED),),
+    ),
+    Fault(
+        "the vault's database is gone, and no login misses the cache any more", HEALTH,
+        (degraded("payment-eapi", "says DEGRADED: vault is down"), SAPI,
+         down("conjur-vault", "http", "answers 500: its database does not answer"), CACHE,
+         failed_login("payment-eapi", "http", "no login is possible: EAPI answers HTTP 503")),
+        (), (),
+        (("CRITICAL in prod: conjur-vault is down: answers 500: its database does not answer",
+          PAGED),),
+    ),
+    Fault(
+        "the vault is down, and EAPI refuses a right secret", HEALTH,
+        (EAPI, SAPI, down("conjur-vault", "timeout", NO_ANSWER), CACHE,
+         failed_login("payment-eapi", "auth", REFUSES)),
+        (), (),
+        ((f"CRITICAL in prod: conjur-vault is down: {NO_ANSWER}", PAGED),
+         (f"CRITICAL in prod: authentication-flow is down: {REFUSES}", PAGED)),
+    ),
+    Fault(
+        "the vault is down, and SAPI fails over a token that was given", HEALTH,
+        (EAPI, SAPI, down("conjur-vault", "timeout", NO_ANSWER), CACHE,
+         failed_login("payment-sapi", "http", USELESS)),
+        (), (),
+        ((f"CRITICAL in prod: conjur-vault is down: {NO_ANSWER}", PAGED),
+         (f"CRITICAL in prod: authentication-flow is down: {USELESS}", PAGED)),
     ),
     Fault(
         "EAPI is slow, and so is the login", HEALTH,
@@ -189,7 +223,9 @@ def titles(notices: Sequence[Notice]) -> dict[str, list[str]]:
         message = messages.render(notice, RULES)
         laid_out = {
             "pagerduty": lambda n=notice: pagerduty.event(n, kit)["payload"]["summary"],
-            "slack": lambda m=message: slack.payload([m], kit)["text"].partition(" (since ")[0],
+            "slack": lambda m=message: re.sub(
+                r" \(since .*? UTC\)", "", slack.payload([m], kit)["text"]
+            ),
             "email": lambda m=message: email.subject([m]).replace("[payment-api] ", ""),
             "log": lambda m=message: m.title,
         }
@@ -220,7 +256,24 @@ def test_a_lock_screen_shows_severity_where_and_what(fault: Fault, shipped: Sett
         assert any(name in first for name in names), first
         assert message.lines[0][0] == "Since"
         assert message.lines[-1][0] == "First thing to do", "somebody has to know what to do"
-        assert "(since 2026-11-23 02:1" in slack.payload([message], ChannelContext({}))["text"]
+        shown = slack.payload([message], ChannelContext({}))["text"]
+        assert "(since 2026-11-23 02:1" in shown[: LOCK_SCREEN + 60], "it is not cut off"
+
+
+def test_what_is_down_names_what_suffers_from_it(shipped: Settings) -> None:
+    fault = next(one for one in FAULTS if one.name.endswith("no login misses the cache any more"))
+    (notice,) = told(fault, shipped)
+    assert dict(messages.render(notice, RULES).lines)["Because of it"] == (
+        "authentication-flow is down: no login is possible: EAPI answers HTTP 503; "
+        "payment-eapi is degraded: says DEGRADED: vault is down"
+    )
+
+
+def test_a_login_that_fails_by_itself_says_where_to_look(shipped: Settings) -> None:
+    fault = next(one for one in FAULTS if "SAPI fails over a token" in one.name)
+    login = next(n for n in told(fault, shipped) if "authentication" in n.alert.key.component)
+    assert login.alert.action == "Look in payment-sapi's log for this login, by its trace id."
+    assert dict(messages.render(login, RULES).fields)["Trace id"] == "4bf92f35"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])

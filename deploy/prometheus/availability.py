@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from deploy.prometheus import recording
 from deploy.prometheus.rule import HEALTH, Proof, Rule, Series, last_cycle
 from monitoring.alerts import advice
-from monitoring.components import COMPONENTS, ROWS
+from monitoring.components import COMPONENTS, EAPI, LOGIN, PASSED_ON, ROWS, SAPI
 
 #: (severity, long window, short window, burn rate): the pairs of Google's Site Reliability
 #: Workbook, chapter 5, for a budget of 30 days.
@@ -102,14 +102,37 @@ _WHY = "".join(
 )
 
 
-def _explained(component: str, severity: str, parents: tuple[str, ...]) -> str:
+def _explained(component: str, severity: str, parents: tuple[str, ...], only: str = "") -> str:
     """What is not told beside a parent that was told of as down a moment ago: consequences begin
-    with it and end a little later. What was told before its parent went down stays."""
+    with it and end a little later. What was told before its parent went down stays. `only`: what
+    else must hold for the parent to explain it."""
     if not parents:
         return ""
     down = recording.notified("5m") + f'{{component=~"{"|".join(parents)}"}}'
     own = f'alertname="{_ALERT}",alertstate="firing",component="{component}",severity="{severity}"'
-    return f" unless on (environment) ({down} unless on (environment) ALERTS{{{own}}})"
+    return f" unless on (environment) ({down}{only} unless on (environment) ALERTS{{{own}}})"
+
+
+def _behind(component: str) -> str:
+    """As `explained_by` has it: a login that EAPI or SAPI fails with an error or too late is
+    explained by what that service leans on, one that is refused is not."""
+    if component != LOGIN:
+        return ""
+    passed_on = (
+        f'payment_api_component_error{{component="{LOGIN}",error=~"{"|".join(PASSED_ON)}"}} == 1'
+    )
+    asked = _series("authentication_step_seconds", {"step": "validate"})
+    behind = {service: ROWS[service].leans_on for service in ROWS[LOGIN].down_with}
+    both = sorted(set(behind[EAPI]) & set(behind[SAPI]))
+    first = sorted(set(behind[EAPI]) - {*both, *ROWS[LOGIN].down_with})
+    return _explained(LOGIN, "critical", tuple(both), f" and on (environment) {passed_on}") + (
+        _explained(
+            LOGIN,
+            "critical",
+            tuple(first),
+            f" and on (environment) {passed_on} unless on (environment) {asked}",
+        )
+    )
 
 
 def _down(component: str) -> Rule:
@@ -119,7 +142,8 @@ def _down(component: str) -> Rule:
     return Rule(
         alert=_ALERT,
         expr=f"min by (environment, component) ({series}) == 0"
-        + _explained(component, "critical", parents),
+        + _explained(component, "critical", parents)
+        + _behind(component),
         severity="critical",
         category="availability",
         component=component,

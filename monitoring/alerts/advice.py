@@ -246,12 +246,14 @@ def for_threshold(name: str) -> Advice:
     return Advice(meaning, action, threshold.runbook, own)
 
 
-def for_component(component: str, error: str = "") -> Advice:
+def for_component(component: str, error: str = "", failed_at: str = "") -> Advice:
     """Advice on a component that is down or degraded. `error` is the fault's kind: what it hints
-    at comes after the first thing to do."""
+    at comes after the first thing to do. `failed_at`: the service at which a login failed."""
     row = ROWS.get(component)
     own = row and (row.meaning, row.action, row.runbook)
     meaning, action, runbook = own or texts.ANY_COMPONENT
+    if failed_at:
+        return Advice(meaning, texts.login_failed(failed_at, error), runbook, AUTHENTICATION)
     hint = texts.FAULTS.get(error, "")
     board = AUTHENTICATION if component == LOGIN else HEALTH
     return Advice(meaning, f"{action} {hint}".strip(), runbook, board)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from monitoring.components import EAPI, SAPI
+
 #: Threshold.name -> (meaning, first thing to do); noun and page are the catalogue's.
 THRESHOLDS: Mapping[str, tuple[str, str]] = {
     "performance.api_response_time": (
@@ -154,7 +156,7 @@ FAULTS: Mapping[str, str] = {
     "refused": "Nothing listens on the port: the process is gone or the address is wrong.",
     "timeout": "It accepts but does not answer in time: it hangs or is overloaded.",
     "tls": "The TLS handshake fails: check the certificate and the CA the monitor trusts.",
-    "http": "It answers with an error status.",
+    "http": "It answers with an error: its log says why.",
     "auth": "It refuses the monitor's credentials: see whether they were rotated.",
     "redirect": "It redirects elsewhere: the address in the settings may be out of date.",
     "body": "Its answer cannot be read: see whether a proxy answers in its place.",
@@ -171,6 +173,25 @@ FAULTS: Mapping[str, str] = {
     "config": "The settings do not fit: run --check-config.",
     "internal": "The monitor itself failed: its log has the traceback.",
 }
+
+#: (service that failed a login, is the login refused) -> the first thing to do.
+_LOGIN_FAILED: Mapping[tuple[str, bool], str] = {
+    (EAPI, True): "See whether clients log in: if they do, MONITORING_CLIENT_SECRET is no longer "
+    "the canary's secret; if not, look at payment-eapi's last change and at the vault.",
+    (EAPI, False): "Look in payment-eapi's log for this login, by its trace id.",
+    (SAPI, True): "See what was changed last: the signing key of one of the two services, or the "
+    "canary's permission.",
+    (SAPI, False): "Look in payment-sapi's log for this login, by its trace id.",
+}
+
+
+def login_failed(service: str, error: str) -> str:
+    """The first thing to do about a login that `service` did not let through, and the hint of the
+    kind of `error`, if that is not said by it."""
+    refused = error == "auth"
+    hint = "" if refused or error == "http" else FAULTS.get(error, "")
+    return f"{_LOGIN_FAILED[service, refused]} {hint}".strip()
+
 
 BLIND = (
     "It may be healthy or not: nobody is watching it right now.",

@@ -29,6 +29,8 @@ from monitoring.thresholds import in_unit, say
 
 BLIND = "monitoring_blind"
 UP = "health_status"
+#: How a service's sentence begins that only its detailed health says something bad of.
+_UP_BUT = "is up, but "
 EXPIRY_STEPS = (30, 14, 7, 1)
 #: Alerts about expiries: they tell once per step instead of reminding.
 _EXPIRIES = ("availability.tls_certificate_days",)
@@ -63,19 +65,40 @@ def _all(outcome: Outcome) -> Iterator[Alert]:
 
 
 def _availability(component: Component, outcome: Outcome) -> Alert:
-    texts = advice.for_component(component.name, component.error or "")
+    texts = advice.for_component(component.name, component.error or "", failed_at(component))
     severity = state_of(component, outcome)
-    down = component.up is False
+    down, word = component.up is False, _state_word(component, severity)
+    said = component.message or "no details"
     return Alert(
         _key(outcome, component.name, UP),
         severity,
-        f"{component.name} {_state_word(component, severity)}: {component.message or 'no details'}",
+        f"{component.name} {word}: {said[len(_UP_BUT) * said.startswith(_UP_BUT) :]}",
         value=None if component.up is None else float(component.up),
         threshold=1.0,
-        parent=" ".join(explained_by(component.name, down=down)),
-        evidence={"error": component.error} if down and component.error else {},
+        parent=" ".join(causes_of(component)),
+        evidence=dict(_how(component)) if down else {},
         **texts.fields(),
     )
+
+
+def causes_of(component: Component) -> tuple[str, ...]:
+    """The components whose failure explains this one's."""
+    down, error = component.up is False, component.error or ""
+    return explained_by(component.name, down=down, error=error, at=failed_at(component))
+
+
+def failed_at(component: Component) -> str:
+    """The service at which a login failed; empty for what is no login, or works."""
+    return str(component.details.get("parent", "")) if component.name == LOGIN else ""
+
+
+def _how(component: Component) -> Iterator[tuple[str, object]]:
+    """How it failed, and where to look for it."""
+    if component.error:
+        yield "error", component.error
+    if failed_at(component):
+        yield "failed_at", failed_at(component)
+        yield "trace_id", component.details.get("trace_id")
 
 
 def _state_word(component: Component, severity: Severity) -> str:

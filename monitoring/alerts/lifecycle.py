@@ -271,6 +271,7 @@ class _Turn:
     judged: Alert
     hush: str = ""  # suppressed | silenced | ""
     why: str = ""
+    blamed: tuple[str, ...] = ()  # the components that it is suppressed for
 
     @property
     def resolved(self) -> bool:
@@ -304,7 +305,18 @@ def step(
             due.append(_due(turn, reason))
     notices, states = grouping.gather(due, states, policy.rules.group_above, now)
     rows = tuple(row for turn in turns for row in _rows(turn))
-    return AlertStep(_worth_keeping(states, policy.rules, now), notices, rows)
+    explained = tuple(_with_consequences(notice, turns) for notice in notices)
+    return AlertStep(_worth_keeping(states, policy.rules, now), explained, rows)
+
+
+def _with_consequences(notice: Notice, turns: Iterable[_Turn]) -> Notice:
+    """A notice of what is down names what it explains and nobody is notified of."""
+    key = notice.alert.key
+    if notice.over or key.metric != UP:
+        return notice
+    behind = [turn.judged for turn in turns if key.component in turn.blamed]
+    worst = sorted(behind, key=lambda alert: (-alert.severity, alert.key.text))
+    return replace(notice, suffers=tuple(dict.fromkeys(alert.summary for alert in worst)))
 
 
 def down_components(states: Iterable[AlertState], since: float) -> frozenset[str]:
@@ -357,7 +369,7 @@ def _turn(
     if alert.severity > Severity.UNKNOWN and blamed:
         held = hold_back(start, alert, now)
         why = f"{blamed[0]} is {'down' if blamed[0] in down else 'degraded'}"
-        return _Turn(start, held, alert, "suppressed", why)
+        return _Turn(start, held, alert, "suppressed", why, tuple(blamed))
     after = advance(start, alert, policy.rules, now)
     why = why_quiet(alert, policy.silences, policy.maintenance, now)
     return _Turn(start, after, alert, "silenced" if why else "", why)

@@ -7,7 +7,7 @@ headers is the channel's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from monitoring.model import Alert, Notice, Severity
 from monitoring.text import amount, iso_seconds, printable, redact, safe_id, say
 
 LISTED = 20  # members of a group that are named
+_SUFFERING = 4  # consequences of an outage that are named
 _LONGEST = 1000  # characters of one text
 _FLAPPING = (
     "It keeps coming and going. It is held as firing; you will hear again when it has been quiet"
@@ -59,7 +60,7 @@ def render(notice: Notice, rules: AlertSettings) -> Message:
         reason=notice.reason,
         severity=alert.severity,
         over=notice.over,
-        title=f"{_heading(notice)}: {sentence}",
+        title=f"{_heading(notice)}: {sentence}".rstrip("."),
         sentence=sentence,
         lines=tuple(_lines(notice)),
         fields=tuple(_fields(notice)),
@@ -99,12 +100,20 @@ def _lines(notice: Notice) -> Iterator[tuple[str, str]]:
         if notice.ended:
             yield "It was", clean(alert.summary)
         return
+    if notice.suffers:
+        yield "Because of it", _suffering(notice.suffers)
     if notice.also and not is_family(alert.key.text):
         yield "All at once", _AT_ONCE
     if alert.meaning:
         yield "What it means", clean(alert.meaning)
     if alert.action:
         yield "First thing to do", clean(alert.action)
+
+
+def _suffering(sentences: Sequence[str]) -> str:
+    named, more = sentences[:_SUFFERING], len(sentences) - _SUFFERING
+    said = [clean(sentence, 200) for sentence in named]
+    return "; ".join([*said, *([f"and {more} more"] if more > 0 else [])])
 
 
 def _fields(notice: Notice) -> Iterator[tuple[str, str]]:

@@ -21,6 +21,10 @@ BATCH = 8  # notices a message: 8 x 6 blocks stay below 50
 _BUDGET = 12_000  # characters of all blocks together
 _ICONS = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠"}
 
+_LOCK_SCREEN = 110  # characters of a message that a phone shows
+_LEAST = 60  # of them that say more than the heading
+_CLAUSE = re.compile(r"[,;:] | \(")
+
 _HALF = re.compile(r"&[a-z]{0,3}$")
 _MARKUP = re.compile(r"(?<!\w)[*_~]|[*_~](?!\w)|`")
 
@@ -131,8 +135,13 @@ def _fallback(messages: Sequence[Message]) -> str:
 
 
 def _short(message: Message) -> str:
+    """The title with since when; a long one has it after the clause that a lock screen shows."""
     since = dict(message.lines).get("Since")
-    return f"{message.title} (since {since})" if since else message.title
+    if not since:
+        return message.title
+    breaks = _CLAUSE.finditer(message.title, _LEAST) if len(message.title) > _LOCK_SCREEN else ()
+    end = next((found.start() for found in breaks), len(message.title))
+    return f"{message.title[:end]} (since {since}){message.title[end:]}"
 
 
 def _word(body: str) -> str:

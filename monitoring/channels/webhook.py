@@ -55,6 +55,7 @@ def entry(notice: Notice, kit: ChannelContext) -> dict[str, Any]:
         "since": iso(notice.since),
         "lasted_seconds": round(notice.lasted, 3),
         "links": {name.lower(): href for name, href in message.links},
+        "because_of_it": [clean(sentence) for sentence in notice.suffers],
         "also": [safe_id(other.key.client) or other.key.text for other in notice.also],
     }
 

@@ -59,7 +59,7 @@ def refused(reply: Reply, *, public: bool = False, aside: bool = False) -> Conju
     kind, said = (_PUBLIC if public else _STATUS).get(reply.status, _other(reply.status))
     if database_down(reply) and not aside:
         kind, said = "http", _DATABASE
-    text = f"the vault at {reply.url} {said} ({status_of(reply)})"
+    text = f"the vault {said} ({reply.url}, {status_of(reply)})"
     return ConjurFault(Fault(kind, text), reply)
 
 

@@ -112,7 +112,8 @@ class Session:
             what, look = "the JWT of CONJUR_JWT_FILE", _JWT_CURE
         else:
             what, look = "our login", _KEY_CURE
-        return f"the vault at {reply.url} refused {what} ({status_of(reply)}): {reason}; {look}"
+        where = f"{reply.url}, {status_of(reply)}"
+        return f"the vault refused {what} ({where}): {reason}; {look}"
 
     def _login(self) -> Reply:
         settings = self._settings

@@ -76,9 +76,7 @@ def _of_components(outcome: Outcome) -> Iterator[str]:
     ordered = [c for c in in_order(asked) if _unwell(c)]
     down = [c for c in ordered if c.up is False]
     names = {c.name for c in down}
-    suffer = [
-        c.name for c in ordered if names.intersection(explained_by(c.name, down=c.up is False))
-    ]
+    suffer = [c.name for c in ordered if names.intersection(conditions.causes_of(c))]
     roots = [c for c in down if c.name not in suffer]
     behind = [c for c in ordered if c not in roots]
     alone = [c for c in behind if c.name not in suffer]
