@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".venv-matrix"
 SUPPORTED = ("3.9", "3.10", "3.11", "3.12", "3.13", "3.14")
 LIBRARIES = ("oldest", "newest")
+AT_ONCE = ("-n", os.environ.get("WORKERS", "2"), "--dist", "loadgroup")
 
 
 def interpreters() -> Mapping[str, str]:
@@ -71,14 +73,16 @@ def prepare(version: str, path: str, libraries: str) -> Path:
     return python
 
 
-def run(cell: str, words: Sequence[str]) -> bool:
+def run(cell: str, words: Sequence[str], *, only_prepare: bool = False) -> bool:
     version, libraries = cell.split(":")
     path = interpreters().get(version)
     if path is None:
         sys.stdout.write(f"{cell}: no such Python here\n")
         return False
     python = prepare(version, path, libraries)
-    done = subprocess.run([str(python), "-m", "pytest", "-n", "2", *words], cwd=ROOT, check=False)
+    if only_prepare:
+        return True
+    done = subprocess.run([str(python), "-m", "pytest", *AT_ONCE, *words], cwd=ROOT, check=False)
     return done.returncode == 0
 
 
@@ -90,6 +94,7 @@ def main() -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--cells", nargs="+", default=everything, metavar="3.9:oldest")
     parser.add_argument("--ends", action="store_true", help="the two ends of what is found")
+    parser.add_argument("--prepare", action="store_true", help="make the environments, and end")
     parser.add_argument("words", nargs="*", metavar="PYTEST_ARGUMENT")
     args = parser.parse_args()
     ends = [f"{found[0]}:oldest", f"{found[-1]}:newest"]
@@ -97,9 +102,10 @@ def main() -> int:
     for cell in ends if args.ends else args.cells:
         sys.stdout.write(f"== Python {cell} libraries\n")
         sys.stdout.flush()
-        results[cell] = run(cell, args.words)
+        results[cell] = run(cell, args.words, only_prepare=args.prepare)
     for cell, passed in results.items():
-        sys.stdout.write(f"{cell:14} {'passed' if passed else 'FAILED'}\n")
+        good = "prepared" if args.prepare else "passed"
+        sys.stdout.write(f"{cell:14} {good if passed else 'FAILED'}\n")
     return 0 if all(results.values()) else 1
 
 
