@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Worlds of the eleven kinds that `kinds.py` grades, new ones for each seed.
+"""Worlds of the thirteen kinds that `kinds.py` grades, new ones for each seed.
 
     python benchmarks/worlds.py FOLDER --seed 7
     python benchmarks/kinds.py FOLDER
 
-55 clients over eight weeks: offices, days with a swing, nightly batches, heartbeats (or clients
-that work in sessions), the eight ordinary kinds of misuse, and one kind of trouble or attack.
+55 clients over eight weeks (17 where months matter): offices, days with a swing, nightly batches,
+heartbeats (or clients that work in sessions), the eight ordinary kinds of misuse, and one kind of
+trouble or attack.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, Callable, NamedTuple
 
 START = dt.datetime(2026, 1, 5, tzinfo=dt.timezone.utc)  # a Monday
 CLIENTS, HOURS, WARM_UP, WEEK = 55, 1344, 336, 168
+MONTHS = 17 * WEEK  # hours in which four months end
 Label = dict[str, Any]
 
 
@@ -41,11 +43,12 @@ NOTHING = Hour(0, 0, collections.Counter())
 class World:
     """Clients by name, the labels, and the chance that made them."""
 
-    def __init__(self, seed: int, in_sessions: bool) -> None:
-        self.r = random.Random(seed)
+    def __init__(self, seed: int, *, in_sessions: bool = False, length: int = HOURS) -> None:
+        self.r, self.length = random.Random(seed), length
         self.labels: list[Label] = []
         self.clients = {
-            f"c{i:03d}": ordinary(self.r, i, in_sessions=in_sessions) for i in range(CLIENTS)
+            f"c{i:03d}": ordinary(self.r, i, length, in_sessions=in_sessions)
+            for i in range(CLIENTS)
         }
 
     def label(self, kind: str, start: int, end: int, **more: Any) -> None:
@@ -114,23 +117,25 @@ def rate_of(r: random.Random) -> Callable[[int], float]:
     }[kind]
 
 
-def session_rate(r: random.Random) -> Callable[[int], float]:
+def session_rate(r: random.Random, length: int) -> Callable[[int], float]:
     """Sessions of 3 to 13 hours, 10 to 120 hours apart."""
     level, at, on = math.exp(r.uniform(1.6, 4.0)), r.randrange(60), set()
-    while at < HOURS:
-        length = r.randrange(3, 14)
-        on.update(range(at, at + length))
-        at += length + r.randrange(10, 121)
+    while at < length:
+        lasts = r.randrange(3, 14)
+        on.update(range(at, at + lasts))
+        at += lasts + r.randrange(10, 121)
     return lambda t: level if t in on else 0.0
 
 
-def ordinary(r: random.Random, number: int, *, in_sessions: bool) -> list[Hour]:
+def ordinary(
+    r: random.Random, number: int, length: int, *, in_sessions: bool = False
+) -> list[Hour]:
     """The hours of a client with nothing wrong."""
-    rate = session_rate(r) if in_sessions else rate_of(r)
+    rate = session_rate(r, length) if in_sessions else rate_of(r)
     size, fails = r.choice((4, 10, 40)), r.choice((0.0, 0.01, 0.03))
     hosts = [f"10.{number}.{i}.7" for i in range(r.choice((1, 1, 2, 4)))]
     hours = []
-    for t in range(HOURS):
+    for t in range(length):
         ok = poisson(r, rate(t) * r.gammavariate(size, 1 / size))
         failed = poisson(r, ok * fails)
         hours.append(Hour(ok, failed, collections.Counter(r.choices(hosts, k=ok + failed))))
@@ -158,7 +163,7 @@ def off_habit(w: World, name: str, start: int, end: int) -> None:
 
 
 def woken(w: World, name: str, start: int, end: int) -> None:
-    w.clients[name][start - 336 :] = [NOTHING] * (HOURS - start + 336)
+    w.clients[name][start - 336 :] = [NOTHING] * (w.length - start + 336)
     w.labels = [e for e in w.labels if e.get("client") != name or e["to"] <= start - 336]
     source = w.stranger()
     for t in range(start, end):
@@ -201,7 +206,7 @@ MISUSE: dict[str, tuple[Callable[[World, str, int, int], None], tuple[int, ...]]
 
 def mean(w: World, name: str) -> float:
     """Calls an hour."""
-    return sum(hour.ok for hour in w.clients[name]) / HOURS
+    return sum(hour.ok for hour in w.clients[name]) / w.length
 
 
 def possible(w: World, kind: str, name: str, span: range) -> bool:
@@ -209,7 +214,7 @@ def possible(w: World, kind: str, name: str, span: range) -> bool:
     hours, weeks = w.clients[name], (1, 2, 3)
     past = [hours[t - WEEK * week].ok for t in span for week in weeks]
     if kind in ("volume_spike", "slow_abuse"):
-        busy = sum(hour.ok > 0 for hour in hours) > HOURS / 4
+        busy = sum(hour.ok > 0 for hour in hours) > w.length / 4
         return mean(w, name) >= 6 and busy if kind == "slow_abuse" else mean(w, name) >= 2
     if kind == "off_habit":
         return max(past) <= 1
@@ -225,10 +230,10 @@ def misuse(w: World, count: int = 56) -> None:
         kind = list(MISUSE)[i % len(MISUSE)]
         act, lengths = MISUSE[kind]
         for _ in range(80):
-            start, length = w.r.randrange(3 * WEEK, HOURS - 60), w.r.choice(lengths)
+            start, length = w.r.randrange(3 * WEEK, w.length - 60), w.r.choice(lengths)
             name = f"n{i:03d}" if kind == "new_client" else w.r.choice(names)
             if kind == "new_client":
-                w.clients[name] = [NOTHING] * HOURS
+                w.clients[name] = [NOTHING] * w.length
             span = range(start, start + length)
             if w.free(name, start, start + length) and possible(w, kind, name, span):
                 act(w, name, start, start + length)
@@ -240,7 +245,7 @@ def misuse(w: World, count: int = 56) -> None:
 
 
 def deployments(w: World) -> None:
-    for week in range(HOURS // WEEK):
+    for week in range(w.length // WEEK):
         for day in (1, 3):
             t = week * WEEK + day * 24 + w.r.choice((9, 10, 14, 15))
             for name in w.clients:
@@ -250,7 +255,7 @@ def deployments(w: World) -> None:
 def retry_storms(w: World) -> None:
     for name in sorted(w.clients):
         hour = w.r.randrange(WEEK)
-        for t in range(hour, HOURS, WEEK):
+        for t in range(hour, w.length, WEEK):
             old, more = w.clients[name][t], w.r.uniform(1, 4)
             for source, calls in old.sources.items():
                 again = int(calls * more)
@@ -259,7 +264,7 @@ def retry_storms(w: World) -> None:
 
 def rotation_day(w: World) -> None:
     for name in sorted(w.clients):
-        t = w.r.randrange(WARM_UP, HOURS - 2)
+        t = w.r.randrange(WARM_UP, w.length - 2)
         w.add(name, t, w.host(name), failed=w.r.randrange(3, 31))
         w.add(name, t + 1, w.host(name), failed=w.r.randrange(4))
 
@@ -293,7 +298,7 @@ def takeover(w: World) -> None:
 
 
 def spray(w: World) -> None:
-    t, source = w.r.randrange(3 * WEEK, HOURS - 60), w.stranger()
+    t, source = w.r.randrange(3 * WEEK, w.length - 60), w.stranger()
     names = sorted(w.r.sample(sorted(w.clients), 40))
     for name in names:
         w.add(name, t, source, failed=w.r.choice((2, 3)))
@@ -311,11 +316,68 @@ def repeated_spike(w: World) -> None:
     for name in w.r.sample([n for n in sorted(w.clients) if mean(w, n) >= 5], 4):
         w.labels = [label for label in w.labels if label.get("client") != name]
         first = WARM_UP + w.r.randrange(72)
-        for number, t in enumerate(range(first, HOURS - 2, 72), 1):
+        for number, t in enumerate(range(first, w.length - 2, 72), 1):
             for hour in (t, t + 1):
                 more = w.r.uniform(2, 5) * max(w.clients[name][hour].ok, mean(w, name))
                 w.add(name, hour, w.host(name), ok=int(more))
             w.label("repeated_spike", t, t + 2, client=name, number=number)
+
+
+def first_week(w: World) -> None:
+    """Twelve clients that come later, from the platform's own networks; six of them surge within
+    their first week, to ten times their busiest hour or more."""
+    for number in range(12):
+        name, born = f"y{number:02d}", w.r.randrange(3 * WEEK, w.length - WEEK - 24)
+        hours = ordinary(w.r, w.r.randrange(CLIENTS), w.length)
+        w.clients[name] = [NOTHING] * born + hours[born:]
+        first = next(t for t in range(born, w.length) if hours[t].ok)
+        t = first + w.r.randrange(30, WEEK - 2)
+        busiest = max(hour.ok for hour in w.clients[name][:t])
+        if number % 2 and busiest >= 3:
+            source = w.r.choice((w.stranger(), w.host(name)))
+            for hour in (t, t + 1):
+                w.add(name, hour, source, ok=int(busiest * w.r.uniform(10, 20)))
+            w.label("first_week", t, t + 2, client=name)
+
+
+def month_ends(w: World) -> None:
+    """Twelve clients are three times as busy on the last and the first working day of a month, and
+    eight have a batch on each first. Nobody can know it from the first two: only these have labels,
+    and what is told of later ones is false."""
+    days = [(START + dt.timedelta(days=day)).date() for day in range(w.length // 24)]
+    ends = [(day, date) for day, date in enumerate(days) if closes(date) or opens(date)]
+    names = [n for n in sorted(w.clients) if n.startswith("c") and mean(w, n) >= 2]
+    names = w.r.sample(names, 20)
+    for name in names[:12]:
+        more = w.r.uniform(1.5, 3.0)
+        for day, date in ends:
+            for t in range(24 * day, 24 * day + 24):
+                w.add(name, t, w.host(name), ok=int(more * w.clients[name][t].ok))
+            _label_month(w, name, date, range(24 * day, 24 * day + 24))
+    for name in names[12:]:
+        at, calls = w.r.randrange(24), w.r.randrange(200, 600)
+        for day, date in enumerate(days):
+            if date.day == 1:
+                w.add(name, 24 * day + at, w.host(name), ok=poisson(w.r, calls))
+                _label_month(w, name, date, range(24 * day + at, 24 * day + at + 1))
+
+
+def _label_month(w: World, name: str, date: dt.date, span: range) -> None:
+    number = date.month - START.month + (date.day > 20)
+    if number <= 2:
+        w.label("month_end", span.start, span.stop, client=name, number=number)
+
+
+def closes(date: dt.date) -> bool:
+    """The last working day of a month."""
+    following = (date + dt.timedelta(days=n) for n in range(1, 4))
+    return date.weekday() < 5 and all(d.month != date.month or d.weekday() >= 5 for d in following)
+
+
+def opens(date: dt.date) -> bool:
+    """The first working day of a month."""
+    before = (date - dt.timedelta(days=n) for n in range(1, 4))
+    return date.weekday() < 5 and all(d.month != date.month or d.weekday() >= 5 for d in before)
 
 
 def some(w: World, length: int, count: int, least: float = 0.0) -> list[tuple[str, int]]:
@@ -323,7 +385,7 @@ def some(w: World, length: int, count: int, least: float = 0.0) -> list[tuple[st
     chosen: list[tuple[str, int]] = []
     names = [n for n in sorted(w.clients) if n.startswith("c") and mean(w, n) >= least]
     while len(chosen) < count:
-        name, t = w.r.choice(names), w.r.randrange(3 * WEEK, HOURS - length - 24)
+        name, t = w.r.choice(names), w.r.randrange(3 * WEEK, w.length - length - 24)
         if name not in dict(chosen) and w.free(name, t, t + length) and mean(w, name) > 0:
             chosen.append((name, t))
     return chosen
@@ -341,13 +403,19 @@ TROUBLES: dict[str, Callable[[World], None]] = {
     "spray": spray,
     "all_failing": all_failing,
     "repeated_spike": repeated_spike,
+    "first_week": first_week,
+    "month_ends": month_ends,
 }
 
 
 def build(kind: str, seed: int) -> World:
     """The world of this kind; the same for the same seed."""
-    world = World(seed * 1000 + list(TROUBLES).index(kind), kind == "intermittent")
-    if kind in ("deployments", "retry_storms", "rotation_day"):
+    world = World(
+        seed * 1000 + list(TROUBLES).index(kind),
+        in_sessions=kind == "intermittent",
+        length=MONTHS if kind == "month_ends" else HOURS,
+    )
+    if kind in ("deployments", "retry_storms", "rotation_day", "month_ends"):
         TROUBLES[kind](world)
         misuse(world)
     else:
@@ -365,7 +433,7 @@ def write(folder: Path, kind: str, seed: int) -> None:
     """The world's lines and labels as files."""
     world = build(kind, seed)
     with gzip.open(folder / f"{kind}.jsonl.gz", "wt") as file:
-        for t in range(HOURS):
+        for t in range(world.length):
             rows = {
                 name: {"ok": h[t].ok, "failed": h[t].failed, "sources": dict(h[t].sources)}
                 for name, h in world.clients.items()

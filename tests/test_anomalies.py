@@ -281,14 +281,21 @@ def test_onboarding_from_the_platforms_own_network_is_no_anomaly() -> None:
     assert run(world, range(700)) == []
 
 
-def test_before_a_week_only_failures_and_new_clients_speak() -> None:
+def test_before_a_week_only_failures_new_clients_and_gross_surges_speak() -> None:
     world = crowd(6)
     world["client-0"] = with_hours(
         silent_during(world["client-0"], range(110, 130)),
-        {100: Usage(500, 0, {EVIL: 500}), 140: Usage(0, 60, {EVIL: 60})},
+        {
+            60: Usage(30, 0, {"10.0.0.1": 30}),
+            100: Usage(500, 0, {EVIL: 500}),
+            140: Usage(0, 60, {EVIL: 60}),
+        },
     )
     found = run(world, range(168))
-    assert [(hour_of(f), f.reason) for f in found] == [(140, "failure_burst")]
+    assert [(hour_of(f), f.reason) for f in found] == [
+        (100, "volume_spike"),
+        (140, "failure_burst"),
+    ]
 
 
 def test_a_success_after_a_burst_of_failures_is_critical() -> None:

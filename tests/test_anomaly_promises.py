@@ -255,6 +255,59 @@ def test_a_damaged_value_is_set_aside_and_the_run_goes_on(
     assert again.counts["unreadable"] == 0
 
 
+# --- the first week
+
+
+def _newcomer(born: int, client: Client, extra: dict[int, Usage]) -> Client:
+    grown = with_hours(client, extra)
+    return lambda t: grown(t) if t >= born else None
+
+
+def test_a_gross_surge_of_a_clients_first_week_is_told_and_does_not_become_habit() -> None:
+    host = "10.0.1.7"
+    surges = {580: Usage(400, 0, {host: 400}), 620: Usage(900, 0, {host: 900})}
+    world = {**crowd(9), "young": _newcomer(500, steady(7, 20.0, host), surges)}
+    detector = Detector()
+    found = run(world, range(660), detector)
+    assert [(f.client, hour_of(f), f.reason) for f in found] == [
+        ("young", 580, "volume_spike"),
+        ("young", 620, "volume_spike"),
+    ]
+    assert "calls in this hour, where no hour of its first days had more than 29 (" in (
+        found[0].sentence
+    )
+    profile = json.loads(detector.dump()["young"])
+    assert profile["level"] < 25.0
+    assert profile["most"] < 50.0
+
+
+@pytest.mark.parametrize("extra", [15, 60])
+def test_what_clients_in_their_first_week_often_do_is_not_told(extra: int) -> None:
+    surge = {580: Usage(extra, 0, {"10.0.1.7": extra})}
+    world = {**crowd(9), "young": _newcomer(500, steady(7, 20.0, "10.0.1.7"), surge)}
+    assert run(world, range(600)) == []
+
+
+def test_the_first_working_day_of_a_client_that_came_at_a_weekend_is_no_surge() -> None:
+    saturday = 3 * 168 + 5 * 24
+    office_like = shaped(
+        5, lambda t: 60.0 if 8 <= t % 24 < 18 and t % 168 < 120 else 0.3, "10.0.1.7"
+    )
+    world = {**crowd(9), "young": _newcomer(saturday, office_like, {})}
+    assert [f for f in run(world, range(saturday + 7 * 24)) if f.client == "young"] == []
+
+
+def test_what_is_known_of_first_weeks_outlasts_a_restart() -> None:
+    surge = {620: Usage(200, 0, {"10.0.1.7": 200})}
+    world = {**crowd(9), "young": _newcomer(500, steady(7, 20.0, "10.0.1.7"), surge)}
+    first = Detector()
+    before = run(world, range(600), first)
+    again = Detector(profiles=first.dump())
+    assert run(world, range(600, 650), again) == run(world, range(600, 650), first)
+    assert before == []
+    assert json.loads(again.dump()[PLATFORM_KEY])["platform"]["leap_chances"] > 1.0
+
+
 # --- the budget of few
 
 

@@ -42,6 +42,7 @@ from monitoring.anomaly.views import (
     dormant,
     failures,
     fanout,
+    first_week,
     guessing,
     takeover,
     volume,
@@ -160,6 +161,7 @@ JudgedHour = tuple[str, Profile, list[Finding]]
 
 VIEWS: tuple[Callable[[ClientHour], list[Finding]], ...] = (
     volume,
+    first_week,
     dormant,
     failures,
     guessing,
@@ -278,6 +280,7 @@ class Detector:
         )
         self._share_budget()
         hour = Hour(number, closed.exposure, platform.home(len(profiles)))
+        hour.pool = platform.leaps()
         self._changed.update(profiles)
         if survey(profiles, rows, hour):
             self.counts["outages"] += 1
@@ -360,6 +363,7 @@ class Detector:
         judged += self._judge_newcomers(hour, rows)
         platform.client_hours += len(known)
         platform.learn_networks(networks, hour.number)
+        platform.note_leaps(hour)
         return judged
 
     def _judge_newcomers(self, hour: Hour, rows: Mapping[str, Usage]) -> list[JudgedHour]:

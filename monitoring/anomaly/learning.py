@@ -59,6 +59,8 @@ def _is_odd(look: ClientHour) -> bool:
 
 
 def _clip(look: ClientHour, reasons: list[str]) -> float:
+    if look.leap:
+        return min(look.ok, look.profile.most)
     if not reasons or look.profile.seen < TRUSTED_HOURS:
         return look.ok
     if "slow_abuse" in reasons or "dormant_woken" in reasons:
@@ -107,5 +109,6 @@ def _learn_sources(look: ClientHour, reasons: list[str]) -> None:
         profile.suspects = {}
     # An address that came with misuse is no host of the client's for having come.
     # (One to which all calls moved is told once: it may as well have moved.)
-    misused = profile.seen >= TRUSTED_HOURS and bool({*reasons} - {"source_takeover"})
+    trusted = look.leap or profile.seen >= TRUSTED_HOURS
+    misused = trusted and bool({*reasons} - {"source_takeover"})
     profile.meet([s for s in sources if not (misused and s in look.fresh)], now)

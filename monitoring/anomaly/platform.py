@@ -11,7 +11,15 @@ from math import fsum, log10, sqrt
 from typing import Any, Callable, Optional
 
 from monitoring.anomaly.profiles import Profile, finite
-from monitoring.anomaly.scene import LEARNING_HOURS, NO_USAGE, Finding, Hour, factor_parts, network
+from monitoring.anomaly.scene import (
+    LEARNING_HOURS,
+    NO_USAGE,
+    Finding,
+    Hour,
+    Leaps,
+    factor_parts,
+    network,
+)
 from monitoring.anomaly.types import Usage
 
 MAX_NETWORKS = 1024
@@ -29,6 +37,7 @@ _SILENCE_HOURS = 24  # one telling stands so long for all silences that set in t
 _SHARED_CLIENTS, _SHARED_SHARE = 3, 0.04  # so many clients that fail at once are the platform
 _SHARED_HOURS = 12  # quiet hours after which shared failures are told anew
 _SPRAYED = 5  # clients on which one strange address fails in an hour
+_BUSTLE_LEAST, _BUSTLE_MOST, _BUSTLE_PRIOR = 0.5, 4.0, 2.0
 _NEWCOMER_HOURS = 2000.0  # one new client in so many client-hours, before any was counted
 # Score of a new client from a foreign network; from nobody knows where.
 _FOREIGN, _UNKNOWN = 2.0, 1.0
@@ -44,6 +53,7 @@ class Platform:
         self.networks: dict[str, float] = {}
         self.client_hours = 0.0
         self.newcomers = 0.0
+        self.leap_chances = self.leap_count = self.leap_beyond = 0.0  # as Leaps has them
         self.quiet = 0.0
         self.shared_reported = -_SILENCE_HOURS - 1  # the last hour of failures that clients share
         self.sprays: dict[str, int] = {}  # strange address: the hour in which it was told of
@@ -71,6 +81,16 @@ class Platform:
             min(self.shared_reported, hour),
         )
         self.sprays = {who: min(at, hour) for who, at in self.sprays.items()}
+
+    def leaps(self) -> Leaps:
+        """How clients outdo themselves in their first week."""
+        return Leaps(self.leap_chances, self.leap_count, self.leap_beyond)
+
+    def note_leaps(self, hour: Hour) -> None:
+        """Take in what clients in their first week did in this hour."""
+        leaps = self.leaps().after(hour.leaps)
+        self.leap_chances, self.leap_count = leaps.chances, leaps.count
+        self.leap_beyond = leaps.beyond
 
     def note_quiet(self, hour: Hour, clients: int) -> None:
         """Are more clients unexpectedly quiet than chance and this platform's past explain?"""
@@ -174,10 +194,13 @@ def survey(profiles: Mapping[str, Profile], rows: Mapping[str, Usage], hour: Hou
     should call is silent, which is an outage of the collector or the platform, not of clients."""
     parts, expected = [], []
     due = silent = 0
+    bustle: list[float] = []
     for name, profile in profiles.items():
         mean = profile.expect(hour.week_hour, hour.day_hour) * hour.exposure
         phi = profile.spread(hour.of_day)
         calls = rows.get(name, NO_USAGE).ok
+        if profile.level > _BUSTLE_LEAST:
+            bustle.append(min(calls / profile.level, _BUSTLE_MOST))
         if profile.low_score > _QUIET and profile.low_run < _QUIET_HOURS and calls == 0:
             hour.quiet.add(name)
         part = factor_parts(calls, mean, phi)
@@ -189,11 +212,16 @@ def survey(profiles: Mapping[str, Profile], rows: Mapping[str, Usage], hour: Hou
             due += 1
             silent += calls == 0
             expected.append(mean)
+    hour.bustle = _mean_bustle(bustle, hour.exposure)
     hour.factor_sum = fsum(part[0] for part in parts)
     hour.factor_weight = fsum(part[1] for part in parts)
     if due < _OUTAGE_CLIENTS or silent < _OUTAGE_SHARE * due:
         return False
     return fsum(expected) >= _OUTAGE_CALLS
+
+
+def _mean_bustle(ratios: list[float], exposure: float) -> float:
+    return (fsum(ratios) / exposure + _BUSTLE_PRIOR) / (len(ratios) + _BUSTLE_PRIOR)
 
 
 def _finite_by_name(values: Mapping[str, float]) -> dict[str, float]:
@@ -206,7 +234,13 @@ def _hours_by_name(values: Mapping[str, int]) -> dict[str, int]:
 
 #: How a stored value is read; the others are hours.
 _READERS: dict[str, Callable[[Any], object]] = {
-    **dict.fromkeys(("client_hours", "newcomers", "quiet"), finite),
+    **dict.fromkeys(
+        (
+            *("client_hours", "newcomers", "quiet"),
+            *("leap_chances", "leap_count", "leap_beyond"),
+        ),
+        finite,
+    ),
     "networks": _finite_by_name,
     "sprays": _hours_by_name,
 }

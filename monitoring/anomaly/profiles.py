@@ -130,6 +130,8 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
     odd_starts: Sum = 0.0  # times it began to call at an hour at which it hardly ever does
     idle: Sum = 0.0  # hours without a call
     busy: Sum = 0.0  # calls in an hour with any
+    most: Sum = 0.0  # of the first week: calls in the busiest hour so far
+    crest: Sum = 0.0  # of the first week: the busiest that the platform was meanwhile
     near: Sum = 0.0  # calls in an hour of the last days, whatever hour of the day
     near_square: Sum = 0.0  # their variance
     week: Table = _table(WEEK)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import log10, sqrt
+from collections.abc import Mapping, Sequence
+from math import fsum, log, log10, sqrt
 from typing import NamedTuple, Optional
 
 from monitoring.anomaly.profiles import DAY, WEEK, Profile
@@ -18,6 +18,10 @@ _FACTOR_SPREAD = 0.25  # clients go their own ways by so much (variance), howeve
 _FACTOR_LEAST = 0.5  # clients that expect fewer calls say nothing about the platform
 _RARE_PRIOR, _RARE_HOURS = 0.5, 100.0  # new addresses: one in 200 hours, until the client is known
 _STRANGE_NETWORK = 1.0  # extra score where no client of the platform uses that network
+LEAP = 2.0  # times as busy as any hour before: worth counting
+_LEAP_PRIOR, _LEAP_WEIGHT = 0.3, 1.0  # share of the busiest hours that leap, before any was counted
+_LEAP_FAR, _LEAP_FARS, _LEAP_CAP = 0.3, 4.0, 1.0  # how far, in the logarithm
+_LEAP_MEMORY = 500.0  # of about two hundred new clients
 _WEEKEND = (2, 3)  # day number 0, 1 January 1970, was a Thursday
 NO_USAGE = Usage(0.0, 0.0)
 
@@ -32,6 +36,39 @@ class Finding(NamedTuple):
     evidence: dict[str, object]
 
 
+class Leaps:
+    """How clients in their first week outdo the busiest hour they had so far.
+
+    Were hours alike, the n-th would be the busiest yet once in n times: `chances` adds up these
+    1/n, `count` the hours that were more than twice as busy as any before, and `beyond` how far (in
+    the logarithm). A new client borrows from all before it, and from those of its own age."""
+
+    __slots__ = ("beyond", "chances", "count")
+
+    def __init__(self, chances: float = 0.0, count: float = 0.0, beyond: float = 0.0) -> None:
+        self.chances, self.count, self.beyond = chances, count, beyond
+
+    def score(self, ratio: float, age: int) -> float:
+        """-log10 of the chance that an hour of a client `age` hours old is `ratio` times as busy as
+        any before it."""
+        often = (self.count + _LEAP_PRIOR * _LEAP_WEIGHT) / (self.chances + _LEAP_WEIGHT)
+        far = (self.beyond + _LEAP_FAR * _LEAP_FARS) / (self.count + _LEAP_FARS)
+        past = log(ratio / LEAP) / (far * log(10.0))
+        return past - log10(min(1.0, often / age)) if past > 0.0 else 0.0
+
+    def after(self, seen: Sequence[tuple[float, int]]) -> Leaps:
+        """With the ratios (and ages) of one hour, of clients that were not told of; what was noted
+        long ago fades."""
+        chances = fsum(1.0 / age for _, age in seen)
+        beyond = [min(log(ratio / LEAP), _LEAP_CAP) for ratio, _ in seen if ratio > LEAP]
+        keep = 1.0 - min(0.5, chances / _LEAP_MEMORY)
+        return Leaps(
+            self.chances * keep + chances,
+            self.count * keep + len(beyond),
+            self.beyond * keep + fsum(beyond),
+        )
+
+
 class Hour:
     """What all clients share in one hour: its place in the week, how much of it was observed
     (0..1), what the platform as a whole did, and which networks are at home on it."""
@@ -39,7 +76,7 @@ class Hour:
     __slots__ = (
         *("number", "exposure", "week_hour", "day_hour", "of_day"),
         *("factor_sum", "factor_weight", "home", "conspicuous", "quiet", "hush"),
-        *("failing", "strange", "shared"),
+        *("failing", "strange", "shared", "bustle", "leaps", "pool"),
     )
 
     def __init__(self, number: int, exposure: float, home: Optional[Mapping[str, float]]) -> None:
@@ -53,6 +90,9 @@ class Hour:
         self.failing: list[str] = []  # clients with more failures than theirs, from their own hosts
         self.strange: dict[str, list[str]] = {}  # strange address: clients that it failed on
         self.quiet: set[str] = set()  # clients in a silence that is no longer chance
+        self.bustle = 1.0  # calls of a client against its own mean hour, in the mean of all clients
+        self.pool = Leaps()  # what is known of first weeks up to here
+        self.leaps: list[tuple[float, int]] = []  # ratios and ages, of this hour's young clients
 
     def take(self, part: Optional[tuple[float, float]]) -> None:
         """A client's part in the factor, as `factor_parts` gives it."""
@@ -90,7 +130,17 @@ class ClientHour:
 
     __slots__ = (
         *("profile", "hour", "name", "ok", "failed", "sources", "mu", "phi", "deviation"),
-        *("fresh", "fresh_calls", "rarity", "mature", "factor", "swing", "ahead", "withheld"),
+        *(
+            "fresh",
+            "fresh_calls",
+            "rarity",
+            "mature",
+            "factor",
+            "swing",
+            "ahead",
+            "withheld",
+            "leap",
+        ),
     )
 
     def __init__(self, profile: Profile, usage: Usage, hour: Hour, name: str) -> None:
@@ -104,6 +154,7 @@ class ClientHour:
         self.fresh: list[str] = []
         self.fresh_calls = self.rarity = 0.0
         self.swing = self.ahead = 0.0
+        self.leap = False  # told of a client that is too young to be judged by its habits
         self.withheld = False  # failures that are not told yet, and not to be learned either
         if self.sources:
             self._look_at_sources(self.sources)

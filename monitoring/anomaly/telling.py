@@ -54,9 +54,10 @@ def _unseen(seen: Mapping[str, Any]) -> str:
 
 def _volume(client: str, found: Finding, seen: Mapping[str, Any]) -> str:
     calls = _plural(found.observed, "call")
-    return f"{client} made {calls} in this hour, expected {_about(found.expected)}" + _addresses(
-        seen
-    )
+    due = f"expected {_about(found.expected)}"
+    if "most" in seen:
+        due = f"where no hour of its first days had more than {brief(seen['most'])}"
+    return f"{client} made {calls} in this hour, {due}" + _addresses(seen)
 
 
 def _off_habit(client: str, found: Finding, seen: Mapping[str, Any]) -> str:

@@ -119,6 +119,8 @@ _CARRIED_LEAST = 0.5  # a low hour before this one lowers what is expected to ha
 _AS_LAST_WEEK = 0.3  # chance that it follows its own hour of the week, whatever its day does
 _DAY_DOUBT = 0.1  # variance of a day's level at which yesterday and habit weigh the same
 _FAR, _FAR_SURE, _FARTHER = 5.0, 4.16, 0.05  # deviations from all hours of the last days; score
+_GROSS, _LEAP_CALLS = 5.0, 20.0  # a surge of the first week: times the busiest hour; calls
+_FEW, _LEAP_ACTIVE = 5.0, 4.0  # calls that make no ratio; hours with calls, before one is trusted
 _MOST_FRESH_SOURCES = 20  # named in the evidence
 
 Findings = list[Finding]
@@ -143,6 +145,43 @@ def volume(look: ClientHour) -> Findings:
         )
     look.profile.remember_surprise(raw if trusted else 0.0)
     return found
+
+
+def first_week(look: ClientHour) -> Findings:
+    """Of a client too young for habits: far more calls than in any hour so far, and farther than
+    other clients went beyond themselves in their first week."""
+    profile, at, age = look.profile, look.hour, look.profile.seen
+    if look.mature:
+        profile.most = profile.crest = 0.0
+        return NONE
+    busier = max(1.0, at.bustle / profile.crest) if profile.crest else 1.0
+    most = profile.most * busier * at.exposure
+    ratio = (look.ok + _FEW) / (most + _FEW)
+    found = _leap_findings(look, ratio) if ratio > _GROSS and look.ok >= _LEAP_CALLS else NONE
+    if not found and age >= DAY:
+        at.leaps.append((ratio, age))
+    if not found:
+        profile.most, profile.crest = max(profile.most, look.ok), max(profile.crest, at.bustle)
+    return found
+
+
+def _leap_findings(look: ClientHour, ratio: float) -> Findings:
+    profile, at = look.profile, look.hour
+    seen = profile.day_n[at.of_day] >= 1.0 or profile.day_n[at.day_hour] >= 1.0
+    if profile.seen < DAY or not seen or profile.active_hours < _LEAP_ACTIVE:
+        return NONE  # its first working day is still to come
+    sure = at.pool.score(ratio, profile.seen)
+    if sure >= CONSPICUOUS:
+        at.conspicuous.append(look.name)
+    joined = look.rarity > 0.0 and look.fresh_calls >= 0.5 * (look.ok - profile.most)
+    if joined:
+        sure += look.rarity
+    if sure < profile.limit or (not joined and _tries_again(look)):
+        return NONE
+    evidence = {**(_source_evidence(look) if joined else {}), "joined": joined}
+    evidence.update(usual=profile.level * at.exposure, most=profile.most)
+    look.leap = True
+    return [Finding("volume_spike", sure, look.ok, look.mu, evidence)]
 
 
 def _forecast(look: ClientHour) -> tuple[float, float]:
