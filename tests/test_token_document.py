@@ -85,3 +85,25 @@ def test_an_estimate_is_called_one() -> None:
     asked = {**found, "without_ttl": 1200, "ttl_asked": 5000, "ttl_keys": 90_000}
     assert dict(terminal_tokens.rows(asked))["without ttl"] == "about 1,200"
     assert dict(terminal_tokens.rows({**asked, "without_ttl": None}))["without ttl"] == "-"
+
+
+def test_of_a_scan_that_ended_early_people_read_what_it_says_of_the_whole() -> None:
+    """A third of the cache holds thirty live tokens: not `30 live tokens`."""
+    third = report_of(30, truncated="time", share_seen=0.3)
+    found = document(looked(TOKENS, report=third))
+    rows = dict(terminal_tokens.rows(found))
+    assert (found["total"], rows["total"], rows["active"]) == (30, "about 100", "about 100")
+    assert rows["expiring within"].startswith("5m: about ")
+    assert terminal_tokens.live_tokens(found) == "about 100 live tokens"
+    assert terminal_tokens.in_the_cache(found, "active") == 100
+    whole = document(looked(TOKENS))
+    assert dict(terminal_tokens.rows(whole))["total"] == "30"
+    assert terminal_tokens.live_tokens(whole) == "30 live tokens"
+
+
+def test_of_a_scan_that_says_nothing_of_the_rest_counts_are_the_least() -> None:
+    cut = report_of(30, truncated="fault", share_seen=0.3)
+    found = document(looked(TOKENS, report=cut))
+    assert dict(terminal_tokens.rows(found))["active"] == "at least 30"
+    assert terminal_tokens.live_tokens(found) == "at least 30 live tokens"
+    assert terminal_tokens.in_the_cache(found, "active") is None

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Optional
 
+import msgspec
 import pytest
 
 from monitoring import thresholds
@@ -111,6 +112,17 @@ def test_a_verdict_and_its_finding_make_one_alert() -> None:
     )  # fmt: skip
     firing = [a.key.metric for a in conditions(outcome) if a.severity > Severity.OK]
     assert sorted(firing) == ["tokens_without_ttl", "undecodable_tokens"]
+
+
+@pytest.mark.parametrize(("truncated", "said"), [("time", "at least 1."), (None, "1.")])
+def test_what_is_rare_is_counted_at_least_when_the_scan_ended_early(
+    truncated: Optional[str], said: str
+) -> None:
+    report = report_of(10, truncated=truncated, share_seen=0.1 if truncated else 1.0)
+    told = found_in(
+        looked([*STEADY, msgspec.structs.replace(STEADY[0], jti="x", exp=None)], report=report)
+    )
+    assert f"which never become invalid: {said}" in told["missing_exp"].sentence
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from monitoring.alerts.grouping import foremost
 from monitoring.certainty import OK, UNKNOWN
 from monitoring.components import NEAREST_FIRST, explained_by
 from monitoring.model import Alert, Component, Outcome, Severity
+from monitoring.output import token_rows
 from monitoring.text import amount, counted, percentage, safe_id, say
 
 _MOST_NAMED = 3
@@ -178,7 +179,7 @@ def _of_tokens(outcome: Outcome) -> Iterator[str]:
     tokens = outcome.tokens
     if tokens is None or tokens.get("active") is None:
         return
-    parts = [counted(int(tokens["active"]), "live token")]
+    parts = [token_rows.live_tokens(tokens)]
     rate = tokens.get("generation_rate_per_minute")
     share = (tokens.get("validations") or {}).get("success_rate")
     parts += [] if rate is None else [f"{amount(rate)} generated per minute"]
@@ -305,6 +306,6 @@ def _changed_sources(before: Outcome, after: Outcome) -> Iterator[str]:
 
 
 def _changed_tokens(before: Outcome, after: Outcome) -> Iterator[str]:
-    was, now = ((o.tokens or {}).get("active") for o in (before, after))
+    was, now = (token_rows.in_the_cache(o.tokens or {}, "active") for o in (before, after))
     if was is not None and now is not None and abs(now - was) > _GROWN * max(was, 1):
         yield f"live tokens: {was:,} -> {now:,}"

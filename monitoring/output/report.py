@@ -26,7 +26,7 @@ from monitoring.model import (
     Severity,
     Source,
 )
-from monitoring.output import logs, logs as streams
+from monitoring.output import logs, logs as streams, token_rows
 from monitoring.text import counted, iso, redacted, safe_id
 
 # -- an Outcome as the documented JSON, as one sentence, and as a table of rows.
@@ -190,7 +190,10 @@ def figures(outcome: Outcome) -> dict[str, Union[int, float]]:
     if outcome.tokens is not None:
         tokens = outcome.tokens
         found.update(
-            {f"tokens.{name}": tokens.get(name) for name in ("total", "active", "expired")}
+            {
+                f"tokens.{name}": token_rows.in_the_cache(tokens, name)
+                for name in ("total", "active", "expired")
+            }
         )
         found["tokens.generation_rate_per_minute"] = tokens.get("generation_rate_per_minute")
         validations = tokens.get("validations") or {}
@@ -260,9 +263,7 @@ def _credentials_clause(credentials: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _tokens_clause(tokens: Optional[Mapping[str, Any]]) -> str:
-    if tokens is None or tokens.get("active") is None:
-        return ""
-    return counted(int(tokens["active"]), "live token")
+    return "" if tokens is None else token_rows.live_tokens(tokens)
 
 
 def table(outcome: Outcome) -> tuple[list[str], list[list[Any]]]:

@@ -337,7 +337,10 @@ def _rows(outcome: Outcome, limit: int | None) -> Iterator[Any]:
     chosen = [name for name in columns if name in header]
     cells = [[_row_cell(name, dict(zip(header, row))) for name in chosen] for row in rows]
     if cells:
-        yield _table([_HEADS.get(name, name.replace("_", " ")) for name in chosen], cells[:limit])
+        heads = _HEADS
+        if ((outcome.tokens or {}).get("scan") or {}).get("truncated"):
+            heads = {**_HEADS, "active": "active, seen"}
+        yield _table([heads.get(name, name.replace("_", " ")) for name in chosen], cells[:limit])
     if limit is not None and len(cells) > limit:
         yield _text(f"  and {len(cells) - limit} more; --verbose shows all", "dim")
     if well and cells:  # else the headline says it

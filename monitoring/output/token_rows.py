@@ -19,7 +19,7 @@ _TIMINGS = (
 def rows(tokens: Mapping[str, Any]) -> Iterator[Row]:
     """Label and text, a dash where something is not known."""
     for name in ("total", "active", "expired", "undecodable", "without_ttl", "duplicates_merged"):
-        yield name.replace("_", " "), f"{_about(name, tokens)}{_count(tokens.get(name))}"
+        yield name.replace("_", " "), _about(name, tokens)
     if tokens.get("doubtful"):
         yield "of them with two readings", _count(tokens["doubtful"])
     strange = (tokens.get("without_known_client") or {}).get("active")
@@ -28,7 +28,9 @@ def rows(tokens: Mapping[str, Any]) -> Iterator[Row]:
     yield "generated per minute", _rate(tokens)
     expiring = tokens.get("expiring") or {}
     if expiring:
-        text = ", ".join(f"{within}: {_count(n)}" for within, n in expiring.items())
+        text = ", ".join(
+            f"{within}: {_whole(f'expiring_{within}', n, tokens)}" for within, n in expiring.items()
+        )
         yield "expiring within", text
     for name, label in (("lifetime_seconds", "lifetime"), ("remaining_seconds", "remaining life")):
         yield label, _spread(tokens.get(name) or {})
@@ -40,11 +42,41 @@ def rows(tokens: Mapping[str, Any]) -> Iterator[Row]:
         yield "failed for", _reasons(failed)
 
 
+def live_tokens(tokens: Mapping[str, Any]) -> str:
+    """`1,204 live tokens`, `about 400,011 live tokens` where the scan ended early; empty where they
+    were not counted."""
+    if tokens.get("active") is None:
+        return ""
+    one = "" if tokens["active"] == 1 else "s"
+    return f"{_whole('active', tokens['active'], tokens)} live token{one}"
+
+
+def in_the_cache(tokens: Mapping[str, Any], name: str) -> Optional[int]:
+    """How many there are of what the census counts as `name`, in the whole cache: an estimate where
+    the scan ended early. None: not known."""
+    scan = tokens.get("scan") or {}
+    if not scan.get("truncated"):
+        seen: Optional[int] = tokens.get(name)
+        return seen
+    row: Mapping[str, int] = (scan.get("estimates") or {}).get(name) or {}
+    return row.get("estimate")
+
+
+def _whole(name: str, seen: Optional[int], tokens: Mapping[str, Any]) -> str:
+    """A count for people: of a scan that ended early what it says of the whole cache."""
+    if seen is None or not (tokens.get("scan") or {}).get("truncated"):
+        return _count(seen)
+    estimate = in_the_cache(tokens, name)
+    return f"at least {seen:,}" if estimate is None else f"about {estimate:,}"
+
+
 def _about(name: str, tokens: Mapping[str, Any]) -> str:
     """Of a large cache a sample of the keys is asked for its expiry."""
-    if name != "without_ttl" or tokens.get(name) is None:
-        return ""
-    return "about " if tokens.get("ttl_asked", 0) < tokens.get("ttl_keys", 0) else ""
+    value = tokens.get(name)
+    if name != "without_ttl" or value is None:
+        return _whole(name, value, tokens)
+    sampled: bool = tokens.get("ttl_asked", 0) < tokens.get("ttl_keys", 0)
+    return f"{'about ' * sampled}{_count(value)}"
 
 
 def _count(value: Any) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Optional
 
 from monitoring.components import CACHE, EAPI, SAPI
 from monitoring.config.settings import TokenSettings
@@ -104,10 +103,10 @@ def findings(
     what is only to be known, has the severity OK."""
     return (
         *_layout(looked, rules),
-        *_hygiene(looked.result, verdicts, policy),
-        *_undecodable(looked.result, verdicts),
-        *_cliff(looked.result, verdicts, now),
-        *_clients(looked.result, now),
+        *_hygiene(looked, verdicts, policy),
+        *_undecodable(looked, verdicts),
+        *_cliff(looked, verdicts, now),
+        *_clients(looked, now),
         *disagreements(looked),
         *_of_counters(looked),
         *_truncated(looked),
@@ -163,9 +162,15 @@ def _prefixes(prefixes: Mapping[str, int]) -> str:
     return "keys like " + ", ".join(prefix for prefix, _ in ranked[:_SHOWN])
 
 
+def _is_whole(looked: CensusInput) -> bool:
+    """Whether the scan saw all there is; of one that ended early, counts are the least that is."""
+    return looked.report is None or not looked.report.truncated
+
+
 def _hygiene(
-    result: Optional[TokenResult], verdicts: Sequence[Verdict], policy: TokenSettings
+    looked: CensusInput, verdicts: Sequence[Verdict], policy: TokenSettings
 ) -> Iterator[Finding]:
+    result = looked.result
     for found in result.hygiene if result else ():
         reason = _JUDGED.get(found.name, found.name)
         severity, why = found.severity, ""
@@ -179,19 +184,21 @@ def _hygiene(
         yield Finding(
             reason,
             severity,
-            _with_worst(found) + why,
+            _with_worst(found, _is_whole(looked)) + why,
             CACHE,
             evidence={"count": found.count, "worst": _named(found.worst)},
             action=found.cure,
         )
 
 
-def _with_worst(found: HygieneFinding) -> str:
+def _with_worst(found: HygieneFinding, whole: bool) -> str:
     whose = ", ".join(f"{safe_id(client)} ({count:,})" for client, count in found.worst[:3])
-    return f"{found.sentence} Most: {whose}." if whose else found.sentence
+    sentence = found.said(whole=whole)
+    return f"{sentence} Most: {whose}." if whose else sentence
 
 
-def _undecodable(result: Optional[TokenResult], verdicts: Sequence[Verdict]) -> Iterator[Finding]:
+def _undecodable(looked: CensusInput, verdicts: Sequence[Verdict]) -> Iterator[Finding]:
+    result, least = looked.result, "at least " * (not _is_whole(looked))
     if result is None or not result.undecodable:
         return
     count = sum(result.undecodable.values())
@@ -199,7 +206,7 @@ def _undecodable(result: Optional[TokenResult], verdicts: Sequence[Verdict]) -> 
     yield Finding(
         "undecodable_tokens",
         severity_of("undecodable_tokens", verdicts),
-        f"Values under token keys that could not be read: {count:,} ({reasons}).",
+        f"Values under token keys that could not be read: {least}{count:,} ({reasons}).",
         CACHE,
         evidence={"count": count, "by_reason": dict(result.undecodable)},
         action="See the reasons; a new service version may have changed how it serialises. Keys "
@@ -207,10 +214,9 @@ def _undecodable(result: Optional[TokenResult], verdicts: Sequence[Verdict]) -> 
     )
 
 
-def _cliff(
-    result: Optional[TokenResult], verdicts: Sequence[Verdict], now: float
-) -> Iterator[Finding]:
-    severity = severity_of("expiry_cliff", verdicts)
+def _cliff(looked: CensusInput, verdicts: Sequence[Verdict], now: float) -> Iterator[Finding]:
+    severity, result = severity_of("expiry_cliff", verdicts), looked.result
+    seen = "" if _is_whole(looked) else " that were seen"
     cliff = result.cliff if result else None
     if cliff is None or severity is Severity.OK or (result and result.active < CLIFF_LEAST):
         return
@@ -219,7 +225,7 @@ def _cliff(
     yield Finding(
         "expiry_cliff",
         severity,
-        f"{cliff.count:,} of the live tokens ({cliff.share:.0%}) die within one minute, at "
+        f"{cliff.count:,} of the live tokens{seen} ({cliff.share:.0%}) die within one minute, at "
         f"{iso_seconds(cliff.at)} (in {say(left)}); most are of {whose}.",
         CACHE,
         category="availability",
@@ -234,13 +240,14 @@ def _cliff(
     )
 
 
-def _clients(result: Optional[TokenResult], now: float) -> Iterator[Finding]:
+def _clients(looked: CensusInput, now: float) -> Iterator[Finding]:
+    result = looked.result
     if result is None:
         return
     if result.better_claims:
         yield _better_claim(result)
     if result.unowned is not None and result.unowned.active:
-        yield _unowned(result.unowned)
+        yield _unowned(result.unowned, _is_whole(looked))
     if result.losing_last_token:
         yield _losing_last_token(result.losing_last_token, now)
     if result.every_call:
@@ -263,14 +270,14 @@ def _better_claim(result: TokenResult) -> Finding:
     )
 
 
-def _unowned(tokens: ClientTokens) -> Finding:
+def _unowned(tokens: ClientTokens, whole: bool) -> Finding:
     until = iso_seconds(tokens.last_expiry) if tokens.last_expiry else "no known time"
     end = "some have no end" if tokens.endless else f"the last dies at {until}"
     return Finding(
         "tokens_of_no_known_client",
         Severity.OK,
-        f"{counted(tokens.active, 'live token')} of no client that the vault, the cache or the "
-        f"services know; {end}.",
+        f"{'' if whole else 'At least '}{counted(tokens.active, 'live token')} of no client that "
+        f"the vault, the cache or the services know; {end}.",
         CACHE,
         evidence={"active": tokens.active, "without_end": tokens.endless},
         meaning="Each may be any client's, so --can-revoke says no yes while it may be of an old "

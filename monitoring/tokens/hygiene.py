@@ -149,14 +149,26 @@ _ABOUT_USERS = frozenset(("openid", "profile", "email", "address", "phone", "off
 @dataclass(frozen=True)
 class HygieneFinding:
     """One rule that did not hold. ``worst`` are the clients with most, and how many each; of what
-    was sampled, numbers are estimates."""
+    was ``sampled``, numbers are estimates. ``template`` is the sentence with {count} in it."""
 
     name: str
     count: int
     worst: tuple[tuple[str, int], ...]
-    sentence: str
+    template: str
+    sampled: bool
     cure: str
     severity: Severity
+
+    @property
+    def sentence(self) -> str:
+        """For an operator."""
+        return self.said()
+
+    def said(self, *, whole: bool = True) -> str:
+        """The sentence; ``whole`` is False of a scan that ended early, whose counts are the least
+        that there is."""
+        about = f"{'at least ' * (not whole)}{'about ' * self.sampled}"
+        return self.template.format(count=f"{about}{self.count:,}")
 
 
 class HygieneBook:
@@ -211,11 +223,14 @@ class HygieneBook:
             count += sum(added.values())
             if count:
                 guessed = any(shares.get(sample, 1.0) > 1 for sample in counts)
-                sentence = rule.sentence.format(count=f"{'about ' * guessed}{count:,}")
                 whose = self._by_client(name, added, shares, known).items()
                 # of those with equally many by name: two looks at one cache name the same clients
                 worst = tuple(sorted(whose, key=lambda row: (-row[1], row[0]))[:WORST])
-                found.append(HygieneFinding(name, count, worst, sentence, rule.cure, rule.severity))
+                found.append(
+                    HygieneFinding(
+                        name, count, worst, rule.sentence, guessed, rule.cure, rule.severity
+                    )
+                )
         return tuple(found)
 
     def _by_client(
