@@ -178,7 +178,10 @@ class Vault:
         }
 
     def _mac(self, payload: str) -> str:
-        return hmac.new(self._key, payload.encode(), hashlib.sha256).hexdigest()
+        whole = payload.encode(
+            "utf-8", "replace"
+        )  # of a mangled token half a character may be left
+        return hmac.new(self._key, whole, hashlib.sha256).hexdigest()
 
     def issue(self, login: str) -> dict[str, str]:
         """An access token for `login`."""
@@ -196,7 +199,8 @@ class Vault:
         """(login, issued at) of a token that is ours and not expired, else None."""
         if not isinstance(token, dict) or not isinstance(token.get("payload"), str):
             return None
-        if not hmac.compare_digest(str(token.get("signature")), self._mac(token["payload"])):
+        signature = str(token.get("signature")).encode("utf-8", "replace")
+        if not hmac.compare_digest(signature, self._mac(token["payload"]).encode()):
             return None
         claims = json.loads(base64.urlsafe_b64decode(token["payload"]))
         return (claims["sub"], claims["iat"]) if claims["exp"] > self.now() else None

@@ -87,6 +87,11 @@ def test_a_wrong_key_gets_401_and_an_empty_body(oss: ConjurServer) -> None:
     assert (answer.status_code, answer.content) == (401, b"")
 
 
+def _token(**fields: str) -> str:
+    """A token whose bytes were changed on the way."""
+    return f'Token token="{base64.b64encode(json.dumps(fields).encode()).decode()}"'
+
+
 @pytest.mark.parametrize(
     ("header", "text"),
     [
@@ -95,6 +100,8 @@ def test_a_wrong_key_gets_401_and_an_empty_body(oss: ConjurServer) -> None:
         ("Token token=abc", "Authorization missing"),
         ('Token token="***"', "Malformed authorization token"),
         ('Token token="e30="', "Unauthorized: Invalid token"),
+        (_token(payload="e30=", signature="\u00e9"), "Unauthorized: Invalid token"),
+        (_token(payload="\ud800", signature=""), "Unauthorized: Invalid token"),
     ],
 )
 def test_bad_tokens_are_told_apart(oss: ConjurServer, header: Any, text: str) -> None:
