@@ -16,7 +16,7 @@ _TITLE = re.compile(
 
 class Line(NamedTuple):
     """One alert of one message. `state`: critical, warning, info, resolved. `note`: what the title
-    says besides (`after 2 min`, `worse than told before`)."""
+    says besides (`after 2 min`, `worse than before`)."""
 
     at: str
     channel: str

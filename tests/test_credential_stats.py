@@ -370,7 +370,7 @@ RULES = [
             )
         ),
         "rotation_stuck",
-        "ask the client whether it has its new secret",
+        "Ask the client whether it has its new secret",
     ),
     (
         "a failed rotation",
@@ -414,7 +414,7 @@ RULES = [
 def test_findings(sentence: str, each: ClientVerdict, reason: str, said: str) -> None:
     found = {f.reason: f for f in findings([each], Window(), NOW)}
     assert reason in found, found
-    assert said in found[reason].sentence
+    assert said in f"{found[reason].sentence}. {found[reason].action}"
     assert found[reason].client == "c"
     assert found[reason].evidence["source"]
 

@@ -20,7 +20,7 @@ LINKS = AlertSettings(
     ("reason", "title"),
     [
         ("first", "CRITICAL in test: redis-cache is in trouble"),
-        ("escalated", "CRITICAL in test, worse than told before: redis-cache is in trouble"),
+        ("escalated", "CRITICAL in test, worse than before: redis-cache is in trouble"),
         ("reminder", "STILL CRITICAL in test after 2 min: redis-cache is in trouble"),
         ("flapping", "FLAPPING, CRITICAL in test: redis-cache is in trouble"),
         ("resolved", "RESOLVED in test after 2 min: redis-cache is back"),

@@ -174,7 +174,7 @@ def _http_500(component: str) -> tuple[Series, ...]:
 def _degraded(component: str, sign: str, which: str) -> Rule:
     """Up and not well. The name is that of what is down: the same thing, and less of it.
     `component` is empty for those that lean on no other; `sign` and `which` match its series."""
-    texts = advice.for_component("")
+    texts = advice.for_degraded("")
     series = f'payment_api_component_degraded{{component{sign}"{which}"}}'
     labels = {"component": component or "redis-cache"}
     parents = ROWS[component].leans_on if component else ()
@@ -186,8 +186,8 @@ def _degraded(component: str, sign: str, which: str) -> Rule:
         category="availability",
         component=component,
         summary=f"{{{{ $labels.component }}}} is degraded{_WHY}",
-        meaning="It works, but not as it should: the next failure may take it down.",
-        action="Run health_check.py --single-run --verbose: it says what is not well.",
+        meaning=texts.meaning,
+        action=texts.action,
         runbook=texts.runbook,
         dashboard=HEALTH,
         hold=_AFTER_PARENTS if parents else _SECOND_CYCLE,

@@ -247,8 +247,9 @@ def for_threshold(name: str) -> Advice:
 
 
 def for_component(component: str, error: str = "", failed_at: str = "") -> Advice:
-    """Advice on a component that is down or degraded. `error` is the fault's kind: what it hints
-    at comes after the first thing to do. `failed_at`: the service at which a login failed."""
+    """Advice on a component that is down. `error` is the fault's kind: where it says the cause, it
+    says the first thing to do; else its hint comes after the component's. `failed_at`: the service
+    at which a login failed."""
     row = ROWS.get(component)
     own = row and (row.meaning, row.action, row.runbook)
     meaning, action, runbook = own or texts.ANY_COMPONENT
@@ -256,7 +257,15 @@ def for_component(component: str, error: str = "", failed_at: str = "") -> Advic
         return Advice(meaning, texts.login_failed(failed_at, error), runbook, AUTHENTICATION)
     hint = texts.FAULTS.get(error, "")
     board = AUTHENTICATION if component == LOGIN else HEALTH
-    return Advice(meaning, f"{action} {hint}".strip(), runbook, board)
+    step = hint if hint and error not in texts.UNEXPLAINED else f"{action} {hint}".strip()
+    return Advice(meaning, step, runbook, board)
+
+
+def for_degraded(component: str) -> Advice:
+    """Advice on a component that works, but not as it should."""
+    row = ROWS.get(component)
+    board = AUTHENTICATION if component == LOGIN else HEALTH
+    return Advice(*texts.DEGRADED, row.runbook if row else texts.ANY_COMPONENT[2], board)
 
 
 def for_blindness() -> Advice:

@@ -149,6 +149,14 @@ ANY_COMPONENT = (
     "component-down",
 )
 
+#: A component that is up and not well: (meaning, first thing to do).
+DEGRADED = (
+    "It works, but not as it should: the next failure may take it down.",
+    "Look at the part that its own answer names (health_check.py --single-run --verbose).",
+)
+
+#: Kinds of faults that do not say their cause.
+UNEXPLAINED = ("connect", "refused", "timeout", "http")
 #: Fault kind -> what it hints at.
 FAULTS: Mapping[str, str] = {
     "dns": "Its name does not resolve: check the address in the settings and the resolver.",
@@ -160,14 +168,14 @@ FAULTS: Mapping[str, str] = {
     "auth": "It refuses the monitor's credentials: see whether they were rotated.",
     "redirect": "It redirects elsewhere: the address in the settings may be out of date.",
     "body": "Its answer cannot be read: see whether a proxy answers in its place.",
-    "protocol": "Something else answers on that port.",
+    "protocol": "Something else answers on that port: check the address in the settings.",
     "too_large": "Its answer is far too large: see whether the address is right.",
     "loading": "It loads its data after a start: it will be back by itself.",
     "busy": "A script blocks it: SCRIPT KILL ends one that has not written.",
     "readonly": "It is a replica now: a failover happened and callers use the old address.",
     "masterdown": "The replica has lost its primary: check the primary and its link.",
     "clusterdown": "Part of the hash slots has no owner: check the cluster's nodes.",
-    "oom": "It is out of memory and refuses writes.",
+    "oom": "It is out of memory and refuses writes: look for what fills it, then raise maxmemory.",
     "noperm": "The monitor's user may not run a command that it needs: compare deploy/redis.",
     "maxclients": "It has no connection left: see who holds them.",
     "config": "The settings do not fit: run --check-config.",

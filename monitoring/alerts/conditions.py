@@ -65,10 +65,10 @@ def _all(outcome: Outcome) -> Iterator[Alert]:
 
 
 def _availability(component: Component, outcome: Outcome) -> Alert:
-    texts = advice.for_component(component.name, component.error or "", failed_at(component))
     severity = state_of(component, outcome)
     down, word = component.up is False, _state_word(component, severity)
     said = component.message or "no details"
+    texts = _texts(component) if down else advice.for_degraded(component.name)
     return Alert(
         _key(outcome, component.name, UP),
         severity,
@@ -79,6 +79,10 @@ def _availability(component: Component, outcome: Outcome) -> Alert:
         evidence=dict(_how(component)) if down else {},
         **texts.fields(),
     )
+
+
+def _texts(component: Component) -> advice.Advice:
+    return advice.for_component(component.name, component.error or "", failed_at(component))
 
 
 def causes_of(component: Component) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def _heading(notice: Notice) -> str:
     bad, lasted = f"{word.upper()} in {where}", say(notice.lasted)
     headings = {
         "first": bad,
-        "escalated": f"{bad}, worse than told before",
+        "escalated": f"{bad}, worse than before",
         "reminder": f"STILL {bad} after {lasted}",
         "flapping": f"FLAPPING, {bad}",
         "resolved": f"RESOLVED in {where} after {lasted}",

@@ -84,9 +84,10 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = {
 
 
 def _finding(
-    reason: str, severity: Severity, sentence: str, source: str, *, client: str = ""
+    reason: str, severity: Severity, sentence: str, source: str, *, client: str = "", todo: str = ""
 ) -> Finding:
-    """`source` is where it is, whoever told it this time: the alert's key must not change."""
+    """`source` is where it is, whoever told it this time: the alert's key must not change. `todo`:
+    the first thing to do, where that is known better than for all of its kind."""
     return Finding(
         reason,
         severity,
@@ -94,6 +95,7 @@ def _finding(
         _COMPONENTS.get(source, source),
         client=client,
         evidence={"source": source, "sources": list(_RESTS_ON.get(reason, (source,)))},
+        action=f"{todo[:1].upper()}{todo[1:]}." if todo else "",
     )
 
 
@@ -116,8 +118,9 @@ def _rotation(each: ClientVerdict, _now: float) -> Iterator[Finding]:
     elif verdict.verdict == "stuck" and verdict.dwell is None:
         reason, source = "rotator_stuck", VAULT
     if reason:
-        sentence = f"{safe_id(each.client)}: {verdict.why}; {verdict.todo}"
-        yield _finding(reason, verdict.severity, sentence, source, client=each.client)
+        what = "rotation stuck: " if verdict.verdict == "stuck" else ""
+        said, todo = f"{safe_id(each.client)}: {what}{verdict.why}", verdict.todo
+        yield _finding(reason, verdict.severity, said, source, client=each.client, todo=todo)
 
 
 def _unclear(each: ClientVerdict, now: float) -> Iterator[Finding]:
@@ -125,8 +128,8 @@ def _unclear(each: ClientVerdict, now: float) -> Iterator[Finding]:
     if each.verdict.severity is not Severity.UNKNOWN or each.policy.excluded:
         return
     for trouble in troubles(each.facts, now)[:1]:
-        sentence = f"{safe_id(each.client)}: {trouble.why}; {each.verdict.todo}"
-        yield _finding("rotation_unclear", _WARN, sentence, ROTATIONS, client=each.client)
+        said, todo = f"{safe_id(each.client)}: {trouble.why}", each.verdict.todo
+        yield _finding("rotation_unclear", _WARN, said, ROTATIONS, client=each.client, todo=todo)
 
 
 def _by_age(each: ClientVerdict, ages: Limit, now: float) -> Iterator[Finding]:
