@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import math
 import random
+from functools import cache
 
 import pytest
 
 from monitoring.anomaly.detector import Detector, Usage
 from monitoring.anomaly.profiles import Profile, decode
+from monitoring.anomaly.scene import month_days
 from tests.anomaly_worlds import (
     Client,
     crowd,
@@ -141,3 +145,73 @@ def test_a_wild_spell_of_many_hours_is_one_surprise() -> None:
     for score in (0.0, 4.0, 5.0, 3.0, 0.2, 4.0):
         profile.remember_surprise(score)
     assert 1.9 < profile.surprises <= 2.0
+
+
+# --- months and batches
+
+LAST_WORKING_DAYS = [29, 59, 88]  # 31 March, 30 April and 29 May 2026, in days since START
+
+
+@pytest.mark.parametrize(
+    ("date", "which"),
+    [
+        ("2026-02-27", (0,)),  # a Friday, and the last working day
+        ("2026-02-28", (2,)),
+        ("2026-03-01", (3,)),
+        ("2026-03-02", (1,)),
+        ("2026-03-31", (0, 2)),
+        ("2026-04-01", (1, 3)),
+        ("2026-04-02", ()),
+        ("2026-05-28", ()),  # the month ends on a Sunday
+        ("2026-05-29", (0,)),
+    ],
+)
+def test_the_days_on_which_months_end_and_begin(date: str, which: tuple[int, ...]) -> None:
+    days = dt.date.fromisoformat(date) - dt.date(1970, 1, 1)
+    assert month_days(days.days) == which
+
+
+@cache
+def _month_ends(calls: tuple[int, ...]) -> tuple[list[int], Detector]:
+    """Which of these month ends are told: hours from 14 to 16 on the last working day, with so many
+    calls more each."""
+    hours = {
+        24 * day + hour: Usage(more, 0, {"10.0.0.1": more})
+        for day, more in zip(LAST_WORKING_DAYS, calls)
+        for hour in (14, 15, 16)
+    }
+    world = {**crowd(1), "c": with_hours(office(5), hours)}
+    detector = Detector()
+    found = run(world, range(24 * 90), detector)
+    assert {f.client for f in found} <= {"c"}
+    return sorted({LAST_WORKING_DAYS.index(hour_of(f) // 24) for f in found}), detector
+
+
+@pytest.mark.parametrize(
+    ("calls", "told"),
+    [
+        ((300, 300, 300), [0, 1]),
+        ((300, 300, 3000), [0, 1, 2]),  # as ever, but ten times as much
+        ((300, 0, 300), [0, 2]),  # one month end is no habit
+    ],
+)
+def test_after_two_month_ends_the_third_is_not_told(
+    calls: tuple[int, ...], told: list[int]
+) -> None:
+    assert _month_ends(calls)[0] == told
+
+
+def test_month_ends_are_no_habit_of_the_week() -> None:
+    quiet, busy = (
+        json.loads(_month_ends(calls)[1].dump()["c"]) for calls in ((300, 0, 300), (300, 300, 300))
+    )
+    assert busy["level"] < 1.05 * quiet["level"]
+    assert len(json.dumps(busy)) <= len(json.dumps(quiet)) + 400
+
+
+@pytest.mark.parametrize("every", [24, 168])
+def test_a_batch_on_a_fixed_schedule_is_no_surge(every: int) -> None:
+    batch = {t: Usage(400, 0, {"10.0.0.9": 400}) for t in range(27, 24 * 56, every)}
+    world = {**crowd(3), "c": with_hours(steady(6, 2.0, "10.0.0.9"), batch)}
+    found = run(world, range(24 * 56))
+    assert [(hour_of(f), f.sentence) for f in found if hour_of(f) >= 24 * 14] == []

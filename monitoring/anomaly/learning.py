@@ -37,6 +37,7 @@ def learn(look: ClientHour, findings: list[Finding]) -> None:
     if hour.exposure >= _LEAST_EXPOSURE:
         profile.yesterday[hour.of_day] = look.ok / hour.exposure
         profile.note_near(look.ok / hour.exposure)
+        profile.note_month(hour.month_days, hour.of_day, look.ok / hour.exposure)
     profile.seen += 1
     if reported and any(_is_flagrant(finding, profile.limit) for finding in findings):
         profile.misused = hour.number
@@ -61,6 +62,8 @@ def _is_odd(look: ClientHour) -> bool:
 def _clip(look: ClientHour, reasons: list[str]) -> float:
     if look.leap:
         return min(look.ok, look.profile.most)
+    if look.monthly > look.mu:
+        return min(look.ok, look.mu + max(0.0, look.ok - look.monthly))  # no habit of the week's
     if not reasons or look.profile.seen < TRUSTED_HOURS:
         return look.ok
     if "slow_abuse" in reasons or "dormant_woken" in reasons:

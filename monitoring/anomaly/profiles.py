@@ -11,7 +11,7 @@ import struct
 from array import array
 from copy import copy
 from functools import partial
-from math import log10
+from math import log2, log10
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import msgspec
@@ -32,6 +32,8 @@ SPREAD_WEIGHT = 12.0  # hours that the prior is worth
 NEAR_MEMORY = 0.01  # what one hour weighs among those of the last days
 CARRY_MEMORY, CARRY_PRIOR, CARRY_MOST = 0.998, 48.0, 0.95
 LEFT_MEMORY, LEFT_PRIOR = 0.95, 4.0  # what is left of the dispersion, for each hour of the day
+MONTH_DAYS = 4  # of a month: last and first working day, last and first day
+MONTH_STEPS = 16.0  # so many steps to twice the calls, so that a byte holds any number of them
 SETTLE_HOURS = 72  # errors made before the third day say nothing about the client
 MAX_SOURCES = 32
 MOSTLY = 0.45  # of its sessions begun at odd hours: it works when it likes
@@ -55,6 +57,10 @@ else:
 def _table(length: int) -> Any:
     """A field that holds a table of so many numbers, all zeros unless given."""
     return field(default_factory=partial(array, "f", bytes(4 * length)))
+
+
+def _beside(hour: int) -> range:
+    return range(max(0, hour - 1), min(DAY, hour + 2))
 
 
 class Guesser(Struct, array_like=True):
@@ -145,6 +151,7 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
     yesterday: Table = _table(DAY)
     left: Table = _table(DAY)
     left_n: Table = _table(DAY)
+    month: Table = _table(2 * MONTH_DAYS * DAY)  # of the last two month ends; see `monthly`
     known: dict[str, int] = {}
     holds: dict[str, tuple[int, float, int]] = {}  # reason: (hour, observed, hours of hold-off)
     suspects: dict[str, int] = {}
@@ -262,6 +269,20 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
         self.near += NEAR_MEMORY * offset
         self.near_square += NEAR_MEMORY * offset * offset
         self.near_square *= 1.0 - NEAR_MEMORY
+
+    def monthly(self, days: tuple[int, ...], hour: int) -> float:
+        """The calls that an hour of these days of the month had both last time and the time before,
+        or an hour beside it; 0.0 before two were seen."""
+        most, length = 0.0, MONTH_DAYS * DAY
+        for place in (day * DAY + near for day in days for near in _beside(hour)):
+            most = max(most, min(self.month[place], self.month[place + length]))
+        return float(2.0 ** (most / MONTH_STEPS) - 1.0)
+
+    def note_month(self, days: tuple[int, ...], hour: int, calls: float) -> None:
+        """Take in an hour of a day on which months end or begin."""
+        for place in (day * DAY + hour for day in days):
+            self.month[place + MONTH_DAYS * DAY] = self.month[place]
+            self.month[place] = min(255.0, float(round(MONTH_STEPS * log2(1.0 + calls))))
 
     def skip(self, hours: int, first: int) -> None:
         """Hours that nobody observed, the first at hour of day `first`: no rest, no silence."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import fsum, log, log10, sqrt
 from typing import NamedTuple, Optional
 
@@ -22,6 +24,7 @@ LEAP = 2.0  # times as busy as any hour before: worth counting
 _LEAP_PRIOR, _LEAP_WEIGHT = 0.3, 1.0  # share of the busiest hours that leap, before any was counted
 _LEAP_FAR, _LEAP_FARS, _LEAP_CAP = 0.3, 4.0, 1.0  # how far, in the logarithm
 _LEAP_MEMORY = 500.0  # of about two hundred new clients
+_SATURDAY = 5  # weekday number, 0 is Monday
 _WEEKEND = (2, 3)  # day number 0, 1 January 1970, was a Thursday
 NO_USAGE = Usage(0.0, 0.0)
 
@@ -76,13 +79,14 @@ class Hour:
     __slots__ = (
         *("number", "exposure", "week_hour", "day_hour", "of_day"),
         *("factor_sum", "factor_weight", "home", "conspicuous", "quiet", "hush"),
-        *("failing", "strange", "shared", "bustle", "leaps", "pool"),
+        *("failing", "strange", "shared", "bustle", "leaps", "pool", "month_days"),
     )
 
     def __init__(self, number: int, exposure: float, home: Optional[Mapping[str, float]]) -> None:
         self.number, self.exposure = number, exposure
         self.week_hour, self.of_day = number % WEEK, number % DAY
         self.day_hour = self.of_day + (DAY if number // DAY % 7 in _WEEKEND else 0)
+        self.month_days = month_days(number // DAY)
         self.factor_sum = self.factor_weight = 0.0
         self.home: Mapping[str, float] = home or {}
         self.conspicuous: list[str] = []
@@ -123,6 +127,24 @@ def factor_parts(calls: float, mean: float, phi: float) -> Optional[tuple[float,
     return weight * (min(calls / mean, _FACTOR_CAP) - 1.0), weight
 
 
+@lru_cache(maxsize=4)
+def month_days(day: int) -> tuple[int, ...]:
+    """Which days of a month the day (since the epoch) is: 0 the last working day, 1 the first one,
+    2 the last day, 3 the first. Mostly none."""
+    date = dt.date(1970, 1, 1) + dt.timedelta(days=day)
+    working = date.weekday() < _SATURDAY
+    last, first = _rest_of_month(date, 1), _rest_of_month(date, -1)
+    found = (working and not any(last), working and not any(first), not last, not first)
+    return tuple(which for which, true in enumerate(found) if true)
+
+
+def _rest_of_month(date: dt.date, step: int) -> list[bool]:
+    """Of the days up to the month's end (step 1) or back to its start (-1): which are working
+    days; no more than matter."""
+    days = (date + dt.timedelta(days=step * n) for n in range(1, 4))
+    return [day.weekday() < _SATURDAY for day in days if day.month == date.month]
+
+
 class ClientHour:
     """One client in one hour. `mu` is what its habit and the platform let expect of the observed
     part of the hour, `deviation` the standard deviation of that, `fresh` its addresses never seen
@@ -130,17 +152,8 @@ class ClientHour:
 
     __slots__ = (
         *("profile", "hour", "name", "ok", "failed", "sources", "mu", "phi", "deviation"),
-        *(
-            "fresh",
-            "fresh_calls",
-            "rarity",
-            "mature",
-            "factor",
-            "swing",
-            "ahead",
-            "withheld",
-            "leap",
-        ),
+        *("fresh", "fresh_calls", "rarity", "mature", "factor", "swing", "ahead"),
+        *("withheld", "leap", "monthly"),
     )
 
     def __init__(self, profile: Profile, usage: Usage, hour: Hour, name: str) -> None:
@@ -151,6 +164,9 @@ class ClientHour:
         self.mu = mu = mean * self.factor
         self.deviation = sqrt(mu + self.phi * mu * mu) + 0.3
         self.mature = profile.seen >= LEARNING_HOURS
+        self.monthly = 0.0  # calls that this hour had at the last two month ends, where it is one
+        if hour.month_days:
+            self.monthly = profile.monthly(hour.month_days, hour.of_day) * hour.exposure
         self.fresh: list[str] = []
         self.fresh_calls = self.rarity = 0.0
         self.swing = self.ahead = 0.0

@@ -117,6 +117,7 @@ _EARLY_OR_LATE = 0.02  # chance that an hour follows the habit of the hour besid
 _AS_YESTERDAY = 0.05  # chance that what was unusual yesterday comes again at the same hour
 _CARRIED_LEAST = 0.5  # a low hour before this one lowers what is expected to half at most
 _AS_LAST_WEEK = 0.3  # chance that it follows its own hour of the week, whatever its day does
+_AS_LAST_MONTHS = 0.5  # chance that a month ends, or begins, as the last two did
 _DAY_DOUBT = 0.1  # variance of a day's level at which yesterday and habit weigh the same
 _FAR, _FAR_SURE, _FARTHER = 5.0, 4.16, 0.05  # deviations from all hours of the last days; score
 _GROSS, _LEAP_CALLS = 5.0, 20.0  # a surge of the first week: times the busiest hour; calls
@@ -220,6 +221,8 @@ def _chance(look: ClientHour, mean: float, phi: float) -> float:
     for weight, other in others:
         if other > mean:
             chance += weight * upper(calls, other, phi)
+    if look.monthly > mean:
+        chance += _AS_LAST_MONTHS * upper(calls, look.monthly, max(phi, SPREAD_PRIOR))
     session = profile.session()
     if session > 0.0 and profile.busy > mean:
         wide = max(phi, SPREAD_PRIOR)
@@ -257,7 +260,7 @@ def _beyond_all(look: ClientHour, mean: float) -> Findings:
     are too wild for a habit this is what is left to say. Among many clients it takes very much."""
     profile = look.profile
     deviation = sqrt(profile.near_square + profile.near)
-    far = look.ok - max(profile.near, mean)
+    far = look.ok - max(profile.near, mean, look.monthly)
     if far < _FAR * deviation or look.ok < _FAR:
         return NONE
     sure = _FAR_SURE + _FARTHER * (far / max(deviation, 1.0) - _FAR)
