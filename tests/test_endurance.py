@@ -296,8 +296,8 @@ def test_a_soak_among_hostile_peers_is_flat(stack: Stack, tmp_path: Path) -> Non
         rss = [w.rss // 1024 for w in seen]
         print(f"{script}: MB at each tenth {rss[:: max(1, len(rss) // 10)]}, most {max(rss)}")
         assert max(rss) < 150, f"{script} took {max(rss)} MB"
-        if SOAK_CYCLES >= 200:
-            _steady(script, seen, by=1.04)
+        if SOAK_CYCLES >= 200:  # Python's heap has its size after some 300 cycles
+            _steady(script, seen, by=1.04 if SOAK_CYCLES >= 1000 else 1.10)
 
 
 def _soaked(

@@ -229,7 +229,7 @@ class Follower:
 
     def _lose(self, error: BaseException) -> float:
         """Changes were missed; how many seconds to wait before another try."""
-        fault = error.fault if isinstance(error, RedisFault) else redis_client.translate(error)
+        fault = redis_client.translate(error, heard=True)
         refused = isinstance(error, FullError) or (fault is not None and fault.kind in _REFUSALS)
         with self._lock:
             if self._state == FOLLOWING:

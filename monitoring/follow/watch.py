@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Callable, Optional
 
 from monitoring.config.settings import Settings
@@ -47,7 +48,10 @@ class Watch:
         tokens = settings.tokens
         self.rules = profile_of(tokens.profile, tokens.patterns, tokens.exclude)
         self._rules = [rule for rule in self.rules if rule.role != INDEX]
-        self._door = ErrorTranslation(redis_client.translate, redis_client.ERRORS)
+        answered = partial(
+            redis_client.translate, heard=True
+        )  # the cache was asked for its members
+        self._door = ErrorTranslation(answered, redis_client.ERRORS)
         probe = AlikeStats(now, tokens)
         self._expect = probe.expect
         self.ledger = self._new_ledger(now)

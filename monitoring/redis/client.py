@@ -126,9 +126,13 @@ _MOST, _MOST_SCANNED = 2 << 20, 24 << 20
 ERRORS = (redis.RedisError, wire.WireFault, RedisFault)
 
 
-def translate(error: BaseException, where: str = "the cache") -> Optional[Fault]:
-    """The Fault of anything raised while using a client of a Cache; None: not its error."""
-    return faults.classify(error, where) if isinstance(error, ERRORS) else None
+def translate(
+    error: BaseException, where: str = "the cache", *, heard: bool = False
+) -> Optional[Fault]:
+    """The Fault of anything raised while using a client of a Cache; None: not its error. `heard`:
+    the server had answered before on this connection."""
+    asked = faults.Question(heard=heard)
+    return faults.classify(error, where, asked) if isinstance(error, ERRORS) else None
 
 
 def name_of(client: Any) -> str:
