@@ -31,6 +31,13 @@ def verdict(
     return Verdict(Measurement(f"payment_api_{metric}", value, labels), severity, limit, why, name)
 
 
+def test_a_slow_login_is_explained_by_whatever_lies_behind_it() -> None:
+    slow = verdict(WARNING, "performance.api_response_time", 900.0, 500.0,
+                   component="authentication-flow")  # fmt: skip
+    got = one(conditions(outcome(verdicts=(slow,))), "api_response_time", "authentication-flow")
+    assert {"payment-eapi", "payment-sapi", "conjur-vault", "redis-cache"} < {*got.parent.split()}
+
+
 # -- what a resolve will say
 
 

@@ -258,7 +258,7 @@ def test_many_changes_between_two_looks_are_no_gap(
 
 
 SAID = {
-    "flush": "flushed|emptied", "cut": "connection in the middle of", "pause": "did not run for 60 s",
+    "flush": "flushed|emptied", "cut": "in the middle of", "pause": "did not run for 60 s",
     "restart": "connection", "overflow": "more than 3 keys changed", "clock": "was set by 30 s",
 }  # fmt: skip
 

@@ -47,6 +47,14 @@ def test_only_what_stands_for_more_than_itself_is_about(share: float, said: str)
     assert said in found.sentence
 
 
+def test_of_clients_with_equally_many_the_first_by_name_comes_first() -> None:
+    book = hygiene.HygieneBook(TokenSettings())
+    for client, count in (("b", 2), ("c", 9), ("a", 2)):
+        book.note("without_ttl", client, count)
+    (found,) = book.findings()
+    assert found.worst == (("c", 9), ("a", 2), ("b", 2))
+
+
 @pytest.mark.parametrize(
     ("sentence", "audience", "wrong"),
     [

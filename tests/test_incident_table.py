@@ -89,7 +89,8 @@ BURST = Finding(
 STUCK = Finding(
     "rotation_stuck", Severity.CRITICAL,
     "client-007: rotation stuck: dual_active for 3 h, the limit is 1 h", "rotation-service",
-    "client-007", action="Ask the client whether it has its new secret, then let the rotation go on.",
+    "client-007",
+    action="Ask the client whether it has its new secret, then let the rotation go on.",
 )  # fmt: skip
 NO_TTL = Finding(
     "without_ttl", Severity.WARNING, "200 tokens have no end in the cache: they stay for ever",
