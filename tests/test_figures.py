@@ -61,12 +61,24 @@ def test_what_is_scraped_from_its_own_port_is_not_served_twice(state: State) -> 
 def test_a_scrape_is_told_from_a_look() -> None:
     now = [0.0]
     exporter = Exporter("health_check", interval=60, deadline=30, ticks=lambda: now[0])
+    now[0] = 121.0
     exporter.answer("/metrics", {"Accept": "text/html"})
     assert not exporter.scraped
     exporter.answer("/metrics", {"X-Prometheus-Scrape-Timeout-Seconds": "5"})
     assert exporter.scraped
-    now[0] = 211.0
+    now[0] = 421.0
+    assert exporter.scraped, "a scrape in five minutes is a slow one"
+    now[0] = 422.0
     assert not exporter.scraped, "nobody has come for three cycles"
+
+
+def test_the_first_cycle_of_an_exporter_comes_before_its_first_scrape() -> None:
+    now = [0.0]
+    exporter = Exporter("token_usage_metrics", interval=300, ticks=lambda: now[0])
+    now[0] = 1.0
+    assert exporter.scraped, "else health_check serves its figures for a whole interval, too"
+    now[0] = 121.0
+    assert not exporter.scraped, "its port is there and nobody reads it"
 
 
 def test_ones_own_and_another_environments_are_not_shown(state: State) -> None:

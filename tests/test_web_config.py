@@ -136,6 +136,30 @@ def test_the_file_is_read_again_and_a_bad_one_changes_nothing(
     assert "basic_auth_user is not understood" in caplog.text
 
 
+def test_a_file_that_is_being_written_opens_nothing(
+    pki: Pki, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = f"basic_auth_users:\n  prom: {HASH}\n{tls_of(pki)}"
+    path = Path(written(tmp_path, text))
+    config = web_config.WebConfig(str(path))
+    for length in range(len(text)):  # wherever the writer stands
+        path.write_text(text[:length])
+        rules = config.current()
+        assert rules.tls is not None, text[:length]
+        assert rules.users, text[:length]
+    caplog.clear()
+    path.write_text("")
+    os.utime(path, (1.0, 1.0))
+    assert config.current().users, "the disk was full"
+    assert config.current().users
+    assert caplog.text.count("is empty; restart to need nothing") == 1, "not once a connection"
+    path.write_text(tls_of(pki))
+    assert config.current().users
+    os.utime(path, (1.0, 1.0))
+    assert not config.current().users, "meant so"
+    assert config.rules.tls is not None
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -45,6 +45,8 @@ CONTENT_TYPE_OPEN_METRICS = "application/openmetrics-text; version=1.0.0; charse
 _STRICT = (("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"),)
 #: Sent with every scrape, and by nobody else.
 _SCRAPER = "X-Prometheus-Scrape-Timeout-Seconds"
+#: Seconds in which a Prometheus that scrapes us comes for the first time, and comes again.
+_FIRST_SCRAPE, _NEXT_SCRAPE = 120.0, 300.0
 _RESPONSE_MS = "payment_api_response_time_ms"
 _RESPONSE_SECONDS = "payment_api_response_time_seconds"
 _CYCLES = "payment_api_cycles_total"
@@ -90,7 +92,9 @@ class Exporter:
         self._patience = 3 * interval + deadline
         self._ticks = ticks
         self._last = ticks()
-        self._scraped: Optional[float] = None
+        #: When a Prometheus last came: whoever has just begun is given time to be found.
+        self._scraped = ticks()
+        self._awaited = min(self._patience, _FIRST_SCRAPE)
         self._cycles: Counter[Labels] = Counter({(script, s.word): 0 for s in Severity})
         self._notifications: Counter[Labels] = Counter(
             {(script, channel, outcome): 0 for channel, outcome in attempts}
@@ -136,15 +140,16 @@ class Exporter:
 
     @property
     def scraped(self) -> bool:
-        """Whether a Prometheus (or what speaks like it) has read this page lately. A person who
-        looks at it is none."""
-        return self._scraped is not None and self._ticks() - self._scraped <= self._patience
+        """Whether a Prometheus (or what speaks like it) has read this page lately, or may still
+        come for the first time. A person who looks at it is none."""
+        return self._ticks() - self._scraped <= self._awaited
 
     def answer(self, path: str, headers: Mapping[str, str]) -> HttpAnswer:
         """What a request for `path` gets; `headers` say which forms it accepts."""
         if path == "/metrics":
             if _SCRAPER in headers:
                 self._scraped = self._ticks()
+                self._awaited = max(self._patience, _NEXT_SCRAPE)
             page = self._page
             packed = accepts_gzip(headers.get("Accept-Encoding", ""))
             return page.answer(open_metrics=_wants_open_metrics(headers), packed=packed)

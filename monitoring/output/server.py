@@ -51,6 +51,7 @@ _VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 #: Compared with where the user is unknown, so that a guess takes as long for one as for another.
 _NOBODY = b"$2b$10$BXmHDFdgg4wkWGLEbqlLZeq0p1Ya0XwWJvHmZKLZmmpmrjbq0VnbS"
 
+_SETTLED = 5.0  # seconds since the last change of a file that asks for less than before
 _MOST_RULES = 1 << 20  # bytes of the file, of a certificate or a key
 
 _log = logging.getLogger("monitoring.output.server")
@@ -69,22 +70,30 @@ class Rules(NamedTuple):
 
 class WebConfig:
     """The rules of a file, read anew when its text, certificate or key changed; while it cannot be
-    used, the rules before stay in force, and a log line says so. Raises WebConfigError at first."""
+    used, the rules before stay in force, and a log line says so. Raises WebConfigError at first.
+
+    Protection is taken away only by a file that has something in it and was left alone for
+    `_SETTLED` seconds: one that is being written, or that found no room on the disk, opens none."""
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
         self._lock = threading.Lock()
         self._seen: Any = None
+        self._said = ""
         self.rules = Rules()
         self._read()
 
     def current(self) -> Rules:
         """The rules for a connection that begins now."""
         with self._lock:
+            said = ""
             try:
                 self._read()
             except WebConfigError as error:
-                _log.error("%s; the rules before stay in force", error)
+                said = str(error)
+            if said and said != self._said:  # once, however many connections come
+                _log.error("%s; the rules before stay in force", said)
+            self._said = said
         return self.rules
 
     def _read(self) -> None:
@@ -98,8 +107,18 @@ class WebConfig:
             raise WebConfigError(f"--web-config {self._path}: {error.strerror}") from error
         if self._seen == (text, stamps):
             return
-        self._seen = (text, stamps)
-        self.rules = Rules(self._tls(tls) if tls else None, _users(found, self._path))
+        rules = Rules(self._tls(tls) if tls else None, _users(found, self._path))
+        if self._seen is not None and _opens(self.rules, rules) and self._unfinished(found):
+            return
+        self._seen, self.rules = (text, stamps), rules
+
+    def _unfinished(self, found: Mapping[str, Any]) -> bool:
+        """Whether the file may still be written to. Raises WebConfigError where it is empty."""
+        if not found:
+            raise WebConfigError(f"--web-config {self._path}: is empty; restart to need nothing")
+        with contextlib.suppress(OSError):
+            return abs(time.time() - self._path.stat().st_mtime) < _SETTLED
+        return True
 
     def _tls(self, given: Mapping[str, Any]) -> ssl.SSLContext:
         def fail(why: str) -> WebConfigError:
@@ -129,6 +148,13 @@ class WebConfig:
             said = error.strerror or str(error)
             raise fail(f"a certificate or key cannot be used ({said})") from error
         return context
+
+
+def _opens(before: Rules, after: Rules) -> bool:
+    """Whether somebody gets in by the new rules for want of what the old ones asked for."""
+    if before.tls and (not after.tls or after.tls.verify_mode < before.tls.verify_mode):
+        return True
+    return bool(before.users and not after.users)
 
 
 def _parsed(text: bytes, path: Path) -> dict[str, Any]:
