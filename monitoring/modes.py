@@ -187,7 +187,7 @@ def _silence(kit: Any) -> int:
     if kit.args.unsilence is not None:
         name = kit.args.unsilence
         there = silences.remove(kit.kept, name)
-        said = "is told of again" if there else "was not silenced; --alerts shows what is"
+        said = "is no longer silenced" if there else "was not silenced; --alerts shows what is"
         _say(kit, "info" if there else "error", f"{name} {said}", {})
         return int(ExitStatus.OK if there else ExitStatus.UNKNOWN)
     asked, until = kit.args.silence, kit.clock() + kit.args.hush

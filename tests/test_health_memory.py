@@ -139,6 +139,15 @@ def test_availability_by_component_and_of_the_whole():
     assert [len(points) for points in found.values()] == [10, 3, 5, 0]
 
 
+def test_before_the_first_look_nobody_watched():
+    history = _History(payment_api_health_status=[up(300, count=2, component="a")])
+    first, second = availability(history, "a", now=NOW, lookback=HOUR)
+    assert (first.seconds, second.seconds) == (1.0, 300)
+    going_on = up(60, count=60, component="a")  # from before the hour
+    history = _History(payment_api_health_status=[going_on])
+    assert availability(history, "a", now=NOW, lookback=HOUR) == going_on.points
+
+
 def test_of_two_monitors_the_one_that_looked_most_is_believed():
     rows = [up(60, count=2, component="a", instance="1"), up(60, count=9, component="a")]
     history = _History(payment_api_health_status=rows)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
@@ -331,3 +332,24 @@ def test_the_time_before_is_taken_from_just_before_and_is_nothing_where_nothing_
     assert len(drawn.before) == len(figure.steps)
     assert set(drawn.before) == {7.0, None}
     assert with_before(figure, known[4:], period).before == ()
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "ceiling"),
+    [
+        ((1866.0, 1866.3), "tokens", None),
+        ((0.023579, 0.02358), "ratio", 1.0),
+        ((0.9999951, 0.9999952), "ratio", 1.0),
+        ((0.0, 0.0), "ratio", 1.0),
+    ],
+)
+def test_no_two_lines_of_a_chart_have_the_same_label(
+    values: tuple[float, float], unit: str, ceiling: Optional[float]
+) -> None:
+    drawn = charts.line(
+        "Live tokens", values, (), ceiling=ceiling, tooltip=lambda *_: "",
+        value_label=lambda value: wording.tick(value, unit),
+    )  # fmt: skip
+    assert drawn is not None
+    labels = [label for _, label in drawn.grid]
+    assert len({*labels}) == len(labels) >= 2

@@ -238,7 +238,7 @@ def test_unknown_can_be_told_without_colour() -> None:
     assert 'class="hole"' in drawn
     assert 'height="7"' in drawn
     assert "redis-cache, 24 h: of 48 parts 1 down, 47 unknown" in drawn
-    assert "of the 2 % that was watched" in drawn
+    assert "of the time watched (2 %)" in drawn
 
 
 def test_nearly_always_up_is_not_always() -> None:
@@ -444,7 +444,7 @@ def test_service_levels_and_budgets_stand_on_the_page() -> None:
         level("sla_unknown_ratio", 0.25, window="30d"),
     )
     page = status.render_status([status.document(outcome(measurements=figures), 60.0)], {}, NOW)
-    for cell in ("99.95 %", "99.991 % of the 75 % watched", "82 %"):
+    for cell in ("99.95 %", "99.991 % of the time watched (75 %)", "82 %"):
         assert f">{cell}</td>" in page, cell
     hardly = status.document(outcome(measurements=figures[:1]), 60.0)
     assert page.count(">not known</td>") == 0
@@ -467,7 +467,7 @@ def test_the_level_of_all_together_stands_below_those_of_the_components() -> Non
     seen = status.document(outcome(measurements=figures), 60.0)
     assert [row["component"] for row in seen["levels"]] == ["redis-cache", "overall"]
     page = status.render_status([seen], {}, NOW)
-    for cell in ("overall", "98.71 % of the 100 % watched", "-250 %"):
+    for cell in ("overall", "98.71 % of the time watched (100 %)", "-250 %"):
         assert f">{cell}</td>" in page, cell
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Callable, Optional
 
 from monitoring.alerts.grouping import place
@@ -15,7 +15,7 @@ from monitoring.alerts.outbox_merge import Waiting
 from monitoring.alerts.state import OK, AlertState
 from monitoring.catalog import SCRIPTS
 from monitoring.config.settings import Silence
-from monitoring.model import Alert
+from monitoring.model import Alert, AlertKey
 from monitoring.text import counted, iso_seconds, redacted, say
 
 
@@ -210,9 +210,15 @@ def _incident(alerts: Sequence[Firing]) -> Iterator[str]:
 
 def _silences(report: Report) -> Iterator[str]:
     for silence in report.silences:
-        what = " ".join(f"{name}={text}" for name, text in silence.match.items())
-        yield f"\nsilence   {clean(what)}"
+        yield f"\nsilence   {clean(_matched(silence.match))}"
         yield f"{'':10}by {clean(silence.owner)} until {silence.until}: {silence.reason}"
+
+
+def _matched(match: Mapping[str, str]) -> str:
+    """The name of the one alert, as `--silence` takes it, or the labels that many share."""
+    if [*match] == [each.name for each in fields(AlertKey)]:
+        return AlertKey(**match).text
+    return " ".join(f"{name}={text}" for name, text in match.items())
 
 
 def _waiting(report: Report) -> Iterator[str]:

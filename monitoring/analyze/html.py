@@ -119,7 +119,7 @@ def line(
     if not known:
         return None
     around = [*known, *(v for v in (*beside.before, beside.target) if v is not None)]
-    ticks = scale(min(around), max(around), ceiling=ceiling)
+    ticks = _told_apart(min(around), max(around), ceiling, value_label)
     step = (WIDTH - LEFT - RIGHT) / len(steps)
 
     def height(value: float) -> float:
@@ -148,6 +148,19 @@ def line(
 
 def _along(share: float) -> float:
     return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+
+
+def _told_apart(low: float, high: float, ceiling: Optional[float], label: Label) -> list[float]:
+    """The ticks of an axis, of a wider one where two would have the same label."""
+    ticks = scale(low, high, ceiling=ceiling)
+    for _ in range(40):
+        if len({*map(label, ticks)}) == len(ticks):
+            break
+        wider = ticks[-1] - ticks[0]
+        low = max(0.0, low - wider) if low >= 0 else low - wider
+        high = high + wider if ceiling is None else min(ceiling, high + wider)
+        ticks = scale(low, high, ceiling=ceiling)
+    return ticks
 
 
 def scale(

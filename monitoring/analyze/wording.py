@@ -27,10 +27,13 @@ def number(value: Optional[float], unit: str = "") -> str:
     return f"{said} {unit}".rstrip()
 
 
+_NEARLY_ALL = 0.9  # of such a share the difference to all matters
+
+
 def tick(value: float, unit: str) -> str:
     """A number at an axis, as short as it is exact: `95%`, `99.95%`, `2,000`."""
     if unit == "ratio":
-        return f"{round(value * 100, 4):g}%"
+        return f"{round(value * 100, 4 if value > _NEARLY_ALL else 2):g}%"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{round(value, 6):g}"
 
 

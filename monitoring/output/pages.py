@@ -71,13 +71,13 @@ class Bar:
 
     @property
     def said(self) -> str:
-        """The whole in words: `up 99.9 % of the 42 % that was watched, down for 3 min`."""
+        """The whole in words: `up 99.9 % of the time watched (42 %), down for 3 min`."""
         seen = self.whole
         if seen.availability is None:
             return "nobody watched"
         watched = watched_share(seen.watched / seen.seconds)
         down = f", down for {say(seen.down)}" if seen.down > 0 else ""
-        return f"up {percent(seen.availability)} of the {watched} that was watched{down}"
+        return f"up {percent(seen.availability)} of the time watched ({watched}){down}"
 
     @property
     def counted(self) -> str:

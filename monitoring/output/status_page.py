@@ -265,7 +265,7 @@ def _alerts(
     rows = [
         (
             alert["severity"],
-            alert["state"],
+            _state(alert),
             alert["summary"],
             _clock(alert.get("since")),
             "not known"
@@ -278,6 +278,12 @@ def _alerts(
     header = ("severity", "state", "what", "since", "notified", "do first")
     said = "" if rows else "Nothing, of what was looked at."
     return Section("What fires", header, rows, said, _more(documents, "alerts"))
+
+
+def _state(alert: Mapping[str, Any]) -> str:
+    """`suppressed (conjur-vault is down)`; what goes on by itself has no reason."""
+    why = alert.get("why")
+    return f"{alert['state']} ({why})" if why else str(alert["state"])
 
 
 def _clock(at: Optional[str]) -> str:
@@ -309,10 +315,10 @@ def _service_levels(documents: Sequence[Document]) -> Section:
 
 
 def _watched(up: Optional[float], unknown: Optional[float]) -> str:
-    """`99.9 % of the 42 % watched`: a month that was hardly watched was not a good one."""
+    """`99.9 % of the time watched (42 %)`: a month that was hardly watched was not a good one."""
     if up is None or unknown is None:
         return "not known"
-    return f"{percent(up)} of the {watched_share(1.0 - unknown)} watched"
+    return f"{percent(up)} of the time watched ({watched_share(1.0 - unknown)})"
 
 
 def _share(ratio: Optional[float]) -> str:

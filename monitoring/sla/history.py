@@ -42,15 +42,30 @@ def availability(
         metric, labels = "payment_api_system_up", {}
     found: list[Series] = history.series(metric, labels, now - lookback, now)
     start = now - lookback
-    points = max(
+    points: Sequence[Point] = max(
         (series.points for series in found),
         key=lambda points: watched_seconds(points, start, now),
         default=(),
     )
+    points = _from_first_look(points, start)
     if math.isinf(overdue) or not points:
         return points
     cycles = _last_cycles(history, now - lookback, now)
     return [p for p in points if p.at - cycles.get(p.at, p.at) <= overdue]
+
+
+#: Seconds that a first look speaks for.
+_MOMENT = 1.0
+
+
+def _from_first_look(points: Sequence[Point], start: float) -> Sequence[Point]:
+    """A sample stands for the time since the one before. Before the first nobody watched: it
+    speaks for its moment."""
+    if not points or points[0].at - points[0].seconds <= start + _MOMENT:
+        return points  # it goes on from before the window
+    first = points[0]
+    rest = first.seconds * (1.0 - 1.0 / max(1, first.n))  # of those merged with it
+    return (first._replace(seconds=max(rest, min(first.seconds, _MOMENT))), *points[1:])
 
 
 def _last_cycles(history: Any, start: float, end: float) -> Mapping[float, float]:
