@@ -193,14 +193,23 @@ def test_gauges_of_windows_that_were_hardly_watched_are_left_out():
         ((10,), 50.0 / 3),  # once, a moment ago: one minute of an hour
         ((30,), 1.39),  # once: the hour ends well, and of three days it is nothing
         (range(180, 200), 0.0),  # an outage three hours ago was told as such
+        ((180, 181), 0.0),  # of two minutes as well
+        ((0, 160, 320), 20.0),  # the newest minute stands alone
+        (range(319, 4320, 800), 8.33),  # and so does the oldest
         ((), 0.0),
     ],
-    ids=["3d", "6h", "1h", "over", "outage", "fine"],
+    ids=["3d", "6h", "1h", "over", "outage", "short", "newest", "oldest", "fine"],
 )
 def test_the_most_urgent_of_three_windows_burns(failed, burning):
     minutes = {*failed}
     past = [point(60 * n, 60, float(n not in minutes)) for n in range(4319, -1, -1)]
     assert figures(past)["error_budget_burning", ""] == pytest.approx(burning, rel=0.05)
+
+
+def test_a_minute_that_was_half_up_is_no_outage():
+    halves = {10, 11, 170, 171, 330, 331}
+    past = [point(60 * n, 60, 0.5 if n in halves else 1.0) for n in range(4319, -1, -1)]
+    assert figures(past)["error_budget_burning", ""] == pytest.approx(20.0, rel=0.05)
 
 
 def test_what_nobody_asks_counts_for_nothing():
