@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SCRIPTS := health_check.py token_usage_metrics.py credential_usage_metrics.py
 WORKERS ?= 2
 
-.PHONY: demo demo-web test lint format bench fuzz faults kills soak mutants matrix audit generate lock sbom dev clean
+.PHONY: demo demo-web test lint format bench fuzz faults kills soak mutants matrix audit generate lock pictures sbom dev clean
 
 demo: $(VENV)/.runtime  ## start the sandbox, run the scripts against it, keep the results
 	@$(BIN)/python -m sandbox.demo
@@ -56,6 +56,9 @@ generate: $(VENV)/.dev  ## everything that is made from the code: tables, runboo
 	$(BIN)/python -m docs.build
 	$(BIN)/python -m deploy.prometheus.build
 	$(BIN)/python -m deploy.grafana.build
+
+pictures: $(VENV)/.dev  ## docs/images of the status page, drawn anew by headless Chromium
+	$(BIN)/python -m tests.pictures --write
 
 lock:  ## deploy/requirements.lock anew: every library with the hashes of its files
 	$(PYTHON) -m venv .venv-audit

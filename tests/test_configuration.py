@@ -267,13 +267,17 @@ def test_a_short_old_config_falls_back_key_by_key(root: Path) -> None:
     assert limits["performance.vault_response_time"] == Limit(100, 250)
 
 
-def test_the_snippets_of_the_brief_work_as_they_are(root: Path) -> None:
+@pytest.mark.parametrize("left_out", ["", "import os\n"])
+def test_the_snippets_of_the_brief_work_as_they_are(root: Path, left_out: str) -> None:
+    """Pasted one below the other too: they use `os` and do not import it."""
     env = {
         "SLACK_WEBHOOK_URL": "https://hooks.internal/T/B",
         "PAGERDUTY_SERVICE_KEY": "k" * 32,
         "EMAIL_RECIPIENTS": "a@example.com, b@example.com",
     }
     own = (DATA / "config_of_the_brief.py").read_text(encoding="utf-8")
+    assert left_out in own
+    own = own.replace(left_out, "")
     notify = load(root, own, env=env).notifications
     assert notify.by_severity["critical"] == ("pagerduty", "slack", "email", "alertmanager")
     assert notify.channels["email"]["recipients"] == ("a@example.com", "b@example.com")

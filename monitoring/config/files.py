@@ -98,7 +98,8 @@ def _python(path: Path, text: str) -> RawFile:
         return _wrong(path, f"is not valid Python: {exc.msg}", exc.lineno or 0)
     except ValueError:  # a NUL byte, before Python 3.12
         return _wrong(path, "is not valid Python: it holds a NUL byte")
-    space: dict[str, Any] = {"__name__": "config", "__file__": str(path)}
+    # The brief's snippets use `os` without importing it.
+    space: dict[str, Any] = {"__name__": "config", "__file__": str(path), "os": os}
     try:
         _execute(code, space)
     except _RAISED as exc:
