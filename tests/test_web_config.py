@@ -281,6 +281,35 @@ def test_head_says_what_get_says_and_the_connection_is_kept(serve: Any) -> None:
     assert len(set(replies)) == 1
 
 
+@pytest.mark.parametrize("head", ["Content-Length: 37", "Transfer-Encoding: chunked"])
+def test_a_body_is_not_the_next_request(serve: Any, head: str) -> None:
+    """Behind a proxy its answer would go to somebody else."""
+    body = "GET /secret HTTP/1.1\r\nHost: else\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", serve(None).port), timeout=30) as link:
+        link.sendall(f"GET /-/healthy HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n{body}".encode())
+        heard = b""
+        with contextlib.suppress(ConnectionResetError):
+            while more := link.recv(65536):
+                heard += more
+    assert heard.count(b"HTTP/1.1 ") == heard.count(b"HTTP/1.1 200") == 1
+
+
+def test_a_connection_that_is_kept_outlives_no_change_of_the_rules(
+    serve: Any, tmp_path: Path
+) -> None:
+    path = Path(written(tmp_path, f"basic_auth_users:\n  prom: {HASH}\n"))
+    link = http.client.HTTPConnection("127.0.0.1", serve(str(path)).port, timeout=30)
+    link.request("GET", "/-/healthy", headers=basic("prom", PASSWORD))
+    assert link.getresponse().read()
+    kept = link.sock
+    path.write_text(f"basic_auth_users:\n  other: {HASH}\n")
+    link.request("GET", "/-/healthy", headers=basic("prom", PASSWORD))
+    assert link.sock is kept
+    with pytest.raises((OSError, http.client.HTTPException)):
+        link.getresponse()
+    link.close()
+
+
 def test_a_page_for_a_browser(serve: Any) -> None:
     found = ask(serve(None), "/")
     assert (found.status, found.getheader("Content-Type")) == (200, "text/html; charset=utf-8")

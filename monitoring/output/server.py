@@ -442,6 +442,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._reply(with_body=False)
 
     def _reply(self, *, with_body: bool) -> None:
+        if self.rules() is not self._needs:  # this connection was let in by rules of before
+            self.close_connection = True
+            return
         if admits(self._needs.users, self.headers.get("Authorization", "")):
             found = self.answer(urlsplit(self.path).path, self.headers)
         else:
@@ -453,6 +456,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         if found.status == 401:
             self.send_header("WWW-Authenticate", 'Basic realm="metrics", charset="UTF-8"')
+        if self._has_body():  # unread, it would be taken for the next request
+            self.send_header("Connection", "close")
         self.send_header("Content-Type", found.content_type)
         self.send_header("Content-Length", str(len(found.body)))
         self.send_header("Vary", "Accept, Accept-Encoding")
@@ -461,6 +466,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if with_body:
             self.wfile.write(found.body)
+
+    def _has_body(self) -> bool:
+        length = self.headers.get("Content-Length", "0").strip()
+        return length != "0" or "Transfer-Encoding" in self.headers
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
         """Scrapes are no news, and stderr carries JSON lines alone."""
