@@ -62,7 +62,7 @@ def _is_odd(look: ClientHour) -> bool:
 def _clip(look: ClientHour, reasons: list[str]) -> float:
     if look.leap:
         return min(look.ok, look.profile.most)
-    if look.monthly > look.mu:
+    if look.monthly:
         return min(look.ok, look.mu + max(0.0, look.ok - look.monthly))  # no habit of the week's
     if not reasons or look.profile.seen < TRUSTED_HOURS:
         return look.ok

@@ -38,7 +38,7 @@ def slow(look: ClientHour) -> Findings:
     between `level * _EXTRA` more calls an hour and the habit, judged against the client's own past
     excursions."""
     profile, calls = look.profile, min(look.ok, look.mu + 3.0 * look.deviation)
-    if look.monthly > look.mu:
+    if look.monthly:
         calls = min(calls, look.mu)  # months end like this: no excess
     profile.roll(look.hour.of_day, calls, look.mu)
     if not look.mature or profile.level <= 0.3:

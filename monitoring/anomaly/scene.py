@@ -24,6 +24,7 @@ LEAP = 2.0  # times as busy as any hour before: worth counting
 _LEAP_PRIOR, _LEAP_WEIGHT = 0.3, 1.0  # share of the busiest hours that leap, before any was counted
 _LEAP_FAR, _LEAP_FARS, _LEAP_CAP = 0.3, 4.0, 1.0  # how far, in the logarithm
 _LEAP_MEMORY = 500.0  # of about two hundred new clients
+_MONTHLY = 2.0  # standard deviations above habit: months end in a way of their own
 _SATURDAY = 5  # weekday number, 0 is Monday
 _WEEKEND = (2, 3)  # day number 0, 1 January 1970, was a Thursday
 NO_USAGE = Usage(0.0, 0.0)
@@ -164,9 +165,10 @@ class ClientHour:
         self.mu = mu = mean * self.factor
         self.deviation = sqrt(mu + self.phi * mu * mu) + 0.3
         self.mature = profile.seen >= LEARNING_HOURS
-        self.monthly = 0.0  # calls that this hour had at the last two month ends, where it is one
+        self.monthly = 0.0  # calls that this hour had at the last two month ends, if far above mu
         if hour.month_days:
-            self.monthly = profile.monthly(hour.month_days, hour.of_day) * hour.exposure
+            calls = profile.monthly(hour.month_days, hour.of_day) * hour.exposure
+            self.monthly = calls if calls > mu + _MONTHLY * self.deviation else 0.0
         self.fresh: list[str] = []
         self.fresh_calls = self.rarity = 0.0
         self.swing = self.ahead = 0.0
