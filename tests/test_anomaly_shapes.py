@@ -147,6 +147,22 @@ def test_a_wild_spell_of_many_hours_is_one_surprise() -> None:
     assert 1.9 < profile.surprises <= 2.0
 
 
+def _in_sessions(seed: int) -> Client:
+    """Sessions of 3 to 13 hours, 10 to 120 hours apart."""
+    r, at, busy = random.Random(seed), 0, set()
+    while at < 500:
+        lasts = r.randrange(3, 14)
+        busy.update(range(at, at + lasts))
+        at += lasts + r.randrange(10, 121)
+    return shaped(seed, lambda t: 15.0 if t in busy else 0.0, f"10.0.{seed}.1")
+
+
+def test_a_young_client_that_comes_when_it_likes_may_stay_away_longer_than_so_far() -> None:
+    world = {f"c{seed}": _in_sessions(seed) for seed in range(50)}
+    silences = [f for f in run(world, range(430)) if f.reason == "silence"]
+    assert len(silences) <= 3, [f.sentence for f in silences]
+
+
 # --- months and batches
 
 LAST_WORKING_DAYS = [29, 59, 88]  # 31 March, 30 April and 29 May 2026, in days since START

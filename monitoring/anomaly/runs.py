@@ -117,8 +117,7 @@ def silence(look: ClientHour) -> Findings:
         return NONE
     chance = _low_chance(look, calls)
     if profile.low_hours:
-        again = (profile.low_after_low + _LOW_PRIOR * _LOW_WEIGHT) / (profile.low_any + _LOW_WEIGHT)
-        chance = max(chance, again)
+        chance = max(chance, _goes_on(profile))
     else:
         begun = profile.low_any - profile.low_after_low
         chance = max(chance, begun / max(profile.due, _DUE_LEAST))
@@ -160,6 +159,15 @@ def _low_chance(look: ClientHour, calls: float) -> float:
     else:
         chances = [lower(calls, mean, phi) for mean in means]
     return max(chances[0], _AS_LAST_WEEK * chances[-1])
+
+
+def _goes_on(profile: Profile) -> float:
+    """P(a silent hour is followed by another). Of a client that began to call at an odd hour before
+    the hours of this very silence count too: it comes when it likes, and has not yet shown how long
+    it stays away."""
+    own = profile.low_hours if profile.odd_starts >= 1.0 else 0
+    low = profile.low_after_low + own + _LOW_PRIOR * _LOW_WEIGHT
+    return low / (profile.low_any + own + _LOW_WEIGHT)
 
 
 def _silence_findings(profile: Profile) -> Findings:
