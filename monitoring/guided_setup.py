@@ -108,7 +108,7 @@ TOPICS: tuple[Topic, ...] = (
         "nobody proves that a login works from end to end",
     ),
     Topic(
-        "Who is told",
+        "Who is notified",
         (
             _Q("SLACK_WEBHOOK_URL", "Slack: the webhook", secret=True),
             _Q("PAGERDUTY_SERVICE_KEY", "PagerDuty: the integration key", secret=True),
@@ -318,11 +318,12 @@ CONJUR_POLICY = """\
     - !variable payment/credentials/client-001"""
 
 
-def rights(failed: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What to offer whoever has no identity yet: title and lines."""
-    if CACHE in failed:
+def rights(result: Result) -> Iterator[tuple[str, str]]:
+    """What to offer whoever has no identity yet, or one that does not work: title and lines."""
+    failed, titles = result.failed, {topic.tries: topic.title for topic in TOPICS}
+    if CACHE in failed or not _has(result.answers, "REDIS_USERNAME"):
         yield "A Redis user that may do what the scripts need and nothing else:", REDIS_ACL
-    if VAULT in failed:
+    if VAULT in failed or titles[VAULT] in result.missing:
         yield "An identity in Conjur that may see secrets' dates and read none:", CONJUR_POLICY
 
 
@@ -364,6 +365,7 @@ class Setup:
     ) -> None:
         self._args, self._load, self._open, self._cycle = args, load, open_kit, cycle
         self._terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        self._wrong = ""  # what was said last
         self._environ = env.current()
         self._tries = Path()
 
@@ -378,7 +380,7 @@ class Setup:
         with tempfile.TemporaryDirectory(prefix="payment-api-setup-") as tries:
             self._tries = Path(tries)
             result = guide(known, self)
-        for title, lines in rights(result.failed):
+        for title, lines in rights(result):
             self.say(f"{title}\n{lines}")
         path = folder / ".env"
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
@@ -451,15 +453,17 @@ class Setup:
         else:
             logs.result(_LEVELS.get(severity, "info"), sentence, {})
 
-    def again(self, _wrong: str) -> bool:
-        """A person may try once more."""
-        return self._terminal and self._agrees("Ask for these again?")
+    def again(self, wrong: str) -> bool:
+        """A person may try once more; who was told the same a second time goes on by Enter."""
+        same, self._wrong = wrong == self._wrong, wrong
+        return self._terminal and self._agrees("Ask for these again?", usual=not same)
 
-    def _agrees(self, what: str) -> bool:
-        """Yes unless a person says no; where nobody can be asked it is done."""
+    def _agrees(self, what: str, *, usual: bool = True) -> bool:
+        """What a person says, Enter for what is `usual`; where nobody can be asked it is done."""
         if not self._terminal:
             return True
         try:
-            return not input(f"{what} [Y/n] ").strip().lower().startswith("n")
+            said = input(f"{what} {'[Y/n]' if usual else '[y/N]'} ").strip().lower()[:1]
         except EOFError:
             return False
+        return said != "n" if usual else said == "y"

@@ -40,7 +40,7 @@ def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
         return _silence(kit)
     if configuration.untouched(kit.settings):
         LOGGER.warning(
-            "nothing is set, so localhost is watched; to begin: python health_check.py --setup"
+            "no address is set, so localhost is watched; to begin: python health_check.py --setup"
         )
     if args.single_run:
         with ExitStack() as stack:

@@ -74,6 +74,7 @@ def test_what_is_missing_is_told_with_what_it_costs() -> None:
     assert any("nobody proves that a login works" in said for said in person.heard)
     assert any("nobody is woken" in said for said in person.heard)
     assert len(result.missing) == 3  # the vault's identity, the canary, the channels
+    assert len([*setup_guide.rights(result)]) == 2, "lines for whoever has no identity yet"
     assert result.status is Severity.WARNING
 
 
@@ -88,7 +89,7 @@ def test_half_an_identity_is_left_out_since_no_script_starts_with_it(there: str)
 @pytest.mark.parametrize("channel", setup_guide.CHANNELS)
 def test_one_channel_is_enough(channel: str) -> None:
     result = setup_guide.guide({}, Person({channel: "x"}))
-    assert "Who is told" not in result.missing
+    assert "Who is notified" not in result.missing
 
 
 def test_what_does_not_work_is_told_and_may_be_asked_again() -> None:
@@ -99,7 +100,8 @@ def test_what_does_not_work_is_told_and_may_be_asked_again() -> None:
     assert result.failed[0] == "payment-eapi"
     assert any("until that is mended" in said for said in person.heard)
     assert result.status is Severity.CRITICAL
-    assert {title for title, _ in setup_guide.rights(result.failed)}
+    assert len([*setup_guide.rights(result)]) == 2
+    assert not [*setup_guide.rights(setup_guide.guide({}, Person(EVERYTHING)))]
 
 
 def test_settings_that_cannot_be_used_are_told_as_they_are() -> None:
