@@ -133,6 +133,8 @@ def combined(severities: Iterable[Severity]) -> Severity:
 
 def percent(share: float) -> str:
     """`12.3 %`, `0.011 %`: a share rounded down, so that too little never reads as enough."""
+    if 0.0 < share < 1e-5:
+        return "less than 0.001 %"
     digits = 1 if share >= 0.001 else 3
     return f"{math.floor(share * 100 * 10**digits + 1e-9) / 10**digits:g} %"
 

@@ -101,7 +101,14 @@ def test_one_status_of_several(found: list[Severity], status: Severity, sentence
 
 @pytest.mark.parametrize(
     ("share", "said"),
-    [(0.49999, "49.9 %"), (0.5, "50 %"), (1.0, "100 %"), (0.000116, "0.011 %"), (0.0, "0 %")],
+    [
+        (0.49999, "49.9 %"),
+        (0.5, "50 %"),
+        (1.0, "100 %"),
+        (0.000116, "0.011 %"),
+        (0.0, "0 %"),
+        (4e-7, "less than 0.001 %"),
+    ],
 )
 def test_a_share_is_never_rounded_up(share: float, said: str) -> None:
     assert percent(share) == said

@@ -158,6 +158,17 @@ def test_the_most_dangerous_sentence_comes_before_the_counts() -> None:
     assert first_step(seen) == GUESSED.action
 
 
+def test_what_the_first_sentence_says_is_not_said_again() -> None:
+    stuck = replace(
+        GUESSED, reason="rotation_stuck", client="client-007",
+        sentence="client-007: rotation stuck: dual_active for 3 h",
+    )  # fmt: skip
+    seen = outcome("credential_usage_metrics", credentials=TROUBLE, findings=(stuck,))
+    assert headline(seen) == f"{stuck.sentence}; 1 of 11 credentials needs a look"
+    seen = replace(seen, findings=(GUESSED,))
+    assert headline(seen).endswith("1 of 11 credentials needs a look: client-007 stuck")
+
+
 def test_tokens_in_a_sentence_and_what_could_not_be_read() -> None:
     seen = outcome("token_usage_metrics", tokens=TOKENS)
     assert headline(seen) == (

@@ -154,7 +154,8 @@ def _alive(facts: CredentialFacts) -> Iterator[Block]:
         yield Block(why, _dead(tokens.old_until))
     if tokens is not None and tokens.near > 0:
         many = counted(tokens.near, "token")
-        why = f"{many} so near the old secret's end that they may still be of it"
+        them = "it" if tokens.near == 1 else "they"
+        why = f"{many} so near the old secret's end that {them} may still be of it"
         yield Block(why + _dies(tokens.near_until), _dead(tokens.near_until))
 
 

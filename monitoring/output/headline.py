@@ -50,8 +50,9 @@ def _unwell(component: Component) -> bool:
 
 def headline(outcome: Outcome) -> str:
     """What is wrong, since when and with what consequence, in one sentence; or that all is well."""
-    said = [*_of_components(outcome), *_of_credentials(outcome), *_of_tokens(outcome)]
     worst = _worst_sentence(outcome)
+    told = "" if outcome.components else worst  # it comes first then
+    said = [*_of_components(outcome), *_of_credentials(outcome, told), *_of_tokens(outcome)]
     if worst and not outcome.components:
         said.insert(0, worst)
     unread = [] if outcome.components else list(_of_sources(outcome, worst))
@@ -138,7 +139,8 @@ def _worst_sentence(outcome: Outcome) -> str:
     return "" if first is None else first.summary
 
 
-def _of_credentials(outcome: Outcome) -> Iterator[str]:
+def _of_credentials(outcome: Outcome, told: str) -> Iterator[str]:
+    """What is to be said of them; `told` is the sentence before it."""
     rows = outcome.credentials
     if rows is None:
         return
@@ -152,7 +154,9 @@ def _of_credentials(outcome: Outcome) -> Iterator[str]:
         named = [f"{safe_id(name)} {word}" for name, word in bad[:_MOST_NAMED]]
         more = [f"{len(bad) - _MOST_NAMED} more"] if len(bad) > _MOST_NAMED else []
         verb = "needs" if len(bad) == 1 else "need"
-        yield f"{len(bad)} of {of} {verb} a look: {_listed([*named, *more])}"
+        new = len(bad) > 1 or not all(part in told for part in (safe_id(bad[0][0]), bad[0][1]))
+        which = f": {_listed([*named, *more])}" if new else ""
+        yield f"{len(bad)} of {of} {verb} a look{which}"
     elif not unknown:
         yield f"{of} {next(iter(rows.values()))['verdict']}{next_due(rows)}"
     if unknown:
