@@ -358,6 +358,40 @@ def test_a_strangers_burst_is_told_within_its_hour_and_once() -> None:
     assert told == [0, 0, 1, *[0] * 9]
 
 
+def test_a_gross_surge_of_one_client_is_told_within_its_hour_and_once() -> None:
+    more = {_BEFORE: Usage(600, 0, {"10.0.1.1": 600})}
+    world = crowd(8)
+    world["client-0"] = with_hours(world["client-0"], more)
+    detector = Detector()
+    run(world, range(_BEFORE), detector)
+    told = [detector.feed(part) for part in _by_minutes(world, _BEFORE)]
+    ((first,), at) = next((found, n) for n, found in enumerate(told) if found)
+    assert (first.client, first.reason, first.at) == (
+        "client-0",
+        "volume_spike",
+        START + _BEFORE * HOUR,
+    )
+    assert at <= 4  # of twelve parts
+    assert sum(map(len, told)) == 1  # nor is it told again when the hour is over
+
+
+def test_a_surge_of_many_clients_waits_for_the_hours_end() -> None:
+    more = {_BEFORE: Usage(600, 0, {"10.0.1.1": 600})}
+    world = {name: with_hours(client, more) for name, client in crowd(8).items()}
+    detector = Detector()
+    run(world, range(_BEFORE), detector)
+    told = [detector.feed(part) for part in _by_minutes(world, _BEFORE)]
+    assert sum(map(len, told[:-1])) == 0
+
+
+def test_a_batch_in_its_hour_is_no_surge_within_it() -> None:
+    batch = {t: Usage(600, 0, {"10.0.0.9": 600}) for t in range(_BEFORE % 24, _BEFORE + 1, 24)}
+    world = {**crowd(4), "c": with_hours(steady(6, 2.0, "10.0.0.9"), batch)}
+    detector = Detector()
+    run(world, range(_BEFORE), detector)
+    assert [detector.feed(part) for part in _by_minutes(world, _BEFORE)] == [[]] * 12
+
+
 def test_what_is_told_within_an_hour_is_what_its_end_would_have_told() -> None:
     world = crowd(8)
     world["client-1"] = with_hours(world["client-1"], {_BEFORE: Usage(0, 40, {STRANGE: 40})})

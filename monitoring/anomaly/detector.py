@@ -44,6 +44,7 @@ from monitoring.anomaly.views import (
     fanout,
     first_week,
     guessing,
+    surge_so_far,
     takeover,
     volume,
 )
@@ -178,6 +179,7 @@ FORGET_HOURS = 60 * 24  # a client at rest for so long gives its place away when
 _MONTH_HOURS = 730.0
 FEWEST_CLIENTS = 5  # fewer share the budget of so many: who watches one client can look at more
 DEFAULT_SENSITIVITY = Sensitivity()
+LOUD, LOUD_CALLS = 5.0, 20.0  # of an hour not over: times the usual hour; calls
 _SURGES = ("volume_spike", "off_habit")
 
 
@@ -301,28 +303,50 @@ class Detector:
             profile.limit = self._limits.get(name, self._limit)
 
     def _judge_open_hour(self, bucket: Bucket) -> Iterator[Anomaly]:
-        """Bursts of failures from strangers are told while their hour goes on: minutes count."""
+        """Bursts of failures from strangers, and gross surges of one client, are told while their
+        hour goes on: minutes count."""
         opened = self._clock.open_hour()
         if opened is None:
             return
         rows, profiles = opened.rows, self._profiles
         names = [n for n, u in bucket.clients.items() if u.failed > 0 and n in profiles]
         failing = sorted(name for name in names if name in rows and _is_sound(rows[name]))
-        if not failing:
+        loud = sorted(self._loud_so_far(bucket, rows))
+        if not failing and not loud:
             return
         home = self._platform.home(len(profiles))
         for name in failing:
-            profile, hour = profiles[name], Hour(opened.number, 1.0, home)
-            mean = profile.expect(hour.week_hour, hour.day_hour)
-            hour.take(factor_parts(rows[name].ok, mean, profile.spread(hour.of_day)))
-            for finding in burst_of_strangers(ClientHour(profile, rows[name], hour, name)):
-                if not is_held(profile, finding.reason, hour.number):
-                    is_due(profile, finding, hour.number)
-                    self._changed.add(name)
-                    age = profile.seen
-                    yield as_anomaly(hour.number, name, finding, hours=age, limit=profile.limit)
+            look = self._look_so_far(name, rows, Hour(opened.number, 1.0, home))
+            yield from self._report_so_far(look, burst_of_strangers(look))
+        looks = [self._look_so_far(name, rows, Hour(opened.number, 1.0, home)) for name in loud]
+        surges = [(look, found) for look in looks if (found := surge_so_far(look))]
+        if len(surges) == 1:  # where several are, it may be the platform: the hour's end will know
+            yield from self._report_so_far(*surges[0])
+        if failing:
+            yield from self._sprays_so_far(Hour(opened.number, 1.0, home), rows)
 
-        yield from self._sprays_so_far(Hour(opened.number, 1.0, home), rows)
+    def _loud_so_far(self, bucket: Bucket, rows: Mapping[str, Usage]) -> Iterator[str]:
+        """Clients of this bucket with far more calls in the hour so far than in an hour of late."""
+        for name in bucket.clients:
+            profile, usage = self._profiles.get(name), rows.get(name, NO_USAGE)
+            if profile is None or usage.ok < LOUD_CALLS or not _is_sound(usage):
+                continue
+            if usage.ok > LOUD * max(profile.level, profile.near):
+                yield name
+
+    def _look_so_far(self, name: str, rows: Mapping[str, Usage], hour: Hour) -> ClientHour:
+        profile = self._profiles[name]
+        mean = profile.expect(hour.week_hour, hour.day_hour)
+        hour.take(factor_parts(rows[name].ok, mean, profile.spread(hour.of_day)))
+        return ClientHour(profile, rows[name], hour, name)
+
+    def _report_so_far(self, look: ClientHour, findings: list[Finding]) -> Iterator[Anomaly]:
+        profile, name, number = look.profile, look.name, look.hour.number
+        for finding in findings:
+            if not is_held(profile, finding.reason, number):
+                is_due(profile, finding, number)
+                self._changed.add(name)
+                yield as_anomaly(number, name, finding, hours=profile.seen, limit=profile.limit)
 
     def _sprays_so_far(self, hour: Hour, rows: Mapping[str, Usage]) -> Iterator[Anomaly]:
         for name, usage in rows.items():

@@ -174,8 +174,11 @@ CRITICAL_MARGIN = 4.0  # ten thousand times rarer than the budget asks for
 
 
 def is_due(profile: Profile, finding: Finding, number: int) -> bool:
-    """Not told lately, or grown since; a success after failures is always told."""
+    """Not told lately, or grown since, in another hour; a success after failures is always told."""
     at, observed, hold = profile.holds.get(finding.reason, (number - MOST_HOLD, 0.0, 0))
+    if at == number and hold and "suspects" not in finding.evidence:  # before its hour was over
+        profile.holds[finding.reason] = (number, max(observed, finding.observed), hold)
+        return False
     grown = finding.observed >= GROWTH * observed > 0
     if number - at < hold and not grown and "suspects" not in finding.evidence:
         return False

@@ -185,6 +185,16 @@ def _leap_findings(look: ClientHour, ratio: float) -> Findings:
     return [Finding("volume_spike", sure, look.ok, look.mu, evidence)]
 
 
+def surge_so_far(look: ClientHour) -> Findings:
+    """Within an hour that is not over: already by far more calls than the whole hour explains.
+    They only grow, so this asks nothing that the hour's end will not ask again."""
+    if look.profile.seen < TRUSTED_HOURS:
+        return NONE
+    mean, phi = _forecast(look)
+    found = _volume_findings(look, score(_chance(look, mean, phi)), mean)
+    return [one for one in found if one.score >= look.profile.limit + _EARLY_MARGIN]
+
+
 def _forecast(look: ClientHour) -> tuple[float, float]:
     """(mean, dispersion) of this hour's calls, given the habit, yesterday and the hour before.
 
