@@ -31,10 +31,12 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
+        self._completing = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse, but first for a shell that completes the line."""
-        if "_ARGCOMPLETE" in os.environ:
+        if "_ARGCOMPLETE" in os.environ and not self._completing:
+            self._completing = True  # the library parses the words before the last by this method
             _complete(self)
         return super().parse_known_args(args, namespace)
 

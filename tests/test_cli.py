@@ -115,10 +115,16 @@ def test_help_shows_examples_and_the_exit_status() -> None:
 
 
 def test_a_shell_may_ask_how_a_line_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library gets the parser with all its flags before anything is parsed."""
+    """The library gets the parser with all its flags before anything is parsed, and parses with it
+    what stands on the line so far."""
     asked: list[argparse.ArgumentParser] = []
     library = types.ModuleType("argcomplete")
-    library.autocomplete = asked.append  # type: ignore[attr-defined]
+
+    def autocomplete(given: argparse.ArgumentParser) -> None:
+        asked.append(given)
+        given.parse_known_args(["--single-run"])
+
+    library.autocomplete = autocomplete  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "argcomplete", library)
     made = parser()
     utils.parsed(made, "health_check", ["--single-run"])
