@@ -232,6 +232,18 @@ HUSHED = [
     (
         "nor does the share hush the number, which names clients",
         {**FAILURES, "alertname": "PaymentApiAuthenticationFailureRatio"},
+        {**FAILURES, "severity": "warning", "client": "client-001"},
+        False,
+    ),
+    (
+        "unless it is a page, and the number a warning that names none",
+        {**FAILURES, "alertname": "PaymentApiAuthenticationFailureRatio"},
+        {**FAILURES, "severity": "warning"},
+        True,
+    ),
+    (
+        "two pages do not hush each other",
+        {**FAILURES, "alertname": "PaymentApiAuthenticationFailureRatio"},
         FAILURES,
         False,
     ),
