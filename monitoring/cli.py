@@ -151,12 +151,12 @@ def _add_results(group: Any) -> None:
         default=None,
         metavar="CHANNEL",
     )
-    _flag(group, "--alerts", "show what is firing, who was told and what waits, then exit")
-    _flag(group, "--no-alerts", "measure and report, tell nobody")
+    _flag(group, "--alerts", "show what is firing, who was notified and what waits, then exit")
+    _flag(group, "--no-alerts", "measure and report, notify nobody")
     _flag(
         group,
         "--silence",
-        "tell nobody of this alert (a name, or a key of --alerts); needs --for and --reason",
+        "notify nobody of this alert (a name, or a key of --alerts); needs --for and --reason",
         metavar="ALERT",
     )
     _flag(

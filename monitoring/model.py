@@ -239,6 +239,10 @@ class Notice:
         return max(0.0, self.at - self.since)
 
 
+#: Why an alert still fires that is no longer bad.
+RECOVERING = "well in this look; it ends when that holds"
+
+
 @dataclass(frozen=True)
 class AlertRow:
     """One row of the `alerts` array; `state` is firing, resolved, pending, suppressed, silenced."""

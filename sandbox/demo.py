@@ -67,12 +67,12 @@ LEARNED = 12  # good verdicts, after which it is known what SAPI writes with eac
 CHECK = ("health_check.py", "--single-run", "--output", "{results}/outage.json")
 OUTAGE = (
     Act("The first bad cycle waits for a second one", CHECK, (2,)),
-    Act("The second one tells people", CHECK, (2,)),
+    Act("The second one notifies people", CHECK, (2,)),
 )
 ALL_CLEAR = (
     Act("The fault is gone: the first good cycle", CHECK, (0, 1)),
     Act("The second one says that it is over", CHECK, (0, 1)),
-    Act("What fires, who was told", ("health_check.py", "--alerts"), (0,)),
+    Act("What fires, who was notified", ("health_check.py", "--alerts"), (0,)),
 )
 
 

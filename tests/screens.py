@@ -175,7 +175,9 @@ def _credentials(view: Callable[..., str]) -> Callable[[], None]:
     findings = tuple(
         Finding(
             f"rotation_{one.verdict.verdict}", one.verdict.severity,
-            f"{one.client}: {one.verdict.why}; {one.verdict.todo}", "rotation-service", one.client,
+            f"{one.client}: {'rotation stuck: ' * (one.verdict.verdict == 'stuck')}"
+            f"{one.verdict.why}", "rotation-service", one.client,
+            action=f"{one.verdict.todo.capitalize()}.",
         )
         for one in JUDGED[:2]
     )  # fmt: skip

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from monitoring.model import Alert, AlertKey, AlertRow, Component, Outcome, Severity, Source
+from monitoring.model import (
+    RECOVERING,
+    Alert,
+    AlertKey,
+    AlertRow,
+    Component,
+    Outcome,
+    Severity,
+    Source,
+)
 from monitoring.output import logs, terminal
 from monitoring.output.headline import changes, first_step, headline, in_order
 from tests.screens import (
@@ -159,10 +168,7 @@ def test_the_most_dangerous_sentence_comes_before_the_counts() -> None:
 
 
 def test_what_the_first_sentence_says_is_not_said_again() -> None:
-    stuck = replace(
-        GUESSED, reason="rotation_stuck", client="client-007",
-        sentence="client-007: rotation stuck: dual_active for 3 h",
-    )  # fmt: skip
+    stuck = replace(GUESSED, sentence="client-007: stuck: the same, in other words")
     seen = outcome("credential_usage_metrics", credentials=TROUBLE, findings=(stuck,))
     assert headline(seen) == f"{stuck.sentence}; 1 of 11 credentials needs a look"
     seen = replace(seen, findings=(GUESSED,))
@@ -209,7 +215,7 @@ def test_without_alerts_the_first_step_is_known_too() -> None:
 
 def test_the_first_step_for_a_credential_is_that_of_its_row() -> None:
     row = TROUBLE["client-007"]
-    found = replace(GUESSED, sentence=f"client-007: {row['why']}; {row['todo']}",
+    found = replace(GUESSED, sentence=f"client-007: rotation stuck: {row['why']}",
                     client="client-007", reason="rotation_stuck")  # fmt: skip
     seen = outcome("credential_usage_metrics", credentials=TROUBLE, findings=(found,))
     assert first_step(seen) == "client-007: see --can-revoke"
@@ -357,3 +363,10 @@ def test_a_line_goes_on_below_what_it_says(line: str, shown: list[str]) -> None:
 def test_severities_are_what_the_screens_take_them_for() -> None:
     assert tuple(Severity) == (OK, UNKNOWN, WARNING, CRITICAL)
     assert isinstance(outcome(), Outcome)
+
+
+def test_what_is_well_again_is_no_headline_while_its_alert_goes_on() -> None:
+    recovering = replace(fires("redis-cache", AT - 52), why=RECOVERING)
+    seen = outcome("health_check", *WELL, alerts=(recovering,))
+    assert headline(seen) == "all 5 work"
+    assert first_step(seen) == ""

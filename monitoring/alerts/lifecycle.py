@@ -27,7 +27,7 @@ from monitoring.alerts.maintenance import why_quiet
 from monitoring.alerts.state import FIRING, OK, PENDING, RESOLVED_RETENTION, AlertState
 from monitoring.components import COMPONENTS
 from monitoring.config.settings import AlertSettings, Maintenance, Silence
-from monitoring.model import Alert, AlertRow, Notice, Outcome, Severity
+from monitoring.model import RECOVERING, Alert, AlertRow, Notice, Outcome, Severity
 from monitoring.sla.levels import OVERALL
 from monitoring.text import safe_id
 
@@ -151,6 +151,11 @@ def hold_back(before: AlertState, alert: Alert, now: float) -> AlertState:
     if before.firing and before.notified is not None:
         return replace(before, judged_at=now)
     return AlertState(alert, judged_at=now, group=before.group, turns=before.turns)
+
+
+def is_recovering(state: AlertState) -> bool:
+    """Whether it fires still, though the last judgement was good."""
+    return state.firing and state.good > 0
 
 
 def is_bad(state: AlertState) -> bool:
@@ -443,7 +448,7 @@ def _rows(turn: _Turn) -> Iterable[AlertRow]:
         well = replace(turn.judged, severity=turn.before.alert.severity, summary=turn.ended)
         yield AlertRow(well, "resolved", turn.before.since)
     elif after.phase != OK:
-        why = "flapping" if after.flapping else ""
+        why = "flapping" if after.flapping else RECOVERING if is_recovering(after) else ""
         yield AlertRow(after.alert, after.phase, after.since, why)
 
 

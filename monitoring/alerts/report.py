@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Callable, Optional
 
 from monitoring.alerts.grouping import place
+from monitoring.alerts.lifecycle import is_recovering
 from monitoring.alerts.messages import clean
 from monitoring.alerts.outbox import Pause
 from monitoring.alerts.outbox_merge import Waiting
 from monitoring.alerts.state import OK, AlertState
 from monitoring.catalog import SCRIPTS
 from monitoring.config.settings import Silence
-from monitoring.model import Alert, AlertKey
+from monitoring.model import RECOVERING, Alert, AlertKey
 from monitoring.text import counted, iso_seconds, redacted, say
 
 
@@ -123,6 +124,7 @@ def _firing(
     state: AlertState, notified: Mapping[str, tuple[str, ...]], quiet: str, now: float
 ) -> Firing:
     since = state.since if state.since is not None else now
+    recovering = is_recovering(state)
     return Firing(
         state.key,
         "silenced" if quiet else state.phase,
@@ -132,8 +134,8 @@ def _firing(
         say(max(0.0, now - since)),
         notified.get(state.group or state.key, ()),
         state.group,
-        quiet or ("flapping" if state.flapping else ""),
-        clean(state.alert.action),
+        quiet or ("flapping" if state.flapping else RECOVERING if recovering else ""),
+        "" if recovering else clean(state.alert.action),
     )
 
 

@@ -147,8 +147,8 @@ def _by_age(each: ClientVerdict, ages: Limit, now: float) -> Iterator[Finding]:
         reason = "rotation_due_soon"
     else:
         return
-    sentence = f"{safe_id(each.client)}: {verdict.why}; {verdict.todo}"
-    yield _finding(reason, verdict.severity, sentence, ROTATIONS, client=each.client)
+    said, todo = f"{safe_id(each.client)}: {verdict.why}", verdict.todo
+    yield _finding(reason, verdict.severity, said, ROTATIONS, client=each.client, todo=todo)
 
 
 def _never_ran(vault: VaultFacts) -> bool:

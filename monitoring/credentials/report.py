@@ -338,10 +338,7 @@ def _as_markdown(title: str, seen: Seen, table: Table) -> str:
 def _said(seen: Seen) -> list[str]:
     """What the status rests on beside the rows: findings that no row tells, and limits that were
     crossed, worst first."""
-    in_rows = {
-        safe_text(f"{safe_id(each.client)}: {each.verdict.why}; {each.verdict.todo}")
-        for each in seen.picture.judged
-    }
+    in_rows = {*headline.row_sentences(seen.outcome)}
     found = [f for f in seen.outcome.findings if f.sentence not in in_rows]
     worst_first = sorted(found, key=lambda f: -f.severity)
     lines = [f"{_kind(f)}: {f.sentence}{_who(f)}" for f in worst_first[:_MOST_FINDINGS]]

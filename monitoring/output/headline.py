@@ -13,7 +13,7 @@ from monitoring.alerts import conditions
 from monitoring.alerts.grouping import foremost
 from monitoring.certainty import OK, UNKNOWN
 from monitoring.components import NEAREST_FIRST, explained_by
-from monitoring.model import Alert, Component, Outcome, Severity
+from monitoring.model import RECOVERING, Alert, Component, Outcome, Severity
 from monitoring.output import token_rows
 from monitoring.text import amount, counted, percentage, safe_id, say
 
@@ -134,7 +134,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _worst_sentence(outcome: Outcome) -> str:
     """The most dangerous thing that no row of the table tells; empty: there is none."""
-    rows = set(_row_sentences(outcome))
+    rows = set(row_sentences(outcome))
     first = foremost(alert for alert in _to_do(outcome) if alert.summary not in rows)
     return "" if first is None else first.summary
 
@@ -199,7 +199,7 @@ def first_step(outcome: Outcome) -> str:
     alert = foremost(_to_do(outcome))
     if alert is None:
         return ""
-    if alert.summary in _row_sentences(outcome):
+    if alert.summary in row_sentences(outcome):
         bad = ((n, r) for n, r in (outcome.credentials or {}).items() if r.get("verdict") != OK)
         name, row = next(bad, (alert.key.client, {}))  # the rows are sorted, the worst first
         return f"{safe_id(name)}: {row.get('todo') or alert.action}"
@@ -209,7 +209,7 @@ def first_step(outcome: Outcome) -> str:
 
 def _to_do(outcome: Outcome) -> tuple[Alert, ...]:
     """What somebody has to see to: what fires or is about to; where nobody is told, what would."""
-    rows = [row.alert for row in outcome.alerts if row.state in _RECENT]
+    rows = [row.alert for row in outcome.alerts if row.state in _RECENT and row.why != RECOVERING]
     if rows or outcome.alerts:
         return tuple(rows)
     bad = [a for a in conditions.conditions(outcome) if a.severity > Severity.UNKNOWN]
@@ -222,12 +222,14 @@ def _to_do(outcome: Outcome) -> tuple[Alert, ...]:
 
 def said_in_rows(outcome: Outcome) -> frozenset[str]:
     """Sentences of findings and alerts that the table's rows or the headline tell."""
-    return frozenset([*_row_sentences(outcome), _worst_sentence(outcome)])
+    return frozenset([*row_sentences(outcome), _worst_sentence(outcome)])
 
 
-def _row_sentences(outcome: Outcome) -> Iterable[str]:
+def row_sentences(outcome: Outcome) -> Iterable[str]:
+    """What findings say of a credential that its row tells (credentials/findings.py)."""
     for name, row in (outcome.credentials or {}).items():
-        yield f"{safe_id(name)}: {row.get('why')}; {row.get('todo')}"
+        what = "rotation stuck: " if row.get("verdict") == "stuck" else ""
+        yield f"{safe_id(name)}: {what}{row.get('why')}"
 
 
 def stands_above(summary: str, outcome: Outcome, said: frozenset[str]) -> bool:
@@ -282,7 +284,7 @@ def _changed_credentials(before: Outcome, after: Outcome) -> Iterator[str]:
 def _changed_findings(before: Outcome, after: Outcome) -> Iterator[str]:
     known = {(f.reason, f.component, f.client) for f in before.findings}
     now = {(f.reason, f.component, f.client) for f in after.findings}
-    rows = set(_row_sentences(after))
+    rows = set(row_sentences(after))
     for f in after.findings:
         if (f.reason, f.component, f.client) not in known and f.sentence not in rows:
             yield f"new: {f.sentence}"

@@ -12,7 +12,7 @@ from re import Match
 from typing import Any, Optional
 
 from monitoring.config import env
-from monitoring.model import Component, Outcome, Severity
+from monitoring.model import RECOVERING, Component, Outcome, Severity
 from monitoring.output import headline, logs, report
 from monitoring.text import counted, iso_seconds, redact, safe_id, safe_lines, say
 
@@ -393,7 +393,8 @@ def _alerts(outcome: Outcome) -> Iterator[Line]:
         missing = [name for name in (component, client) if name not in row.alert.summary]
         place = f"{' '.join(missing)}: " if any(missing) else ""
         colour = "" if row.state == "resolved" else _COLOUR.get(row.alert.severity.word, "")
-        yield row.state, _text(f"{place}{row.alert.summary}", colour)
+        why = f" ({row.why})" if row.why == RECOVERING else ""
+        yield row.state, _text(f"{place}{row.alert.summary}{why}", "" if why else colour)
     counts = Counter(row.state for row in rows)
     if counts:
         counted = ", ".join(f"{n} {state}" for state, n in counts.items())
