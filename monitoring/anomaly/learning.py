@@ -37,7 +37,8 @@ def learn(look: ClientHour, findings: list[Finding]) -> None:
     if hour.exposure >= _LEAST_EXPOSURE:
         profile.yesterday[hour.of_day] = look.ok / hour.exposure
         profile.note_near(look.ok / hour.exposure)
-        profile.note_month(hour.month_days, hour.of_day, look.ok / hour.exposure)
+        if hour.month_days:
+            profile.note_month(hour.month_days, hour.of_day, look.ok / hour.exposure)
     profile.seen += 1
     if reported and any(_is_flagrant(finding, profile.limit) for finding in findings):
         profile.misused = hour.number

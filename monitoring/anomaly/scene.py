@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional
 from monitoring.anomaly.profiles import DAY, WEEK, Profile
 from monitoring.anomaly.types import Usage
 
-LEARNING_HOURS = 168  # before this many observed hours only failures and new clients speak
+LEARNING_HOURS = 168  # before these, only failures, new clients and gross surges speak
 TRUSTED_HOURS = 336  # from here on, hours that raised an alert are not learned at face value
 
 _FACTOR_PRIOR = 16.0  # what "nothing special on the platform" weighs against the other clients

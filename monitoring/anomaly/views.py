@@ -153,7 +153,8 @@ def first_week(look: ClientHour) -> Findings:
     other clients went beyond themselves in their first week."""
     profile, at, age = look.profile, look.hour, look.profile.seen
     if look.mature:
-        profile.most = profile.crest = 0.0
+        if profile.most or profile.crest:
+            profile.most = profile.crest = 0.0
         return NONE
     busier = max(1.0, at.bustle / profile.crest) if profile.crest else 1.0
     most = profile.most * busier * at.exposure
