@@ -67,6 +67,17 @@ COUNT, SHARE = login("authentication_failures"), login("authentication_failure_r
 BURST, GUESSED = login("failure_burst"), login("failures_then_success")
 
 
+def test_a_total_that_is_one_clients_alone_is_not_said_beside_it() -> None:
+    total = login("authentication_failures", "", value=85.0)
+    world = World()
+    world.cycle(total, login("authentication_failures", value=85.0), GUESSED)
+    said = messages.render(world.notices[0], AT_ONCE)
+    assert said.members == ("authentication_failures of c4",)
+    world = World()
+    world.cycle(total, login("authentication_failures", value=80.0), GUESSED)
+    assert len(messages.render(world.notices[0], AT_ONCE).members) == 2
+
+
 def test_a_burst_of_failed_logins_is_one_incident_with_the_worst_sentence_first() -> None:
     world = World()
     assert world.cycle(SHARE, COUNT, BURST, GUESSED) == [

@@ -60,6 +60,7 @@ def test_an_incident_is_all_that_its_cause_explains() -> None:
     ("asked", "hint"),
     [
         ("helth_status", "did you mean health_status"),
+        ("payment-sap", "did you mean payment-sapi"),
         ("zzzzzz", "--alerts"),
         ("prod/health_check/payment-eapi/helth_status/", "did you mean health_status"),
         ("prod/health_check/payment-eapi/zzzzzz/", "--alerts"),

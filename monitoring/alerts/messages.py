@@ -166,8 +166,12 @@ def _links(notice: Notice, rules: AlertSettings) -> Iterator[tuple[str, str]]:
 
 def _members(notice: Notice) -> Iterator[str]:
     if is_family(notice.alert.key.text):  # one cause: what else shows it
+        of_one = {(a.key.metric, a.value) for a in notice.also if a.key.client and a.value}
         rest = [
-            alert for alert in notice.also if not notice.alert.summary.startswith(alert.summary)
+            alert
+            for alert in notice.also
+            if not notice.alert.summary.startswith(alert.summary)
+            and (alert.key.client or (alert.key.metric, alert.value) not in of_one)  # all are one's
         ]
         yield from (clean(alert.summary, 300) for alert in rest[:LISTED])
         if len(rest) > LISTED:

@@ -52,7 +52,8 @@ def _hint(asked: str, there: Iterable[str], known: Sequence[AlertKey]) -> str:
     if of_it:
         return f"; that is a place. Alerts there: {', '.join(of_it[:_MOST_HINTED])}"
     metric = asked.split("/")[3] if asked.count("/") == len(_FIELDS) - 1 else spelt(asked)
-    near = difflib.get_close_matches(metric, sorted(there), n=1)
+    places = {place for key in known for place in (key.component, key.client)} - {""}
+    near = difflib.get_close_matches(metric, sorted({*there, *places}), n=1)
     return f"; did you mean {near[0]}?" if near else "; --alerts names those that fire"
 
 
