@@ -56,7 +56,7 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
     "monitoring.alerts.maintenance": ("maintenance",),
     "monitoring.alerts.delivery": ("routing", "notifier"),
     "monitoring.alerts.outbox_merge": ("outbox",),
-    "monitoring.alerts.lifecycle": ("boundaries", "alerts", "maintenance"),
+    "monitoring.alerts.lifecycle": ("boundaries", "alerts", "conditions", "maintenance"),
     "monitoring.alerts.grouping": ("hygiene_limits", "alerts", "messages"),
     "monitoring.tokens.hygiene": (
         *("hygiene_limits", "token_findings", "token_stats", "token_measurements"),

@@ -12,7 +12,7 @@ import pytest
 from monitoring.alerts import lifecycle as alerts
 from monitoring.alerts.grouping import group_alert
 from monitoring.alerts.lifecycle import Policy
-from monitoring.alerts.state import AlertState, dump_state, load_state
+from monitoring.alerts.state import RESOLVED_RETENTION, AlertState, dump_state, load_state
 from monitoring.config.settings import AlertSettings, Maintenance, Silence
 from monitoring.model import Alert, Notice, Severity
 from tests.alerting_kit import CRITICAL, OK, T0, UNKNOWN, WARNING, alert, reasons
@@ -114,6 +114,13 @@ def test_reminders(sentence: str, interval: dict[str, Any], severity: str, expec
     assert said.count("f") == 1
 
 
+def test_a_reminder_is_as_bad_as_it_is_now() -> None:
+    machine = Machine(rules(reminder_interval={"critical": 60, "warning": 60}))
+    machine.notified("cc")
+    (reminder,) = machine.cycle(alert(WARNING))
+    assert (reminder.reason, reminder.alert.severity) == ("reminder", WARNING)
+
+
 def test_an_escalation_starts_the_reminder_anew() -> None:
     machine = Machine(rules(reminder_interval={"critical": 600.0, "warning": 600.0}))
     assert machine.notified("w" * 8 + "c" * 12) == ".f......e.........r."
@@ -143,6 +150,39 @@ def test_the_resolve_says_how_long_it_lasted_and_how_bad_it_was() -> None:
     assert (resolved.reason, resolved.alert.severity) == ("resolved", CRITICAL)
     assert resolved.since == T0 + 60
     assert resolved.lasted == 5 * 60
+
+
+def test_who_heard_the_worst_hears_the_end_of_the_worst() -> None:
+    """The last bad cycles were milder than what people were notified of."""
+    machine = Machine()
+    machine.notified("ccw")
+    (resolved,) = [n for letter in "oo" for n in machine.cycle(alert(LETTERS[letter]))]
+    assert resolved.alert.severity is CRITICAL
+
+
+def test_how_bad_it_was_and_whether_it_grew_is_kept_for_the_incident() -> None:
+    def kept(letters: str) -> tuple[Any, ...]:
+        machine = Machine(rules(reminder_interval={"critical": 60, "warning": 60}))
+        machine.notified(letters)
+        (state,) = machine.states.values()
+        return state.notified, state.worst, state.grown
+
+    assert kept("ww") == (WARNING, WARNING, False)
+    assert kept("www") == (WARNING, WARNING, False), "a reminder is no growth"
+    assert kept("wwc") == (CRITICAL, CRITICAL, True)
+    assert kept("cc") == (CRITICAL, CRITICAL, False)
+    assert kept("ccw") == (WARNING, CRITICAL, False), "reminded of what it is now"
+    assert kept("wwcw") == (WARNING, CRITICAL, True)
+    assert kept("wwcoo")[0] is None
+    assert kept("wwcooww") == (WARNING, WARNING, False), "another incident"
+
+
+def test_what_flaps_is_held_at_the_worst_that_was_notified() -> None:
+    machine = Machine(rules(reminder_interval={"critical": 0, "warning": 0}, flap_changes=3))
+    assert machine.notified("wwoo" + "wwcw") == ".f.r" + ".fe."
+    assert machine.notified("oo") == ".f", "the turn that names it flapping"
+    (state,) = machine.states.values()
+    assert (state.flapping, state.alert.severity, state.notified) == (True, WARNING, CRITICAL)
 
 
 def test_the_resolve_says_what_is_well_again() -> None:
@@ -261,6 +301,31 @@ def test_a_dead_parent_suppresses_its_children_until_it_is_back() -> None:
     assert reasons(machine.cycle(alert(OK), fine)) == []
 
 
+def test_what_is_down_names_what_suffers_and_only_then() -> None:
+    machine = Machine()
+    child = alert(WARNING, "payment-eapi", metric="api_response_time", parent="redis-cache", hold=1)
+    machine.cycle(alert(CRITICAL), child)
+    (down,) = machine.cycle(alert(CRITICAL), child)
+    assert down.suffers == (child.summary,)
+    machine.cycle(alert(OK), replace(child, severity=OK))
+    (up,) = machine.cycle(alert(OK), replace(child, severity=OK))
+    assert (up.reason, up.suffers) == ("resolved", ())
+    full = alert(CRITICAL, metric="redis_memory_used", hold=1)
+    (told,) = Machine().cycle(alert(CRITICAL), full, child)
+    assert (told.alert.key, told.suffers) == (full.key, ()), "a full cache explains nothing"
+
+
+def test_what_became_unknown_is_no_consequence() -> None:
+    machine = Machine()
+    child = alert(WARNING, "payment-eapi", metric="api_response_time", parent="redis-cache", hold=1)
+    assert reasons(machine.cycle(child)) == ["first"]
+    unknown = replace(child, severity=UNKNOWN)
+    machine.cycle(alert(CRITICAL), unknown)
+    (down,) = machine.cycle(alert(CRITICAL), unknown)
+    assert down.suffers == ()
+    assert [row.state for row in machine.rows if row.alert.key == child.key] == ["firing"]
+
+
 def test_any_of_several_parents_is_enough() -> None:
     machine = Machine()
     child = alert(CRITICAL, metric="slow", parent="payment-sapi redis-cache", hold=1)
@@ -324,6 +389,7 @@ def test_other_scripts_states_say_what_is_down_while_they_are_fresh() -> None:
     machine.notified("cc")
     states = machine.states.values()
     assert alerts.down_components(states, machine.now - 600) == {"redis-cache"}
+    assert alerts.down_components(states, machine.now) == {"redis-cache"}, "of this very cycle"
     assert alerts.down_components(states, machine.now + 1) == frozenset()
 
 
@@ -459,6 +525,16 @@ def test_nothing_is_remembered_of_what_is_fine() -> None:
     assert machine.states == {}
 
 
+def test_what_has_ended_is_remembered_for_so_long() -> None:
+    """As long as Alertmanager is told of the end; not a second longer."""
+    machine = Machine(rules(flap_window=60.0))
+    machine.notified("ccoo")
+    ended = machine.now
+    for later, kept in ((RESOLVED_RETENTION - 1, True), (RESOLVED_RETENTION, False)):
+        result = alerts.step(machine.states, (), machine.policy, ended + later)
+        assert bool(result.states) is kept, later
+
+
 def test_what_nobody_judges_for_a_week_is_over() -> None:
     machine = Machine(every=3600.0)
     machine.notified("cc")
@@ -470,8 +546,8 @@ def test_what_nobody_judges_for_a_week_is_over() -> None:
 def test_of_two_conditions_with_one_key_the_worse_counts() -> None:
     machine = Machine()
     machine.cycle(alert(OK), alert(CRITICAL), alert(WARNING))
-    (told,) = machine.cycle(alert(CRITICAL), alert(WARNING))
-    assert told.alert.severity is CRITICAL
+    (told,) = machine.cycle(alert(CRITICAL), alert(WARNING), alert(CRITICAL, summary="later"))
+    assert (told.alert.severity, told.alert.summary) == (CRITICAL, "redis-cache is in trouble")
 
 
 def test_a_clock_that_steps_back_loses_nothing() -> None:

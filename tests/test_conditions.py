@@ -10,7 +10,7 @@ import pytest
 from monitoring.alerts.conditions import BLIND, UP, conditions
 from monitoring.alerts.lifecycle import vanished
 from monitoring.model import Alert, Component, Finding, Measurement, Severity, Source, Verdict
-from tests.alerting_kit import CRITICAL, OK, UNKNOWN, WARNING, component, outcome
+from tests.alerting_kit import CRITICAL, OK, UNKNOWN, WARNING, alert, component, outcome
 
 
 def one(found: tuple[Alert, ...], metric: str, place: str = "redis-cache") -> Alert:
@@ -408,6 +408,16 @@ def test_blindness_about_a_source_ends_when_the_source_goes(
 ) -> None:
     (known,) = conditions(outcome(sources=(Source("redis", False, why="x"),)))
     assert gone(known, sources=sources) is severity, sentence
+
+
+@pytest.mark.parametrize(
+    ("listed", "severity"), [("eapi-metrics", UNKNOWN), ("sapi-metrics", OK), ("monitor", UNKNOWN)]
+)
+def test_a_source_that_is_still_read_from_has_not_gone(listed: str, severity: Any) -> None:
+    """`monitor` alone: the script itself did not run, so nobody knows."""
+    known = alert(WARNING, "eapi-metrics", metric=BLIND)
+    (got,) = vanished([known], (), outcome(sources=(Source(listed, ok=True),)))
+    assert got.severity == severity
 
 
 def test_what_is_still_mentioned_has_not_vanished() -> None:

@@ -429,8 +429,7 @@ def _notified(after: AlertState, reason: str, now: float) -> AlertState:
 
 
 def _due(turn: _Turn, reason: str) -> grouping.Due:
-    since = turn.before.since if reason == "resolved" else turn.after.since
-    alert = turn.before.alert if reason == "resolved" else turn.after.alert
+    since, alert = turn.after.since, turn.after.alert
     if reason == "resolved" and turn.before.notified is not None:
         # What recovered is the thing people were notified of, at the severity they were notified.
         alert = replace(alert, severity=turn.before.notified)
