@@ -39,6 +39,7 @@ SLOWER: Mapping[str, tuple[str, ...]] = {
     "monitoring.thresholds": ("report", "messages", "conditions"),
     "monitoring.alerts.grouping": ("incidents",),
     "monitoring.alerts.lifecycle": ("alerts_properties",),
+    "monitoring.alerts.delivery": ("mail_told",),
 }
 #: The decisions -> the tests that hold them, those that need no server.
 TARGETS: Mapping[str, tuple[str, ...]] = {

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from monitoring.alerts.delivery import LOG, MIRROR, channels_for
+from monitoring.alerts.delivery import LOG, MIRROR, PATIENCE, channels_for, failing_channels
+from monitoring.alerts.outbox import Pause
 from monitoring.config.settings import NotificationSettings, Route
-from tests.alerting_kit import CRITICAL, WARNING, alert, notice
+from tests.alerting_kit import CRITICAL, OK, T0, WARNING, alert, notice, outcome
 
 ON = {"slack": {}, "email": {}, "pagerduty": {}, MIRROR: {}, LOG: {}}
 USUAL = {"critical": ("pagerduty", "slack"), "warning": ("slack", "off", MIRROR, LOG)}
@@ -44,3 +45,19 @@ def test_a_group_goes_wherever_a_member_would_and_a_severity_without_channels_to
     members = (alert(WARNING, "a"), alert(WARNING, "conjur-vault"))
     assert channels_for(replace(notice(), also=members), settings) == ("slack", "email", LOG)
     assert channels_for(notice(), replace(settings, by_severity={})) == (LOG,)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "pause", "severity"),
+    [
+        ("a hiccup is nobody's business", Pause(3, T0 - PATIENCE + 1, why="HTTP 500"), OK),
+        ("five minutes are a trouble", Pause(3, T0 - PATIENCE, why="HTTP 500"), WARNING),
+        ("one that works again is not failing since then", Pause(0, T0 - 9 * PATIENCE), OK),
+    ],
+)
+def test_from_when_on_a_channel_fails(*, sentence: str, pause: Pause, severity: Any) -> None:
+    (got,) = failing_channels({"slack": pause}, ("slack",), outcome())
+    assert got.severity is severity, sentence
+    (unwanted,) = failing_channels({"slack": pause}, ("email",), outcome())
+    assert unwanted.severity is OK, "nothing is to go through it"
+    assert not [*failing_channels({"slack": pause}, ("slack",), outcome(script="other"))]
