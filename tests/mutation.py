@@ -39,7 +39,6 @@ SLOWER: Mapping[str, tuple[str, ...]] = {
     "monitoring.thresholds": ("report", "messages", "conditions"),
     "monitoring.alerts.grouping": ("incidents",),
     "monitoring.alerts.lifecycle": ("alerts_properties",),
-    "monitoring.alerts.delivery": ("mail_told",),
 }
 #: The decisions -> the tests that hold them, those that need no server.
 TARGETS: Mapping[str, tuple[str, ...]] = {
@@ -55,7 +54,7 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
     "monitoring.credentials.ages": ("credential_ages",),
     "monitoring.health.judges": ("health_vault", "health_rows", "health_service"),
     "monitoring.alerts.maintenance": ("maintenance",),
-    "monitoring.alerts.delivery": ("routing", "notifier"),
+    "monitoring.alerts.delivery": ("routing", "recipients", "channel_alertmanager", "notifier"),
     "monitoring.alerts.outbox_merge": ("outbox",),
     "monitoring.alerts.lifecycle": ("boundaries", "alerts", "conditions", "maintenance"),
     "monitoring.alerts.grouping": ("hygiene_limits", "alerts", "messages"),
