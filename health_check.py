@@ -72,12 +72,13 @@ def check_component(parser: argparse.ArgumentParser, text: str, there: Sequence[
 def build_parser() -> argparse.ArgumentParser:
     parser = utils.parser(SCRIPT, __doc__ or "", EXAMPLES)
     own = parser.add_argument_group("what to check")
-    own.add_argument(
+    which = own.add_argument(
         "--component",
         action="append",
         metavar="NAME",
         help=f"check this one only; repeatable: {', '.join(COMPONENTS)}",
     )
+    which.completer = lambda **_asked: COMPONENTS  # type: ignore[attr-defined]  # argcomplete's name
     own.add_argument(
         "--setup",
         action="store_true",

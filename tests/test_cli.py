@@ -11,6 +11,7 @@ import pytest
 import credential_usage_metrics
 import health_check
 import token_usage_metrics
+import health_check
 import utils
 from monitoring import cli
 
@@ -138,3 +139,10 @@ def test_without_the_library_the_line_is_parsed(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "argcomplete", None)
     monkeypatch.setenv("_ARGCOMPLETE", "1")
     assert utils.parsed(parser(), "health_check", ["--single-run"]).single_run
+
+
+def test_a_shell_may_ask_which_components_there_are() -> None:
+    """The names that argcomplete looks for, tried by hand with the library itself."""
+    (which,) = [a for a in health_check.build_parser()._actions if a.dest == "component"]
+    asked = {"prefix": "re", "action": which, "parser": None, "parsed_args": None}
+    assert "redis-cache" in which.completer(**asked)  # type: ignore[attr-defined]
