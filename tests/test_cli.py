@@ -11,7 +11,6 @@ import pytest
 import credential_usage_metrics
 import health_check
 import token_usage_metrics
-import health_check
 import utils
 from monitoring import cli
 
