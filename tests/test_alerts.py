@@ -185,6 +185,15 @@ def test_what_flaps_is_held_at_the_worst_that_was_notified() -> None:
     assert (state.flapping, state.alert.severity, state.notified) == (True, WARNING, CRITICAL)
 
 
+def test_a_row_says_that_it_is_getting_well() -> None:
+    machine = Machine()
+    for letters, why in (("cc", ""), ("o", alerts.RECOVERING), ("c", "")):
+        machine.notified(letters)
+        (row,) = machine.rows
+        assert (row.state, row.why) == ("firing", why), letters
+    assert not alerts.is_recovering(AlertState(alert(OK), good=1)), "it does not fire"
+
+
 def test_the_resolve_says_what_is_well_again() -> None:
     machine = Machine()
     machine.notified("cc")
