@@ -44,6 +44,7 @@ from monitoring.redis import client as redis_client
 from monitoring.tokens.results import TokenResult
 from monitoring.tokens.sources import take_census
 from sandbox import redis_topologies
+from sandbox.demo import FOLLOW
 from sandbox.encodings import encode_validation
 from sandbox.options import Options
 from sandbox.redis_topologies import SentinelSet
@@ -53,7 +54,6 @@ from sandbox.values import Token, Validation
 ROOT = Path(__file__).resolve().parents[1]
 SHARE, MEGABYTES = 1 / 8, 40.0
 ALERTED, LEARNED = 2.0, 40
-LOOP = 'TOKENS = {"follow": True, "clock_skew": "1s"}\n'
 BEHIND = 1 << 20  # bytes that the follower has still to read
 LIFE, CLIENTS, FORGED, STOPPED = 3600, 500, 500, 20.0
 LASTS = 1800  # seconds in which none of the first tokens dies: one that died under a census differs
@@ -378,7 +378,7 @@ def alerted(rounds: int) -> bool:
     quiet = Options(clients=30, rotating=False)
     with Stack(quiet) as stack, tempfile.TemporaryDirectory() as folder:
         config, document = Path(folder, "config.py"), Path(folder, "tokens.json")
-        config.write_text(LOOP, encoding="utf-8")
+        config.write_text(FOLLOW, encoding="utf-8")
         script = ROOT / "token_usage_metrics.py"
         words = [
             str(script),
@@ -391,7 +391,7 @@ def alerted(rounds: int) -> bool:
         ]
         loop = subprocess.Popen(
             [sys.executable, *words],
-            env={**os.environ, **stack.environment, "PAYMENT_API_SANDBOX": "1"},
+            env={**os.environ, **stack.environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

@@ -48,10 +48,9 @@ class Watch:
         tokens = settings.tokens
         self.rules = profile_of(tokens.profile, tokens.patterns, tokens.exclude)
         self._rules = [rule for rule in self.rules if rule.role != INDEX]
-        answered = partial(
-            redis_client.translate, heard=True
-        )  # the cache was asked for its members
-        self._door = ErrorTranslation(answered, redis_client.ERRORS)
+        # The cache has answered before: it was asked for its members.
+        translate = partial(redis_client.translate, heard=True)
+        self._door = ErrorTranslation(translate, redis_client.ERRORS)
         probe = AlikeStats(now, tokens)
         self._expect = probe.expect
         self.ledger = self._new_ledger(now)
