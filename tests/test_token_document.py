@@ -107,3 +107,11 @@ def test_of_a_scan_that_says_nothing_of_the_rest_counts_are_the_least() -> None:
     assert dict(terminal_tokens.rows(found))["active"] == "at least 30"
     assert terminal_tokens.live_tokens(found) == "at least 30 live tokens"
     assert terminal_tokens.in_the_cache(found, "active") is None
+
+
+def test_one_token_that_was_seen_may_stand_for_many() -> None:
+    third = report_of(1, truncated="time", share_seen=0.1)
+    found = document(looked(TOKENS[:1], report=third))
+    assert terminal_tokens.live_tokens(found) == "about 10 live tokens"
+    asked = {**found, "without_ttl": 3, "ttl_asked": 5, "ttl_keys": 5}
+    assert dict(terminal_tokens.rows(asked))["without ttl"] == "at least 3"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
-from monitoring.text import percentage, say
+from monitoring.text import counted, percentage, say
 
 Row = tuple[str, str]
 
@@ -21,10 +21,10 @@ def rows(tokens: Mapping[str, Any]) -> Iterator[Row]:
     for name in ("total", "active", "expired", "undecodable", "without_ttl", "duplicates_merged"):
         yield name.replace("_", " "), _about(name, tokens)
     if tokens.get("doubtful"):
-        yield "of them with two readings", _count(tokens["doubtful"])
+        yield "of them with two readings", _whole("doubtful", tokens["doubtful"], tokens)
     strange = (tokens.get("without_known_client") or {}).get("active")
     if strange:
-        yield "live, of no known client", _count(strange)
+        yield "live, of no known client", _whole("", strange, tokens)
     yield "generated per minute", _rate(tokens)
     expiring = tokens.get("expiring") or {}
     if expiring:
@@ -47,8 +47,8 @@ def live_tokens(tokens: Mapping[str, Any]) -> str:
     were not counted."""
     if tokens.get("active") is None:
         return ""
-    one = "" if tokens["active"] == 1 else "s"
-    return f"{_whole('active', tokens['active'], tokens)} live token{one}"
+    words, number = _said("active", tokens["active"], tokens)
+    return f"{words}{counted(number, 'live token')}"
 
 
 def in_the_cache(tokens: Mapping[str, Any], name: str) -> Optional[int]:
@@ -62,12 +62,21 @@ def in_the_cache(tokens: Mapping[str, Any], name: str) -> Optional[int]:
     return row.get("estimate")
 
 
-def _whole(name: str, seen: Optional[int], tokens: Mapping[str, Any]) -> str:
-    """A count for people: of a scan that ended early what it says of the whole cache."""
-    if seen is None or not (tokens.get("scan") or {}).get("truncated"):
-        return _count(seen)
+def _said(name: str, seen: int, tokens: Mapping[str, Any]) -> tuple[str, int]:
+    """What comes before a count, and the count: of a scan that ended early the estimate for the
+    whole cache, or what was seen, which is the least that there is."""
+    if not (tokens.get("scan") or {}).get("truncated"):
+        return "", seen
     estimate = in_the_cache(tokens, name)
-    return f"at least {seen:,}" if estimate is None else f"about {estimate:,}"
+    return ("at least ", seen) if estimate is None else ("about ", estimate)
+
+
+def _whole(name: str, seen: Optional[int], tokens: Mapping[str, Any]) -> str:
+    """A count for people, a dash where it is not known."""
+    if seen is None:
+        return _count(seen)
+    words, number = _said(name, seen, tokens)
+    return f"{words}{number:,}"
 
 
 def _about(name: str, tokens: Mapping[str, Any]) -> str:
@@ -75,8 +84,9 @@ def _about(name: str, tokens: Mapping[str, Any]) -> str:
     value = tokens.get(name)
     if name != "without_ttl" or value is None:
         return _whole(name, value, tokens)
+    words, number = _said(name, value, tokens)
     sampled: bool = tokens.get("ttl_asked", 0) < tokens.get("ttl_keys", 0)
-    return f"{'about ' * sampled}{_count(value)}"
+    return f"{words}{'about ' * sampled}{number:,}"
 
 
 def _count(value: Any) -> str:

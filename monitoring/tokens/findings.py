@@ -180,7 +180,8 @@ def _hygiene(
             severity = severity_of(reason, verdicts)
         elif found.name == "expired_served" and result is not None and not result.long_dead:
             severity = Severity.OK
-            why = f" None by more than {say(policy.clock_skew)}, which clocks explain."
+            seen = "" if _is_whole(looked) else " of those seen"
+            why = f" None{seen} by more than {say(policy.clock_skew)}, which clocks explain."
         yield Finding(
             reason,
             severity,
