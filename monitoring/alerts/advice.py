@@ -256,16 +256,20 @@ def for_component(component: str, error: str = "", failed_at: str = "") -> Advic
     if failed_at:
         return Advice(meaning, texts.login_failed(failed_at, error), runbook, AUTHENTICATION)
     hint = texts.FAULTS.get(error, "")
-    board = AUTHENTICATION if component == LOGIN else HEALTH
     step = hint if hint and error not in texts.UNEXPLAINED else f"{action} {hint}".strip()
-    return Advice(meaning, step, runbook, board)
+    return Advice(meaning, step, runbook, _board(component))
 
 
 def for_degraded(component: str) -> Advice:
     """Advice on a component that works, but not as it should."""
     row = ROWS.get(component)
-    board = AUTHENTICATION if component == LOGIN else HEALTH
-    return Advice(*texts.DEGRADED, row.runbook if row else texts.ANY_COMPONENT[2], board)
+    runbook = row.runbook if row else texts.ANY_COMPONENT[2]
+    return Advice(*texts.DEGRADED, runbook, _board(component))
+
+
+def _board(component: str) -> str:
+    """The dashboard on which a component is looked at."""
+    return AUTHENTICATION if component == LOGIN else HEALTH
 
 
 def for_blindness() -> Advice:
