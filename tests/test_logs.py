@@ -19,7 +19,7 @@ def _restore_logging() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     hooks = sys.excepthook, threading.excepthook, logging.raiseExceptions
-    # Asked for by a test before this one, and taken back by pytest alone, it would not be done again.
+    # Asked for by a test before this one and undone by pytest alone, it would not be done again.
     logging.captureWarnings(False)
     yield
     root.handlers[:], root.level = handlers, level
