@@ -18,6 +18,7 @@ from monitoring.credentials.source_kit import Asked
 from monitoring.credentials.watch import CredentialWatch
 from monitoring.http.client import HttpClient, Reply
 from monitoring.store.state import State
+from monitoring.tokens.stats import VERSIONS_KEPT
 from sandbox import jwt_codec
 from sandbox.eapi import claims_of
 from sandbox.stack import Stack
@@ -110,6 +111,11 @@ def by_its_own_word(stack: Stack) -> None:
     put_jwt(stack, "token:x", credential_version="v1")
 
 
+def more_versions_than_are_kept(stack: Stack) -> None:
+    for number in range(3, 4 + VERSIONS_KEPT):  # 3 is the present one
+        put_jwt(stack, f"token:x{number}", jti=f"x{number}", credential_version=f"v{number}")
+
+
 def one_id_twice(stack: Stack) -> None:
     put_jwt(stack, "token:x", jti="same")
     put_jwt(stack, "token:y", jti="same", iat=int(stack.now() - 3.5 * HOUR))
@@ -136,6 +142,11 @@ def both_cached(stack: Stack) -> None:
     stack.eapi.cache.store_credential(credential)  # type: ignore[union-attr]
 
 
+def cached_and_unreadable(stack: Stack) -> None:
+    with stack.redis_client() as client:
+        client.set(f"credential:{CLIENT}", b"\x01\x00java.lang.Obj", ex=900)
+
+
 def new_version_is_gone(stack: Stack) -> None:
     stack.vault.variables[stack.book.variable(CLIENT)].versions.pop()
 
@@ -150,7 +161,14 @@ def fault(name: str) -> Callable[[Stack], None]:
 
 CACHE_TRICKS = (older, without_times, without_issue, without_end, of_nobody, by_its_own_word)
 MORE = (one_id_twice, no_tokens_at_all, unreadable, still_cached, both_cached)
-TRICKS = (*CACHE_TRICKS, *MORE, new_version_is_gone, another_runs)
+TRICKS = (
+    *CACHE_TRICKS,
+    *MORE,
+    cached_and_unreadable,
+    more_versions_than_are_kept,
+    new_version_is_gone,
+    another_runs,
+)
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.__name__)

@@ -14,7 +14,7 @@ from monitoring.conjur.answers import Variable
 from monitoring.credentials.assembly import ttl_seconds
 from monitoring.credentials.facts import Heard, RotationFacts
 from monitoring.credentials.memory import RotationMemory, VaultMemory, remembered, to_ask
-from monitoring.credentials.sources import ask_rotations
+from monitoring.credentials.sources import MAX_ROTATIONS, ask_rotations
 from monitoring.store.state import State
 from monitoring.text import parse_iso
 from tests.credential_kit import asked_of, quiet_stack, settings_of
@@ -167,6 +167,8 @@ def test_durations_of_annotations(text: str, seconds: Optional[float]) -> None:
 ODD = {"client_id": "c1", "current_state": "DUAL_ACTIVE", "transition_period_minutes": "x"}
 HOSTILE: list[tuple[str, Any, Optional[int]]] = [
     ("no list", {"a": 1}, None),
+    ("as many as are read", [{**ODD}] * MAX_ROTATIONS, 1),
+    ("one more than are read", [{**ODD}] * (MAX_ROTATIONS + 1), None),
     ("a number", 7, None),
     ("elements that are no rotations", [1, None, "x", {}, {"client_id": 5}], None),
     ("no state", [{"client_id": "c1"}], None),

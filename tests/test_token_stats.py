@@ -19,6 +19,7 @@ from monitoring.tokens.clients import ClientLedger, Limits, pack
 from monitoring.tokens.codecs.facts import Decoded, undecodable
 from monitoring.tokens.codecs.table import decode_many
 from monitoring.tokens.hygiene import RULES
+from monitoring.tokens.results import ANY_VERSION
 from monitoring.tokens.stats import TokenStats, tokens_json
 
 NOW = 1795402000
@@ -336,6 +337,20 @@ def test_by_client_is_bounded_and_the_rest_summed() -> None:
 def test_tokens_by_version_of_the_credential() -> None:
     tokens = [token("c", f"j-{n}", version=f"v{n % 2}", left=100 - n * 30) for n in range(5)]
     assert stats_of(tokens).result().by_client["c"].by_version == {"v0": 2, "v1": 2}
+
+
+@pytest.mark.parametrize(
+    ("bound", "of_a_client"), [("VERSIONS_KEPT", 2), ("VERSIONS_KEPT_IN_ALL", 3)]
+)
+def test_versions_too_many_to_keep_are_counted_together(
+    monkeypatch: pytest.MonkeyPatch, bound: str, of_a_client: int
+) -> None:
+    monkeypatch.setattr(module, bound, of_a_client)
+    tokens = [token("a", "j-0", version="v0")]
+    tokens += [token("c", f"j-{n}", version=f"v{n % 4}") for n in range(1, 8)]
+    by_client = stats_of(tokens).result().by_client
+    assert by_client["a"].by_version == {"v0": 1}
+    assert by_client["c"].by_version == {"v1": 2, "v2": 2, ANY_VERSION: 3}
 
 
 @pytest.mark.parametrize("kept", [1_500_000, 100])

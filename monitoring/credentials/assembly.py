@@ -96,7 +96,7 @@ def clients_of(looked: CredentialInput, canary: AbstractSet[str]) -> frozenset[s
 def _elsewhere(looked: CredentialInput) -> set[str]:
     """Clients that the cache or the rotation service names. Once the vault has been read, an old
     rotation of a client that it no longer has says nothing: it was deleted."""
-    cached = set(looked.cache.credentials) if looked.cache else set()
+    cached = set(looked.cache.named) if looked.cache else set()
     rotated = {c: heard.rotation for c, heard in looked.heard.items() if heard.rotation}
     return cached | {c for c, r in rotated.items() if looked.vault is None or r.running}
 
@@ -109,7 +109,7 @@ def known_elsewhere(looked: CredentialInput) -> dict[str, str]:
     rotated = {c for c, h in looked.heard.items() if h.rotation and h.rotation.running}
     found = dict.fromkeys(rotated, "a rotation of it runs")
     if looked.cache is not None:
-        found.update(dict.fromkeys(looked.cache.credentials, "EAPI has its credential cached"))
+        found.update(dict.fromkeys(looked.cache.named, "EAPI has its credential cached"))
     return {c: why for c, why in found.items() if c not in looked.vault.variables}
 
 

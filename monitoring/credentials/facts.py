@@ -8,7 +8,7 @@ be read is None in `CredentialFacts`; a source that was read and knows nothing o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
@@ -80,7 +80,8 @@ class VaultFacts:
 
 @dataclass(frozen=True)
 class CachedFacts:
-    """`credential:{client}` as EAPI cached it at its last use of the vault (at most 15 min old)."""
+    """`credential:{client}` as EAPI cached it at its last use of the vault (at most 15 min old).
+    `unreadable`: it is cached, and what it says is not known."""
 
     active: Optional[bool] = None
     version: Optional[str] = None
@@ -88,6 +89,7 @@ class CachedFacts:
     created_at: Optional[float] = None
     updated_at: Optional[float] = None
     expires_at: Optional[float] = None
+    unreadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -324,6 +326,11 @@ class CacheSeen:
     primaries: tuple[NodeFacts, ...] = ()
     cluster: str = ""
     at: Optional[float] = None
+
+    @property
+    def named(self) -> AbstractSet[str]:
+        """The clients that have a cached credential by its own word, not by a key's name alone."""
+        return {client for client, fact in self.credentials.items() if not fact.unreadable}
 
     def knowing(self, clients: Iterable[str]) -> CacheSeen:
         """The same, with tokens that may be of several clients given to those that there are."""

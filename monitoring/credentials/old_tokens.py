@@ -18,7 +18,7 @@ from monitoring.credentials.facts import (
 )
 from monitoring.text import counted
 from monitoring.tokens.clients import MintedBefore
-from monitoring.tokens.results import ClientTokens
+from monitoring.tokens.results import ANY_VERSION, ClientTokens
 
 if TYPE_CHECKING:
     from monitoring.credentials.facts import CacheSeen
@@ -135,9 +135,10 @@ def ended_at(facts: CredentialFacts) -> Optional[float]:
 
 
 def _of_older(by_version: Mapping[str, int], version: Optional[int]) -> int:
-    """Live tokens that name an older version themselves."""
+    """Live tokens that name an older version themselves, or one that was not kept."""
     numbers = ((version_number(name), many) for name, many in by_version.items())
-    return sum(n for v, n in numbers if v is not None and version is not None and v < version)
+    older = sum(n for v, n in numbers if v is not None and version is not None and v < version)
+    return older + by_version.get(ANY_VERSION, 0)
 
 
 # -- the servers that were read

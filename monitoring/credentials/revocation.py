@@ -183,6 +183,9 @@ def _sightings(facts: CredentialFacts, now: float) -> Iterator[Block]:
     elif cached is not None and cached.rotation_state == "dual_active":
         why = "EAPI has it cached that both versions log in, for 15 minutes at most"
         yield Block(why, now + EAPI_CACHE)
+    elif cached is not None and cached.unreadable:
+        why = "EAPI has cached a secret of it that we could not read: it may be the old version"
+        yield Block(why)
     if refused_since(facts):
         why = "logins fail and none has succeeded since the old secret ended: it is in use"
         yield Block(why)

@@ -14,7 +14,7 @@ from monitoring.credentials.shared_census import Seen
 from monitoring.credentials.source_kit import Asked, SourceAnswer, absent, unavailable
 from monitoring.model import Fault, Source
 from monitoring.redis import client as redis_client
-from monitoring.redis.count import ScanReport
+from monitoring.redis.count import CREDENTIALS_KEPT, ScanReport
 from monitoring.redis.faults import RedisFault
 from monitoring.redis.profiles import INDEX
 from monitoring.redis.scan import Budget, ErrorTranslation, census, profile_of
@@ -93,7 +93,8 @@ def _read(cache: redis_client.Cache, asked: Asked) -> SourceAnswer:
     )
     result = stats.result(None)
     facts = [fact for fact in report.counted.credentials if _informs(fact)]
-    whole = not report.truncated and not report.faults and not report.unread
+    kept = len(report.counted.credentials) < CREDENTIALS_KEPT
+    whole = kept and not report.truncated and not report.faults and not report.unread
     unreadable = sum(result.undecodable.values()) + report.counted.foreign
     seen = CacheSeen(stats, result, _cached(facts), whole, unreadable)
     seen = _with_nodes(seen, cache, clients)  # last: what was lost under the scan shows
@@ -207,7 +208,8 @@ def _answer(report: ScanReport, seen: CacheSeen, took: float) -> SourceAnswer:
 
 
 def _informs(fact: CredentialFact) -> bool:
-    return bool(fact.client) and (fact.active is not None or fact.version is not None)
+    known = fact.unreadable or fact.active is not None or fact.version is not None
+    return bool(fact.client) and known
 
 
 def _cached(facts: Iterable[CredentialFact]) -> dict[str, CachedFacts]:
@@ -219,6 +221,7 @@ def _cached(facts: Iterable[CredentialFact]) -> dict[str, CachedFacts]:
             created_at=fact.created_at,
             updated_at=fact.updated_at,
             expires_at=fact.expires_at,
+            unreadable=fact.unreadable,
         )
         for fact in facts
         if fact.client

@@ -178,7 +178,10 @@ def _rotations(reply: Reply) -> list[Any]:
         rows = [rows]
     if not isinstance(rows, list):
         raise RotationFault(Fault("body", f"{reply.url} answered JSON that is no list"))
-    return rows[:MAX_ROTATIONS]
+    if len(rows) > MAX_ROTATIONS:
+        many = f"{len(rows):,} rotations, and {MAX_ROTATIONS:,} are read at most"
+        raise RotationFault(Fault("body", f"{reply.url} answered {many}"))
+    return rows
 
 
 def _refused(reply: Reply) -> Fault:

@@ -8,7 +8,7 @@ from typing import Optional
 
 from monitoring.follow.ledger import Alike, Ledger
 from monitoring.redis.count import Counted, totals
-from monitoring.redis.profiles import CREDENTIAL, TOKEN, VALIDATION
+from monitoring.redis.profiles import TOKEN, VALIDATION
 from monitoring.tokens.clients import LIFE_BITS
 from monitoring.tokens.owners import reading_of
 from monitoring.tokens.results import EXPIRED, LIVE
@@ -74,7 +74,7 @@ def counted(ledger: Ledger) -> tuple[Mapping[str, int], Counted]:
     matched: CounterOf[str] = Counter()
     types: CounterOf[str] = Counter()
     verdicts: CounterOf[str] = Counter()
-    unread: dict[str, CounterOf[str]] = {VALIDATION: Counter(), CREDENTIAL: Counter()}
+    unread: CounterOf[str] = Counter()
     renewed = 0
     for family, many in ledger.families():
         matched[family.rule.pattern] += many
@@ -82,12 +82,11 @@ def counted(ledger: Ledger) -> tuple[Mapping[str, int], Counted]:
         if family.verdict is not None:
             verdicts[family.verdict[0]] += many
             renewed += many * family.verdict[1]
-        elif family.unread and family.rule.role in unread:
-            unread[family.rule.role][family.unread] += many
+        elif family.unread and family.rule.role == VALIDATION:
+            unread[family.unread] += many
     return matched, Counted(
         types=dict(types),
-        validations=totals(verdicts, renewed, unread[VALIDATION]),
+        validations=totals(verdicts, renewed, unread),
         credentials=ledger.facts(),
-        credentials_undecodable=dict(unread[CREDENTIAL]),
         index_members=0,
     )

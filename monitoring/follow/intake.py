@@ -11,14 +11,13 @@ from monitoring.follow.lineage import Lineage
 from monitoring.redis.count import AskTtls, Counted, Page, Part
 from monitoring.redis.profiles import CREDENTIAL, TOKEN, VALIDATION, client_and_id, jwt_of_name
 from monitoring.tokens.codecs.facts import (
-    CredentialFact,
     Decoded,
     Expectation,
     Undecodable,
     ValidationFact,
 )
 from monitoring.tokens.codecs.table import (
-    decode_credential,
+    credential_under,
     decode_hash,
     decode_many,
     decode_validation,
@@ -152,10 +151,8 @@ class Intake:
 
     def _credentials(self, part: Part) -> None:
         for key, value, ttl in zip(part.keys, part.values, _ttls(part)):
-            fact = decode_credential(value) if value != {} else None
-            known = fact if isinstance(fact, CredentialFact) else None
-            why = "" if fact is None or known is not None else fact.reason  # type: ignore[union-attr]
-            self.ledger.credential(key, self._family(part, unread=why), ttl, self.now, fact=known)
+            fact = credential_under(key, value)
+            self.ledger.credential(key, self._family(part), ttl, self.now, fact=fact)
 
     def _family(
         self, part: Part, fact: object = None, *, unread: str = "", named: bool = False

@@ -213,7 +213,7 @@ class Ledger:
         *,
         fact: Optional[CredentialFact],
     ) -> None:
-        """A key holds a credential, or what could not be read as one (None)."""
+        """A key holds a credential, or something else (None)."""
         if ttl == -2:
             self.gone(key, "expired")
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, Counter as CounterOf
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import (
     Any,
     Callable,
@@ -27,7 +28,7 @@ from monitoring.tokens.codecs.table import (
     Decoded,
     ValidationFact,
     clean_key,
-    decode_credential,
+    credential_under,
     decode_hash,
     decode_many,
     decode_validation,
@@ -100,7 +101,6 @@ class Counted:
     types: Mapping[str, int]
     validations: ValidationTotals
     credentials: tuple[CredentialFact, ...]
-    credentials_undecodable: Mapping[str, int]
     index_members: int
     foreign: int = 0
     births: BirthSample = field(default_factory=BirthSample, compare=False, repr=False)
@@ -130,10 +130,7 @@ class PartCounter:
         self._types: CounterOf[str] = Counter()
         self._verdicts: CounterOf[str] = Counter()
         self._renewed = 0
-        self._unreadable: dict[str, CounterOf[str]] = {
-            VALIDATION: Counter(),
-            CREDENTIAL: Counter(),
-        }
+        self._unreadable: CounterOf[str] = Counter()
         self._credentials: list[CredentialFact] = []
         self._index_members = 0
         self._expired_asked = 0
@@ -154,9 +151,8 @@ class PartCounter:
     def counted(self) -> Counted:
         return Counted(
             types={kind: n for kind, n in self._types.items() if n},
-            validations=totals(self._verdicts, self._renewed, self._unreadable[VALIDATION]),
+            validations=totals(self._verdicts, self._renewed, self._unreadable),
             credentials=tuple(self._credentials),
-            credentials_undecodable=dict(self._unreadable[CREDENTIAL]),
             index_members=self._index_members,
             foreign=self._foreign,
             births=self._births,
@@ -211,18 +207,12 @@ class PartCounter:
                 self._verdicts[fact.reason] += many
                 self._renewed += many * fact.renewed
             else:
-                self._unreadable[VALIDATION][fact.reason] += many
+                self._unreadable[fact.reason] += many
         self._births.used([token for v, token in zip(part.values, named) if v in good])
 
     def _read_credentials(self, part: Part, _ask_ttls: AskTtls) -> None:
-        for value in part.values:
-            if value == {}:  # a hash of the older layout, which has other fields
-                continue
-            fact = decode_credential(value)
-            if not isinstance(fact, CredentialFact):
-                self._unreadable[CREDENTIAL][fact.reason] += 1
-            elif len(self._credentials) < CREDENTIALS_KEPT:
-                self._credentials.append(fact)
+        facts = filter(None, map(credential_under, part.keys, part.values))
+        self._credentials += islice(facts, CREDENTIALS_KEPT - len(self._credentials))
 
     def _index(self, part: Part, _ask_ttls: AskTtls) -> None:
         if part.kind == "set":

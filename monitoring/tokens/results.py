@@ -19,6 +19,8 @@ from monitoring.tokens.sketches import Histogram, Spread
 
 # -- the frozen answer of a token census, and its JSON shape.
 
+ANY_VERSION = "(any)"
+
 
 @dataclass(frozen=True)
 class ClientTokens:
@@ -29,9 +31,10 @@ class ClientTokens:
     ``median_remaining`` is what its tokens had left when the next was minted, in seconds; None when
     no renewal was seen. ``last_token_ends_at``: its last token dies then, and nothing suggests
     that it will mint another in time. ``by_version``: live tokens by credential version, empty when
-    tokens do not name one. ``last_expiry``: when the last of them dies, by the later of two
-    readings. ``endless`` live ones never die; ``doubtful`` live ones may be other than they read.
-    ``longest`` is the longest life of one, in seconds."""
+    tokens do not name one; those of versions too many to keep are under ANY_VERSION.
+    ``last_expiry``: when the last of them dies, by the later of two readings. ``endless`` live
+    ones never die; ``doubtful`` live ones may be other than they read. ``longest`` is the longest
+    life of one, in seconds."""
 
     tokens: int
     active: int

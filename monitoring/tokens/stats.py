@@ -33,6 +33,7 @@ from monitoring.tokens.owners import (
 )
 from monitoring.tokens.renewals import NEVER_LOOKED, Courses
 from monitoring.tokens.results import (
+    ANY_VERSION,
     EXPIRED,
     LIVE,
     Collected,
@@ -48,8 +49,8 @@ __all__ = ["TokenResult", "TokenStats", "tokens_json"]
 CLIENTS_TRACKED = 20_000
 TOKENS_KEPT = 1_000_000
 SETTLE_EVERY = 500_000
-VERSIONS_KEPT = 32
-CLIENTS_WITH_VERSIONS = 5000
+VERSIONS_KEPT = 32  # of a client
+VERSIONS_KEPT_IN_ALL = 50_000
 SHAPES_KEPT = 256
 FAR_AHEAD = 10 * 365 * 86400  # stands for "never"
 DUPLICATES_TRIAL = 20_000  # tokens of a single family
@@ -102,6 +103,7 @@ class TokenStats:
         self._undecodable: CounterOf[str] = Counter()
         self._encodings: CounterOf[str] = Counter()
         self._versions: dict[Reading, CounterOf[str]] = {}
+        self._versions_kept = 0
         self._lifetime = Histogram()
         self._remaining = Histogram(offset=int(now))
         self._shapes: set[object] = set()
@@ -460,12 +462,14 @@ class TokenStats:
 
     def _count_version(self, token: Decoded, version: str, many: int = 1) -> None:
         reading = reading_of(token)
-        known = reading in self._versions or len(self._versions) < CLIENTS_WITH_VERSIONS
-        if reading not in self._clients or not known:
+        if reading not in self._clients:
             return
         versions = self._versions.setdefault(reading, Counter())
-        if version in versions or len(versions) < VERSIONS_KEPT:
-            versions[version] += many
+        if version not in versions:
+            full = self._versions_kept >= VERSIONS_KEPT_IN_ALL or len(versions) >= VERSIONS_KEPT
+            version = ANY_VERSION if full else version
+            self._versions_kept += not full
+        versions[version] += many
 
     def _versions_by_owner(self) -> dict[Owner, CounterOf[str]]:
         found: dict[Owner, CounterOf[str]] = {}

@@ -252,16 +252,18 @@ class ValidationFact(msgspec.Struct, frozen=True, gc=False):
 class CredentialFact(msgspec.Struct, frozen=True, gc=False):
     """One cached credential, without its secret's hash. Times are epoch seconds or None.
 
-    ``rotation_state`` is lower case ("dual_active", "old_deprecated", ...) or None.
+    ``rotation_state`` is lower case ("dual_active", "old_deprecated", ...) or None. ``unreadable``:
+    of what was cached nothing is known but the client that its key names.
     """
 
     client: Optional[str]
-    active: Optional[bool]
-    version: Optional[str]
-    rotation_state: Optional[str]
-    created_at: Optional[float]
-    updated_at: Optional[float]
-    expires_at: Optional[float]
+    active: Optional[bool] = None
+    version: Optional[str] = None
+    rotation_state: Optional[str] = None
+    created_at: Optional[float] = None
+    updated_at: Optional[float] = None
+    expires_at: Optional[float] = None
+    unreadable: bool = False
 
 
 def undecodable(reason: Reason, encoding: Encoding = "unknown") -> Decoded:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Callable, Optional, Union, cast
 
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from monitoring.text import identity_of
 from monitoring.tokens.codecs.facts import (
@@ -74,6 +74,7 @@ __all__ = [
     "ValidationFact",
     "ValidationReason",
     "clean_key",
+    "credential_under",
     "decode",
     "decode_credential",
     "decode_hash",
@@ -215,6 +216,22 @@ def decode_credential(
         updated_at=epoch_seconds(first(record, ("updatedAt", "updated_at"))),
         expires_at=epoch_seconds(first(record, ("expiresAt", "expires_at"))),
     )
+
+
+def credential_under(
+    key: bytes, value: Union[bytes, Mapping[bytes, Optional[bytes]], None]
+) -> Optional[CredentialFact]:
+    """The credential under ``credential:{client}``, marked where it could not be read. None: it is
+    gone, or a hash of the older layout, which holds something else."""
+    if value is None:
+        return None
+    fact = decode_credential(value)
+    if isinstance(value, Mapping):
+        return fact if isinstance(fact, CredentialFact) else None
+    named = clean_key(key).partition(b":")[2].decode("utf-8", "replace")
+    if isinstance(fact, CredentialFact):
+        return fact if fact.client else replace(fact, client=identity_of(named))
+    return CredentialFact(identity_of(named), unreadable=True)
 
 
 def clean_key(raw: bytes) -> bytes:
