@@ -331,7 +331,8 @@ ALERT_MANAGER = {
     "bearer_token": "",
     "ca_file": "",
     # Alerts end there when all has been well for so long. Not before the rules of deploy/prometheus
-    # let go of them: what one source ended and the other still sends would be told once more.
+    # let go of them: what one source ended and the other still sends would be told once more (of
+    # tokens and credentials after twice as long, since they are looked at every five minutes).
     "resolve_after": "4m",
 }
 
@@ -350,7 +351,7 @@ ALERTS = {
     "send_budget": "10s",  # for sending, in one cycle; the rest goes to the next
     "group_above": 5,  # more equal alerts than this become one notice with a list
     "flap_changes": 6,  # changes within `flap_window` that count as flapping
-    "flap_window": "1h",
+    "flap_window": "1h",  # with a cycle a minute; longer where cycles are rarer: 5h at 5 minutes
     "runbooks": "",  # where docs/runbooks can be read, for the links in alerts
     "dashboards": "",  # where Grafana has the dashboards, e.g. http://grafana:3000/d; the same
 }

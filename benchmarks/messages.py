@@ -25,12 +25,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from monitoring.alerts.grouping import metrics_of
 from sandbox import observers
+from sandbox.eapi import TOKEN_SECONDS
 from sandbox.faults import parse
 from sandbox.options import Options
 from sandbox.stack import Stack
 
 CYCLE = 4.0  # seconds; it stands for a minute
 PROOFS = 60.0  # seconds between two tries whether SAPI refuses what it must
+#: Seconds that a fault needs beside the cycles it is given.
+NEEDS = {
+    **{f"auth-accepts-{what}": PROOFS for what in ("wrong-secret", "tampered", "alg-none")},
+    "auth-accepts-expired": PROOFS + 90.0 + 120.0,  # a token's life, and how long one is kept
+    "pagerduty-500": 330.0,
+}
+#: A fault that gives a channel something to send -> the fault it is set with.
+BESIDE = {"pagerduty-500": "sapi-500"}
+#: Faults that need a token to run out, in a world where they live for so many seconds.
+SHORT_LIVED = {"auth-accepts-expired": 90.0}
 #: Last those that leave something behind.
 FAULTS = (
     *(f"{name}-{kind}" for kind in ("500", "down", "hang", "degraded", "slow", "garbage",
@@ -41,8 +52,9 @@ FAULTS = (
     *("redis-refused", "redis-loading", "redis-noauth", "redis-readonly", "redis-maxmemory"),
     *("conjur-database-readonly", "conjur-wrong-data-key", "tls-expired", "tls-wrong-host"),
     *("auth-broken", "auth-accepts-wrong-secret", "auth-accepts-tampered"),
-    *("auth-accepts-alg-none", "auth-accepts-expired", "alertmanager-500", "failures-burst"),
+    *("auth-accepts-alg-none", "alertmanager-500", "pagerduty-500", "failures-burst"),
     *("cache-no-ttl", "expiry-cliff", "rotation-stuck", "rotation-failed", "rotation-half-done"),
+    "auth-accepts-expired",
 )  # fmt: skip
 
 #: Alerts that say that something takes long.
@@ -83,8 +95,8 @@ def again(messages: Sequence[dict[str, Any]]) -> list[str]:
 class World:
     """Everything that runs."""
 
-    def __init__(self, folder: Path, closing: contextlib.ExitStack) -> None:
-        options = Options(clients=8, preload=30, tls=True, conjur="enterprise")
+    def __init__(self, folder: Path, closing: contextlib.ExitStack, life: float) -> None:
+        options = Options(clients=8, preload=30, tls=True, conjur="enterprise", token_seconds=life)
         self.stack = closing.enter_context(Stack(options))
         self.manager = observers.Alertmanager(folder, f"{self.stack.receivers.url}/webhook")
         closing.callback(self.manager.stop)
@@ -125,12 +137,15 @@ class World:
 
     def play(self, fault: str, cycles: float) -> list[dict[str, Any]]:
         """The messages about a fault that lasts so many cycles, and about its end."""
-        since, (name, value) = len(self.sent(0)), parse(fault)
-        self.stack.faults.set(name, value)
+        since = len(self.sent(0))
+        both = [parse(each) for each in (fault, BESIDE.get(fault, "")) if each]
+        for name, value in both:
+            self.stack.faults.set(name, value)
         try:
-            time.sleep(cycles * CYCLE + (PROOFS if fault.startswith("auth-accepts") else 0.0))
+            time.sleep(cycles * CYCLE + NEEDS.get(fault, 0.0))
         finally:
-            self.stack.faults.clear(name)
+            for name, _ in both:
+                self.stack.faults.clear(name)
         self.quiet()
         return self.sent(since)
 
@@ -154,17 +169,27 @@ def main() -> int:
     options.add_argument("--fault", action="append", help="this one; repeatable")
     options.add_argument("--hold", type=float, default=8.0, help="cycles (%(default)s)")
     args = options.parse_args()
+    asked, repeated = args.fault or FAULTS, 0
+    for life in sorted({SHORT_LIVED.get(fault, TOKEN_SECONDS) for fault in asked}, reverse=True):
+        faults = [fault for fault in asked if SHORT_LIVED.get(fault, TOKEN_SECONDS) == life]
+        repeated += in_a_world(life, faults, args.hold)
+    sys.stdout.write(f"{repeated} things were told again\n")
+    return int(repeated > 0)
+
+
+def in_a_world(life: float, faults: Sequence[str], cycles: float) -> int:
+    """Play the faults where a token lives for `life` seconds, and print what came of it. Returns
+    how many things were told again."""
     repeated = 0
     with contextlib.ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory()))
-        world = World(folder, closing)
+        world = World(folder, closing, life)
         time.sleep(4 * CYCLE)
-        for line, twice in rows(world, args.fault or FAULTS, args.hold):
+        for line, twice in rows(world, faults, cycles):
             repeated += len(twice)
             sys.stdout.write("".join([f"{line}\n", *(f"    AGAIN {text}\n" for text in twice)]))
             sys.stdout.flush()
-    sys.stdout.write(f"{repeated} things were told again\n")
-    return int(repeated > 0)
+    return repeated
 
 
 if __name__ == "__main__":

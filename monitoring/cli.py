@@ -38,9 +38,27 @@ class Parser(argparse.ArgumentParser):
         if "_ARGCOMPLETE" in os.environ and not self._completing:
             self._completing = True  # the library parses the words before the last by this method
             _complete(self)
-        return super().parse_known_args(args, namespace)
+        words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(self._joined(words), namespace)
+
+    def _joined(self, words: Sequence[str]) -> list[str]:
+        """`--for -2h` as `--for=-2h`: what follows a flag that takes a value, begins with one minus
+        and is no flag of ours is its value, to be read or refused as such."""
+        flags = {option: action for action in self._actions for option in action.option_strings}
+        joined: list[str] = []
+        for word in words:
+            value = word.startswith("-") and word.strip("-") and not word.startswith("--")
+            taking = flags.get(joined[-1]) if joined else None
+            if value and word not in flags and taking is not None and taking.nargs is None:
+                joined[-1] += f"={word}"
+            else:
+                joined.append(word)
+        return joined
 
     def error(self, message: str) -> NoReturn:
+        bare = re.fullmatch(r"argument (\S+): expected one argument", message)
+        if bare:
+            message = f"{bare[1]} needs a value, and none follows it"
         LOGGER.error("%s: %s%s; see --help", self.prog, message, self._suggestion(message))
         sys.exit(ExitStatus.UNKNOWN)
 
@@ -67,7 +85,8 @@ def duration(text: str) -> float:
     try:
         seconds = durations.parse_duration(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+        cure = f": write {text[1:]}" if text.startswith("-") else ""
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}{cure}") from error
     if seconds <= 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not above zero")
     return seconds

@@ -1,4 +1,5 @@
-"""Values: every reason of a finding, spelt once: which script finds it, where, and what it is."""
+"""Values: every reason of a finding, spelt once: which script finds it, where, and what it is; and
+the sentence of a rotation, which findings, alerts and rows share."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Mapping
 
 from monitoring.catalog import HYGIENE
 from monitoring.components import CACHE, EAPI, LOGIN, ROTATION, SAPI, VAULT
+from monitoring.text import safe_id, safe_text
 
 #: Script -> reason -> (where it is found, what it is in a few words).
 REASONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
@@ -74,5 +76,19 @@ REASONS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "identity_holds_update": (VAULT, "the monitor's own identity may change secrets"),
     },
 }
+#: What is no matter of security: told when it has lasted, as limits are.
+CATEGORIES: Mapping[str, str] = {
+    "no_tokens": "availability",
+    "clients_losing_last_token": "availability",
+    "renewing_every_call": "performance",
+    "generation_sources_disagree": "performance",
+    "validation_sources_disagree": "performance",
+}
 #: Reasons that are told as a threshold of that name, or are the monitor's own.
 ELSEWHERE = ("tokens_without_ttl", "undecodable_tokens", "expiry_cliff", "scan_truncated")
+
+
+def of_rotation(client: str, verdict: object, why: object) -> str:
+    """The sentence of a client's verdict, as its finding, its alert and its row tell it."""
+    what = "rotation stuck: " if verdict == "stuck" else ""
+    return f"{safe_id(client)}: {what}{safe_text(str(why))}"

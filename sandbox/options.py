@@ -13,7 +13,8 @@ CANARY = "monitoring-canary"
 class Options:
     """`faults` are NAME[=VALUE]; `preload` is minutes of past traffic; `now` is the clock that
     every server lives by (Redis keeps its own); `redis_binary` as in `redis_server.start`;
-    `redis_patience` is how many seconds a service waits for Redis, several times a request."""
+    `redis_patience` is how many seconds a service waits for Redis, several times a request;
+    `token_seconds` how long a token lives."""
 
     encoding: str = "java"
     conjur: str = "oss"
@@ -28,6 +29,7 @@ class Options:
     preload: float = 0
     rotating: bool = True
     tls: bool = False
+    token_seconds: float = 3600
     now: Callable[[], float] = time.time
 
     @property

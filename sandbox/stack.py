@@ -133,7 +133,7 @@ class Stack:
     def _start_services(self) -> None:
         common: dict[str, Any] = {"now": self.now, "faults": self.faults, "tls": self.tls}
         spring = {**common, "metrics_family": self.options.metrics_family}
-        minter = Minter(self._key("jwt").encode())
+        minter = Minter(self._key("jwt").encode(), self.options.token_seconds)
         self.eapi: EapiServer = self._run(EapiServer(self.book, minter, self._cache(), **spring))
         self.sapi: SapiServer = self._run(SapiServer(minter, self._cache(), **spring))
         self.rotation: RotationServer = self._run(

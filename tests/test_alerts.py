@@ -225,6 +225,38 @@ def test_the_change_that_reaches_the_limit_is_the_one_held_back(changes: int, sa
     assert Machine(rules(flap_changes=changes)).notified("ccoo" * 3) == said
 
 
+@pytest.mark.parametrize(
+    ("interval", "window"),
+    [(1.0, 3600.0), (60.0, 3600.0), (61.0, 3660.0), (300.0, 18000.0), (1440.0, 86400.0),
+     (1441.0, 86400.0), (86400.0, 86400.0)],
+)  # fmt: skip
+def test_the_window_of_flapping_grows_with_the_interval_up_to_a_day(
+    interval: float, window: float
+) -> None:
+    assert alerts.paced(AlertSettings(), interval) == AlertSettings(flap_window=window)
+    longer = AlertSettings(flap_window=2 * 86400.0)
+    assert alerts.paced(longer, interval) == longer, "what somebody set longer stays"
+
+
+@pytest.mark.parametrize("verdicts", ["wwwooo", "wwwwwwoooooo", "wwwwoooooooooooo"])
+@pytest.mark.parametrize("every", [60.0, 300.0])  # the shipped intervals
+def test_a_warning_that_comes_and_goes_is_told_six_times_and_no_more(
+    verdicts: str, every: float
+) -> None:
+    policy = rules(reminder_interval={"warning": 0})
+    machine = Machine(replace(policy, rules=alerts.paced(policy.rules, every)), every)
+    said = machine.notified(verdicts * 40).replace(".", "")
+    assert said == "frfrff", "two that ended, a third that is held as flapping"
+
+
+def test_one_cycle_bad_and_one_good_is_one_notice_at_five_minutes_as_well() -> None:
+    policy = rules(reminder_interval={"warning": 0})
+    machine = Machine(replace(policy, rules=alerts.paced(policy.rules, 300.0)), 300.0)
+    assert machine.notified("wo" * 300).replace(".", "") == "f"
+    assert machine.notified("o" * 29).replace(".", "") == "", "half a window, less a cycle"
+    assert machine.notified("oo").replace(".", "") == "r"
+
+
 def test_flapping_ends_with_a_resolve_when_it_is_quiet() -> None:
     machine = Machine()
     machine.notified("ccoo" * 3)

@@ -178,6 +178,19 @@ def test_an_end_waits_until_the_rules_of_prometheus_let_go(state: AlertState, po
     assert len(got) == posted
 
 
+@pytest.mark.parametrize(
+    ("script", "well", "posted"),
+    [("health_check", 239, 0), ("health_check", 240, 1), ("token_usage_metrics", 479, 0),
+     ("token_usage_metrics", 480, 1), ("credential_usage_metrics", 480, 1)],
+)  # fmt: skip
+def test_what_the_rules_hold_longer_ends_later(script: str, well: int, posted: int) -> None:
+    over = state(OK, resolved_at=T0, **{**WELL, "steady_since": T0})
+    key = replace(over.alert.key, script=script)
+    over = replace(over, alert=replace(over.alert, key=key))
+    got = alertmanager.mirror([over], [], kit("x"), now=T0 + well, interval=300.0)
+    assert len(got) == posted
+
+
 def test_every_peer_gets_them_though_one_fails() -> None:
     with receiver((500, {}, b'"boom"')) as broken, receiver((200, {}, b"")) as healthy:
         both = kit(broken.url, healthy.url)

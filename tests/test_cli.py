@@ -34,6 +34,16 @@ def parser() -> cli.Parser:
         (["--single-run", "--interval", "5"], "no meaning"),
         (["--prometheus-address", "::1"], "needs --prometheus-port"),
         (["--single"], "unrecognized"),  # no abbreviations
+        (["--for", "-2h"], "argument --for: '-2h': a duration cannot be negative: write 2h;"),
+        (["--for=-2h"], "argument --for: '-2h': a duration cannot be negative: write 2h;"),
+        (["--interval", "-5m"], "'-5m': a duration cannot be negative: write 5m;"),
+        (["--prometheus-port", "-1"], "'-1' is not a port"),
+        (["--output", "-x"], "no known ending"),
+        (["--log-level", "-x"], "'-x' is not one of"),
+        (["--for", "--reason", "x"], "--for needs a value, and none follows it;"),
+        (["--for", "-h"], "--for needs a value, and none follows it;"),
+        (["--silence"], "--silence needs a value, and none follows it;"),
+        (["--single-run", "-5"], "unrecognized arguments: -5;"),
         *(
             (
                 [*report, *flag],
@@ -56,6 +66,12 @@ def test_a_usage_error_is_one_sentence_and_exit_3(words: list[str], said: str, c
     assert stopped.value.code == 3
     assert said in caplog.text
     assert len(caplog.records) == 1
+
+
+def test_a_text_may_begin_with_a_minus() -> None:
+    words = ["--reason", "-no reason-", "--silence", "-x", "--output", "-"]
+    args = parser().parse_args(words)
+    assert (args.reason, args.silence, args.output) == ("-no reason-", "-x", "-")
 
 
 @pytest.mark.parametrize(

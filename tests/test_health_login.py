@@ -131,6 +131,7 @@ def test_an_opaque_token_is_a_finding_and_no_outage():
 
 
 REFUSED = {"accepted": False}
+FORGED = {"accepted": False, "forged": True}
 ACCEPTED = {"accepted": True}
 UNDONE = {"accepted": None, "why": "no answer"}
 
@@ -146,7 +147,9 @@ UNDONE = {"accepted": None, "why": "no answer"}
         ("refused", None, "refused", False, 1.0),  # remembered between proofs
         ("accepted", None, "accepted", True, 0.0),  # an acceptance keeps firing ...
         ("accepted", UNDONE, "accepted", True, 0.0),  # ... also when it cannot be asked again ...
+        ("accepted", FORGED, "accepted", True, 0.0),  # ... or one of ours was refused ...
         ("accepted", REFUSED, "refused", False, 1.0),  # ... until a refusal clears it
+        ("refused", FORGED, "refused", False, 1.0),
         ("refused", UNDONE, "unknown", False, None),
         ("refused", ACCEPTED, "accepted", True, 0.0),
     ],

@@ -51,7 +51,8 @@ def test_without_being_due_no_forgery_is_sent(settings):
 
 def test_a_sound_stack_refuses_all_four(settings):
     reading = probe_login(LOGIN, live_of(settings, prove=True))
-    assert reading.facts["proofs"] == {name: {"accepted": False} for name in PROOFS}
+    refused = {name: {"accepted": False} for name in PROOFS}
+    assert reading.facts["proofs"] == {**refused, "expired": {"accepted": False, "forged": True}}
     assert set(reading.facts["steps"]) == {"token", "decode", "validate", *PROOFS}
 
 
@@ -75,13 +76,18 @@ def test_what_is_accepted_is_found(stack, settings, fault, proof):
 def test_a_token_that_truly_ran_out_shows_what_an_altered_one_cannot(stack, settings):
     stack.faults.set("auth-accepts-expired")
     assert probe_login(LOGIN, live_of(settings, prove=True)).facts["proofs"]["expired"] == {
-        "accepted": False  # the altered one fails for its signature
+        "accepted": False,
+        "forged": True,  # the altered one fails for its signature
     }
     now = time.time()
     old = stack.eapi.minter.mint(CANARY, now - 4000, expires_at=now - 400).jwt
     kept = RetainedToken(old, now - 400)
     reading = probe_login(LOGIN, live_of(settings, prove=True, keepsake=kept))
     assert reading.facts["proofs"]["expired"] == {"accepted": True}
+    assert kept.token == old, "tried again, to see when that ends"
+    stack.faults.clear("auth-accepts-expired")
+    reading = probe_login(LOGIN, live_of(settings, prove=True, keepsake=kept))
+    assert reading.facts["proofs"]["expired"] == {"accepted": False}
     assert kept.token not in ("", old)  # used up; the new one is kept for the next time
 
 
@@ -90,7 +96,9 @@ def test_a_kept_token_is_not_used_before_its_time():
     kept.offer("first", 1000.0)
     kept.offer("second", 2000.0)
     assert kept.ripe(1100.0, 120.0) == ""
-    assert kept.ripe(1121.0, 120.0) == "first"
+    assert kept.ripe(1120.0, 120.0) == "first"
+    assert kept.ripe(9999.0, 120.0) == "first", "until it was refused"
+    kept.forget()
     assert kept.ripe(9999.0, 120.0) == ""
     assert "first" not in repr(RetainedToken("first", 1.0))
 

@@ -18,14 +18,13 @@ import yaml
 
 from deploy.prometheus import availability, monitor, recording, security, thresholds
 from deploy.prometheus.proofs import promtool_tests
-from deploy.prometheus.rule import Rule, held
+from deploy.prometheus.rule import Rule, held, two_cycles
 from monitoring.config import load as configuration
 from monitoring.config.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 MADE = "# Made by `python -m deploy.prometheus.build` from the metric catalogue and config.py.\n"
-_KEPT = "2m"  # ends within the five minutes that an end may take
 OPERATOR = "../kubernetes/base/prometheusrule.yml"
 _FOR_OPERATOR = {
     "apiVersion": "monitoring.coreos.com/v1",
@@ -69,7 +68,7 @@ def as_dict(rule: Rule, runbooks: str, dashboards: str) -> dict[str, Any]:
     hold = {"for": minutes} if rule.hold else {}
     # What is told does not end for one good cycle, as in the scripts: an end and a new beginning
     # would be two messages more. Longer than the scripts' own `resolve_after` it may not last.
-    keep = {"keep_firing_for": _KEPT} if rule.series else {}
+    keep = {"keep_firing_for": f"{two_cycles(rule.script)}m"} if rule.series else {}
     links = {}
     if runbooks:
         links["runbook_url"] = f"{runbooks.rstrip('/')}/{rule.runbook}.md"

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from deploy.prometheus.rule import Proof, Rule, Series, by_client
+from deploy.prometheus.rule import Proof, Rule, Series, by_client, two_cycles
 from monitoring.alerts import advice
 from monitoring.model import AlertKey
-from monitoring.reasons import ELSEWHERE, REASONS
+from monitoring.reasons import CATEGORIES, ELSEWHERE, REASONS
 
 _BY = ("category", "client", "component", "severity")
 
@@ -39,6 +39,7 @@ def _of_reason(script: str, reason: str, component: str, words: str) -> Rule:
         dashboard=texts.dashboard,
         script=script,
         place=component if script == "health_check" else "",
+        hold=two_cycles(script) if reason in CATEGORIES else 0,
         proof=_proof(script, reason, component, f"{component}, client client-004: {words}"),
     )
 
@@ -86,19 +87,20 @@ def _of_others(named: tuple[str, ...]) -> Rule:
 
 def _proof(script: str, reason: str, component: str, summary: str) -> Proof:
     """A finding that somebody has to know, beside one that the configuration accepts."""
-    labels = {"component": component, "client": "client-004", "category": "security"}
+    category = CATEGORIES.get(reason, "security")
+    labels = {"component": component, "client": "client-004", "category": category}
     if reason not in REASONS[script]:
         labels["reason"] = reason
-    found = {"script": script, "reason": reason, "category": "security", "component": component}
+    found = {"script": script, "reason": reason, "category": category, "component": component}
     accepted = _series({**found, "severity": "ok", "client_id": "client-005"})
     told = _series({**found, "severity": "critical", "client_id": "client-004"})
     return Proof(
         (Series(told, "0", "1"), Series(accepted, "1", "1")),
         summary,
         {**labels, "severity": "critical"},
-        before=2,  # it speaks at once; each minute is one of all the rules of this file
-        wrong=4,
-        after=3,
+        before=2,  # each minute is one of all the rules of this file
+        wrong=two_cycles(script) + 2 if reason in CATEGORIES else 4,  # else it speaks at once
+        after=two_cycles(script) + 1,
     )
 
 

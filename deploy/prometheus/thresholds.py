@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from deploy.prometheus.rule import Proof, Rule, Series, by_client
+from deploy.prometheus.rule import Proof, Rule, Series, by_client, two_cycles
 from monitoring.alerts.conditions import conditions
 from monitoring.catalog import METRICS, THRESHOLDS, Threshold, script_of
 from monitoring.config.settings import Limit
@@ -18,7 +18,6 @@ from monitoring.model import Alert, Measurement, Outcome, Severity, Verdict
 ELSEWHERE = {
     "availability.error_budget_burn_rate": "two windows at once, see availability.py",
 }
-_INTERVAL_OF_SLOW_SCRIPTS = 5
 #: Judged per client and of all clients together.
 _ALSO_IN_ALL = ("authentication_failures",)
 #: Labels of a metric that tell one alert from another, and what the scripts' alerts call them.
@@ -172,7 +171,7 @@ def _hold(threshold: Threshold) -> int:
     if threshold.category == "security":
         return 0
     slow = threshold.metric.startswith(("payment_api_token", "payment_api_credential"))
-    return _INTERVAL_OF_SLOW_SCRIPTS + 1 if slow else 2
+    return two_cycles("token_usage_metrics" if slow else "health_check")
 
 
 def _template(threshold: Threshold) -> str:

@@ -97,6 +97,19 @@ def _whole(outcome: Outcome) -> bool:
 # this for ever, so it fires, named intermittent.
 
 
+#: Seconds between two cycles for which `flap_window` is meant, and the longest window of who looks
+#: more rarely.
+_MEANT_FOR, _LONGEST_WINDOW = 60.0, 86400.0
+
+
+def paced(rules: AlertSettings, interval: float) -> AlertSettings:
+    """The rules of a script with `interval` seconds between two cycles. Who looks every five
+    minutes sees a fifth of the changes in an hour, so the window of flapping grows with it."""
+    window = rules.flap_window * max(1.0, interval / _MEANT_FOR)
+    longest = max(rules.flap_window, _LONGEST_WINDOW)
+    return replace(rules, flap_window=min(window, longest))
+
+
 def within(times: tuple[float, ...], rules: AlertSettings, now: float) -> tuple[float, ...]:
     """The times that lie in the flap window; bounded, so that no state grows without end. Times
     ahead of `now` (the clock was set back) are dropped."""

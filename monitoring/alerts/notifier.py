@@ -203,13 +203,14 @@ class Notifier:
         """Advance every alert of the script by this cycle and put what is due into the outbox:
         both or neither is kept. Returns the rows of `alerts`. Where nothing can be kept, what is
         bad in the first cycle of this process is notified at once."""
-        rows, before = self._turn(outcome, self._settings.alerts)
+        rules = alerts.paced(self._settings.alerts, self._interval)
+        rows, before = self._turn(outcome, rules)
         kept = self._outbox.kept and not self._state.mended
         if self._first and not kept:
             # No earlier cycle is known, and no later one will know of this: a second bad cycle
             # would never be seen, so the first one must do.
             self._states.restore(before)
-            eager = replace(self._settings.alerts, failure_threshold=1, window=None)
+            eager = replace(rules, failure_threshold=1, window=None)
             rows, _ = self._turn(outcome, eager)
         self._first = False
         return rows

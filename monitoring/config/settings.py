@@ -327,7 +327,7 @@ class AlertSettings:
     send_budget: float = setting(k.duration(0.1), "Time for sending in one cycle", 10.0)
     group_above: int = setting(_count, "Equal alerts above which one notice is sent", 5)
     flap_changes: int = setting(_count, "Changes within the window that are flapping", 6)
-    flap_window: float = setting(k.duration(60), "Window of flapping", 3600.0)
+    flap_window: float = setting(k.duration(60), "Window of flapping with a cycle a minute", 3600.0)
     runbooks: str = setting(k.url(shown=True), "Base URL of docs/runbooks", "")
     dashboards: str = setting(k.url(shown=True), "Base URL of the dashboards", "")
 

@@ -14,6 +14,7 @@ from monitoring.credentials.facts import CACHE, EAPI, ROTATIONS, VAULT, VaultFac
 from monitoring.credentials.judged import ClientVerdict
 from monitoring.credentials.rotation_states import half_done, troubles
 from monitoring.model import Finding, Severity
+from monitoring.reasons import of_rotation
 from monitoring.text import counted, iso_seconds, safe_id, safe_text, say
 
 if TYPE_CHECKING:
@@ -118,8 +119,7 @@ def _rotation(each: ClientVerdict, _now: float) -> Iterator[Finding]:
     elif verdict.verdict == "stuck" and verdict.dwell is None:
         reason, source = "rotator_stuck", VAULT
     if reason:
-        what = "rotation stuck: " if verdict.verdict == "stuck" else ""
-        said, todo = f"{safe_id(each.client)}: {what}{verdict.why}", verdict.todo
+        said, todo = of_rotation(each.client, verdict.verdict, verdict.why), verdict.todo
         yield _finding(reason, verdict.severity, said, source, client=each.client, todo=todo)
 
 
@@ -147,7 +147,7 @@ def _by_age(each: ClientVerdict, ages: Limit, now: float) -> Iterator[Finding]:
         reason = "rotation_due_soon"
     else:
         return
-    said, todo = f"{safe_id(each.client)}: {verdict.why}", verdict.todo
+    said, todo = of_rotation(each.client, verdict.verdict, verdict.why), verdict.todo
     yield _finding(reason, verdict.severity, said, ROTATIONS, client=each.client, todo=todo)
 
 

@@ -311,12 +311,14 @@ def merged(
     before: Mapping[str, Proof], now: Mapping[str, Mapping[str, Any]], at: float
 ) -> Mapping[str, Proof]:
     """Old proofs updated by this cycle's. What could not be asked does not clear an acceptance,
-    nor does it replace a refusal's date with nothing: it is then unknown."""
+    nor does it replace a refusal's date with nothing: it is then unknown. Nor does it clear the
+    acceptance of a real token that a forged one is refused."""
     proofs = {name: proof for name, proof in before.items() if name in PROOFS}
     for name, answer in now.items():
         outcome = {True: "accepted", False: "refused", None: "unknown"}[answer.get("accepted")]
         old = proofs.get(name)
-        if outcome == "unknown" and old is not None and old.outcome == "accepted":
+        weak = outcome == "unknown" or bool(answer.get("forged"))
+        if weak and old is not None and old.outcome == "accepted":
             continue
         proofs[name] = Proof(outcome, at, str(answer.get("why", "")))
     return proofs

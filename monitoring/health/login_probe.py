@@ -252,7 +252,18 @@ def _proofs(flow: _Flow, jwt: Optional[Jwt]) -> Iterator[tuple[str, Mapping[str,
             silent = error.fault.message
             yield name, {"accepted": None, "why": silent}
             continue
-        yield name, _outcome(name, reply)
+        yield name, _proven(flow, name, _outcome(name, reply))
+
+
+def _proven(flow: _Flow, name: str, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The outcome; of an expired token it says with `forged` that it was not a real one, whose
+    signature alone may be why it was refused."""
+    if name != "expired" or outcome["accepted"] is not False:
+        return outcome  # a real one that is accepted is kept, to see when that ends
+    if not flow.live.keepsake.ripe(flow.live.clock(), _RIPE_AFTER):
+        return {**outcome, "forged": True}
+    flow.live.keepsake.forget()
+    return outcome
 
 
 def _forgeries(flow: _Flow, jwt: Optional[Jwt]) -> Iterator[tuple[str, Callable[[], Reply]]]:

@@ -34,11 +34,12 @@ class RetainedToken:
             self.token, self.expires = token, expires
 
     def ripe(self, now: float, margin: float) -> str:
-        """The kept token once it ran out `margin` seconds ago, and forget it; else ""."""
-        if not self.token or now < self.expires + margin:
-            return ""
-        token, self.token = self.token, ""
-        return token
+        """The kept token once it ran out `margin` seconds ago; else ""."""
+        return self.token if self.token and now >= self.expires + margin else ""
+
+    def forget(self) -> None:
+        """It was refused: the next token offered is kept."""
+        self.token = ""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from monitoring.certainty import OK, UNKNOWN
 from monitoring.components import NEAREST_FIRST, explained_by
 from monitoring.model import RECOVERING, Alert, Component, Outcome, Severity
 from monitoring.output import token_rows
+from monitoring.reasons import of_rotation
 from monitoring.text import amount, counted, percentage, safe_id, say
 
 _MOST_NAMED = 3
@@ -226,10 +227,9 @@ def said_in_rows(outcome: Outcome) -> frozenset[str]:
 
 
 def row_sentences(outcome: Outcome) -> Iterable[str]:
-    """What findings say of a credential that its row tells (credentials/findings.py)."""
+    """What findings say of a credential that its row tells."""
     for name, row in (outcome.credentials or {}).items():
-        what = "rotation stuck: " if row.get("verdict") == "stuck" else ""
-        yield f"{safe_id(name)}: {what}{row.get('why')}"
+        yield of_rotation(name, row.get("verdict"), row.get("why"))
 
 
 def stands_above(summary: str, outcome: Outcome, said: frozenset[str]) -> bool:

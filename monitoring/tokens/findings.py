@@ -13,6 +13,7 @@ from monitoring.components import CACHE, EAPI, SAPI
 from monitoring.config.settings import TokenSettings
 from monitoring.follow.standing import lineage_findings
 from monitoring.model import Finding, Severity, Verdict, worst
+from monitoring.reasons import CATEGORIES
 from monitoring.redis.profiles import Rule
 from monitoring.services.families import CLIENTS, TOKENS, VALIDATIONS, findings as of_counters
 from monitoring.text import counted, iso_seconds, printable, safe_id, say
@@ -50,7 +51,7 @@ def _rates(cache: float, services: float) -> Finding:
         f"The tokens in the cache say {cache:.1f} minted per minute, the services' counters say "
         f"{services:.1f}: {less}.",
         EAPI,
-        category="performance",
+        category=CATEGORIES["generation_sources_disagree"],
         evidence={"cache_per_minute": round(cache, 2), "services_per_minute": round(services, 2)},
         meaning="Tokens may live shorter than the window, be evicted, or be minted elsewhere.",
         action="Compare rate_window with the token lifetime, look at evictions, and see that every "
@@ -74,7 +75,7 @@ def _validations(looked: CensusInput) -> Iterator[Finding]:
             f"Of the verdicts in the cache {ours:.1%} are good, of the validations that the "
             f"services counted {theirs:.1%}.",
             SAPI,
-            category="performance",
+            category=CATEGORIES["validation_sources_disagree"],
             evidence={"cache": _share(cached, ours), "services": _share(counted, theirs)},
             meaning="The cache keeps one verdict per token and permission; a few callers that try "
             "again and again show in the counters only.",
@@ -146,7 +147,7 @@ def _layout(looked: CensusInput, rules: Sequence[Rule]) -> Iterator[Finding]:
         Severity.WARNING,
         sentence,
         CACHE,
-        category="availability",
+        category=CATEGORIES["no_tokens"],
         evidence={"patterns": patterns, "prefixes": dict(report.prefixes), "keys": report.seen},
         meaning="Either no client has logged in for a token's life, or the tokens are elsewhere.",
         action="Compare REDIS_DB and the TOKENS profile or patterns with where EAPI writes.",
@@ -297,7 +298,7 @@ def _losing_last_token(dark: Sequence[tuple[str, float]], now: float) -> Finding
         Severity.OK,
         f"{many} {verb} the last token, and nothing shows a renewal in time: {soon}.",
         CACHE,
-        category="availability",
+        category=CATEGORIES["clients_losing_last_token"],
         evidence={
             "count": len(dark),
             "clients": {safe_id(client): iso_seconds(at) for client, at in dark[:50]},
@@ -320,7 +321,7 @@ def _every_call(result: TokenResult) -> Finding:
         Severity.OK,
         f"New tokens while the last is nearly new, again and again: {named}{more}.",
         CACHE,
-        category="performance",
+        category=CATEGORIES["renewing_every_call"],
         evidence={"count": len(clients), "clients": [safe_id(c) for c in ranked[:50]]},
         meaning="Such a client logs in for each call, or runs as many instances as it has live "
         "tokens, each with its own. Every login costs EAPI and the vault.",
