@@ -423,6 +423,34 @@ def test_the_page_leads_with_the_headline_and_the_first_step() -> None:
     assert "Do first" not in status.render_status(all_three(), {}, NOW).partition("</header>")[0]
 
 
+def test_each_thing_is_said_once() -> None:
+    stuck, new = "client-007: rotation stuck", "client-009: failed 5 times"
+    found = tuple(
+        Finding("rotation_stuck", CRITICAL, sentence, "rotation-service", "client-007")
+        for sentence in (stuck, new)
+    )
+    seen = outcome(component(CRITICAL), alerts=(alert(stuck),), findings=found)
+    page = status.render_status([status.document(seen, 60.0), *all_three()[1:]], {}, NOW)
+    head, _, rest = page.partition("</header>")
+    assert "1 of 1 is down: redis-cache" in head
+    assert "1 of 1 is down: redis-cache" not in rest
+    assert rest.count(">said above</td>") == 1, "the others are well, and say so themselves"
+    assert page.count(f">{stuck}</td>") == 1
+    assert page.count(f">{new}</td>") == 1
+    only = status.document(replace(seen, findings=found[:1]), 60.0)
+    assert "None but what fires." in status.render_status([only], {}, NOW)
+
+
+@pytest.mark.chromium
+@pytest.mark.skipif(not observers.find("chromium"), reason="chromium is not installed")
+def test_on_paper_nothing_is_cut_off_or_pale(tmp_path: Path) -> None:
+    """A4 less its margins, printed by whoever reads dark pages."""
+    paper = full_page().replace("@media print", "@media all")
+    (page,) = looked_at(tmp_path, {"paper": paper}, 718, dark=True)
+    assert page["wide"] <= 718
+    assert page["hard"] == []
+
+
 @pytest.mark.parametrize("base", ["", "javascript:alert(1)", "file:///etc"])
 def test_a_link_leads_to_a_web_page_or_nowhere(base: str) -> None:
     row = alert("down")

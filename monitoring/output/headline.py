@@ -171,12 +171,14 @@ def _of_credentials(outcome: Outcome, told: str) -> Iterator[str]:
 
 def next_due(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """`; next due client-012 in 21 d`. Of an age that is only a minimum it is not known when it
-    ends, so that client may be due before; empty where nothing is known."""
-    due = [(row["due_in_days"], name) for name, row in rows.items()
-           if isinstance(row.get("due_in_days"), (int, float))]  # fmt: skip
+    ends, so that client may be due before; empty where nothing is known. Who is overdue is no
+    longer next."""
+    known = [(row["due_in_days"], name) for name, row in rows.items()
+             if isinstance(row.get("due_in_days"), (int, float))]  # fmt: skip
+    due = [each for each in known if each[0] >= 0]
     if not due:
         return ""
-    first = "next due" if len(due) == len(rows) else "the next known to be due is"
+    first = "next due" if len(known) == len(rows) else "the next known to be due is"
     return f"; {first} {safe_id(min(due)[1])} in {min(due)[0]:.0f} d"
 
 

@@ -252,9 +252,10 @@ def _looks(documents: Sequence[Document], now: float) -> Section:
         if seen is None:
             rows.append((script, "unknown", "-", "has not looked; nothing is known of its part"))
             continue
-        age = say(max(0.0, now - float(seen["at"]))) + " ago"
+        age = say(float(max(1, round(now - float(seen["at"]))))) + " ago"
         old = " (overdue: what it says may be over)" if _stale(seen, now) else ""
-        rows.append((script, seen["status"], age + old, seen["sentence"]))
+        said = seen["sentence"] if seen["status"] == "ok" else "said above"
+        rows.append((script, seen["status"], age + old, said))
     header = ("script", "status", "looked", "what it says")
     return Section("What each script says", header, rows)
 
@@ -349,9 +350,16 @@ def _past(past: Optional[Mapping[str, Sequence[Bar]]]) -> Section:
 
 
 def _findings(documents: Sequence[Document]) -> Section:
+    """What no alert above tells in the same words."""
+    told = {alert["summary"] for alert in _rows(documents, "alerts")}
     found = sorted(_rows(documents, "findings"), key=lambda f: -_severity(f["severity"]))
-    rows = [(f["severity"], f["sentence"], f.get("action") or "-") for f in found]
-    said = "" if rows else "None, of what was looked at."
+    rows = [
+        (f["severity"], f["sentence"], f.get("action") or "-")
+        for f in found
+        if f["sentence"] not in told
+    ]
+    none = "None but what fires." if found else "None, of what was looked at."
+    said = "" if rows else none
     header = ("severity", "what", "first step")
     return Section("Findings", header, rows, said, _more(documents, "findings"))
 
