@@ -171,8 +171,9 @@ def _algorithm(header: bytes) -> str:
     if not isinstance(content, dict):
         raise RefusedError("bad_claims")
     algorithm = str(content.get("alg") or "none")[:32]
-    if len(_algorithms) < _HEADERS_KEPT:  # a header per token (a "kid") must not fill the memory
-        _algorithms[header] = algorithm
+    if len(_algorithms) >= _HEADERS_KEPT:  # a header per token (a "kid") must not fill the memory
+        _algorithms.clear()
+    _algorithms[header] = algorithm
     return algorithm
 
 
