@@ -173,6 +173,9 @@ VIEWS: tuple[Callable[[ClientHour], list[Finding]], ...] = (
     fall,
 )
 
+#: What an hour without a call can matter to.
+VIEWS_AT_REST = (volume, first_week, slow, silence)
+
 PLATFORM_KEY = "*platform*"  # under this name `dump` keeps what clients share
 AHEAD = 900.0  # seconds
 FORGET_HOURS = 60 * 24  # a client at rest for so long gives its place away when places are short
@@ -373,7 +376,7 @@ class Detector:
     ) -> list[JudgedHour]:
         profiles, platform = self._profiles, self._platform
         judged: list[JudgedHour] = []
-        networks: Counter[str] = Counter()
+        networks: dict[str, int] = {}
         known = list(profiles.items())
         for name, profile in known:
             if unknown and name in unknown:
@@ -383,7 +386,8 @@ class Detector:
             if findings:
                 judged.append((name, profile, findings))
             elif look.sources and profile.seen > SETTLE_HOURS and is_calm(profile, hour.number):
-                networks.update({network(source) for source in look.sources})
+                for place in {network(source) for source in look.sources}:
+                    networks[place] = networks.get(place, 0) + 1
         judged += self._judge_newcomers(hour, rows)
         platform.client_hours += len(known)
         platform.learn_networks(networks, hour.number)
@@ -467,8 +471,12 @@ def _loudest_first(judged: JudgedHour) -> tuple[float, str]:
 
 def _examine(look: ClientHour) -> list[Finding]:
     findings: list[Finding] = []
-    for view in VIEWS:
-        findings += view(look)
+    profile = look.profile
+    called = look.ok or look.failed or profile.failing or profile.guessers
+    for view in VIEWS if called else VIEWS_AT_REST:
+        found = view(look)
+        if found:
+            findings += found
     learn(look, findings)
     return findings
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from monitoring.anomaly.profiles import DAY, WEEK
 from monitoring.anomaly.scene import TRUSTED_HOURS, ClientHour, Finding
 from monitoring.anomaly.views import REST_HOURS, WAKING_HOURS, failure_expectation
 
+_NONE: Sequence[str] = ()
 _LEAST_EXPOSURE = 0.5  # a habit is not learned from less than half an hour
 _MOST_SUSPECTS = 8
 _FLAGRANT = 3.0  # a thousand times rarer than the budget asks for
@@ -20,28 +23,42 @@ def learn(look: ClientHour, findings: list[Finding]) -> None:
     alerting hour are cut to what would not have alerted, and a silence is not learned before its
     second day."""
     profile, hour = look.profile, look.hour
-    reasons = [finding.reason for finding in findings]
-    rest = hour.number - profile.last_call
-    reported = bool(reasons) and profile.seen >= TRUSTED_HOURS
+    reasons = [finding.reason for finding in findings] if findings else _NONE
+    reported = bool(findings) and profile.seen >= TRUSTED_HOURS
     if not reported:
-        begins = profile.seen >= _ACQUAINTED and rest >= _REST
-        profile.note_session(look.ok, begins, begins and _is_odd(look))
-    if look.ok + look.failed > 0:
+        _learn_session(look)
+    if look.ok or look.failed:
         _learn_calls(look, reasons)
-    mute = profile.silent and profile.low_run > 0 and profile.yesterday[hour.of_day] > 0.0
-    if hour.exposure >= _LEAST_EXPOSURE and not (mute and profile.seen >= TRUSTED_HOURS):
-        calls = _clip(look, reasons)
-        offset = (calls - look.mu) / look.deviation
-        profile.follow(min(max(offset, -_FARTHEST), _FARTHEST), hour.of_day)
-        profile.learn(calls / hour.exposure, hour.week_hour, hour.day_hour)
     if hour.exposure >= _LEAST_EXPOSURE:
-        profile.yesterday[hour.of_day] = look.ok / hour.exposure
-        profile.note_near(look.ok / hour.exposure)
-        if hour.month_days:
-            profile.note_month(hour.month_days, hour.of_day, look.ok / hour.exposure)
+        _learn_habit(look, reasons)
     profile.seen += 1
     if reported and any(_is_flagrant(finding, profile.limit) for finding in findings):
         profile.misused = hour.number
+
+
+def _learn_session(look: ClientHour) -> None:
+    profile, calls = look.profile, look.ok
+    begins = odd = False
+    if calls > 0 and profile.seen >= _ACQUAINTED:
+        begins = look.hour.number - profile.last_call >= _REST
+        odd = begins and _is_odd(look)
+    profile.note_session(calls, begins, odd)
+
+
+def _learn_habit(look: ClientHour, reasons: Sequence[str]) -> None:
+    profile, hour = look.profile, look.hour
+    of_day, calls = hour.of_day, look.ok / hour.exposure
+    mute = profile.silent and profile.low_run > 0 and profile.yesterday[of_day] > 0.0
+    if not (mute and profile.seen >= TRUSTED_HOURS):
+        habitual = _clip(look, reasons) if reasons or look.monthly or look.leap else look.ok
+        offset = (habitual - look.mu) / look.deviation
+        offset = offset if offset > -_FARTHEST else -_FARTHEST
+        profile.follow(offset if offset < _FARTHEST else _FARTHEST, of_day)
+        profile.learn(habitual / hour.exposure, hour.week_hour, hour.day_hour)
+    profile.yesterday[of_day] = calls
+    profile.note_near(calls)
+    if hour.month_days:
+        profile.note_month(hour.month_days, of_day, calls)
 
 
 def _is_flagrant(finding: Finding, limit: float) -> bool:
@@ -60,7 +77,7 @@ def _is_odd(look: ClientHour) -> bool:
     return usual < _HABITUAL * profile.busy
 
 
-def _clip(look: ClientHour, reasons: list[str]) -> float:
+def _clip(look: ClientHour, reasons: Sequence[str]) -> float:
     if look.leap:
         return min(look.ok, look.profile.most)
     if look.monthly:
@@ -74,15 +91,17 @@ def _clip(look: ClientHour, reasons: list[str]) -> float:
     return look.ok
 
 
-def _learn_calls(look: ClientHour, reasons: list[str]) -> None:
+def _learn_calls(look: ClientHour, reasons: Sequence[str]) -> None:
     profile, now = look.profile, look.hour.number
     rest = now - profile.last_call
     if rest >= REST_HOURS and profile.seen > TRUSTED_HOURS and profile.returns < WAKING_HOURS - 1:
         profile.returns += 1
     else:
-        if profile.seen >= 24:
-            profile.longest_pause = max(profile.longest_pause, rest)
-        profile.last_call, profile.returns = now, 0
+        if rest > profile.longest_pause and profile.seen >= 24:
+            profile.longest_pause = rest
+        profile.last_call = now
+        if profile.returns:
+            profile.returns = 0
     profile.active_hours = profile.active_hours * 0.999 + 1.0
     _learn_failures(look, look.withheld or "failure_burst" in reasons)
     if look.sources:
@@ -99,10 +118,10 @@ def _learn_failures(look: ClientHour, burst: bool) -> None:
     profile.failure_square = profile.failure_square * 0.998 + mean * mean
 
 
-def _learn_sources(look: ClientHour, reasons: list[str]) -> None:
-    profile, now = look.profile, look.hour.number
-    sources = list(look.sources or ())
-    profile.distinct += (len(sources) - profile.distinct) / min(profile.active_hours, 200.0)
+def _learn_sources(look: ClientHour, reasons: Sequence[str]) -> None:
+    profile, now, sources = look.profile, look.hour.number, look.sources or {}
+    hours = profile.active_hours
+    profile.distinct += (len(sources) - profile.distinct) / (hours if hours < 200.0 else 200.0)
     if profile.seen >= 72:
         fresh = 0 if reasons else len(look.fresh)
         profile.fresh_hours = profile.fresh_hours * 0.999 + (1.0 if fresh else 0.0)
@@ -114,5 +133,7 @@ def _learn_sources(look: ClientHour, reasons: list[str]) -> None:
     # An address that came with misuse is no host of the client's for having come.
     # (One to which all calls moved is told once: it may as well have moved.)
     trusted = look.leap or profile.seen >= TRUSTED_HOURS
-    misused = trusted and bool({*reasons} - {"source_takeover"})
-    profile.meet([s for s in sources if not (misused and s in look.fresh)], now)
+    if trusted and any(reason != "source_takeover" for reason in reasons):
+        profile.meet([source for source in sources if source not in look.fresh], now)
+    else:
+        profile.meet(sources, now)

@@ -200,7 +200,8 @@ def survey(profiles: Mapping[str, Profile], rows: Mapping[str, Usage], hour: Hou
         phi = profile.spread(hour.of_day)
         calls = rows.get(name, NO_USAGE).ok
         if profile.level > _BUSTLE_LEAST:
-            bustle.append(min(calls / profile.level, _BUSTLE_MOST))
+            ratio = calls / profile.level
+            bustle.append(ratio if ratio < _BUSTLE_MOST else _BUSTLE_MOST)
         if profile.low_score > _QUIET and profile.low_run < _QUIET_HOURS and calls == 0:
             hour.quiet.add(name)
         part = factor_parts(calls, mean, phi)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import struct
 from array import array
+from collections.abc import Iterable
 from copy import copy
 from functools import partial
 from math import log2, log10
@@ -186,16 +187,19 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
 
     def learn(self, calls: float, week_hour: int, day_hour: int) -> None:
         """Take one whole hour of calls into the habit (after `expect` of that hour)."""
+        week, day, level = self.week, self.day, self.level
         n = self.week_n[week_hour]
-        self.week[week_hour] += (calls - self.week[week_hour]) / (n + 1.0)
+        before = week[week_hour]
+        week[week_hour] = before + (calls - before) / (n + 1.0)
         if n < WEEK_MEMORY:
             self.week_n[week_hour] = n + 1.0
         n = self.day_n[day_hour]
-        self.day[day_hour] += (calls - self.day[day_hour]) / (n + 1.0)
+        before = day[day_hour]
+        day[day_hour] = before + (calls - before) / (n + 1.0)
         if n < DAY_MEMORY:
             self.day_n[day_hour] = n + 1.0
         n = self.level_n
-        self.level += (calls - self.level) / (n + 1.0)
+        self.level = level + (calls - level) / (n + 1.0)
         if n < LEVEL_MEMORY:
             self.level_n = n + 1.0
         if self.seen >= SETTLE_HOURS:
@@ -204,25 +208,29 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
     def _learn_spread(self, calls: float, hour: int) -> None:
         mu = self.mu
         residual, square = (calls - mu) ** 2 - mu, mu * mu
-        self.residual[hour] = self.residual[hour] * 0.95 + residual
-        self.square[hour] = self.square[hour] * 0.95 + square
+        residuals, squares = self.residual, self.square
+        residuals[hour] = residuals[hour] * 0.95 + residual
+        squares[hour] = squares[hour] * 0.95 + square
         self.residual_all = self.residual_all * 0.998 + residual
         self.square_all = self.square_all * 0.998 + square
 
     def roll(self, hour: int, calls: float, mean: float) -> None:
         """Put this hour into the sums of the last 24 hours."""
-        self.sum_x += calls - self.ring_x[hour]
-        self.sum_m += mean - self.ring_m[hour]
-        self.ring_x[hour] = calls
-        self.ring_m[hour] = mean
+        ring_x, ring_m = self.ring_x, self.ring_m
+        self.sum_x += calls - ring_x[hour]
+        self.sum_m += mean - ring_m[hour]
+        ring_x[hour] = calls
+        ring_m[hour] = mean
         # The rings hold 32-bit floats; add up afresh once a day, so that rounding cannot pile up.
         if not hour:
-            self.sum_x, self.sum_m = sum(self.ring_x), sum(self.ring_m)
+            self.sum_x, self.sum_m = sum(ring_x), sum(ring_m)
 
     def carry(self) -> float:
         """The share of an hour's deviation from habit that the hour after it takes over."""
         share = self.carried / (self.carried_n + CARRY_PRIOR)
-        return min(max(share, 0.0), CARRY_MOST)
+        if share <= 0.0:
+            return 0.0
+        return share if share < CARRY_MOST else CARRY_MOST
 
     def unforeseen(self, hour: int) -> float:
         """The share of the variance at this hour of the day that the hour before does not tell."""
@@ -239,8 +247,9 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
         self.carried_n = self.carried_n * CARRY_MEMORY + before * before
         self.left_all = self.left_all * CARRY_MEMORY + left
         self.left_all_n = self.left_all_n * CARRY_MEMORY + square
-        self.left[hour] = self.left[hour] * LEFT_MEMORY + left
-        self.left_n[hour] = self.left_n[hour] * LEFT_MEMORY + square
+        lefts, squares = self.left, self.left_n
+        lefts[hour] = lefts[hour] * LEFT_MEMORY + left
+        squares[hour] = squares[hour] * LEFT_MEMORY + square
         self.offset = offset
 
     def session(self) -> float:
@@ -255,7 +264,8 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
         if calls <= 0:
             self.idle = self.idle * 0.999 + 1.0
             return
-        self.busy += (calls - self.busy) * (0.05 if self.busy else 1.0)
+        busy = self.busy
+        self.busy = busy + (calls - busy) * (0.05 if busy else 1.0)
         if begins:
             self.starts = self.starts * 0.98 + 1.0
             self.odd_starts = self.odd_starts * 0.98 + odd
@@ -265,10 +275,11 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
         if not self.seen:
             self.near = calls
             return
-        offset = calls - self.near
-        self.near += NEAR_MEMORY * offset
-        self.near_square += NEAR_MEMORY * offset * offset
-        self.near_square *= 1.0 - NEAR_MEMORY
+        near = self.near
+        offset = calls - near
+        self.near = near + NEAR_MEMORY * offset
+        square = self.near_square + NEAR_MEMORY * offset * offset
+        self.near_square = square * (1.0 - NEAR_MEMORY)
 
     def monthly(self, days: tuple[int, ...], hour: int) -> float:
         """The calls that an hour of these days of the month had both last time and the time before,
@@ -327,12 +338,14 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
         """Take the hour's raw score into the calibration, at most SURPRISE_CAP above the threshold.
         Hours that follow a surprising one are the same event, and count no more."""
         self.surprise_hours = self.surprise_hours * 0.9995 + 1.0
-        before, self.surprised = self.surprised, int(score > SURPRISE)
-        if score > SURPRISE and not before:
+        before, now = self.surprised, int(score > SURPRISE)
+        if now != before:
+            self.surprised = now
+        if now and not before:
             self.surprises = self.surprises * 0.995 + 1.0
             self.surprise_sum = self.surprise_sum * 0.995 + min(score - SURPRISE, SURPRISE_CAP)
 
-    def meet(self, sources: list[str], hour: int) -> None:
+    def meet(self, sources: Iterable[str], hour: int) -> None:
         """Remember these addresses; of too many, those used last are kept."""
         known = self.known
         for source in sources:

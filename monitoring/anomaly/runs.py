@@ -37,29 +37,41 @@ def slow(look: ClientHour) -> Findings:
     """A small excess, hour after hour: the cumulative sum (Page) of the log-likelihood ratio
     between `level * _EXTRA` more calls an hour and the habit, judged against the client's own past
     excursions."""
-    profile, calls = look.profile, min(look.ok, look.mu + 3.0 * look.deviation)
+    profile, mu = look.profile, look.mu
+    calls = mu + 3.0 * look.deviation
+    calls = min(calls, look.ok)
     if look.monthly:
-        calls = min(calls, look.mu)  # months end like this: no excess
-    profile.roll(look.hour.of_day, calls, look.mu)
+        calls = min(calls, mu)  # months end like this: no excess
+    profile.roll(look.hour.of_day, calls, mu)
     if not look.mature or profile.level <= 0.3:
         return NONE
-    step = _step(look, calls)
-    profile.cusum = max(0.0, profile.cusum + step)
-    _follow_excursion(profile, calls, look.mu)
+    if profile.sum_m > 1.0:
+        _note_drift(look)
+    if calls > mu or profile.cusum > 0.0:
+        total = profile.cusum + _step(look, calls)
+        profile.cusum = total if total > 0.0 else 0.0
+    if profile.cusum > 0.0:
+        _follow_excursion(profile, calls, mu)
+    elif profile.peak:
+        _end_excursion(profile)
     if profile.cusum <= 5.0 or calls <= 0.0:
         return NONE
     return _slow_findings(look)
 
 
+def _note_drift(look: ClientHour) -> None:
+    """Learn how far this client's days differ beyond chance."""
+    profile = look.profile
+    excess = look.ahead * look.ahead - (1.0 / profile.sum_m + look.phi / 24.0)
+    excess = excess if excess > 0.0 else 0.0
+    profile.drift = profile.drift * 0.998 + (excess if excess < 1.0 else 1.0)
+    profile.drift_n = profile.drift_n * 0.998 + 1.0
+
+
 def _step(look: ClientHour, calls: float) -> float:
-    profile, mean = look.profile, look.mu * look.level_shift(_DAY_DOUBT)
-    if profile.sum_m > 1.0:
-        chance = 1.0 / profile.sum_m + look.phi / 24.0
-        excess = min(max(look.ahead * look.ahead - chance, 0.0), 1.0)
-        profile.drift = profile.drift * 0.998 + excess
-        profile.drift_n = profile.drift_n * 0.998 + 1.0
-    size, level = 1.0 / look.phi, profile.level * look.hour.exposure
-    mean += 0.02 * level
+    """The log-likelihood ratio of so many calls; below zero where they are no more than due."""
+    size, level = 1.0 / look.phi, look.profile.level * look.hour.exposure
+    mean = look.mu * look.level_shift(_DAY_DOUBT) + 0.02 * level
     more = mean + _EXTRA * level
     shrink = (size + more) / (size + mean)
     step = calls * log(more / (mean * shrink)) - size * log(shrink)
@@ -67,12 +79,13 @@ def _step(look: ClientHour, calls: float) -> float:
 
 
 def _follow_excursion(profile: Profile, calls: float, mean: float) -> None:
-    if profile.cusum > 0.0:
-        profile.peak = max(profile.peak, profile.cusum)
-        profile.excursion_x += calls
-        profile.excursion_m += mean
-        profile.excursion_n += 1.0
-        return
+    profile.peak = max(profile.peak, profile.cusum)
+    profile.excursion_x += calls
+    profile.excursion_m += mean
+    profile.excursion_n += 1.0
+
+
+def _end_excursion(profile: Profile) -> None:
     if profile.peak > _PEAK_FLOOR:
         profile.peaks = profile.peaks * 0.97 + 1.0
         profile.peaks_sum = profile.peaks_sum * 0.97 + min(profile.peak, _PEAK_CAP) - _PEAK_FLOOR
@@ -103,14 +116,17 @@ def silence(look: ClientHour) -> Findings:
     """No call while calls are due: the product of the chances of each hour, where a silence begins,
     and goes on, as often at least as this client's past shows."""
     profile, calls = look.profile, look.ok + look.failed
-    settled = profile.seen >= SETTLE_HOURS and profile.day_n[look.hour.day_hour] >= 1.0
-    due = settled and look.mu > max(0.05, _DUE * profile.level * look.hour.exposure)
+    mu, at = look.mu, look.hour
+    due = mu > 0.05 and mu > _DUE * profile.level * at.exposure
+    due = due and profile.seen >= SETTLE_HOURS and profile.day_n[at.day_hour] >= 1.0
     if due:
         profile.due = profile.due * _RUN_MEMORY + 1.0
-        profile.low_any *= _RUN_MEMORY
-        profile.low_after_low *= _RUN_MEMORY
-    if calls > (_LOW * look.mu if look.mu >= _LOUD else 0.0):
-        _wake(profile)
+        if profile.low_any:
+            profile.low_any *= _RUN_MEMORY
+            profile.low_after_low *= _RUN_MEMORY
+    if calls > 0.0 and (mu < _LOUD or calls > _LOW * mu):
+        if profile.low_run or profile.silent or profile.not_reported:
+            _wake(profile)
         return NONE
     profile.low_run += 1
     if not due:

@@ -17,6 +17,7 @@ TRUSTED_HOURS = 336  # from here on, hours that raised an alert are not learned 
 _FACTOR_PRIOR = 16.0  # what "nothing special on the platform" weighs against the other clients
 _FACTOR_CAP = 3.0  # no client may pull the platform's factor by more than three times its habit
 _FACTOR_SPREAD = 0.25  # clients go their own ways by so much (variance), however precise each is
+_FACTOR_FLOOR = 0.05
 _FACTOR_LEAST = 0.5  # clients that expect fewer calls say nothing about the platform
 _RARE_PRIOR, _RARE_HOURS = 0.5, 100.0  # new addresses: one in 200 hours, until the client is known
 _STRANGE_NETWORK = 1.0  # extra score where no client of the platform uses that network
@@ -116,7 +117,8 @@ class Hour:
             ratio = calls / mean
             total -= own * ((ratio if ratio < _FACTOR_CAP else _FACTOR_CAP) - 1.0)
             weight -= own
-        return max(0.05, 1.0 + total / (max(weight, 0.0) + _FACTOR_PRIOR))
+        factor = 1.0 + total / ((weight if weight > 0.0 else 0.0) + _FACTOR_PRIOR)
+        return factor if factor > _FACTOR_FLOOR else _FACTOR_FLOOR
 
 
 def factor_parts(calls: float, mean: float, phi: float) -> Optional[tuple[float, float]]:
@@ -125,7 +127,8 @@ def factor_parts(calls: float, mean: float, phi: float) -> Optional[tuple[float,
     if mean < _FACTOR_LEAST:
         return None
     weight = mean / (1.0 + (phi + _FACTOR_SPREAD) * mean)
-    return weight * (min(calls / mean, _FACTOR_CAP) - 1.0), weight
+    ratio = calls / mean
+    return weight * ((ratio if ratio < _FACTOR_CAP else _FACTOR_CAP) - 1.0), weight
 
 
 @lru_cache(maxsize=4)
@@ -198,14 +201,15 @@ class ClientHour:
         of that ratio from day to day, beyond what chance brings."""
         profile = self.profile
         self.ahead = profile.sum_x / profile.sum_m - 1.0
-        self.swing = max(0.0, (profile.drift + 0.48) / (profile.drift_n + 48.0))
+        self.swing = (profile.drift + 0.48) / (profile.drift_n + 48.0)
 
     def level_shift(self, doubt: float) -> float:
         """The ratio to expect today, given yesterday's and how much this client's days differ: a
         client with equal days keeps its habit, one with unequal days follows yesterday."""
-        if self.ahead <= 0.0:
+        ahead = self.ahead
+        if ahead <= 0.0:
             return 1.0
-        return 1.0 + min(self.ahead, 3.0) * self.swing / (self.swing + doubt)
+        return 1.0 + (ahead if ahead < 3.0 else 3.0) * self.swing / (self.swing + doubt)
 
 
 def strangers(

@@ -196,7 +196,8 @@ def is_held(profile: Profile, reason: str, number: int) -> bool:
 
 def is_calm(profile: Profile, number: int) -> bool:
     """Nothing was told of this client for two days: its networks may count as at home."""
-    return all(number - hold[0] > 2 * HOLD_HOURS for hold in profile.holds.values())
+    holds = profile.holds
+    return not holds or all(number - hold[0] > 2 * HOLD_HOURS for hold in holds.values())
 
 
 def as_anomaly(

@@ -41,24 +41,22 @@ def log_beta_tail(a: float, b: float, x: float) -> float:
 
 def _fraction(a: float, b: float, x: float) -> float:
     """The continued fraction of the incomplete beta function; converges in O(sqrt(max(a, b)))."""
-    c, d = 1.0, 1.0 / _away(1.0 - (a + b) * x / (a + 1.0))
+    c, d = 1.0, 1.0 / (1.0 - (a + b) * x / (a + 1.0) or _TINY)
     h = d
     for m in range(1, 2000):
-        even = m * (b - m) * x / ((a + 2 * m - 1.0) * (a + 2 * m))
-        d = 1.0 / _away(1.0 + even * d)
-        c = _away(1.0 + even / c)
+        near = a + 2 * m
+        even = m * (b - m) * x / ((near - 1.0) * near)
+        d = 1.0 / (1.0 + even * d or _TINY)
+        c = 1.0 + even / c or _TINY
         h *= d * c
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1.0))
-        d = 1.0 / _away(1.0 + odd * d)
-        c = _away(1.0 + odd / c)
-        h *= d * c
-        if abs(d * c - 1.0) < 1e-9:
+        odd = -(a + m) * (a + b + m) * x / (near * (near + 1.0))
+        d = 1.0 / (1.0 + odd * d or _TINY)
+        c = 1.0 + odd / c or _TINY
+        change = d * c
+        h *= change
+        if abs(change - 1.0) < 1e-9:
             break
     return max(h, _TINY)
-
-
-def _away(value: float) -> float:
-    return value if abs(value) > _TINY else _TINY
 
 
 def upper(count: float, mean: float, dispersion: float) -> float:
@@ -133,18 +131,22 @@ def volume(look: ClientHour) -> Findings:
     any were due, `volume_spike` where it is also far above the client's average hour, or both."""
     if not look.mature:
         return NONE
+    profile = look.profile
+    if look.ok < 3 or look.ok <= look.mu * (1.0 if profile.offset >= 0.0 else _CARRIED_LEAST):
+        profile.remember_surprise(0.0)  # no forecast is lower than that
+        return NONE
     mean, phi = _forecast(look)
     excess = look.ok - mean
     raw, found = 0.0, NONE
-    if look.ok >= 3 and excess * excess > 1.7 * (mean + phi * mean * mean) and excess > 0.0:
+    if excess > 0.0 and excess * excess > 1.7 * (mean + phi * mean * mean):
         raw = score(_chance(look, mean, phi))
         found = _volume_findings(look, raw, mean) or _beyond_all(look, mean)
-    trusted = not found or look.profile.seen < TRUSTED_HOURS
-    if raw > CONSPICUOUS and look.hour.number - look.profile.misused < WARY_HOURS:
+    trusted = not found or profile.seen < TRUSTED_HOURS
+    if raw > CONSPICUOUS and look.hour.number - profile.misused < WARY_HOURS:
         trusted = (
             False  # it was misused of late, and this may be more of it: no wild hour of its own
         )
-    look.profile.remember_surprise(raw if trusted else 0.0)
+    profile.remember_surprise(raw if trusted else 0.0)
     return found
 
 
@@ -353,8 +355,9 @@ def _note_strangers(look: ClientHour) -> None:
     the last day, and how often they got in since. (Whose calls failed is not known: of an address
     with more calls than failed at all, the rest got in.)"""
     guessers, now = look.profile.guessers, look.hour.number
-    for who in [who for who, seen in guessers.items() if now - seen.first >= GUESS_HOURS]:
-        del guessers[who]
+    if guessers:
+        for who in [who for who, seen in guessers.items() if now - seen.first >= GUESS_HOURS]:
+            del guessers[who]
     if not look.sources or not look.mature or not (look.failed or guessers):
         return
     for source, calls in look.sources.items():
@@ -431,7 +434,8 @@ def failure_expectation(look: ClientHour) -> tuple[float, float]:
     profile = look.profile
     rate = (profile.failures + 0.2) / (profile.calls + 20.0)
     dispersion = (profile.failure_residual + 7.0) / (profile.failure_square + 10.0)
-    return rate * max(look.ok, look.mu) + 0.05, max(dispersion, 0.05)
+    calls = look.ok if look.ok > look.mu else look.mu
+    return rate * calls + 0.05, dispersion if dispersion > 0.05 else 0.05
 
 
 def _got_in(look: ClientHour) -> Findings:
