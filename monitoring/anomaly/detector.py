@@ -160,7 +160,8 @@ __all__ = [
 
 JudgedHour = tuple[str, Profile, list[Finding]]
 
-VIEWS: tuple[Callable[[ClientHour], list[Finding]], ...] = (
+Views = tuple[Callable[[ClientHour], list[Finding]], ...]
+VIEWS: Views = (
     volume,
     first_week,
     dormant,
@@ -173,8 +174,9 @@ VIEWS: tuple[Callable[[ClientHour], list[Finding]], ...] = (
     fall,
 )
 
-#: What an hour without a call can matter to.
-VIEWS_AT_REST = (volume, first_week, slow, silence)
+#: Of an hour in which nothing fails and nobody is new; of one without a call.
+VIEWS_OF_CALLS: Views = (volume, first_week, dormant, slow, silence, fall)
+VIEWS_AT_REST: Views = (volume, first_week, slow, silence)
 
 PLATFORM_KEY = "*platform*"  # under this name `dump` keeps what clients share
 AHEAD = 900.0  # seconds
@@ -471,14 +473,20 @@ def _loudest_first(judged: JudgedHour) -> tuple[float, str]:
 
 def _examine(look: ClientHour) -> list[Finding]:
     findings: list[Finding] = []
-    profile = look.profile
-    called = look.ok or look.failed or profile.failing or profile.guessers
-    for view in VIEWS if called else VIEWS_AT_REST:
+    for view in _views(look):
         found = view(look)
         if found:
             findings += found
     learn(look, findings)
     return findings
+
+
+def _views(look: ClientHour) -> Views:
+    """The views that this hour can matter to."""
+    profile = look.profile
+    if look.failed or look.fresh or profile.guessers or profile.suspects or profile.failing:
+        return VIEWS
+    return VIEWS_OF_CALLS if look.ok else VIEWS_AT_REST
 
 
 def _limit(budget: float) -> float:

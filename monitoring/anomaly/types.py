@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Optional
 
+from msgspec import Struct
+
 REASONS = (
     "volume_spike",
     "slow_abuse",
@@ -30,8 +32,7 @@ TECHNIQUES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(Struct, frozen=True):
     """Calls of one client in one bucket; `sources` counts them by address (None: not known).
     `unknown`: calls of which nothing says how they ended; the detector is not given any."""
 

@@ -105,6 +105,7 @@ _EARLY_MARGIN = 1.0  # for what the rest of an hour may still explain
 LASTING_HOURS = 2  # so long, before it is told of failures from the client's own hosts
 GUESSES, GUESS_HOURS, GUESS_LEAST_HOURS = 8.0, 24, 3  # failures of one strange address in a day
 TAKEN = 0.9  # of the calls from strange addresses: somebody else is the client now
+_ORDINARY, _COMMON = 1.0, 0.1  # a score that says nothing; its chance
 _OTHER_PLACE = 2.0  # the most that leaving all its own addresses at once says
 _MOST_GUESSERS, _MOST_AN_HOUR = 8, 2.5  # of an hour: a burst is told as such
 _GUESSING_SURE = 1.0  # so many failures of a stranger alone are this far beyond the limit
@@ -140,7 +141,9 @@ def volume(look: ClientHour) -> Findings:
     raw, found = 0.0, NONE
     if excess > 0.0 and excess * excess > 1.7 * (mean + phi * mean * mean):
         raw = score(_chance(look, mean, phi))
-        found = _volume_findings(look, raw, mean) or _beyond_all(look, mean)
+        if raw > _ORDINARY or profile.limit <= _ORDINARY:
+            found = _volume_findings(look, raw, mean)
+        found = found or _beyond_all(look, mean)
     trusted = not found or profile.seen < TRUSTED_HOURS
     if raw > CONSPICUOUS and look.hour.number - profile.misused < WARY_HOURS:
         trusted = (
@@ -224,6 +227,8 @@ def _chance(look: ClientHour, mean: float, phi: float) -> float:
     doubt = (weeks + WEEK_PRIOR**2 / max(days, 1.0)) / (weeks + WEEK_PRIOR) ** 2
     phi += min((1.0 / mean + phi) * doubt, 2.0)
     chance = upper(calls, mean, phi)
+    if chance >= _COMMON:
+        return chance  # no sum of more can be rare
     unusual = profile.yesterday[at.of_day] - profile.week[(at.week_hour - DAY) % WEEK]
     others = (
         (_EARLY_OR_LATE, profile.week[(at.week_hour - 1) % WEEK] * look.factor * at.exposure),
@@ -234,6 +239,8 @@ def _chance(look: ClientHour, mean: float, phi: float) -> float:
     for weight, other in others:
         if other > mean:
             chance += weight * upper(calls, other, phi)
+            if chance >= _COMMON:
+                return chance
     if look.monthly > mean:
         chance += _AS_LAST_MONTHS * upper(calls, look.monthly, max(phi, SPREAD_PRIOR))
     session = profile.session()
@@ -322,7 +329,10 @@ def failures(look: ClientHour) -> Findings:
             return entered
     _note_strangers(look)
     lasting = look.failed >= MOST_FAIL * (look.ok + look.failed)
-    profile.failing = profile.failing + 1 if lasting and look.failed >= 2 else 0
+    if lasting and look.failed >= 2:
+        profile.failing += 1
+    elif profile.failing:
+        profile.failing = 0
     if look.failed < 5:
         return NONE
     mean, dispersion = failure_expectation(look)
