@@ -142,11 +142,6 @@ def live_wanted(log_format: str) -> bool:
     return sys.stdout.isatty() and not plain and not logs.json_wanted(log_format, sys.stdout)
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> None:
-    """A table on standard output, for the reports that are asked for by name."""
-    console().print(_table(header, rows, title))
-
-
 #: A word that is a cell of a report in text, or its verdict; not the same word in a sentence.
 _CELL = re.compile(rf"(^|  |: |\d )({'|'.join(_CELL_COLOUR)})(?=  | \(|[,)]|$)", re.MULTILINE)
 
@@ -202,11 +197,11 @@ def _coloured(text: str) -> str:
     return _CELL.sub(colour, text)
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[Any]], title: str = "") -> Any:
+def _table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> Any:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for name in header:
         table.add_column(name, overflow="fold", no_wrap=name in _FIRM)
     for row in rows:
