@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 from typing import Optional
 
 from monitoring.catalog import THRESHOLDS, Threshold
-from monitoring.certainty import Basis, Coverage, severity
+from monitoring.certainty import Basis, Coverage, Doubt, severity
 from monitoring.config.settings import Limit
 from monitoring.model import Measurement, Severity, Verdict
 from monitoring.text import amount, say as duration
@@ -89,9 +90,15 @@ def _verdict(figure: Measurement, threshold: Threshold, limit: Limit) -> Verdict
         bound = None if number is None else number * threshold.scale
         if _reached(figure.value, bound, threshold):
             return Verdict(figure, level, bound, f"{side}_{level.word}", threshold.name)
-    within = severity((), Basis((Coverage("figures", 1, 1),), figure.doubts))
+    within = _within(figure.doubts)
     why = "within_limits" if within is Severity.OK else "in_doubt"
     return Verdict(figure, within, None, why, threshold.name)
+
+
+@lru_cache(maxsize=1024)  # most figures have the same doubts: none
+def _within(doubts: tuple[Doubt, ...]) -> Severity:
+    """Of a figure that crosses no limit."""
+    return severity((), Basis((Coverage("figures", 1, 1),), doubts))
 
 
 def _reached(value: float, bound: Optional[float], threshold: Threshold) -> bool:

@@ -312,6 +312,23 @@ def test_a_family_of_many_hashes_is_learnt(client: redis.Redis) -> None:
     assert "cmdstat_keys" not in calls
 
 
+def test_of_which_only_the_owners_are_wanted_no_expiry_is_asked(client: redis.Redis) -> None:
+    pipe = client.pipeline(transaction=False)
+    for number in range(600):
+        left = -5 if number % 3 == 0 else 60  # dead ones are asked for theirs in a usual census
+        pipe.set(f"token_id:{number}", jwt(claims(f"c-{number % 7}", f"j-{number}", left)))
+    pipe.execute()
+    _report, usual = run(client)
+    client.config_resetstat()
+    owners = TokenStats(NOW, TokenSettings(top_clients=100), reads_expiries=False)
+    report, result = run(client, stats=owners)
+    assert "cmdstat_pttl" not in client.info("commandstats")
+    assert report.truncated == ""
+    assert (result.by_client, result.active) == (usual.by_client, usual.active)
+    assert usual.ttl_asked == 600
+    assert result.ttl_asked == 0
+
+
 def test_budget_of_keys(client: redis.Redis) -> None:
     fill(client, 20_000)
     report, result = run(client, budget=Budget(max_keys=5000))

@@ -38,6 +38,9 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJjbGllbnQtMDAxIn0.c2lnbmF0dXJl"
         (f"cut off: {JWT[:30]}", JWT[:30]),
         ("redis://:p@ss:w@rd@cache:6379/0", "w@rd"),
         ('Authorization: Token token=\\"abc==\\"', "abc=="),
+        ("sent bEaReR hunter2secret to it", "hunter2secret"),
+        ("the key validation:some-opaque-words-of-it:none", "opaque"),
+        ("ſent: baſic hunter2secret", "hunter2secret"),
     ],
 )
 def test_what_looks_like_a_secret_is_masked(text: str, hidden: str) -> None:

@@ -370,6 +370,24 @@ def test_tokens_minted_before_a_moment(monkeypatch: pytest.MonkeyPatch, kept: in
     assert stats.minted_before("nobody", NOW) is None
 
 
+@pytest.mark.parametrize("lives", [(600,), (60, 600, 3600)])
+def test_minted_before_every_moment_near_a_token_is_as_one_by_one(lives: tuple[int, ...]) -> None:
+    tokens = [
+        token("c", f"j-{left}-{life}", left=left, life=life)
+        for left in (-400, -1, 0, 1, 90, 500)
+        for life in lives
+    ]
+    stats = stats_of(tokens)
+    for moment in sorted(
+        {at + near for t in tokens for at in (t.iat, t.exp) for near in (-1, 0, 1)}
+    ):
+        for slack in (0, 300):
+            old = [t.exp for t in tokens if t.exp > NOW - slack and t.iat < moment]
+            found = stats.minted_before("c", moment, slack=slack)
+            assert found is not None
+            assert (found.live, found.last_dies) == (len(old), max(old, default=None)), moment
+
+
 def test_odd_times() -> None:
     tokens = [
         token("c", "1", left=100.5, life=200.25),  # fractions of a second

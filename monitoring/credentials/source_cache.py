@@ -82,7 +82,13 @@ def _shared(cache: redis_client.Cache, asked: Asked) -> Optional[SourceAnswer]:
 def _read(cache: redis_client.Cache, asked: Asked) -> SourceAnswer:
     settings, started = asked.settings, time.monotonic()
     policy = replace(settings.tokens, top_clients=CLIENTS_TRACKED)
-    stats = TokenStats(asked.clock(), policy, excluded=settings.canary.clients, reads_names=True)
+    stats = TokenStats(
+        asked.clock(),
+        policy,
+        excluded=settings.canary.clients,
+        reads_names=True,
+        reads_expiries=False,
+    )
     clients = cache.scan_clients()
     report = census(
         [(f"node {number}", client) for number, client in enumerate(clients, 1)],

@@ -161,7 +161,8 @@ class PartCounter:
     def _tokens(self, part: Part, ask_ttls: AskTtls) -> None:
         if part.rule.pattern == BY_ID:
             start = len(BY_ID) - 1
-            self._births.born([clean_key(key)[start:] for key in part.keys])
+            plain = [key if key.isascii() else clean_key(key) for key in part.keys]
+            self._births.born([key[start:] for key in plain])
         tokens = self._decoded(part)
         expired = self._stats.add_page(tokens, part.rule.pattern)
         self._stats.keys_seen(len(tokens), len(expired))

@@ -425,6 +425,16 @@ class DatedReader(NodeReader):
     dated = (TOKEN, VALIDATION, CREDENTIAL)
 
 
+class UndatedReader(NodeReader):
+    """Reads one node and asks for the expiry of no key."""
+
+    def ask_ttls(self, _rule: Rule, _keys: list[bytes], _context: Any) -> None:
+        pass
+
+    def _ttls_due(self, _keys: int) -> bool:
+        return False
+
+
 class KeyReader(DatedReader):
     """Reads keys that are named, in pages, over one connection that stays open."""
 

@@ -18,7 +18,7 @@ from monitoring.model import Fault
 from monitoring.redis.count import AskTtls, Counted, Page, PartCounter, ScanReport, ValidationTotals
 from monitoring.redis.pipeline import Client, ErrorTranslation
 from monitoring.redis.profiles import KeySorter, Rule, profile_of
-from monitoring.redis.reader import DatedReader, NodeReader
+from monitoring.redis.reader import DatedReader, NodeReader, UndatedReader
 from monitoring.tokens.stats import TokenStats
 
 __all__ = [
@@ -71,7 +71,8 @@ def census(
     counts. ``clock`` is in seconds and never goes back."""
     sorter = KeySorter(rules)
     counter = PartCounter(stats)
-    scan = _Scan(sorter, counter, door, clock)
+    reader = NodeReader if stats.reads_expiries else UndatedReader
+    scan = _Scan(sorter, counter, door, clock, reader=reader)
     for name, client in nodes:
         scan.open(name, client, count, budget.start.get(name, "0"))
     while scan.running:

@@ -257,9 +257,8 @@ class ClientLedger:
     def minted_before(self, moment: float, now: int) -> MintedBefore:
         """The tokens that live after ``now`` and were, or may have been, minted before
         ``moment``, whether they stand in a value or in a key's name."""
-        live = self.kept[bisect_left(self.kept, pack(now + 1, 0)) :]
-        old = [t >> LIFE_BITS for t in live if (t >> LIFE_BITS) - (t & LIFE) < moment]
-        found = MintedBefore(len(old), float(old[-1]) if old else None)
+        old = self._kept_before(moment, now)
+        found = MintedBefore(len(old), float(old[-1] >> LIFE_BITS) if old else None)
         for minute, (many, dies) in self.minutes.items():
             if minute * 60 < moment:
                 found = found.plus(MintedBefore(many, dies, False))
@@ -272,6 +271,15 @@ class ClientLedger:
                 odd = odd.plus(MintedBefore(many, until, endless=many if until is None else 0))
         doubts = tuple(self.doubts) if odd.live else ()
         return found.plus(odd).plus(MintedBefore(doubts=doubts))
+
+    def _kept_before(self, moment: float, now: int) -> Sequence[int]:
+        """The kept tokens among them: all, none, or those that a look at each one finds."""
+        live = self.kept[bisect_left(self.kept, pack(now + 1, 0)) :]
+        if not live or live[-1] >> LIFE_BITS < moment:
+            return live
+        if (live[0] >> LIFE_BITS) - self.tally.longest >= moment:
+            return ()
+        return [t for t in live if (t >> LIFE_BITS) - (t & LIFE) < moment]
 
     def _named_alone(self) -> Iterator[_Times]:
         """The times of those that stand in no value."""

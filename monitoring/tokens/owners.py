@@ -94,8 +94,13 @@ class Claims:
         # What stands in it by claim, those claims first that may name the client.
         self._samples: dict[Reading, Sequence[tuple[str, str]]] = {}
 
+    @property
+    def wanted(self) -> bool:
+        """Whether the sample is not full."""
+        return len(self._samples) < SAMPLED
+
     def note(self, token: Decoded, texts: Mapping[str, str]) -> None:
-        if len(self._samples) < SAMPLED:
+        if self.wanted:
             owners = token.unsure.owners if token.unsure is not None else ()
             self._samples[reading_of(token)] = (*owners, *texts.items())
 

@@ -48,7 +48,7 @@ __all__ = ["TokenResult", "TokenStats", "tokens_json"]
 
 CLIENTS_TRACKED = 20_000
 TOKENS_KEPT = 1_000_000
-SETTLE_EVERY = 500_000
+SETTLE_EVERY = 1_000_000
 VERSIONS_KEPT = 32  # of a client
 VERSIONS_KEPT_IN_ALL = 50_000
 SHAPES_KEPT = 256
@@ -60,7 +60,8 @@ class TokenStats:
     """The census in the making. ``now`` is epoch seconds.
 
     ``excluded`` clients (the canary) are left out of every count but ``excluded``. With
-    ``reads_names`` tokens in the names of keys are taken in by ``add_named``.
+    ``reads_names`` tokens in the names of keys are taken in by ``add_named``. Without
+    ``reads_expiries`` a scan asks for those of no key: nobody then looks at ``ttl_*``.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class TokenStats:
         *,
         excluded: Collection[str] = (),
         reads_names: bool = False,
+        reads_expiries: bool = True,
     ) -> None:
         self._policy = policy
-        self.reads_names = reads_names
+        self.reads_names, self.reads_expiries = reads_names, reads_expiries
         self._limits = Limits(
             int(now), int(policy.rate_window), int(policy.max_lifetime), int(policy.clock_skew)
         )
@@ -409,7 +411,7 @@ class TokenStats:
             return
         expiry, issued, unsure = _whole(token.exp), _whole(token.iat), token.unsure
         reading = reading_of(token)
-        if reading not in self._clients:
+        if reading not in self._clients and self._claims.wanted:
             self.newcomers.add(id(token))
         ledger = self._ledger(reading)
         doubted = unsure is not None and bool(unsure.doubts)
