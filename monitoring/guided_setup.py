@@ -381,7 +381,7 @@ class Setup:
             self._tries = Path(tries)
             result = guide(known, self)
         for title, lines in rights(result):
-            self.say(f"{title}\n{lines}")
+            self.say(f"{title}\n{lines}", whole=True)
         path = folder / ".env"
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
         answers = to_write(result, self._environ)
@@ -426,6 +426,7 @@ class Setup:
         self.say(
             "Next, a line for cron: */5 * * * * cd "
             f"{env.here(Path())} && {sys.executable} {Path(sys.argv[0]).absolute()} --single-run",
+            whole=True,
         )
         return looked, alerted
 
@@ -444,12 +445,16 @@ class Setup:
         except EOFError as exc:
             raise OperatorError("--setup: the answers have ended; nothing was written") from exc
 
-    def say(self, sentence: str, severity: Optional[Severity] = None) -> None:
-        """Print a sentence; a log line where nobody reads."""
+    def say(
+        self, sentence: str, severity: Optional[Severity] = None, *, whole: bool = False
+    ) -> None:
+        """Print a sentence; a log line where nobody reads. `whole`: its lines are not broken, since
+        somebody will copy them."""
         if self._terminal or not logs.json_wanted(self._args.log_format, sys.stdout):
             from monitoring.output import terminal
 
-            streams.say(f"{_MARKS.get(severity, '')}{sentence}\n", terminal.painted)
+            text = f"{_MARKS.get(severity, '')}{sentence}\n"
+            streams.say(text, str if whole else terminal.painted)
         else:
             logs.result(_LEVELS.get(severity, "info"), sentence, {})
 

@@ -42,7 +42,7 @@ def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
         return _show_alerts(kit)
     if args.silence is not None or args.unsilence is not None:
         return _silence(kit)
-    if configuration.untouched(kit.settings):
+    if configuration.untouched(kit.settings) and not getattr(args, "setup", False):
         LOGGER.warning(
             "no address is set, so localhost is watched; to begin: python health_check.py --setup"
         )

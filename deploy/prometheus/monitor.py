@@ -199,17 +199,25 @@ def _truncated() -> Rule:
 
 
 def _unheard() -> Rule:
-    """A channel that fails and delivers nothing, for longer than a hiccup. health_check pushes the
-    same by the channels that still work, under the same labels."""
+    """A channel that fails and delivers nothing of what waits, for longer than a hiccup.
+    health_check pushes the same by the channels that still work, under the same labels. Nothing
+    waits for Alertmanager: it is sent what stands in each cycle."""
     texts = advice.for_finding("notification_channel_failing", "availability")
     tried = (
         "sum by (environment, component) (label_replace(increase(payment_api_notifications_total"
     )
     named = '[30m]), "component", "notifications-$1", "channel", "(.+)")) > 0'
+    waits = (
+        "max by (environment, component) (label_replace(payment_api_outbox_waiting"
+        '{channel!="alertmanager",script="health_check"}, '
+        '"component", "notifications-$1", "channel", "(.+)"))'
+    )
     series = 'payment_api_notifications_total{channel="slack",outcome="failed"}'
+    waiting = 'payment_api_outbox_waiting{channel="slack",script="health_check"}'
     return _rule(
         "PaymentApiNotificationChannelFailing",
-        f'{tried}{{outcome=~"failed|unfinished"}}{named} unless {tried}{{outcome="sent"}}{named}',
+        f'{tried}{{outcome=~"failed|unfinished"}}{named} unless {tried}{{outcome="sent"}}{named} '
+        f"unless {waits} == 0",
         component="",
         summary="notices do not get through: {{ $labels.component }}",
         meaning=texts.meaning,
@@ -217,9 +225,8 @@ def _unheard() -> Rule:
         runbook=texts.runbook,
         hold=5,
         proof=Proof(
-            (Series(series, "0", "0+1"),),
+            (Series(series, "0", "0+1"), Series(waiting, "0", "1")),
             "notices do not get through: notifications-slack",
             {"component": "notifications-slack"},
-            after=40,
         ),
     )
