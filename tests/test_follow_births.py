@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from monitoring.follow.births import BORN, LONGEST, ORPHAN, UNKNOWN, Births, Use
+from monitoring.follow.births import (
+    BORN,
+    LONGEST,
+    ORPHAN,
+    UNKNOWN,
+    Births,
+    Certificate,
+    Use,
+)
 from monitoring.follow.index import HashIndex, hash_of
+from monitoring.follow.lineage import Lineage
+from monitoring.follow.renewed import SapiWrites
+from monitoring.tokens.codecs.facts import ValidationFact
+from monitoring.tokens.codecs.records import NEVER
+from monitoring.tokens.codecs.table import decode
 
 NOW = 1_795_402_000.0
 SKEW = 30.0
@@ -56,16 +71,98 @@ def test_claims_that_were_not_read_accuse_nobody() -> None:
     ("change", "why"),
     [
         ({"iat": None}, "without_times"),
-        ({"exp": None}, "without_times"),
         ({"iat": NOW - 1}, "older_than_the_watch"),
         ({"iat": NOW + SKEW}, "older_than_the_watch"),
         ({"iat": NOW + 140}, "clocks"),
         ({"exp": NOW + 102}, "clocks"),
-        ({"exp": NOW + 101 + LONGEST}, "lives_too_long"),
+        ({"exp": NOW + 2 * LONGEST, "iat": NOW + 100 - LONGEST}, "older_than_the_watch"),
     ],
 )
 def test_what_its_times_leave_open_is_unknown(change: dict[str, object], why: str) -> None:
     assert judged(watched(), replace(FORGED, **change)) == (UNKNOWN, why)  # type: ignore[arg-type]
+
+
+def test_how_long_a_token_lives_hides_no_forgery_only_a_birth_that_may_be_forgotten() -> None:
+    births, endless = watched(), replace(FORGED, exp=float(NEVER))
+    births.used(endless)
+    assert [use.told_until for use in births.orphans(NOW + 102)] == [NOW + 101 + LONGEST]
+    late = NOW + 100 + LONGEST
+    assert births.certificate(endless, late - SKEW).word == ORPHAN
+    assert births.certificate(endless, late - SKEW + 1) == Certificate(
+        UNKNOWN, "birth_may_be_forgotten"
+    )
+    births.forget(late)
+    assert births.waiting == 1
+    births.forget(NOW + 101 + LONGEST)
+    assert births.waiting == 0
+
+
+# -- what the keys of the cache say
+
+
+GOOD = ValidationFact(True, "ok", False)
+
+
+def lineage_of() -> Lineage:
+    """Nothing was missed since `NOW`, and SAPI is known to write with each verdict."""
+    lineage = Lineage(Births(skew=SKEW), SapiWrites(proofs=0))
+    lineage.births.began(NOW)
+    return lineage
+
+
+def jwt_of(**claims: object) -> bytes:
+    whole = {"sub": "client-001", "jti": "j", "iat": int(NOW) + 100, **claims}
+    body = base64.urlsafe_b64encode(json.dumps(whole).encode()).rstrip(b"=")
+    return b"eyJhbGciOiJIUzI1NiJ9." + body + b".c2ln"
+
+
+def accept(lineage: Lineage, jwt: bytes) -> list[tuple[str, int]]:
+    """SAPI writes the token, then a good verdict on it; who is accused a second later."""
+    token, now = decode(jwt), NOW + 101
+    lineage.token(b"token:" + str(token.jti).encode(), token, jwt, times=1, now=now)
+    lineage.verdict(jwt, token, GOOD, value=b"", times=1, now=now)
+    lineage.settle(now)
+    return [(row.client, row.tokens) for row in lineage.judge(now + 1)]
+
+
+@pytest.mark.parametrize("end", [{}, {"exp": 0}, {"exp": int(NOW) + 100 * 365 * 86400}])
+def test_a_forged_token_that_lives_for_ever_is_found(end: dict[str, object]) -> None:
+    lineage = lineage_of()
+    assert accept(lineage, jwt_of(**end)) == [("client-001", 1)]
+    assert "kid" not in str(lineage.judge(NOW + 102))
+    assert ("without end" in str(lineage.judge(NOW + 102))) == (end.get("exp", 0) == 0)
+    assert lineage.judge(NOW + 101 + LONGEST) == []
+
+
+@pytest.mark.parametrize("claims", [{"jti": None}, {"jti": ["a"]}, {"exp": [1]}, {"jti": ""}])
+def test_an_accepted_token_of_which_nobody_can_tell_counts_as_unknown(
+    claims: dict[str, object],
+) -> None:
+    lineage = lineage_of()
+    assert accept(lineage, jwt_of(**claims)) == []
+    assert (lineage.accepted_unknown, lineage.accepted_born) == (1, 0)
+
+
+def test_a_key_that_sapi_names_after_an_id_is_no_birth_though_it_is_gone_unread() -> None:
+    """Who chooses `x:j` for an id, in a token that dies at once, has `token:x:j` written and
+    gone; that must not acquit his next token, whose id is `j`."""
+    lineage = lineage_of()
+    lineage.lost(b"token:x:j", NOW + 101, NOW + 100.8)
+    assert accept(lineage, jwt_of(exp=int(NOW) + 3700)) == [("client-001", 1)]
+
+
+def test_a_birth_under_its_clients_key_that_is_gone_unread_accuses_nobody() -> None:
+    lineage = lineage_of()
+    lineage.lost(b"token:client-001:j", NOW + 101, NOW + 100.8)
+    assert accept(lineage, jwt_of(exp=int(NOW) + 3700)) == []
+    assert lineage.accepted_unknown == 1
+
+
+def test_a_signature_written_otherwise_makes_no_copy() -> None:
+    lineage, minted = lineage_of(), jwt_of(exp=int(NOW) + 3700)
+    lineage.token(b"token_id:j", decode(minted), minted, times=1, now=NOW + 100)
+    assert accept(lineage, minted + b"==") == []
+    assert accept(lineage, jwt_of(exp=int(NOW) + 9999)) == [("client-001", 1)]
 
 
 def test_after_a_cut_only_younger_tokens_are_orphans() -> None:

@@ -27,17 +27,22 @@ _ANY = 0xFFFFFFFF  # content of a token that was minted more than once with one 
 @dataclass(frozen=True)
 class Use:
     """An accepted token. ``identity`` is the hash of its id, ``content`` of its claims (0: they
-    were not read), ``at`` when it was first seen in use, all times in epoch seconds. ``shape``
-    says for people what stands in it, never the token."""
+    were not read), ``at`` when it was first seen in use, all times in epoch seconds (``exp``
+    NEVER: it has no end). ``shape`` says for people what stands in it, never the token."""
 
     identity: int
     content: int
     client: str
     iat: Optional[float]
-    exp: Optional[float]
+    exp: float
     at: float
     count: int = 1
     shape: str = ""
+
+    @property
+    def told_until(self) -> float:
+        """One that never dies is told of as long as births are remembered."""
+        return min(self.exp, self.at + LONGEST)
 
 
 @dataclass(frozen=True)
@@ -183,15 +188,15 @@ class Births:
 
     def _doubt(self, use: Use, now: float) -> str:
         """Why its birth may have happened unseen, or been forgotten; empty: it cannot have."""
-        if use.iat is None or use.exp is None:
+        if use.iat is None:
             return "without_times"
         skew = self._skew + self._ahead
         if self.too_old(use.iat):
             return "older_than_the_watch"
         if use.iat > use.at + skew or use.exp <= now:
             return "clocks"
-        if use.exp - use.iat > LONGEST:
-            return "lives_too_long"
+        if now - use.iat > LONGEST - skew:
+            return "birth_may_be_forgotten"
         start, end = use.iat - skew, use.iat + skew
         windows = [*self._windows.get(use.client, ()), *self._windows.get(_EVERYBODY, ())]
         if any(since <= end and until >= start for since, until in windows):
@@ -215,7 +220,7 @@ class Births:
         self._uses = {
             key: use
             for key, use in self._uses.items()
-            if now < (use.at + LONGEST if use.exp is None else use.exp) and not self._minted(use)
+            if now < use.told_until and not self._minted(use)
         }
         oldest = now - LONGEST - 2 * (self._skew + self._ahead)
         kept = {

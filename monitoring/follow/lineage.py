@@ -24,6 +24,7 @@ from monitoring.redis.profiles import client_and_id, jwt_of_name
 from monitoring.text import printable
 from monitoring.tokens.codecs.facts import Decoded, ValidationFact
 from monitoring.tokens.codecs.jwt_text import algorithm_and_key
+from monitoring.tokens.codecs.records import NEVER
 from monitoring.tokens.codecs.table import clean_key, decode, jwt_of
 from monitoring.tokens.owners import reading_of
 
@@ -94,7 +95,9 @@ class Lineage:
             return
         if fact.renewed:
             self._renewal(token, value, now)
-        if times and token.jti and token.reason is None:
+        if token.reason is not None or not token.jti:
+            self.accepted_unknown += times  # nobody can tell whether it was minted
+        elif times:
             renewed = fact.renewed
             self._later.append(partial(self._used, jwt, token, renewed, times=times, now=now))
 
@@ -119,8 +122,8 @@ class Lineage:
         if not renewed:
             self.writes.accepted(self._named(token), times if self.exact else 1, now)
         use = Use(
-            hashed(token.jti), _content(jwt), token.client or "", token.iat, token.exp, now,
-            count=times, shape="",
+            hashed(token.jti), _content(jwt), token.client or "", token.iat, _end(token), now,
+            count=times,
         )  # fmt: skip
         born = self.births.used(use if minted else replace(use, shape=_shape(jwt, token)))
         self.accepted_born += times if born else 0
@@ -136,11 +139,9 @@ class Lineage:
             token = decode(jwt) if jwt else None
             self.births.missed(token.client if token is not None else None, since, now)
         elif name.startswith(BY_OWNER):
-            _client, jti = client_and_id(name)
-            if jti is None:
-                self.births.missed(_text(name[len(BY_OWNER) :]), since, now)
-            else:
-                self._mint(self.births.born(hashed(jti), 0, None, now), now)
+            # no birth of an id in the name: SAPI names a key after whatever id a token has
+            client, _jti = client_and_id(name)
+            self.births.missed(client or _text(name[len(BY_OWNER) :]), since, now)
 
     def overwritten(self, client: Optional[str], now: float, since: float) -> None:
         """A value may have named a birth, and another took its place before it was read."""
@@ -148,7 +149,7 @@ class Lineage:
 
     def named(self, now: float) -> list[Orphan]:
         """Those that were found before now and live."""
-        alive = [use for use in self.accused.values() if (use.exp or 0) > now]
+        alive = [use for use in self.accused.values() if use.told_until > now]
         return _by_client(alive)
 
     def judge(self, now: float) -> list[Orphan]:
@@ -160,7 +161,7 @@ class Lineage:
         self.accused = {
             key: use
             for key, use in self.accused.items()
-            if (use.exp or 0) > now and not self.births.acquits(use)
+            if use.told_until > now and not self.births.acquits(use)
         }
         return _by_client(list(self.accused.values()))
 
@@ -214,8 +215,7 @@ class Lineage:
 
     def _named(self, token: Decoded) -> Named:
         identity = hashed(token.jti)
-        until = token.lives_until
-        return Named(identity, self.births.minted(identity), 1e12 if until is None else until)
+        return Named(identity, self.births.minted(identity), _end(token))
 
     def _watched(self, token: Decoded) -> bool:
         """Whether it is young enough to be judged; of others nothing need be kept."""
@@ -234,7 +234,13 @@ def _names_its_client(name: bytes, token: Decoded) -> bool:
 
 
 def _content(jwt: bytes) -> int:
-    return hashed(jwt) % _CONTENT or 1
+    """Of its claims: a signature can be written in several ways, and says no other token."""
+    return hashed(jwt.partition(b".")[2].partition(b".")[0]) % _CONTENT or 1
+
+
+def _end(token: Decoded) -> float:
+    """The last moment at which somebody may accept it."""
+    return NEVER if token.lives_until is None else token.lives_until
 
 
 def _text(name: bytes) -> str:
@@ -244,14 +250,14 @@ def _text(name: bytes) -> str:
 def _shape(jwt: bytes, token: Decoded) -> str:
     """What stands in the token, in words that hold nothing of it."""
     algorithm, key = algorithm_and_key(jwt)
-    life = (token.exp or 0) - (token.iat or 0)
+    life = _end(token) - (token.iat or 0)
     audience = token.aud if isinstance(token.aud, str) else ",".join(token.aud or ())
     parts = {
         "alg": algorithm,
         "kid": key,
         "iss": token.iss or "none",
         "aud": audience or "none",
-        "life": f"{int(life)} s",
+        "life": "without end" if _end(token) >= NEVER else f"{int(life)} s",
         "permissions": ",".join(token.permissions or ()) or "none",
     }
     return "; ".join(f"{name} {printable(text)[:64]}" for name, text in parts.items() if text)
@@ -268,7 +274,7 @@ def _by_client(uses: Sequence[Use]) -> list[Orphan]:
             sum(use.count for use in some),
             min(use.at for use in some),
             min(use.iat or 0.0 for use in some),
-            max(use.exp or 0.0 for use in some),
+            max(use.exp for use in some),
             tuple(sorted({use.shape for use in some}))[:5],
         )
         for client, some in found.items()

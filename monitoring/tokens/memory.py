@@ -17,6 +17,7 @@ import msgspec
 from monitoring.anomaly.series import SeriesDetector
 from monitoring.anomaly.types import Anomaly
 from monitoring.components import CACHE, SAPI
+from monitoring.follow.births import LONGEST
 from monitoring.follow.standing import Orphan
 from monitoring.model import Finding, Measurement, Severity
 from monitoring.redis.count import ScanReport
@@ -77,7 +78,8 @@ class OrphanMemory:
         what says more."""
         if self._earlier is None:
             self._earlier = self._kept = self._load()
-        rows = {row.client: row for row in self._earlier if row.until > now}
+        alive = [row for row in self._earlier if min(row.until, row.since + LONGEST) > now]
+        rows = {row.client: row for row in alive}
         for row in found:
             old = rows.get(row.client, row)
             rows[row.client] = replace(
