@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -38,6 +39,13 @@ def test_a_notice_arrives() -> None:
     assert "*First thing to do*: Look." in body["blocks"][1]["text"]["text"]
     assert "<https://wiki.example/redis-cache-down.md|Runbook>" in json.dumps(body["blocks"][-1])
     assert "channel" not in body
+
+
+def test_since_when_stands_after_a_clause_and_never_within_one() -> None:
+    said = "authentication-flow is down: EAPI refuses the canary's secret (HTTP 401): either logins"
+    long = replace(notice(), alert=replace(notice().alert, summary=f"{said} are broken, or it is"))
+    text = slack.payload([render(long, AlertSettings())], kit("http://x"))["text"]
+    assert "secret (HTTP 401) (since 2026-11-23 02:11:20 UTC): either logins" in text
 
 
 def test_legacy_webhooks_get_channel_and_name() -> None:

@@ -169,6 +169,16 @@ FINDINGS: Mapping[str, tuple[str, str, str]] = {
         "Run --test-alerts for the channel and check its address, key and network.",
         "notification-channel",
     ),
+    "rotation_stuck": (
+        "Two secrets of this client are valid, and the old one cannot be taken out of use.",
+        "Run --check-rotation; its line for the client says what to do next.",
+        "rotation-overdue",
+    ),
+    "tokens_outlive_credential": (
+        "Whoever holds a token that was given for the old secret may use it until it ends.",
+        "Wait for their end; if the old secret is known to others, revoke them.",
+        "rotation-overdue",
+    ),
 }
 
 _ACCEPTED = (
@@ -200,7 +210,6 @@ FAMILIES: tuple[tuple[str, tuple[str, str, str]], ...] = (
     ("rotation_*", _ROTATION),
     ("rotator_*", _ROTATION),
     ("credential_*", _ROTATION),
-    ("tokens_outlive_credential", _ROTATION),
     *((name, _ROTATION) for name in ("overdue", "due_soon", "stuck", "unused", "failed")),
     *((name, _ROTATION) for name in ("half_done", "never_adopted")),
     *((glob, _HYGIENE) for glob in ("token*", "hygiene_*", "ttl_*", "missing_*", "unexpected_*")),

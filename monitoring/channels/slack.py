@@ -23,7 +23,7 @@ _ICONS = {Severity.CRITICAL: "🔴", Severity.WARNING: "🟠"}
 
 _LOCK_SCREEN = 110  # characters of a message that a phone shows
 _LEAST = 60  # of them that say more than the heading
-_CLAUSE = re.compile(r"[,;:] | \(")
+_CLAUSE = re.compile(r"[,;:] | \((?!HTTP)")
 
 _HALF = re.compile(r"&[a-z]{0,3}$")
 _MARKUP = re.compile(r"(?<!\w)[*_~]|[*_~](?!\w)|`")
