@@ -47,8 +47,9 @@ def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
             "no address is set, so localhost is watched; to begin: python health_check.py --setup"
         )
     if args.single_run:
-        gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
         with ExitStack() as stack:
+            stack.callback(gc.set_threshold, *gc.get_threshold())
+            gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
             return int(_runner(kit, cycle, stack).once().exit_status)
     return _loop(kit, cycle)
 
