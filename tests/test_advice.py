@@ -45,6 +45,16 @@ def test_every_component_and_fault_has_a_text(component: str, kind: str) -> None
     assert not kind or advice_texts.FAULTS[kind] in got.action
 
 
+@pytest.mark.parametrize("kind", ["", *FAULT_KINDS])
+def test_what_is_degraded_for_a_known_cause_says_what_to_do_about_it(kind: str) -> None:
+    got = advice.for_degraded("conjur-vault", kind)
+    known = kind != "" and kind not in advice_texts.UNEXPLAINED
+    assert got.action == (advice_texts.FAULTS[kind] if known else advice_texts.DEGRADED[1])
+    ours = kind in ("auth", "noperm", "config")
+    assert ("does not see all of it" in got.meaning) == ours
+    assert whole(got), got
+
+
 @pytest.mark.parametrize("reason", REASONS)
 def test_every_anomaly_has_its_own_text(reason: str) -> None:
     assert reason in advice_findings.FINDINGS

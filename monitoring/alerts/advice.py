@@ -269,11 +269,17 @@ def for_component(component: str, error: str = "", failed_at: str = "") -> Advic
     return Advice(meaning, step, runbook, _board(component))
 
 
-def for_degraded(component: str) -> Advice:
-    """Advice on a component that works, but not as it should."""
+def for_degraded(component: str, error: str = "") -> Advice:
+    """Advice on a component that works, but not as it should; where the kind of `error` says the
+    cause, it says the first thing to do."""
     row = ROWS.get(component)
     runbook = row.runbook if row else texts.ANY_COMPONENT[2]
-    return Advice(*texts.DEGRADED, runbook, _board(component))
+    meaning, step = texts.DEGRADED
+    if error in texts.FAULTS and error not in texts.UNEXPLAINED:
+        step = texts.FAULTS[error]
+    if error in texts.SEEN_IN_PART:
+        meaning = texts.SEEN_IN_PART[error]
+    return Advice(meaning, step, runbook, _board(component))
 
 
 def _board(component: str) -> str:

@@ -155,6 +155,11 @@ DEGRADED = (
     "Look at the part that its own answer names (health_check.py --single-run --verbose).",
 )
 
+#: Kinds of faults of a component that answers -> what they mean: the fault may be our own.
+SEEN_IN_PART = dict.fromkeys(
+    ("auth", "noperm", "config"), "It answers, but the monitor does not see all of it."
+)
+
 #: Kinds of faults that do not say their cause.
 UNEXPLAINED = ("connect", "refused", "timeout", "http")
 #: Fault kind -> what it hints at.

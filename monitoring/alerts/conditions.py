@@ -68,7 +68,9 @@ def _availability(component: Component, outcome: Outcome) -> Alert:
     severity = state_of(component, outcome)
     down, word = component.up is False, _state_word(component, severity)
     said = component.message or "no details"
-    texts = _texts(component) if down else advice.for_degraded(component.name)
+    texts = (
+        _texts(component) if down else advice.for_degraded(component.name, component.error or "")
+    )
     return Alert(
         _key(outcome, component.name, UP),
         severity,

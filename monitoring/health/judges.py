@@ -195,6 +195,8 @@ def _access(
         return Call(CRITICAL, False, said, fault.kind)
     how = "cannot be read" if fault.kind in ("body", "redirect", "too_large") else "is refused"
     said = f"answers, but {_STEPS[step]} {how}: {fault.message}"
+    if fault.message.startswith("the vault refused"):
+        said = f"answers, but {fault.message}"  # that says already what is refused
     if fault.kind == "auth" and step == "authenticate" and worked is not None:
         said += (
             f"; this login worked at {iso_seconds(worked)}: its key was rotated, the host deleted, "
