@@ -194,6 +194,19 @@ def test_a_value_that_was_gone_before_it_was_read_accuses_nobody(
     assert judged(births, FORGED)[0] == word
 
 
+def test_a_clock_that_is_behind_hides_no_moment_in_which_a_birth_was_missed() -> None:
+    births, slow = watched(), 300.0
+    births.missed("client-001", NOW + 500, NOW + 500.2)
+    used = replace(FORGED, iat=NOW + 500 - slow, at=NOW + 501)
+    assert births.certificate(used, NOW + 502).word == ORPHAN
+    births.clock(NOW - 5000, NOW + 501)  # older than the watch: a token that is written again
+    assert births.certificate(used, NOW + 502).word == ORPHAN
+    births.clock(NOW + 400 - slow, NOW + 400)
+    assert births.certificate(used, NOW + 502) == Certificate(UNKNOWN, "may_have_been_missed")
+    assert births.certificate(replace(used, iat=NOW + 501), NOW + 502).word == UNKNOWN
+    assert births.certificate(replace(used, iat=NOW + 531, at=NOW + 532), NOW + 533).word == ORPHAN
+
+
 def test_a_birth_that_is_read_late_acquits() -> None:
     births = watched()
     births.used(FORGED)

@@ -335,6 +335,32 @@ def test_the_stream_moves_with_the_primary(tmp_path: Path) -> None:
             assert found.stats.result().active >= 5
 
 
+def test_of_an_old_primary_that_some_still_write_to_nobody_is_accused(tmp_path: Path) -> None:
+    """EAPI mints on the new primary already, SAPI writes its verdicts to the old one still."""
+    with redis_topologies.start_sentinel(tmp_path) as watched:
+        name = watched.master_name
+        settings = settings_for(sentinels=(("127.0.0.1", watched.sentinel.port),), master=name)
+        with watched.primary.client() as client, followed(settings) as follower:
+            services = Services(client)
+            time.sleep(SKEW + 1.1)
+            services.work()
+            time.sleep(0.7)
+            with watched.replica.client() as new, watched.sentinel.client() as sentinel:
+                new.replicaof("NO", "ONE")
+                sentinel.sentinel_remove(name)
+                sentinel.sentinel_monitor(name, "127.0.0.1", watched.replica.port, 1)
+                minted = Services(new).mint("client-001")
+            with follower._lock:  # before the thread asks for itself
+                services.accept(minted)
+                follower._advance(follower._watch)  # type: ignore[arg-type]
+                time.sleep(0.6)
+                assert follower.standing(time.time()).orphans == ()
+                assert follower.look(time.time()) is None
+            standing = follower.standing(time.time())
+            assert (standing.orphans, standing.state) == ((), CATCHING_UP)
+            assert "primaries are" in standing.why
+
+
 def test_each_primary_of_a_cluster_is_followed(tmp_path: Path) -> None:
     with redis_topologies.start_cluster(tmp_path) as cluster:
         settings = settings_for(

@@ -69,7 +69,8 @@ class Births:
         self._windows: dict[str, list[tuple[float, float]]] = {}
         self.whole_since: Optional[float] = None
         self.uses_left_out = 0
-        self._ahead = 0.0  # by how many seconds the clock of who mints was seen to be ahead
+        # by how many seconds the clock of who mints was seen to be ahead of ours, and behind it
+        self._ahead = self._behind = 0.0
 
     def __len__(self) -> int:
         return len(self._index)
@@ -100,9 +101,11 @@ class Births:
         self._windows[name] = joined
 
     def clock(self, iat: Optional[float], now: float) -> None:
-        """A token that was minted just now says when: so far is that clock ahead."""
+        """A token that was minted just now says when: so far is that clock ahead, or behind."""
         if iat is not None and iat - now < LONGEST:
             self._ahead = max(self._ahead, iat - now)
+        if iat is not None and not self.too_old(iat):  # an older one may only be written again
+            self._behind = max(self._behind, now - iat)
 
     def born(self, identity: int, content: int, exp: Optional[float], now: float) -> bool:
         """A token was minted; whether it is a new one. Known ones stay as they are, except that a
@@ -197,7 +200,7 @@ class Births:
             return "clocks"
         if now - use.iat > LONGEST - skew:
             return "birth_may_be_forgotten"
-        start, end = use.iat - skew, use.iat + skew
+        start, end = use.iat - skew, use.iat + max(skew, self._skew + self._behind)
         windows = [*self._windows.get(use.client, ()), *self._windows.get(_EVERYBODY, ())]
         if any(since <= end and until >= start for since, until in windows):
             return "may_have_been_missed"

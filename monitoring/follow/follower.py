@@ -77,6 +77,7 @@ class Follower:
         self._wrong: Optional[int] = None
         self._gaps, self._heard = 0, ticks()
         self._offset = clock() - ticks()
+        self._sure = clock()
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
@@ -91,25 +92,29 @@ class Follower:
     def look(self, now: float, *, reads_names: bool = False) -> Optional[Followed]:
         """The census of this moment; None while there is none to be had without reading the
         cache."""
-        with self._lock:
-            watch, began = self._watch, time.monotonic()
-            if watch is None or self._state != FOLLOWING:
-                return None
-            try:
+        watch, began = self._watch, time.monotonic()
+        if watch is None or self._state != FOLLOWING:
+            return None
+        try:
+            self._same_primaries(watch)  # outside the lock: an answer may take its whole timeout
+            with self._lock:
+                if watch is not self._watch or self._state != FOLLOWING:
+                    return None
                 self._advance(watch)
                 watch.check()
-            except (GapError, FullError, RedisFault, *redis_client.ERRORS) as error:
-                self._lose(error)
-                return None
-            stats = watch.stats(now, reads_names=reads_names)
-            return Followed(watch.rules, stats, watch.report(time.monotonic() - began))
+                stats = watch.stats(now, reads_names=reads_names)
+                return Followed(watch.rules, stats, watch.report(time.monotonic() - began))
+        except (GapError, FullError, RedisFault, *redis_client.ERRORS) as error:
+            self._lose(error)
+            return None
 
     def standing(self, now: float) -> Standing:
         """How following stands, and what it has found."""
         with self._lock:
             following = self._state == FOLLOWING
             lineage, watch = self._lineage, self._watch
-            orphans = tuple(lineage.judge(now) if following else lineage.named(now))
+            sure = min(now, self._sure)
+            orphans = tuple(lineage.judge(sure) if following else lineage.named(now))
             return Standing(
                 state=self._state,
                 whole_since=lineage.births.whole_since if following else None,
@@ -216,16 +221,19 @@ class Follower:
         self._heard = self._ticks()
 
     def _same_primaries(self, watch: Watch) -> None:
-        if not (self._settings.redis.sentinels or self._settings.redis.cluster):
-            return
-        try:
-            with contextlib.closing(self._connect()) as cache:
-                names = sorted(m.name for m in cache.members() if m.role != "replica")
-        except RedisFault as error:
-            _log.debug("who is primary could not be asked: %s", error)
-            return
-        if names != watch.names:
-            raise GapError(f"the primaries are {', '.join(names)} now")
+        """GapError where others are. `_sure` is when that was last known not to be so: of a use
+        after that the minting may have been written elsewhere."""
+        asked = self._clock()
+        if self._settings.redis.sentinels or self._settings.redis.cluster:
+            try:
+                with contextlib.closing(self._connect()) as cache:
+                    names = sorted(m.name for m in cache.members() if m.role != "replica")
+            except RedisFault as error:
+                _log.debug("who is primary could not be asked: %s", error)
+                return
+            if names != watch.names:
+                raise GapError(f"the primaries are {', '.join(names)} now")
+        self._sure = asked
 
     def _lose(self, error: BaseException) -> float:
         """Changes were missed; how many seconds to wait before another try."""
