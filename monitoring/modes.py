@@ -25,9 +25,10 @@ from monitoring.stopping import (
 )
 from monitoring.text import counted
 
-#: Passes over young objects before one over all of them: what one cycle has made is held until the
-#: process ends, and looking through it again and again was a tenth of a large cycle's time.
-_NEVER = 1_000_000
+#: Passes of Python's collector over young objects before one over all of them, of a run that ends
+#: with its one cycle: what that makes is held to its end, and looking through it again and again was
+#: a tenth of a large cycle's time. Never would keep what ten thousand requests leave behind.
+_SELDOM = 30
 #: What `run` gives when a loop was asked to read its settings again; no exit status.
 REREAD = -1
 
@@ -49,7 +50,7 @@ def run(kit: Any, cycle: Callable[[float], Outcome]) -> int:
     if args.single_run:
         with ExitStack() as stack:
             stack.callback(gc.set_threshold, *gc.get_threshold())
-            gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
+            gc.set_threshold(*gc.get_threshold()[:2], _SELDOM)
             return int(_runner(kit, cycle, stack).once().exit_status)
     return _loop(kit, cycle)
 

@@ -48,7 +48,7 @@ __all__ = ["TokenResult", "TokenStats", "tokens_json"]
 
 CLIENTS_TRACKED = 20_000
 TOKENS_KEPT = 1_000_000
-SETTLE_EVERY = 1_000_000
+SETTLE_EVERY = 500_000
 VERSIONS_KEPT = 32  # of a client
 VERSIONS_KEPT_IN_ALL = 50_000
 SHAPES_KEPT = 256
