@@ -26,7 +26,7 @@ from monitoring.stopping import (
 from monitoring.text import counted
 
 #: Passes of Python's collector over young objects before one over all of them, of a run that ends
-#: with its one cycle: what that makes is held to its end, and looking through it again and again was
+#: with its one cycle: what that makes is held to its end; to look through it again and again was
 #: a tenth of a large cycle's time. Never would keep what ten thousand requests leave behind.
 _SELDOM = 30
 #: What `run` gives when a loop was asked to read its settings again; no exit status.
