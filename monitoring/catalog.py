@@ -98,6 +98,12 @@ _COMMON = (
         *("script", "reason", "severity", "category", "component", "client_id"),
     ),
     _gauge("alerts", "", "Alerts by severity and state.", "script", "severity", "state"),
+    _gauge(
+        "alert_flapping",
+        "",
+        "Always 1: an alert that comes and goes, and is held firing.",
+        *("script", "alert", "component", "client_id"),
+    ),
     _counter("notifications", "Deliveries tried, by outcome.", "script", "channel", "outcome"),
     _gauge("outbox_waiting", "", "Notices waiting to be delivered.", "script", "channel"),
     _gauge("figures_stale", "bool", "1 if the script's figures here are old news.", "script"),

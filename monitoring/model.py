@@ -240,6 +240,7 @@ class Notice:
 
 
 #: Why an alert still fires that is no longer bad.
+FLAPPING = "flapping"
 RECOVERING = "well in this look; it ends when that holds"
 
 

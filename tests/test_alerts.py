@@ -264,6 +264,11 @@ def test_flapping_ends_with_a_resolve_when_it_is_quiet() -> None:
     assert said.count("r") == 1
     # It had last changed two cycles before: half a flap window after that.
     assert said.index("r") == 28
+    (state,) = machine.states.values()
+    assert (state.flapping, state.flapped) == (False, True)
+    machine.notified("cc")
+    (state,) = machine.states.values()
+    assert (state.flapping, state.flapped) == (False, False), "the next one is one of its own"
 
 
 def test_what_flapped_and_stays_bad_is_simply_bad() -> None:

@@ -191,6 +191,15 @@ def test_what_the_rules_hold_longer_ends_later(script: str, well: int, posted: i
     assert len(got) == posted
 
 
+@pytest.mark.parametrize(("after", "posted"), [(0, 0), (239, 0), (240, 1), (361, 0)])
+def test_what_flapped_ends_when_the_rules_have_seen_that_it_does_no_longer(
+    after: int, posted: int
+) -> None:
+    over = state(OK, resolved_at=T0, flapped=True, **{**WELL, "steady_since": T0 - 1800})
+    got = alertmanager.mirror([over], [], kit("x"), now=T0 + after, interval=60.0)
+    assert len(got) == posted
+
+
 def test_every_peer_gets_them_though_one_fails() -> None:
     with receiver((500, {}, b'"boom"')) as broken, receiver((200, {}, b"")) as healthy:
         both = kit(broken.url, healthy.url)

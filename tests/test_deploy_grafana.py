@@ -252,6 +252,7 @@ NOT_DRAWN = {
     "payment_api_component_http_status",  # says why in the alert's summary
     "payment_api_component_degraded",  # an alert; the timeline shows what is down
     "payment_api_cycle_interval_seconds",  # says what rates look back on
+    "payment_api_alert_flapping",  # holds the rules; what fires is drawn
     "payment_api_build_info",  # fills the environment variable
     "payment_api_cycles_total",  # for ad-hoc questions; the status panel says the same
 }

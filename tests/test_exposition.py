@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from monitoring.catalog import METRICS
 from monitoring.model import (
+    FLAPPING,
     Alert,
     AlertKey,
     AlertRow,
@@ -146,6 +147,22 @@ def test_what_the_outcome_says_about_itself() -> None:
     alerts, ours = samples(page)["payment_api_alerts"], ("script", "health_check")
     assert alerts[ours, ("severity", "critical"), ("state", "firing")] == 1.0
     assert alerts[ours, ("severity", "warning"), ("state", "firing")] == 0.0
+
+
+def test_only_what_is_held_as_flapping_is_named_so() -> None:
+    rows = [
+        AlertRow(Alert(AlertKey("test", "health_check", "redis-cache", metric, client),
+                       Severity.WARNING, "x"), "firing", None, why)
+        for metric, client, why in (
+            ("clock_skew", "", FLAPPING), ("failure_burst", "c1", FLAPPING), ("silence", "", ""),
+        )
+    ]  # fmt: skip
+    page = samples(render(outcome(alerts=tuple(rows))))
+    where, script = ("component", "redis-cache"), ("script", "health_check")
+    assert dict(page["payment_api_alert_flapping"]) == {
+        (("alert", "PaymentApiClockSkew"), ("client_id", ""), where, script): 1.0,
+        (("alert", "PaymentApiFailureBurst"), ("client_id", "c1"), where, script): 1.0,
+    }
 
 
 @pytest.mark.parametrize("value", [None, math.nan])

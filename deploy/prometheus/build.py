@@ -67,8 +67,9 @@ def as_dict(rule: Rule, runbooks: str, dashboards: str) -> dict[str, Any]:
     minutes = f"{rule.hold:.0f}m" if whole else f"{rule.hold * 60:.0f}s"
     hold = {"for": minutes} if rule.hold else {}
     # What is told does not end for one good cycle, as in the scripts: an end and a new beginning
-    # would be two messages more. Longer than the scripts' own `resolve_after` it may not last.
-    keep = {"keep_firing_for": f"{two_cycles(rule.script)}m"} if rule.series else {}
+    # would be two messages more; the third minute is for the scripts' word that it flaps. Longer
+    # than their own `resolve_after` it may not last.
+    keep = {"keep_firing_for": f"{two_cycles(rule.script) + 1}m"} if rule.series else {}
     links = {}
     if runbooks:
         links["runbook_url"] = f"{runbooks.rstrip('/')}/{rule.runbook}.md"

@@ -89,7 +89,8 @@ def last_cycle(script: str, **labels: str) -> str:
 
 def held(rule: Rule) -> str:
     """The rule's expression. What cannot be seen any more (its exporter is gone, its component
-    unknown) is not over, so what fires goes on until it is seen again; nothing new begins by it."""
+    unknown) is not over, so what fires goes on until it is seen again; nor is what the scripts hold
+    as flapping. Nothing new begins by either."""
     if not rule.series:
         return rule.expr
     last = f"(last_over_time({rule.series}[{REMEMBERED}]) {_unless_seen(rule)})"
@@ -98,7 +99,24 @@ def held(rule: Rule) -> str:
         labels["severity"] = rule.severity
     inside = ",".join(f'{name}="{text}"' for name, text in labels.items() if text)
     by = ", ".join(("environment", *rule.by))
-    return f"{rule.expr} or {rule.expr.replace(rule.series, last)} and on ({by}) ALERTS{{{inside}}}"
+    fires = f"and on ({by}) ALERTS{{{inside}}}"
+    gone = rule.expr.replace(rule.series, last)
+    return f"{rule.expr} or {gone} {fires} or {_restless(rule)} {fires} and {_flapping(rule)}"
+
+
+def _restless(rule: Rule) -> str:
+    """The rule's expression of the worst in the time for which the scripts hold what flaps."""
+    worst = "min" if rule.expr.startswith("min by") else "max"
+    window = "1h" if two_cycles(rule.script) == 2 else "3h"
+    return rule.expr.replace(rule.series, f"{worst}_over_time({rule.series}[{window}])")
+
+
+def _flapping(rule: Rule) -> str:
+    """What the scripts hold under the rule's name."""
+    where = f',component="{rule.component}"' if rule.component else ""
+    held_there = f'payment_api_alert_flapping{{alert="{rule.alert}"{where}}}'
+    by = ["environment", *(label for label in ("component", "client") if label in rule.by)]
+    return f"on ({', '.join(by)}) {by_client(held_there) if 'client' in by else held_there}"
 
 
 def _unless_seen(rule: Rule) -> str:

@@ -27,7 +27,7 @@ from monitoring.alerts.maintenance import why_quiet
 from monitoring.alerts.state import FIRING, OK, PENDING, RESOLVED_RETENTION, AlertState
 from monitoring.components import COMPONENTS
 from monitoring.config.settings import AlertSettings, Maintenance, Silence
-from monitoring.model import RECOVERING, Alert, AlertRow, Notice, Outcome, Severity
+from monitoring.model import FLAPPING, RECOVERING, Alert, AlertRow, Notice, Outcome, Severity
 from monitoring.sla.levels import OVERALL
 from monitoring.text import safe_id
 
@@ -211,7 +211,8 @@ def _after_bad(after: AlertState, alert: Alert, rules: AlertSettings, now: float
     if not (restless or _threshold_reached(after, alert, rules)):
         return replace(after, phase=PENDING)
     turns = (*after.turns, now)
-    return replace(after, phase=FIRING, turns=turns, flapping=restless, resolved_at=None)
+    fires = replace(after, phase=FIRING, turns=turns, flapping=restless, resolved_at=None)
+    return replace(fires, flapped=False)
 
 
 def _threshold_reached(state: AlertState, alert: Alert, rules: AlertSettings) -> bool:
@@ -245,7 +246,8 @@ def _window_full(state: AlertState, rules: AlertSettings) -> bool:
 
 def _resolved(state: AlertState, now: float) -> AlertState:
     turns = () if state.flapping else (*state.turns, now)
-    return replace(state, phase=OK, resolved_at=now, turns=turns, flapping=False, bad=0, recent=())
+    over = replace(state, phase=OK, resolved_at=now, turns=turns, bad=0, recent=())
+    return replace(over, flapping=False, flapped=state.flapping)
 
 
 # -- which notices are due, and why.
@@ -460,7 +462,7 @@ def _rows(turn: _Turn) -> Iterable[AlertRow]:
         well = replace(turn.judged, severity=turn.before.alert.severity, summary=turn.ended)
         yield AlertRow(well, "resolved", turn.before.since)
     elif after.phase != OK:
-        why = "flapping" if after.flapping else RECOVERING if is_recovering(after) else ""
+        why = FLAPPING if after.flapping else RECOVERING if is_recovering(after) else ""
         yield AlertRow(after.alert, after.phase, after.since, why)
 
 

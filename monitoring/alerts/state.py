@@ -36,7 +36,7 @@ class AlertState:
     was notified, None while none was. `step`: the lowest expiry step notified. `flips`: times the
     verdict changed, `turns`: times the alert fired or resolved, both within the flap window.
     `steady_since`: last change of the verdict. `group`: key of the group it was notified under.
-    `judged_at`: last cycle that could judge it."""
+    `judged_at`: last cycle that could judge it. `flapped`: it was flapping until `resolved_at`."""
 
     alert: Alert
     phase: str = OK
@@ -56,6 +56,7 @@ class AlertState:
     resolved_at: Optional[float] = None
     worst: Optional[Severity] = None
     grown: bool = False
+    flapped: bool = False
 
     @property
     def key(self) -> str:

@@ -97,7 +97,9 @@ def _over(
     well_since = state.steady_since if state.good and state.steady_since else -math.inf
     if interval > RESOLVED_RETENTION:
         patience = 0.0  # by the next cycle it may be forgotten: say it now
-    since_said = now - max(state.resolved_at, well_since + patience)
+    # The rules hold what flaps until they see here that it does no longer.
+    let_go = state.resolved_at + patience if state.flapped else well_since + patience
+    since_said = now - max(state.resolved_at, let_go)
     if not 0 <= since_said <= _SAID_AGAIN * interval:
         return {}
     worst = max(state.worst or state.alert.severity, state.alert.severity)

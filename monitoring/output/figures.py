@@ -18,7 +18,7 @@ from typing import Any, Callable
 from monitoring.alerts.conditions import state_of
 from monitoring.catalog import METRICS
 from monitoring.client_bound import CLIENT, SUMS, bounded, parted, series_of
-from monitoring.model import FAULT_KINDS, Measurement, Outcome, Severity
+from monitoring.model import FAULT_KINDS, FLAPPING, Measurement, Outcome, Severity
 from monitoring.text import safe_id
 
 _ALERT_STATES = ("firing", "pending", "suppressed", "silenced", "resolved")
@@ -100,6 +100,12 @@ def _derived(outcome: Outcome) -> Iterator[Measurement]:
     for (severity, state), count in rows.items():
         labels = {**script, "severity": severity, "state": state}
         yield Measurement("payment_api_alerts", float(count), labels)
+    for row in outcome.alerts:
+        if row.why == FLAPPING:
+            key = row.alert.key
+            named = {"alert": key.labels()["alertname"], "component": key.component}
+            labels = {**script, **named, CLIENT: series_of(key.client) if key.client else ""}
+            yield Measurement("payment_api_alert_flapping", 1.0, labels)
 
 
 def _of_components(outcome: Outcome) -> Iterator[Measurement]:
