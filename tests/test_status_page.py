@@ -441,6 +441,18 @@ def test_each_thing_is_said_once() -> None:
     assert "None but what fires." in status.render_status([only], {}, NOW)
 
 
+def test_what_two_scripts_say_in_the_same_words_stands_once() -> None:
+    unread = Source("sapi-metrics", False, why="no answer within 5 s")
+    rows = (alert("cannot judge sapi-metrics", WARNING, "suppressed"),)
+    seen = [
+        status.document(outcome(alerts=rows, sources=(unread,), script=script), 60.0)
+        for script in SCRIPTS[1:]
+    ]
+    page = status.render_status(seen, {}, NOW)
+    assert page.count(">cannot judge sapi-metrics</td>") == 1
+    assert page.count(">no answer within 5 s</td>") == 1
+
+
 @pytest.mark.chromium
 @pytest.mark.skipif(not observers.find("chromium"), reason="chromium is not installed")
 def test_on_paper_nothing_is_cut_off_or_pale(tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def _alerts(
     ]
     header = ("severity", "state", "what", "since", "notified", "do first")
     said = "" if rows else "Nothing, of what was looked at."
-    return Section("What fires", header, rows, said, _more(documents, "alerts"))
+    return Section("What fires", header, _once(rows), said, _more(documents, "alerts"))
 
 
 def _state(alert: Mapping[str, Any]) -> str:
@@ -387,7 +387,12 @@ def _rotations(documents: Sequence[Document]) -> Section:
 def _sources(documents: Sequence[Document]) -> Section:
     rows = [(source["name"], source["why"]) for each in documents for source in each["unread"]]
     said = "" if rows else "Everything that was asked answered."
-    return Section("What could not be read", ("source", "why"), rows, said)
+    return Section("What could not be read", ("source", "why"), _once(rows), said)
+
+
+def _once(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Rows without those that another script has in the same words."""
+    return list(dict.fromkeys(rows))
 
 
 def _not_looked(rows: Sequence[Any], script: str) -> str:
