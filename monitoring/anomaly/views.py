@@ -104,6 +104,7 @@ MOST_FAIL = 0.75  # of its calls: nothing works for the client any more
 _EARLY_MARGIN = 1.0  # for what the rest of an hour may still explain
 LASTING_HOURS = 2  # so long, before it is told of failures from the client's own hosts
 GUESSES, GUESS_HOURS, GUESS_LEAST_HOURS = 8.0, 24, 3  # failures of one strange address in a day
+_TAKEN_CALLS = 3
 TAKEN = 0.9  # of the calls from strange addresses: somebody else is the client now
 _ORDINARY, _COMMON = 1.0, 0.1  # a score that says nothing; its chance
 _OTHER_PLACE = 2.0  # the most that leaving all its own addresses at once says
@@ -140,7 +141,7 @@ def volume(look: ClientHour) -> Findings:
     excess = look.ok - mean
     raw, found = 0.0, NONE
     if excess > 0.0 and excess * excess > 1.7 * (mean + phi * mean * mean):
-        raw = score(_chance(look, mean, phi))
+        look.raw = raw = score(_chance(look, mean, phi))
         if raw > _ORDINARY or profile.limit <= _ORDINARY:
             found = _volume_findings(look, raw, mean)
         found = found or _beyond_all(look, mean)
@@ -421,12 +422,10 @@ def guessing(look: ClientHour) -> Findings:
 def takeover(look: ClientHour) -> Findings:
     """Nearly all calls come from addresses never seen before, of networks that are not at home:
     whoever has the secret now uses it in place of its owner, as often as ever."""
-    if look.profile.seen < TRUSTED_HOURS or not look.fresh or look.ok < 3:
+    if look.profile.seen < TRUSTED_HOURS or not look.fresh or look.ok < _TAKEN_CALLS:
         return NONE
-    sources, home = look.sources or {}, look.hour.home
-    strange = sorted(s for s in look.fresh if network(s) not in home)
-    calls = sum(sources[source] for source in strange)
-    if calls < TAKEN * sum(sources.values()):
+    strange, calls = _strange_calls(look)
+    if not strange:
         return NONE
     # Not one call from where they always came from, however many there are.
     sure = look.rarity + min(_OTHER_PLACE, 0.5 * look.ok)
@@ -437,6 +436,23 @@ def takeover(look: ClientHour) -> Findings:
         "calls": look.ok + look.failed,
     }
     return [Finding("source_takeover", sure, calls, 0.0, evidence)]
+
+
+def _strange_calls(look: ClientHour) -> tuple[list[str], float]:
+    """The new addresses of networks that are not at home, and their calls; none unless nearly all
+    calls of the hour are theirs."""
+    sources, home = look.sources or {}, look.hour.home
+    strange = sorted(s for s in look.fresh if network(s) not in home)
+    calls = sum(sources[source] for source in strange)
+    return (strange, calls) if calls >= TAKEN * sum(sources.values()) else ([], 0.0)
+
+
+def may_be_taken(look: ClientHour) -> bool:
+    """Nearly all calls come from strange addresses, but too few to be told; were they more, they
+    would be. Of a client that is often seen at new addresses they would not."""
+    if look.profile.seen < TRUSTED_HOURS or look.ok >= _TAKEN_CALLS:
+        return False
+    return look.rarity + _OTHER_PLACE >= look.profile.limit and bool(_strange_calls(look)[0])
 
 
 def failure_expectation(look: ClientHour) -> tuple[float, float]:
