@@ -54,7 +54,9 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
     "monitoring.credentials.ages": ("credential_ages",),
     "monitoring.health.judges": ("health_vault", "health_rows", "health_service"),
     "monitoring.alerts.maintenance": ("maintenance",),
-    "monitoring.alerts.delivery": ("routing", "recipients", "channel_alertmanager", "notifier"),
+    "monitoring.alerts.delivery": (
+        *("routing", "recipients", "delivery", "channel_alertmanager", "notifier"),
+    ),
     "monitoring.alerts.outbox_merge": ("outbox",),
     "monitoring.alerts.lifecycle": ("boundaries", "alerts", "conditions", "maintenance"),
     "monitoring.alerts.grouping": ("hygiene_limits", "alerts", "messages"),
