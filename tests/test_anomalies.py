@@ -276,15 +276,6 @@ def test_misuse_that_comes_again_and_again_does_not_become_habit() -> None:
     assert len(told & set(spikes)) >= len(spikes) - 1
 
 
-def test_what_comes_again_too_weak_to_be_told_does_not_teach_that_such_hours_are_usual() -> None:
-    more = {400: 100, 472: 21, 544: 21, 616: 21, 688: 30}
-    spikes = {t: Usage(calls, 0, {"10.0.0.1": calls}) for t, calls in more.items()}
-    world = crowd(8)
-    world["client-0"] = with_hours(world["client-0"], spikes)
-    told = [hour_of(f) for f in run(world, range(690)) if f.client == "client-0"]
-    assert told == [400, 544, 688]
-
-
 def test_a_stranger_that_begins_with_few_calls_is_told_when_it_makes_more() -> None:
     owner = shaped(9, lambda _hour: 2.0, "10.0.5.1")
 

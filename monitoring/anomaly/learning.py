@@ -9,7 +9,6 @@ from monitoring.anomaly.scene import TRUSTED_HOURS, ClientHour, Finding
 from monitoring.anomaly.views import (
     REST_HOURS,
     WAKING_HOURS,
-    WARY_HOURS,
     failure_expectation,
     may_be_taken,
 )
@@ -18,7 +17,6 @@ _NONE: Sequence[str] = ()
 _LEAST_EXPOSURE = 0.5  # a habit is not learned from less than half an hour
 _MOST_SUSPECTS = 8
 _SURGES = ("volume_spike", "off_habit")
-_SURPRISING = 2.0  # a score that one hour in a hundred has by chance
 _FLAGRANT = 3.0  # a thousand times rarer than the budget asks for
 _HABITUAL = 0.5  # of the calls of a busy hour: one of habit
 _ACQUAINTED = 48  # hours before which no hour is one of habit
@@ -59,28 +57,14 @@ def _learn_habit(look: ClientHour, reasons: Sequence[str]) -> None:
     mute = profile.silent and profile.low_run > 0 and profile.yesterday[of_day] > 0.0
     if not (mute and profile.seen >= TRUSTED_HOURS):
         habitual = _clip(look, reasons) if reasons or look.monthly or look.leap else look.ok
-        even = habitual
-        if look.raw > _SURPRISING and not reasons and _is_suspect(look):
-            even = min(habitual, look.mu + look.deviation)
-            if hour.number - profile.misused < WARY_HOURS:
-                habitual = even
         offset = (habitual - look.mu) / look.deviation
         offset = offset if offset > -_FARTHEST else -_FARTHEST
         profile.follow(offset if offset < _FARTHEST else _FARTHEST, of_day)
-        exposure = hour.exposure
-        profile.learn(habitual / exposure, even / exposure, hour.week_hour, hour.day_hour)
+        profile.learn(habitual / hour.exposure, hour.week_hour, hour.day_hour)
     profile.yesterday[of_day] = calls
     profile.note_near(calls)
     if hour.month_days:
         profile.note_month(hour.month_days, of_day, calls)
-
-
-def _is_suspect(look: ClientHour) -> bool:
-    """Whether a surge was told of this client lately: a surprising hour may be more of the same, if
-    not enough to be told. It must not teach that such hours are usual, or the next one is less."""
-    profile, now = look.profile, look.hour.number
-    holds = [profile.holds[why] for why in _SURGES if why in profile.holds]
-    return profile.seen >= TRUSTED_HOURS and any(now - hold[0] < WARY_HOURS for hold in holds)
 
 
 def _is_flagrant(finding: Finding, limit: float) -> bool:

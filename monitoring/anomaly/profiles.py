@@ -185,9 +185,8 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
         self.phi = phi = phi if phi > SPREAD_LEAST else SPREAD_LEAST
         return phi
 
-    def learn(self, calls: float, even: float, week_hour: int, day_hour: int) -> None:
-        """Take one whole hour of calls into the habit (after `expect` of that hour), and `even` of
-        them into the dispersion."""
+    def learn(self, calls: float, week_hour: int, day_hour: int) -> None:
+        """Take one whole hour of calls into the habit (after `expect` of that hour)."""
         week, day, level = self.week, self.day, self.level
         n = self.week_n[week_hour]
         before = week[week_hour]
@@ -204,7 +203,7 @@ class Profile(Struct, omit_defaults=True, tag_field="v", tag=VERSION):
         if n < LEVEL_MEMORY:
             self.level_n = n + 1.0
         if self.seen >= SETTLE_HOURS:
-            self._learn_spread(even, day_hour % DAY)
+            self._learn_spread(calls, day_hour % DAY)
 
     def _learn_spread(self, calls: float, hour: int) -> None:
         mu = self.mu

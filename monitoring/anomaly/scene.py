@@ -157,7 +157,7 @@ class ClientHour:
     __slots__ = (
         *("profile", "hour", "name", "ok", "failed", "sources", "mu", "phi", "deviation"),
         *("fresh", "fresh_calls", "rarity", "mature", "factor", "swing", "ahead"),
-        *("withheld", "leap", "monthly", "raw"),
+        *("withheld", "leap", "monthly"),
     )
 
     def __init__(self, profile: Profile, usage: Usage, hour: Hour, name: str) -> None:
@@ -174,7 +174,7 @@ class ClientHour:
             self.monthly = calls if calls > mu + _MONTHLY * self.deviation else 0.0
         self.fresh: list[str] = []
         self.fresh_calls = self.rarity = 0.0
-        self.swing = self.ahead = self.raw = 0.0
+        self.swing = self.ahead = 0.0
         self.leap = False  # told of a client that is too young to be judged by its habits
         self.withheld = False  # failures that are not told yet, and not to be learned either
         if self.sources:

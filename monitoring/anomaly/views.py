@@ -141,7 +141,7 @@ def volume(look: ClientHour) -> Findings:
     excess = look.ok - mean
     raw, found = 0.0, NONE
     if excess > 0.0 and excess * excess > 1.7 * (mean + phi * mean * mean):
-        look.raw = raw = score(_chance(look, mean, phi))
+        raw = score(_chance(look, mean, phi))
         if raw > _ORDINARY or profile.limit <= _ORDINARY:
             found = _volume_findings(look, raw, mean)
         found = found or _beyond_all(look, mean)
