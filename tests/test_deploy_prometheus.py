@@ -427,7 +427,7 @@ def test_a_finding_that_nobody_can_look_for_is_not_over(tmp_path: Path) -> None:
             FINDING: "_x9 1x9 stale",
             f"payment_api_up{up}": "1x18 0x29 1x30",
         },
-        {8: set(), 12: firing, 30: firing, 48: firing, 55: firing, 56: set()},
+        {8: set(), 12: firing, 30: firing, 48: firing, 51: firing, 52: set()},
     )
 
 
@@ -443,7 +443,7 @@ def test_what_the_scripts_hold_as_flapping_is_held_by_the_rules(tmp_path: Path) 
         {
             clock.format(script="token_usage_metrics"): "0+60x200",
             "payment_api_token_validation_success_ratio": "1x9 0.98x9 1x200",
-            f"payment_api_alert_flapping{held}": "_x24 1x60 stale",
+            f"payment_api_alert_flapping{held}": "_x20 1x64 stale",
             'payment_api_alert_flapping{alert="PaymentApiNoTokens"}': "1x99",
         },
         {9: set(), 12: firing, 25: firing, 60: firing, 84: firing, 95: set()},

@@ -18,7 +18,7 @@ import yaml
 
 from deploy.prometheus import availability, monitor, recording, security, thresholds
 from deploy.prometheus.proofs import promtool_tests
-from deploy.prometheus.rule import Rule, held, two_cycles
+from deploy.prometheus.rule import Rule, held
 from monitoring.config import load as configuration
 from monitoring.config.settings import Settings
 
@@ -68,8 +68,8 @@ def as_dict(rule: Rule, runbooks: str, dashboards: str) -> dict[str, Any]:
     hold = {"for": minutes} if rule.hold else {}
     # What is told does not end for one good cycle, as in the scripts: an end and a new beginning
     # would be two messages more; the third minute is for the scripts' word that it flaps. Longer
-    # than their own `resolve_after` it may not last.
-    keep = {"keep_firing_for": f"{two_cycles(rule.script) + 1}m"} if rule.series else {}
+    # than their own `resolve_after` it may not last: what is over ends within five minutes.
+    keep = {"keep_firing_for": "3m"} if rule.series else {}
     links = {}
     if runbooks:
         links["runbook_url"] = f"{runbooks.rstrip('/')}/{rule.runbook}.md"

@@ -100,7 +100,7 @@ def _proof(script: str, reason: str, component: str, summary: str) -> Proof:
         {**labels, "severity": "critical"},
         before=2,  # each minute is one of all the rules of this file
         wrong=two_cycles(script) + 2 if reason in CATEGORIES else 4,  # else it speaks at once
-        after=two_cycles(script) + 2,
+        after=4,
     )
 
 

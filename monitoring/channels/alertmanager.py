@@ -27,7 +27,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 from monitoring.alerts.messages import render
 from monitoring.alerts.state import RESOLVED_RETENTION, AlertState
-from monitoring.catalog import SCRIPTS
 from monitoring.channels.base import ChannelContext, TransportError, ask
 from monitoring.model import Notice, Severity
 from monitoring.text import iso, safe_id
@@ -57,12 +56,12 @@ def mirror(
     interval: float,
 ) -> list[dict[str, Any]]:
     """What to post: firing alerts that are not quiet (keys), and those resolved lately."""
-    silenced = set(quiet)
+    silenced, patience = set(quiet), float(kit.config.get("resolve_after", _RESOLVE_AFTER))
     alerts = []
     for state in states:
         ends: Mapping[Severity, float] = {}
         if not state.firing:
-            ends = _over(state, now, _patience(state, kit), interval)
+            ends = _over(state, now, patience, interval)
         elif state.key not in silenced and not _recovering(state, now):
             ends = _standing(state, now, interval)
         since = state.since if state.since is not None else now
@@ -78,13 +77,6 @@ def _standing(state: AlertState, now: float, interval: float) -> Mapping[Severit
     stands = {state.alert.severity: now + max(4 * interval, _STANDS)}
     ended = state.grown and state.alert.severity > Severity.WARNING
     return {**stands, Severity.WARNING: now} if ended else stands
-
-
-def _patience(state: AlertState, kit: ChannelContext) -> float:
-    """Seconds for which all must have been well: twice as long for what the rules hold longer, it
-    being looked at every five minutes."""
-    patience = float(kit.config.get("resolve_after", _RESOLVE_AFTER))
-    return patience if state.alert.key.script == SCRIPTS[0] else 2 * patience
 
 
 def _over(
