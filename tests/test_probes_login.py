@@ -91,6 +91,18 @@ def test_a_token_that_truly_ran_out_shows_what_an_altered_one_cannot(stack, sett
     assert kept.token not in ("", old)  # used up; the new one is kept for the next time
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_clock_that_leapt_makes_no_living_token_look_run_out(stack, settings, kept):
+    now = time.time()
+    living = stack.eapi.minter.mint(CANARY, now).jwt  # it lives an hour
+    keepsake = RetainedToken(living, now + 3600) if kept else RetainedToken()
+    live = live_of(settings, prove=True, keepsake=keepsake)
+    # two hours: what is altered to have run out an hour ago has the times of the real one again
+    ahead = replace(live, clock=lambda: now + 7200)
+    reading = probe_login(LOGIN, ahead)
+    assert reading.facts["proofs"]["expired"] == {"accepted": False, "forged": True}
+
+
 def test_a_kept_token_is_not_used_before_its_time():
     kept = RetainedToken()
     kept.offer("first", 1000.0)

@@ -252,23 +252,32 @@ def _proofs(flow: _Flow, jwt: Optional[Jwt]) -> Iterator[tuple[str, Mapping[str,
             silent = error.fault.message
             yield name, {"accepted": None, "why": silent}
             continue
-        yield name, _proven(flow, name, _outcome(name, reply))
+        outcome = _outcome(name, reply)
+        yield name, _proven(flow, jwt, outcome) if name == "expired" else outcome
 
 
-def _proven(flow: _Flow, name: str, outcome: Mapping[str, Any]) -> Mapping[str, Any]:
+def _by_both_clocks(flow: _Flow, jwt: Optional[Jwt]) -> float:
+    """Now by our clock and by that of who has just issued the token, whichever is behind: a clock
+    that leapt must not make a token look as if it had run out."""
+    issued = epoch(jwt.claims.get("iat")) if jwt is not None else None
+    now = flow.live.clock()
+    return now if issued is None else min(now, issued)
+
+
+def _proven(flow: _Flow, jwt: Optional[Jwt], outcome: Mapping[str, Any]) -> Mapping[str, Any]:
     """The outcome; of an expired token it says with `forged` that it was not a real one, whose
     signature alone may be why it was refused."""
-    if name != "expired" or outcome["accepted"] is not False:
+    if outcome["accepted"] is not False:
         return outcome  # a real one that is accepted is kept, to see when that ends
-    if not flow.live.keepsake.ripe(flow.live.clock(), _RIPE_AFTER):
+    if not flow.live.keepsake.ripe(_by_both_clocks(flow, jwt), _RIPE_AFTER):
         return {**outcome, "forged": True}
     flow.live.keepsake.forget()
     return outcome
 
 
 def _forgeries(flow: _Flow, jwt: Optional[Jwt]) -> Iterator[tuple[str, Callable[[], Reply]]]:
-    now = flow.live.clock()
     if jwt is not None:
+        now = _by_both_clocks(flow, jwt)
         old = flow.live.keepsake.ripe(now, _RIPE_AFTER) or expired(jwt, now)
         forged = {
             "tampered": tampered(jwt),
