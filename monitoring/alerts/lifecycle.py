@@ -211,8 +211,9 @@ def _after_bad(after: AlertState, alert: Alert, rules: AlertSettings, now: float
     if not (restless or _threshold_reached(after, alert, rules)):
         return replace(after, phase=PENDING)
     turns = (*after.turns, now)
-    fires = replace(after, phase=FIRING, turns=turns, flapping=restless, resolved_at=None)
-    return replace(fires, flapped=False)
+    return replace(
+        after, phase=FIRING, turns=turns, flapping=restless, flapped=False, resolved_at=None
+    )
 
 
 def _threshold_reached(state: AlertState, alert: Alert, rules: AlertSettings) -> bool:
@@ -246,8 +247,16 @@ def _window_full(state: AlertState, rules: AlertSettings) -> bool:
 
 def _resolved(state: AlertState, now: float) -> AlertState:
     turns = () if state.flapping else (*state.turns, now)
-    over = replace(state, phase=OK, resolved_at=now, turns=turns, bad=0, recent=())
-    return replace(over, flapping=False, flapped=state.flapping)
+    return replace(
+        state,
+        phase=OK,
+        resolved_at=now,
+        turns=turns,
+        flapping=False,
+        flapped=state.flapping,
+        bad=0,
+        recent=(),
+    )
 
 
 # -- which notices are due, and why.

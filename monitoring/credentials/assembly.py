@@ -96,7 +96,7 @@ def clients_of(looked: CredentialInput, canary: AbstractSet[str]) -> frozenset[s
 def _elsewhere(looked: CredentialInput) -> set[str]:
     """Clients that the cache or the rotation service names. Once the vault has been read, an old
     rotation of a client that it no longer has says nothing: it was deleted."""
-    cached = set(looked.cache.named) if looked.cache else set()
+    cached = looked.cache.named if looked.cache else set()
     rotated = {c: heard.rotation for c, heard in looked.heard.items() if heard.rotation}
     return cached | {c for c, r in rotated.items() if looked.vault is None or r.running}
 

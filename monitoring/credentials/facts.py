@@ -8,7 +8,7 @@ be read is None in `CredentialFacts`; a source that was read and knows nothing o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Set as AbstractSet
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Optional
 
@@ -328,7 +328,7 @@ class CacheSeen:
     at: Optional[float] = None
 
     @property
-    def named(self) -> AbstractSet[str]:
+    def named(self) -> set[str]:
         """The clients that have a cached credential by its own word, not by a key's name alone."""
         return {client for client, fact in self.credentials.items() if not fact.unreadable}
 
